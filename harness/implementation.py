@@ -1,0 +1,124 @@
+"""What an implementation is to the harness: a file that describes itself, and a model that it loads.
+
+Each file under ``harness/implementations/`` has, as plain constants, NAME, TITLE, CATALOG_ID, VARIANTS and
+DEVIATIONS, its requirements as a PEP 723 header, and ``load(folder, head, device, precision, variant)``.
+The constants are read without importing the file, so that listing needs none of its requirements.
+Another package adds its own file through the entry-point group ``bert_atlas.implementations``.
+"""
+
+import ast
+import difflib
+import importlib.metadata
+import importlib.util
+import re
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from harness.batch import Batch
+from harness.errors import BadInput
+from harness.protocol import Array
+
+FOLDER = Path(__file__).parent / "implementations"
+ENTRY_POINTS = "bert_atlas.implementations"
+
+
+class Model(Protocol):
+    """A loaded model. ``encode`` is enough; one that also has ``module`` and ``logits`` can be trained."""
+
+    batching: Literal["packed", "padded"]  # how its users feed it: by token budget, or in rectangles
+    version: str  # of the package that computes
+
+    def encode(self, batch: Batch) -> Any:
+        """Hidden states of the last layer, wherever and however this implementation keeps them."""
+
+    def fetch(self, encoded: Any, batch: Batch) -> Array:
+        """Those of the real tokens, [tokens, hidden], as a numpy array."""
+
+    def pooled(self, encoded: Any, batch: Batch) -> Array | None:
+        """The pooler's output [sequences, hidden], or None where there is no pooler."""
+
+    def synchronize(self) -> None:
+        """Return when the device has finished what was asked of it."""
+
+
+class Trainable(Model, Protocol):
+    """A model with a head that the harness's loop can train."""
+
+    module: Any  # the torch.nn.Module whose parameters are trained
+
+    def logits(self, batch: Batch) -> Any:
+        """Differentiable torch tensor: [sequences, labels], or [tokens, labels] for the head "tagging"."""
+
+    def export(self) -> dict[str, Array]:
+        """All weights under Hugging Face's names, float32."""
+
+
+@dataclass(frozen=True)
+class Implementation:
+    """What a file says of its implementation."""
+
+    name: str  # as the command line has it, with ":variant" where there are several
+    title: str
+    catalog_id: str  # of its entry in the catalog
+    deviations: dict[str, str]  # known differences from the original BERT: which, and what it does
+    requirements: tuple[str, ...]  # of its PEP 723 header
+    file: Path
+    variant: str  # "" for the default
+
+
+def implementations() -> dict[str, Implementation]:
+    """All that can be named, by name; none of them is imported."""
+    files = sorted(path for path in FOLDER.glob("*.py") if path.stem != "__init__")
+    for entry in importlib.metadata.entry_points(group=ENTRY_POINTS):
+        spec = importlib.util.find_spec(entry.module)
+        if spec is not None and spec.origin:
+            files.append(Path(spec.origin))
+    return {each.name: each for file in files for each in describe(file)}
+
+
+def find(name: str) -> Implementation:
+    """The implementation of this name; BadInput with the nearest one if there is none."""
+    known = implementations()
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise BadInput(f"no implementation is called {name!r}{hint} (known: {', '.join(known)})")
+    return known[name]
+
+
+def describe(file: Path) -> list[Implementation]:
+    """Read a file's constants and header; one entry for each variant, the default first."""
+    source = file.read_text(encoding="utf-8")
+    constants: dict[str, Any] = {"VARIANTS": {}, "DEVIATIONS": {}}
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id.isupper():
+            try:
+                constants[node.targets[0].id] = ast.literal_eval(node.value)
+            except ValueError:
+                continue  # a computed constant is the file's own business
+    missing = [name for name in ("NAME", "TITLE", "CATALOG_ID") if name not in constants]
+    if missing:
+        raise BadInput(f"{file}: an implementation file must say {', '.join(missing)}")
+    return [
+        Implementation(
+            name=constants["NAME"] + (f":{variant}" if variant else ""),
+            title=constants["TITLE"] + (f", {text}" if text else ""),
+            catalog_id=constants["CATALOG_ID"],
+            deviations=constants["DEVIATIONS"],
+            requirements=requirements(source),
+            file=file,
+            variant=variant,
+        )
+        for variant, text in {"": "", **constants["VARIANTS"]}.items()
+    ]
+
+
+def requirements(source: str) -> tuple[str, ...]:
+    """The dependencies of a PEP 723 header."""
+    block = re.search(r"(?m)^# /// script\n((?:#.*\n)+?)# ///$", source)
+    if block is None:
+        return ()
+    toml = re.sub(r"(?m)^# ?", "", block[1])
+    return tuple(tomllib.loads(toml).get("dependencies", ()))

@@ -1,0 +1,1 @@
+"""One file per implementation; ``harness.implementation`` says what stands in one."""

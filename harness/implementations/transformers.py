@@ -1,0 +1,80 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["torch", "transformers", "numpy"]
+# ///
+"""Hugging Face transformers, as its users call it: rectangles padded to the longest sequence."""
+
+from typing import Any
+
+from harness.batch import Batch, pad
+from harness.protocol import Array
+from harness.tensors import parameters_by_name, synchronize, to_numpy
+
+NAME = "transformers"
+TITLE = "Hugging Face transformers"
+CATALOG_ID = "huggingface-transformers"
+VARIANTS = {"eager": "attention in plain PyTorch"}
+DEVIATIONS: dict[str, str] = {}
+
+CLASSES = {
+    None: "BertModel",
+    "classification": "BertForSequenceClassification",
+    "regression": "BertForSequenceClassification",
+    "multi-label": "BertForSequenceClassification",
+    "tagging": "BertForTokenClassification",
+}
+
+
+class Model:
+    """The Protocol of ``harness.implementation`` over a model class of transformers."""
+
+    batching = "padded"
+
+    def __init__(self, module: Any, device: str, head: str | None) -> None:
+        import torch
+        import transformers
+
+        self.module, self.device, self.head = module, device, head
+        self.version = f"transformers {transformers.__version__}, torch {torch.__version__}"
+
+    def inputs(self, batch: Batch) -> dict[str, Any]:
+        import torch
+
+        names = ("input_ids", "token_type_ids", "attention_mask")
+        return {name: torch.from_numpy(x).to(self.device) for name, x in zip(names, pad(batch), strict=True)}
+
+    def encode(self, batch: Batch) -> Any:
+        return getattr(self.module, "bert", self.module)(**self.inputs(batch))
+
+    def fetch(self, encoded: Any, batch: Batch) -> Array:
+        return to_numpy(encoded.last_hidden_state)[pad(batch)[2] == 1]
+
+    def pooled(self, encoded: Any, batch: Batch) -> Array | None:
+        return None if encoded.pooler_output is None else to_numpy(encoded.pooler_output)
+
+    def logits(self, batch: Batch) -> Any:
+        inputs = self.inputs(batch)
+        logits = self.module(**inputs).logits
+        return logits[inputs["attention_mask"].bool()] if self.head == "tagging" else logits
+
+    def export(self) -> dict[str, Array]:
+        return parameters_by_name(self.module)
+
+    def synchronize(self) -> None:
+        synchronize(self.device)
+
+
+def load(folder: str, head: str | None, device: str, precision: str, variant: str = "") -> Model:
+    """The weights of a Hugging Face folder; ValueError where transformers would initialise any of them anew."""
+    import transformers
+
+    from reference import torch_dtype
+
+    transformers.utils.logging.disable_progress_bar()
+    module, report = getattr(transformers, CLASSES[head]).from_pretrained(
+        folder, dtype=torch_dtype(precision), attn_implementation=variant or "sdpa", output_loading_info=True
+    )
+    absent = [*report["missing_keys"], *report["mismatched_keys"]]
+    if absent:
+        raise ValueError(f"the checkpoint lacks {', '.join(map(str, absent))}")
+    return Model(module.to(device).eval(), device, head)

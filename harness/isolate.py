@@ -1,0 +1,154 @@
+"""A worker seen from the harness: started, asked, waited for without spinning, and always cleaned up."""
+
+import os
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from harness.implementation import Implementation
+from harness.protocol import Array, ProtocolError, receive, send
+
+ROOT = Path(__file__).parent.parent
+LOAD_TIMEOUT = 600.0  # seconds; a cold import of a large framework from a slow disk takes minutes
+Progress = Callable[..., None]
+
+
+class WorkerError(Exception):
+    """An implementation failed: ``kind`` says how, ``stderr`` holds its last lines."""
+
+    def __init__(self, message: str, kind: str, stderr: str = "") -> None:
+        super().__init__(message)
+        self.kind, self.stderr = kind, stderr
+
+    @property
+    def out_of_memory(self) -> bool:
+        return self.kind == "out of memory"
+
+
+class Worker:
+    """The child process of one implementation. Use it in a ``with`` block."""
+
+    def __init__(self, implementation: Implementation, python: str = sys.executable) -> None:
+        self.implementation = implementation
+        self._stderr = tempfile.TemporaryFile()
+        environment = os.environ | {"PYTHONPATH": _python_path(), "PYTHONUNBUFFERED": "1"}
+        self._process = subprocess.Popen(
+            [python, "-m", "harness.worker", str(implementation.file)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._stderr,
+            env=environment,
+            start_new_session=True,  # Ctrl-C reaches the harness, which then ends the worker
+        )
+        self.info: dict[str, Any] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def load(self, folder: Path, head: str | None, device: str, precision: str, threads: int | None) -> None:
+        """Load weights; what the worker says of itself is in ``info`` afterwards."""
+        self.info, _ = self.call(
+            "load",
+            timeout=LOAD_TIMEOUT,
+            folder=str(folder),
+            head=head,
+            device=device,
+            precision=precision,
+            variant=self.implementation.variant,
+            threads=threads,
+        )
+
+    def call(
+        self,
+        command: str,
+        arrays: Mapping[str, Array] | None = None,
+        *,
+        timeout: float | None = None,
+        on_progress: Progress | None = None,
+        **arguments: Any,
+    ) -> tuple[dict[str, Any], dict[str, Array]]:
+        """Ask and wait. Raises WorkerError if the worker fails, dies, hangs or answers nonsense."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        assert self._process.stdin is not None
+        try:
+            send(self._process.stdin, {"command": command, **arguments}, arrays)
+            while True:
+                message, results = receive(lambda size: self._read(size, deadline))
+                if "error" in message:
+                    raise WorkerError(message["error"], message["kind"], self.stderr_tail())
+                if "progress" not in message:
+                    return message, results
+                if on_progress is not None:
+                    on_progress(**message["progress"])
+        except (BrokenPipeError, EOFError) as error:
+            raise self._how_it_died() from error
+        except ProtocolError as error:
+            self.close()
+            raise WorkerError(f"the worker answered nonsense: {error}", "protocol", self.stderr_tail()) from error
+
+    def _read(self, size: int, deadline: float | None) -> bytes:
+        """Exactly ``size`` bytes of the answer; sleeps in the kernel until they are there."""
+        assert self._process.stdout is not None
+        descriptor, data = self._process.stdout.fileno(), bytearray()
+        while len(data) < size:
+            wait = None if deadline is None else max(0.0, deadline - time.monotonic())
+            if not select.select([descriptor], [], [], wait)[0]:
+                self.close()
+                raise WorkerError("the worker did not answer in time and was ended", "timeout", self.stderr_tail())
+            piece = os.read(descriptor, min(size - len(data), 1 << 20))
+            if not piece:
+                raise EOFError
+            data += piece
+        return bytes(data)
+
+    def _how_it_died(self) -> WorkerError:
+        code = self._process.wait()
+        tail = self.stderr_tail()
+        if code == -signal.SIGKILL:
+            return WorkerError("the worker was killed; most often the machine ran out of memory", "out of memory", tail)
+        how = f"by {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
+        last = tail.strip().splitlines()[-1:] or ["it said nothing"]
+        return WorkerError(f"the worker ended {how}: {last[0]}", "died", tail)
+
+    def stderr_tail(self, lines: int = 20) -> str:
+        """The last lines of what the implementation wrote to standard error (or printed)."""
+        if self._stderr.closed:
+            return self._tail
+        end = self._stderr.seek(0, os.SEEK_END)
+        self._stderr.seek(max(0, end - 16384))
+        return "\n".join(self._stderr.read().decode(errors="replace").splitlines()[-lines:])
+
+    def close(self) -> None:
+        """End the process, kindly for a second and then not."""
+        if self._stderr.closed:
+            return
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                try:
+                    pipe.close()
+                except BrokenPipeError:
+                    continue  # it was gone already
+        try:
+            self._process.wait(timeout=1)
+        except subprocess.TimeoutExpired:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+        self._tail = self.stderr_tail()
+        self._stderr.close()
+
+
+def _python_path() -> str:
+    """The worker finds the same ``harness`` and ``reference``, installed or not."""
+    return os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))

@@ -1,0 +1,188 @@
+"""The child process in which an implementation runs: ``python -m harness.worker FILE``.
+
+Reads requests from standard input and answers on standard output, in the form of ``harness.protocol``.
+Whatever an implementation prints goes to standard error, so that it cannot corrupt an answer.
+At module level only the standard library and numpy: a worker may live in an environment that has no more.
+"""
+
+import importlib.util
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from harness.batch import Batch, by_tokens, in_order
+from harness.protocol import Array, exactly, receive, send
+
+Answer = tuple[dict[str, Any], dict[str, Array]]
+
+
+class Session:
+    """One model, from ``load`` to the end of the process; each public method is a command."""
+
+    def __init__(self, file: Path, progress: Callable[..., None]) -> None:
+        self.file, self.progress = file, progress
+        self.model: Any = None
+        self.training: Any = None
+        self.kept: Any = None
+
+    def load(
+        self, folder: str, head: str | None, device: str, precision: str, variant: str, threads: int | None
+    ) -> Answer:
+        """Import the implementation and load its weights."""
+        if threads:
+            _set_threads(threads)
+        spec = importlib.util.spec_from_file_location(f"harness.implementations.{self.file.stem}", self.file)
+        if spec is None or spec.loader is None:
+            raise ImportError(f"{self.file} cannot be imported")
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        start = time.perf_counter()
+        self.model = module.load(folder, head, device, precision, variant)
+        trainable = hasattr(self.model, "logits")
+        seconds = time.perf_counter() - start
+        return {"version": self.model.version, "batching": self.model.batching, "trainable": trainable} | {
+            "seconds": seconds
+        }, {}
+
+    def encode(self, **arrays: Array) -> Answer:
+        """Hidden states of the last layer and pooled output."""
+        batch = Batch(**arrays)
+        with _no_gradients():
+            encoded = self.model.encode(batch)
+            hidden, pooled = self.model.fetch(encoded, batch), self.model.pooled(encoded, batch)
+        return {}, {"hidden": hidden} | ({} if pooled is None else {"pooled": pooled})
+
+    def predict(self, kind: str, batch_tokens: int, **arrays: Array) -> Answer:
+        """Logits of the head for every sequence (or token), in the order given."""
+        from harness.finetune import predict
+
+        return {}, {"logits": predict(self.model, Batch(**arrays), kind, batch_tokens, self.progress)}
+
+    def start_training(self, recipe: dict[str, Any], kind: str, seed: int, labels: Array, **arrays: Array) -> Answer:
+        """Prepare the optimizer; ``train_epoch`` does the work."""
+        from harness.finetune import Training
+
+        self.training = Training(self.model, Batch(**arrays), labels, kind, recipe, seed)
+        return {}, {}
+
+    def train_epoch(self) -> Answer:
+        """One pass over the training data; answers with its mean loss."""
+        return {"loss": self.training.epoch(self.progress)}, {}
+
+    def keep(self) -> Answer:
+        """Remember the weights as they are now."""
+        self.kept = {name: tensor.clone() for name, tensor in self.model.module.state_dict().items()}
+        return {}, {}
+
+    def restore(self) -> Answer:
+        """Go back to the weights that ``keep`` remembered."""
+        self.model.module.load_state_dict(self.kept)
+        return {}, {}
+
+    def cast(self, precision: str) -> Answer:
+        """Compute in this precision from now on."""
+        from reference import torch_dtype
+
+        self.training = self.kept = None
+        self.model.module.to(torch_dtype(precision))
+        return {}, {}
+
+    def export(self) -> Answer:
+        """All weights under Hugging Face's names."""
+        return {}, self.model.export()
+
+    def time(self, sequences: int | None, tokens: int | None, repeats: int, **arrays: Array) -> Answer:
+        """Seconds that ``repeats`` passes over the batch take, one by one: wall clock and CPU.
+
+        The batch goes in pieces: of ``sequences`` in the order given, or, for a packed implementation, of up
+        to ``tokens`` together. A pass ends when the last result is ready on the device.
+        """
+        batch = Batch(**arrays)
+        packed = self.model.batching == "packed" and tokens is not None
+        wall, cpu = [], []
+        with _no_gradients():
+            for _ in range(repeats):
+                start = time.perf_counter(), time.process_time()
+                lengths = batch.lengths
+                pieces = by_tokens(lengths, tokens) if packed else in_order(lengths, sequences or len(lengths))
+                for piece in pieces:
+                    self.model.encode(batch if len(piece) == len(lengths) else batch.select(piece))
+                self.model.synchronize()
+                wall.append(time.perf_counter() - start[0])
+                cpu.append(time.process_time() - start[1])
+        return {}, {"wall": np.array(wall), "cpu": np.array(cpu)}
+
+    def memory(self) -> Answer:
+        """Peak memory of this process so far, in bytes: resident, and on the GPU where one was used."""
+        import resource
+
+        unit = 1 if sys.platform == "darwin" else 1024
+        answer = {"resident": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit, "gpu": None}
+        torch = sys.modules.get("torch")
+        if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
+            answer["gpu"] = torch.cuda.max_memory_allocated()
+        return answer, {}
+
+
+def _set_threads(threads: int) -> None:
+    """Bound the threads of whatever computes: variables for libraries still to come, and torch itself."""
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ[name] = str(threads)
+    if importlib.util.find_spec("torch") is not None:
+        import torch
+
+        torch.set_num_threads(threads)
+
+
+def _no_gradients() -> Any:
+    """torch's inference mode where torch computes, nothing elsewhere."""
+    import contextlib
+
+    torch = sys.modules.get("torch")
+    return torch.inference_mode() if torch is not None else contextlib.nullcontext()
+
+
+def take_over_pipes() -> tuple[BinaryIO, BinaryIO]:
+    """The request and answer pipes; afterwards file descriptor 1 is standard error."""
+    requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    with open(os.devnull, "rb") as nothing:  # noqa: PTH123 - a descriptor is wanted, not a path
+        os.dup2(nothing.fileno(), 0)
+    return requests, answers
+
+
+def serve(file: Path, requests: BinaryIO, answers: BinaryIO) -> None:
+    """Answer requests until the harness closes the pipe. An error is an answer too; the process lives on."""
+    session = Session(file, lambda **what: send(answers, {"progress": what}))
+    while True:
+        try:
+            request, arrays = receive(exactly(requests))
+        except EOFError:
+            return
+        try:
+            command = getattr(session, request.pop("command"))
+            answer, results = command(**request, **arrays)
+        except Exception as error:
+            kind = "out of memory" if _is_out_of_memory(error) else type(error).__name__
+            traceback.print_exc()
+            send(answers, {"error": str(error) or kind, "kind": kind})
+        else:
+            send(answers, answer, results)
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or "can't allocate memory" in str(error)
+    )
+
+
+if __name__ == "__main__":
+    serve(Path(sys.argv[1]), *take_over_pipes())

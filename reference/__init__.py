@@ -1,0 +1,58 @@
+"""The reference: BERT in PyTorch, readable in one sitting, numerically exact.
+
+>>> import reference
+>>> model = reference.load("path/to/a/checkpoint")
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+PRECISIONS = ("fp64", "fp32", "bf16", "fp16")
+
+
+def load(
+    folder: Path | str, head: str | None = None, device: str = "auto", precision: str = "auto"
+) -> "torch.nn.Module":
+    """A ``reference.model.Bert``, or a head of ``reference.heads.HEADS`` on one, ready to use.
+
+    ``folder`` is a Hugging Face folder, a folder of Google's or a TensorFlow checkpoint. ``device`` "auto" is
+    CUDA where there is one; ``precision`` "auto" is bf16 on a GPU that has it and fp32 elsewhere.
+    Raises CheckpointError, naming the tensors, where the checkpoint does not hold what was asked for.
+    """
+    from reference.checkpoint import build, read
+
+    device = resolve_device(device)
+    return build(read(folder), head, torch_dtype(resolve_precision(precision, device))).to(device)
+
+
+def resolve_device(device: str) -> str:
+    """What "auto" means on this machine: cuda, else cpu."""
+    import torch
+
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise ValueError(f"device {device!r}: this machine has no CUDA device that torch can use")
+    return device
+
+
+def resolve_precision(precision: str, device: str) -> str:
+    """What "auto" means on this device: bf16 on a GPU that has it, else fp32."""
+    import torch
+
+    if precision == "auto":
+        return "bf16" if device.startswith("cuda") and torch.cuda.is_bf16_supported() else "fp32"
+    return precision
+
+
+def torch_dtype(precision: str) -> "torch.dtype":
+    """The torch type of "fp64", "fp32", "bf16" or "fp16"; ValueError for anything else."""
+    import torch
+
+    names = {"fp64": torch.float64, "fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+    if precision not in names:
+        raise ValueError(f"precision {precision!r} is not one of {', '.join(names)}")
+    return names[precision]

@@ -1,0 +1,396 @@
+"""Reads TensorFlow checkpoints without TensorFlow, and gives their tensors the names PyTorch BERTs use.
+
+A checkpoint ``X`` of ``tf.train.Saver`` (the "tensor bundle", V2) is an index ``X.index`` and one or more
+shards ``X.data-00000-of-0000N``. The index is a sorted string table, the file format of LevelDB: blocks of
+key-value pairs, each block followed by its compression type and checksum, then an index of the blocks, then a
+footer. Its values are protocol buffers: under the empty key the header, under each variable's name where its
+bytes are.
+"""
+
+import re
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from reference.errors import CheckpointError
+
+Bytes = np.ndarray  # of uint8
+Value = TypeVar("Value", int, bytes)
+
+FOOTER_SIZE = 48
+TABLE_MAGIC = 0xDB4775248B80FB57
+NO_COMPRESSION, SNAPPY = 0, 1
+BFLOAT16 = 14
+DTYPES = {1: "<f4", 2: "<f8", 3: "<i4", 9: "<i8", BFLOAT16: "<u2", 19: "<f2"}  # of tensorflow's DataType
+OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"  # the variable that only object-based checkpoints have
+
+
+def read_tf_checkpoint(prefix: Path, *, verify: bool = True) -> dict[str, np.ndarray]:
+    """Read every tensor of the checkpoint whose files begin with ``prefix`` (``.../bert_model.ckpt``).
+
+    Returns the tensors by TensorFlow's names, in the index's order. They are read-only views of the
+    memory-mapped shards, except bfloat16, which comes as float32. ``verify`` compares each tensor's bytes
+    with its checksum (about 0.6 s for 100 MB); the checksums of the index are always compared.
+
+    Raises:
+        CheckpointError: a file is missing, truncated or damaged, or of a kind that is not supported: the V1
+            format, object-based checkpoints, big-endian bytes, partitioned variables, other data types.
+    """
+    index = prefix.with_name(prefix.name + ".index")
+    if not index.is_file():
+        if prefix.is_file():
+            raise CheckpointError(
+                f"{prefix}: a TensorFlow checkpoint in one file (V1 format) is not supported; "
+                "save it again with tf.train.Saver(write_version=tf.train.SaverDef.V2)"
+            )
+        raise CheckpointError(f"{index}: no such file; a TensorFlow checkpoint is named without '.index'")
+    try:
+        shard_count, entries = _read_index(index.read_bytes())
+    except (ValueError, IndexError, struct.error) as error:
+        raise CheckpointError(f"{index}: {error}") from error
+
+    shards: dict[int, tuple[Path, Bytes]] = {}
+    tensors = {}
+    for name, entry in entries.items():
+        if entry.shard not in shards:
+            path = prefix.with_name(f"{prefix.name}.data-{entry.shard:05d}-of-{shard_count:05d}")
+            shards[entry.shard] = path, _map_shard(path)
+        path, shard = shards[entry.shard]
+        try:
+            tensors[name] = _tensor(entry, shard, verify)
+        except (ValueError, OverflowError) as error:
+            raise CheckpointError(f"{path}: {name}: {error}") from error
+    return tensors
+
+
+# -- names -----------------------------------------------------------------------------------------
+
+_OPTIMIZER_STATE = re.compile(r"(.+/)?(adam_m|adam_v)|global_step")
+_LAYER = r"bert/encoder/layer_\d+"
+_NAMES = [  # what Google calls a tensor -> what Hugging Face does, but for "layer_N" and the slashes
+    (r"(bert/embeddings/(?:word|position|token_type)_embeddings)", r"\1/weight"),
+    (
+        rf"((?:bert/embeddings|{_LAYER}/attention/output|{_LAYER}/output|cls/predictions/transform)/LayerNorm)"
+        r"/(gamma|beta)",
+        r"\1/\2",
+    ),
+    (
+        rf"((?:{_LAYER}/attention/self/(?:query|key|value)|{_LAYER}/attention/output/dense|{_LAYER}/intermediate/dense"
+        rf"|{_LAYER}/output/dense|bert/pooler/dense|cls/predictions/transform/dense))/(kernel|bias)",
+        r"\1/\2",
+    ),
+    (r"cls/predictions/output_(bias)", r"cls/predictions/\1"),
+    (r"cls/seq_relationship/output_(weights|bias)", r"cls/seq_relationship/\1"),
+    (r"cls/squad/output_(weights|bias)", r"qa_outputs/\1"),  # run_squad.py
+    (r"output_(weights|bias)", r"classifier/\1"),  # run_classifier.py
+]
+_PARAMETERS = {"kernel": "weight", "gamma": "weight", "beta": "bias", "weights": "weight"}
+
+
+def to_hugging_face_names(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Rename the tensors of a Google BERT as Hugging Face does (``bert.encoder.layer.0...``).
+
+    Kernels, which TensorFlow keeps as (in, out), are transposed to PyTorch's (out, in), and copied; every
+    other tensor is passed on. The optimizer's state (``adam_m``, ``adam_v``, ``global_step``) is left out.
+    The heads are those of Google's scripts: pre-training (``cls.predictions``, ``cls.seq_relationship``),
+    ``classifier`` and ``qa_outputs``.
+
+    Raises:
+        CheckpointError: a tensor is none of these.
+    """
+    renamed = {}
+    for name, tensor in tensors.items():
+        if _OPTIMIZER_STATE.fullmatch(name):
+            continue
+        new_name = _hugging_face_name(name)
+        if new_name is None:
+            raise CheckpointError(f"{name}: not a variable of Google's BERT; its PyTorch name is not known")
+        renamed[new_name] = np.ascontiguousarray(tensor.T) if name.endswith("/kernel") else tensor
+    return renamed
+
+
+def _hugging_face_name(name: str) -> str | None:
+    for pattern, replacement in _NAMES:
+        match = re.fullmatch(pattern, name)
+        if match:
+            path, _, parameter = match.expand(replacement).replace("layer_", "layer.").rpartition("/")
+            return f"{path.replace('/', '.')}.{_PARAMETERS.get(parameter, parameter)}"
+    return None
+
+
+# -- tensors ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """Where a tensor is: a BundleEntryProto."""
+
+    dtype: int
+    shape: tuple[int, ...]
+    shard: int
+    offset: int
+    size: int  # bytes
+    checksum: int  # masked crc32c
+    partitioned: bool
+
+
+def _map_shard(path: Path) -> Bytes:
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such file, but the checkpoint's index refers to it")
+    if path.stat().st_size == 0:
+        return np.zeros(0, np.uint8)  # which cannot be mapped
+    return np.memmap(path, np.uint8, mode="r")
+
+
+def _tensor(entry: _Entry, shard: Bytes, verify: bool) -> np.ndarray:
+    if entry.partitioned:
+        raise ValueError("partitioned variables are not supported")
+    if entry.dtype not in DTYPES:
+        raise ValueError(f"TensorFlow's data type number {entry.dtype} is not supported")
+    dtype = np.dtype(DTYPES[entry.dtype])
+    count = 1
+    for length in entry.shape:
+        count *= length
+    if count * dtype.itemsize != entry.size:
+        raise ValueError(f"{entry.size} bytes stored, which is not what shape {entry.shape} of {dtype} takes")
+    if entry.offset + entry.size > len(shard):
+        raise ValueError(f"ends at byte {entry.offset + entry.size}, but the file has only {len(shard)}")
+    data = np.asarray(shard[entry.offset : entry.offset + entry.size])
+    if verify and _unmask(entry.checksum) != crc32c(data):
+        raise ValueError("damaged: the checksum of its bytes is wrong")
+    if entry.dtype == BFLOAT16:  # the upper half of a float32
+        return (data.view(dtype).astype(np.uint32) << 16).view(np.float32).reshape(entry.shape)
+    return data.view(dtype).reshape(entry.shape)
+
+
+# -- index -----------------------------------------------------------------------------------------
+
+
+def _read_index(table: bytes) -> tuple[int, dict[str, _Entry]]:
+    """The number of shards, and the entry of every tensor."""
+    if len(table) < FOOTER_SIZE or struct.unpack("<Q", table[-8:])[0] != TABLE_MAGIC:
+        raise ValueError("not the index of a TensorFlow checkpoint, or truncated")
+    footer = table[-FOOTER_SIZE:]
+    _, position = _varint(footer, 0)  # the handle of the block of filters, which a checkpoint does not have
+    _, position = _varint(footer, position)
+    values = dict(_table_values(table, *_block_handle(footer, position)))
+    header = _message(values.pop(b"", b""))
+    if _field(header, 2, 0) != 0:
+        raise ValueError("a checkpoint in big-endian byte order is not supported")
+    if OBJECT_GRAPH.encode() in values:
+        raise ValueError(
+            "an object-based checkpoint (tf.train.Checkpoint) is not supported; use tf.train.Saver"
+        )
+    # A key that begins with 0 is not a name, but a slice of a partitioned variable, which `_tensor` refuses.
+    entries = {key.decode(): _entry(value) for key, value in values.items() if key[0] != 0}
+    return _field(header, 1, 1), entries
+
+
+def _table_values(table: bytes, offset: int, size: int) -> Iterator[tuple[bytes, bytes]]:
+    for _, handle in _block(table, offset, size):
+        yield from _block(table, *_block_handle(handle, 0))
+
+
+def _block_handle(data: bytes, position: int) -> tuple[int, int]:
+    offset, position = _varint(data, position)
+    size, _ = _varint(data, position)
+    return offset, size
+
+
+def _block(table: bytes, offset: int, size: int) -> Iterator[tuple[bytes, bytes]]:
+    """The key-value pairs of a block. Each key is stored as what differs from the key before it."""
+    end = offset + size
+    if end + 5 > len(table) - FOOTER_SIZE:
+        raise ValueError("truncated: a block goes beyond the end")
+    compression, checksum = struct.unpack("<BI", table[end : end + 5])
+    if _unmask(checksum) != crc32c(np.frombuffer(table[offset : end + 1], np.uint8)):
+        raise ValueError(f"damaged: the checksum of the block at byte {offset} is wrong")
+    block = table[offset:end]
+    if compression == SNAPPY:
+        block = snappy_decompress(block)
+    elif compression != NO_COMPRESSION:
+        raise ValueError(f"compression number {compression} is not supported")
+
+    (restart_count,) = struct.unpack("<I", block[-4:])
+    end = len(block) - 4 * (restart_count + 1)  # restart points serve binary search, which we do not need
+    position, key = 0, b""
+    while position < end:
+        shared, position = _varint(block, position)
+        unshared, position = _varint(block, position)
+        value_size, position = _varint(block, position)
+        value = position + unshared
+        key = key[:shared] + block[position:value]
+        position = value + value_size
+        if position > end:
+            raise ValueError("damaged: a key or value goes beyond the end of its block")
+        yield key, block[value:position]
+
+
+def _entry(data: bytes) -> _Entry:
+    fields = _message(data)
+    dimensions = [content for number, content in _fields(_field(fields, 2, b"")) if number == 2]
+    return _Entry(
+        dtype=_field(fields, 1, 0),
+        shape=tuple(_field(_message(dimension), 1, 0) for dimension in dimensions),
+        shard=_field(fields, 3, 0),
+        offset=_field(fields, 4, 0),
+        size=_field(fields, 5, 0),
+        checksum=_field(fields, 6, 0),
+        partitioned=7 in fields,
+    )
+
+
+# -- encodings -------------------------------------------------------------------------------------
+
+
+def _message(data: bytes) -> dict[int, Any]:
+    """The fields of a protocol buffer by number; of a repeated field, the last."""
+    return dict(_fields(data))
+
+
+def _field(fields: dict[int, Any], number: int, default: Value) -> Value:
+    value = fields.get(number, default)
+    if type(value) is not type(default):
+        raise ValueError(f"damaged: field {number} of a protocol buffer is of another type")
+    return value
+
+
+def _fields(data: bytes) -> Iterator[tuple[int, Any]]:
+    """The number and content of each field: an ``int``, or ``bytes`` to be parsed in turn."""
+    position = 0
+    while position < len(data):
+        tag, position = _varint(data, position)
+        number, wire_type = tag >> 3, tag & 7
+        if wire_type == 0:
+            value, position = _varint(data, position)
+            yield number, value
+            continue
+        if wire_type == 2:
+            size, position = _varint(data, position)
+        elif wire_type in (1, 5):
+            size = 8 if wire_type == 1 else 4
+        else:
+            raise ValueError(f"damaged: wire type {wire_type} in a protocol buffer")
+        content = data[position : position + size]
+        position += size
+        if position > len(data):
+            raise ValueError("damaged: a protocol buffer ends early")
+        yield number, content if wire_type == 2 else int.from_bytes(content, "little")
+
+
+def _varint(data: bytes, position: int) -> tuple[int, int]:
+    """The integer at ``position`` (seven bits a byte, lowest first), and the position after it."""
+    value = 0
+    for shift in range(0, 70, 7):
+        if position >= len(data):
+            raise ValueError("damaged: it ends inside a number")
+        value |= (data[position] & 0x7F) << shift
+        position += 1
+        if data[position - 1] < 0x80:
+            return value, position
+    raise ValueError("damaged: a number of more than ten bytes")
+
+
+def snappy_decompress(data: bytes) -> bytes:
+    """Decompress one block of Snappy's raw format; a damaged one raises ``ValueError``."""
+    size, position = _varint(data, 0)
+    output = bytearray()
+    while position < len(data):
+        tag = data[position]
+        position += 1
+        kind, upper = tag & 3, tag >> 2
+        extra = max(upper - 59, 0) if kind == 0 else (1, 2, 4)[kind - 1]  # bytes of the number after the tag
+        number = int.from_bytes(data[position : position + extra], "little")
+        position += extra
+        if kind == 0:  # a literal
+            length = (number if extra else upper) + 1
+            output += data[position : position + length]
+            position += length
+        else:  # a copy of what was output before
+            length, offset = (4 + (upper & 7), upper >> 3 << 8 | number) if kind == 1 else (upper + 1, number)
+            if not 0 < offset <= len(output):
+                raise ValueError("damaged: a Snappy copy from before the beginning")
+            start = len(output) - offset
+            for index in range(start, start + length):  # the copy may overlap what it writes
+                output.append(output[index])
+        if position > len(data) or len(output) > size:
+            break
+    if position != len(data) or len(output) != size:
+        raise ValueError("damaged: a Snappy block of the wrong length")
+    return bytes(output)
+
+
+# -- checksums -------------------------------------------------------------------------------------
+# A CRC is linear over GF(2), so that the lanes of a long text are computed side by side and then combined.
+
+_POLYNOMIAL = np.uint32(0x82F63B78)  # Castagnoli's, bits reversed
+_CHUNK = 1 << 20  # bytes
+_LANE = 256  # bytes
+
+
+def _after_zero_bits(states: np.ndarray, bits: int) -> np.ndarray:
+    for _ in range(bits):
+        states = (states >> 1) ^ np.where(states & 1, _POLYNOMIAL, np.uint32(0))
+    return states
+
+
+_AFTER_BYTE = _after_zero_bits(np.arange(1 << 8, dtype=np.uint32), 8).tolist()
+_AFTER_WORD = _after_zero_bits(np.arange(1 << 16, dtype=np.uint32), 16)
+
+
+def _unmask(checksum: int) -> int:
+    rotated = (checksum - 0xA282EAD8) & 0xFFFFFFFF
+    return (rotated >> 17 | rotated << 15) & 0xFFFFFFFF
+
+
+def crc32c(data: Bytes) -> int:
+    """CRC-32C of a one-dimensional uint8 array."""
+    state = 0xFFFFFFFF
+    for start in range(0, len(data), _CHUNK):
+        chunk = data[start : start + _CHUNK]
+        if len(chunk) >= 16 * _LANE:
+            state = _crc_in_lanes(state, chunk)
+        else:
+            for byte in chunk.tolist():
+                state = _AFTER_BYTE[(state ^ byte) & 0xFF] ^ state >> 8
+    return state ^ 0xFFFFFFFF
+
+
+def _crc_in_lanes(state: int, chunk: Bytes) -> int:
+    lane_count = 1 << (-(-len(chunk) // _LANE) - 1).bit_length()
+    padded = np.zeros(
+        lane_count * _LANE, np.uint8
+    )  # zeros before the text do not change a CRC that starts at 0
+    padded[-len(chunk) :] = chunk
+    first = padded[len(padded) - len(chunk) :][:4]
+    first ^= np.frombuffer(struct.pack("<I", state), np.uint8)  # is the same as to start at `state`
+
+    words = (
+        padded.view("<u2").reshape(lane_count, -1).T.astype(np.uint32, order="C")
+    )  # (words of a lane, lanes)
+    states = _crc_of_words(np.zeros(lane_count, np.uint32), words)
+    # What each of the 32 bits of a state becomes as one lane of zeros passes: the columns of a matrix.
+    shift = _crc_of_words(
+        np.uint32(1) << np.arange(32, dtype=np.uint32), np.zeros((_LANE // 2, 1), np.uint32)
+    )
+    while len(states) > 1:
+        states = _apply(shift, states[0::2]) ^ states[1::2]
+        shift = _apply(shift, shift)
+    return int(states[0])
+
+
+def _crc_of_words(states: np.ndarray, words: np.ndarray) -> np.ndarray:
+    for word in words:
+        states = _AFTER_WORD[(states ^ word) & 0xFFFF] ^ states >> 16
+    return states
+
+
+def _apply(matrix: np.ndarray, states: np.ndarray) -> np.ndarray:
+    product = np.zeros_like(states)
+    for bit, column in enumerate(matrix):
+        product ^= np.where(states >> bit & 1, column, np.uint32(0))
+    return product

@@ -1,0 +1,81 @@
+"""BERT's WordPiece tokenizer: a thin layer over the ``tokenizers`` library.
+
+Gives the same ids as ``transformers`` for the same folder.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tokenizers import BertWordPieceTokenizer
+from tokenizers import Tokenizer as FastTokenizer
+
+
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """One sequence as the model reads it: [CLS] text [SEP], or [CLS] text [SEP] pair [SEP]."""
+
+    ids: list[int]
+    segments: list[int]  # 0 up to the first [SEP], 1 after it
+    word_starts: list[int]  # for words given one by one: the place of each word's first piece, else empty
+
+
+class Tokenizer:
+    """Text to word piece ids."""
+
+    def __init__(self, tokenizer: FastTokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._tokenizer.no_padding()
+        self._tokenizer.no_truncation()
+        self.cls_id, self.sep_id, self.unk_id, self.mask_id = (
+            self._tokenizer.token_to_id(token) for token in ("[CLS]", "[SEP]", "[UNK]", "[MASK]")
+        )
+
+    @classmethod
+    def from_folder(cls, folder: Path | str) -> "Tokenizer":
+        """Read ``tokenizer.json``, else ``vocab.txt``.
+
+        Whether a bare vocabulary is lower-cased is said by ``tokenizer_config.json``; without it (Google's
+        folders have none) by the vocabulary itself: a cased one has words with capitals.
+        Raises FileNotFoundError if the folder has neither file.
+        """
+        folder = Path(folder)
+        if (file := folder / "tokenizer.json").is_file():
+            return cls(FastTokenizer.from_file(str(file)))
+        vocabulary = folder / "vocab.txt"
+        if not vocabulary.is_file():
+            raise FileNotFoundError(f"{folder} has neither tokenizer.json nor vocab.txt")
+        settings = folder / "tokenizer_config.json"
+        said = json.loads(settings.read_text(encoding="utf-8")) if settings.is_file() else {}
+        lowercase = said.get("do_lower_case")
+        if lowercase is None:
+            lowercase = not _has_capitals(vocabulary)
+        wordpiece = BertWordPieceTokenizer(str(vocabulary), lowercase=lowercase)
+        return cls(wordpiece._tokenizer)
+
+    def encode(self, text: str, pair: str | None = None, max_length: int = 512) -> Encoding:
+        """One text or pair; the longer text loses its end first where both exceed ``max_length`` pieces."""
+        return self.encode_batch([text], None if pair is None else [pair], max_length)[0]
+
+    def encode_batch(
+        self, texts: Sequence[str], pairs: Sequence[str] | None = None, max_length: int = 512
+    ) -> list[Encoding]:
+        """Many texts or pairs at once."""
+        inputs = list(texts) if pairs is None else list(zip(texts, pairs, strict=True))
+        self._tokenizer.enable_truncation(max_length, strategy="longest_first")
+        try:
+            return [Encoding(e.ids, e.type_ids, []) for e in self._tokenizer.encode_batch(inputs)]
+        finally:
+            self._tokenizer.no_truncation()
+
+    def word_pieces(self, words: Sequence[str]) -> list[list[int]]:
+        """The pieces of each word, without [CLS] and [SEP]; a word of nothing visible is one [UNK]."""
+        encodings = self._tokenizer.encode_batch(list(words), add_special_tokens=False)
+        return [encoding.ids or [self.unk_id] for encoding in encodings]
+
+
+def _has_capitals(vocabulary: Path) -> bool:
+    """Whether any entry but the bracketed ones, such as [CLS], has a capital letter."""
+    with vocabulary.open(encoding="utf-8") as lines:
+        return any(line != line.lower() for line in lines if not line.startswith("["))
