@@ -8,6 +8,8 @@ import numpy.typing as npt
 
 IntArray = npt.NDArray[np.int64]
 
+IGNORE = -100  # the label of a token that has none
+
 
 class Batch(NamedTuple):
     """Sequences end to end; sequence ``i`` is tokens ``cu_seqlens[i]`` to ``cu_seqlens[i + 1]``."""

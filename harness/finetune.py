@@ -12,11 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from harness.batch import Batch, by_tokens, shuffled_by_length
+from harness.batch import IGNORE, Batch, by_tokens, shuffled_by_length
 from harness.protocol import Array
 from harness.tensors import to_numpy
-
-IGNORE = -100  # a token whose label is not asked for
 
 
 def loss_of(kind: str, logits: Tensor, labels: Tensor) -> Tensor:
@@ -43,9 +41,7 @@ def autocast(precision: str, device: str) -> torch.autocast:
 class Training:
     """A model, its optimizer and its data between epochs."""
 
-    def __init__(
-        self, model: Any, batch: Batch, labels: Array, kind: str, recipe: dict[str, Any], seed: int
-    ) -> None:
+    def __init__(self, model: Any, batch: Batch, labels: Array, kind: str, recipe: dict[str, Any], seed: int) -> None:
         torch.manual_seed(seed)
         self.model, self.data, self.labels, self.kind, self.recipe = model, batch, labels, kind, recipe
         self.generator = np.random.default_rng(seed)

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, BinaryIO, Self, cast
 
 from harness.implementation import Implementation
 from harness.protocol import Array, ProtocolError, receive, send
@@ -37,7 +37,7 @@ class Worker:
 
     def __init__(self, implementation: Implementation, python: str = sys.executable) -> None:
         self.implementation = implementation
-        self._stderr = tempfile.TemporaryFile()
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
         environment = os.environ | {"PYTHONPATH": _python_path(), "PYTHONUNBUFFERED": "1"}
         self._process = subprocess.Popen(
             [python, "-m", "harness.worker", str(implementation.file)],
@@ -47,7 +47,9 @@ class Worker:
             env=environment,
             start_new_session=True,  # Ctrl-C reaches the harness, which then ends the worker
         )
-        self.info: dict[str, Any] = {}
+        assert self._process.stdin is not None
+        self._requests = cast(BinaryIO, self._process.stdin)
+        self.info: dict[str, Any] = {}  # what the worker says of itself, once weights are loaded
 
     def __enter__(self) -> Self:
         return self
@@ -81,9 +83,8 @@ class Worker:
     ) -> tuple[dict[str, Any], dict[str, Array]]:
         """Ask and wait. Raises WorkerError if the worker fails, dies, hangs or answers nonsense."""
         deadline = None if timeout is None else time.monotonic() + timeout
-        assert self._process.stdin is not None
         try:
-            send(self._process.stdin, {"command": command, **arguments}, arrays)
+            send(self._requests, {"command": command, **arguments}, arrays)
             while True:
                 message, results = receive(lambda size: self._read(size, deadline))
                 if "error" in message:

@@ -104,13 +104,15 @@ class Session:
         to ``tokens`` together. A pass ends when the last result is ready on the device.
         """
         batch = Batch(**arrays)
-        packed = self.model.batching == "packed" and tokens is not None
         wall, cpu = [], []
         with _no_gradients():
             for _ in range(repeats):
                 start = time.perf_counter(), time.process_time()
                 lengths = batch.lengths
-                pieces = by_tokens(lengths, tokens) if packed else in_order(lengths, sequences or len(lengths))
+                if tokens is not None and self.model.batching == "packed":
+                    pieces = by_tokens(lengths, tokens)
+                else:
+                    pieces = in_order(lengths, sequences or len(lengths))
                 for piece in pieces:
                     self.model.encode(batch if len(piece) == len(lengths) else batch.select(piece))
                 self.model.synchronize()

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from reference.errors import CheckpointError
 from reference.heads import HEADS
-from reference.model import Bert, BertConfig, initialize
+from reference.model import Bert, BertConfig
 from reference.tf_checkpoint import read_tf_checkpoint, to_hugging_face_names
 
 # From our names to Hugging Face's; the first rule that fits is applied.
@@ -70,44 +70,67 @@ def read(path: Path | str) -> Checkpoint:
 
     Raises CheckpointError, naming the file, where there is no checkpoint or it cannot be read.
     """
+    config, labels = read_config(path)
+    return Checkpoint(config, standard_names(_read_tensors(Path(path))), labels)
+
+
+def read_config(path: Path | str) -> tuple[BertConfig, tuple[str, ...]]:
+    """The configuration of a checkpoint and the names of its classes, without its weights."""
     path = Path(path)
     folder = path if path.is_dir() else path.parent
-    config_file = next((f for f in (folder / "config.json", folder / "bert_config.json") if f.is_file()), None)
-    if config_file is None:
+    file = next((f for f in (folder / "config.json", folder / "bert_config.json") if f.is_file()), None)
+    if file is None:
         raise CheckpointError(f"{folder} has neither config.json nor bert_config.json")
     try:
-        values = json.loads(config_file.read_text(encoding="utf-8"))
-        config = BertConfig.from_dict(values)
-    except (ValueError, TypeError) as error:
-        raise CheckpointError(f"{config_file}: {error}") from error
-    labels = values.get("id2label", {})
-    return Checkpoint(
-        config, standard_names(_read_tensors(path)), tuple(labels[key] for key in sorted(labels, key=int))
-    )
+        values = json.loads(file.read_text(encoding="utf-8"))
+        labels = values.get("id2label") or {}
+        return BertConfig.from_dict(values), tuple(labels[key] for key in sorted(labels, key=int))
+    except (ValueError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{file}: {error}") from error
 
 
 def _read_tensors(path: Path) -> dict[str, Tensor]:
     """The tensors as their file names them."""
     if not path.is_dir():  # a TensorFlow prefix, with or without ".index"
         return _read_tensorflow(path.with_name(path.name.removesuffix(".index")))
-    try:
-        if (index := path / "model.safetensors.index.json").is_file():
-            shards = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-            return {name: tensor for shard in shards for name, tensor in load_file(path / shard).items()}
-        if (file := path / "model.safetensors").is_file():
-            return load_file(file)
-        if (file := path / "pytorch_model.bin").is_file():
-            return torch.load(file, map_location="cpu", weights_only=True)
-    except (SafetensorError, RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
-        raise CheckpointError(f"{path}: cannot read the weights: {error}") from error
-    except Exception as error:  # weights_only=True refuses with an error class of pickle's
-        raise CheckpointError(f"{path / 'pytorch_model.bin'}: not a plain file of tensors: {error}") from error
+    if (file := path / "model.safetensors.index.json").is_file():
+        return _read_shards(file)
+    if (file := path / "model.safetensors").is_file():
+        return _read_safetensors(file)
+    if (file := path / "pytorch_model.bin").is_file():
+        return _read_pickle(file)
     indexes = sorted(path.glob("*.index"))
     if len(indexes) == 1:
         return _read_tensorflow(indexes[0].with_suffix(""))
     raise CheckpointError(
         f"{path} has no model.safetensors, pytorch_model.bin or (exactly one) TensorFlow checkpoint *.index"
     )
+
+
+def _read_safetensors(file: Path) -> dict[str, Tensor]:
+    try:
+        tensors: dict[str, Tensor] = load_file(file)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CheckpointError(f"{file}: cannot read the weights: {error}") from error
+    return tensors
+
+
+def _read_shards(index: Path) -> dict[str, Tensor]:
+    try:
+        files = sorted({index.parent / s for s in json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()})
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{index}: not an index of shards: {error!r}") from error
+    return {name: tensor for file in files for name, tensor in _read_safetensors(file).items()}
+
+
+def _read_pickle(file: Path) -> dict[str, Tensor]:
+    try:
+        tensors = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # damage shows as many classes of error, code that is refused as one of pickle's
+        raise CheckpointError(f"{file}: not a plain file of tensors: {error}") from error
+    if not isinstance(tensors, dict) or not all(isinstance(n, str) and torch.is_tensor(t) for n, t in tensors.items()):
+        raise CheckpointError(f"{file}: not a dictionary of tensors by name")
+    return tensors
 
 
 def _read_tensorflow(prefix: Path) -> dict[str, Tensor]:
@@ -204,7 +227,7 @@ def hugging_face_names(name: str, bare: bool = False) -> list[str]:
 
 def tensors_of(module: nn.Module) -> dict[str, Tensor]:
     """The weights of a ``Bert`` or of a head on one, on the CPU, under Hugging Face's names."""
-    tensors = {}
+    tensors: dict[str, Tensor] = {}
     for name, value in module.state_dict().items():
         names = hugging_face_names(name, bare=isinstance(module, Bert))
         tensors.update(zip(names, value.detach().cpu().chunk(len(names)), strict=True))

@@ -3,7 +3,7 @@
 All take a ``Packed`` batch. Names of their tensors in a Hugging Face folder are in ``reference.checkpoint``.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -38,7 +38,8 @@ class PreTraining(nn.Module):
 
     def loss(self, logits: tuple[Tensor, Tensor], labels: tuple[Tensor, Tensor]) -> Tensor:
         """Sum of the two mean cross-entropies; word labels [T] are IGNORE where nothing was masked."""
-        return sum((F.cross_entropy(x, y, ignore_index=IGNORE) for x, y in zip(logits, labels, strict=True)), 0.0)
+        words, next_sentence = (F.cross_entropy(x, y, ignore_index=IGNORE) for x, y in zip(logits, labels, strict=True))
+        return words + next_sentence
 
 
 class SequenceClassification(nn.Module):
@@ -128,13 +129,14 @@ class QuestionAnswering(nn.Module):
 class SentenceEmbedding(nn.Module):
     """One vector per sentence, by the pooling strategies of bert-as-service.
 
+    ``pooling``: "none" (a vector for every token), "pooled" (the pooler's output) or one of POOLINGS.
     ``layers`` are numbers of hidden states (0 the embeddings, -1 the last layer); several are concatenated.
     """
 
     def __init__(self, bert: Bert, pooling: str = "mean", layers: Sequence[int] = (-1,)) -> None:
         super().__init__()
-        if pooling not in POOLINGS:
-            raise ValueError(f"pooling {pooling!r} is not one of {', '.join(POOLINGS)}")
+        if pooling not in POOLINGS and pooling not in ("none", "pooled"):
+            raise ValueError(f"pooling {pooling!r} is not one of none, pooled, {', '.join(POOLINGS)}")
         self.bert, self.pooling, self.layers = bert, pooling, tuple(layers)
 
     def forward(self, batch: Packed) -> Tensor:
@@ -148,14 +150,12 @@ class SentenceEmbedding(nn.Module):
         return torch.stack([POOLINGS[self.pooling](tokens) for tokens in hidden.split(list(batch.lengths))])
 
 
-POOLINGS = {
-    "none": lambda tokens: tokens,
+POOLINGS: dict[str, Callable[[Tensor], Tensor]] = {
     "max": lambda tokens: tokens.amax(0),
     "mean": lambda tokens: tokens.mean(0),
     "mean-max": lambda tokens: torch.cat([tokens.mean(0), tokens.amax(0)]),
     "first token": lambda tokens: tokens[0],  # [CLS]
     "last token": lambda tokens: tokens[-1],  # [SEP]
-    "pooled": None,  # the pooler's output
 }
 
 HEADS: dict[str, type[nn.Module]] = {

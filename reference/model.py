@@ -23,10 +23,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-try:  # flash attention over packed sequences; newer versions of torch have it
-    from torch.nn.attention.varlen import varlen_attn
+try:
+    from torch.nn.attention import varlen  # flash attention over packed sequences, in newer versions of torch
 except ImportError:
-    varlen_attn = None
+    varlen = None  # type: ignore[assignment]
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": F.gelu,  # x Phi(x) by erf: Google's code until 2019-02, and what every released checkpoint means
@@ -162,16 +162,22 @@ def attention_as_in_the_paper(qkv: Tensor, batch: Packed, dropout: float) -> Ten
 
 def attention(qkv: Tensor, batch: Packed, dropout: float) -> Tensor:
     """The same by fused kernels. qkv [T, 3, N, D] -> [T, N, D]"""
-    if varlen_attn is not None and qkv.is_cuda and qkv.dtype in (torch.bfloat16, torch.float16) and not dropout:
+    if flash_attention_fits(qkv) and not dropout:
+        q, k, v = qkv.unbind(1)  # 3 x [T, N, D]
         longest = max(batch.lengths)
-        cu_seqlens = batch.cu_seqlens
-        return varlen_attn(*qkv.unbind(1), cu_seqlens, cu_seqlens, longest, longest)
+        return varlen.varlen_attn(q, k, v, batch.cu_seqlens, batch.cu_seqlens, longest, longest)  # type: ignore[return-value]
     # Elsewhere scaled_dot_product_attention wants a rectangle; only attention pays for its padding.
     rectangle = qkv.new_zeros(len(batch.lengths) * max(batch.lengths), *qkv.shape[1:])
     rectangle = rectangle.index_copy(0, batch.slots, qkv).unflatten(0, (len(batch.lengths), -1))
     q, k, v = rectangle.permute(2, 0, 3, 1, 4)  # 3 x [B, N, S, D]
     context = F.scaled_dot_product_attention(q, k, v, attn_mask=batch.mask, dropout_p=dropout)
     return context.transpose(1, 2).flatten(0, 1).index_select(0, batch.slots)
+
+
+def flash_attention_fits(qkv: Tensor) -> bool:
+    """Whether flash attention takes packed sequences here: half precision, on a GPU from Ampere on."""
+    half = qkv.dtype in (torch.bfloat16, torch.float16)
+    return varlen is not None and half and qkv.is_cuda and torch.cuda.get_device_capability(qkv.device) >= (8, 0)
 
 
 class Embeddings(nn.Module):
@@ -271,7 +277,7 @@ class Bert(nn.Module):
     def use_attention(self, attend: Callable[[Tensor, Packed, float], Tensor]) -> None:
         """Compute attention by this function: ``attention`` (the default) or ``attention_as_in_the_paper``."""
         for layer in self.layers:
-            layer.attention.attend = attend  # type: ignore[union-attr, assignment]
+            layer.attention.attend = attend  # type: ignore[union-attr]
 
 
 def check(batch: Packed, config: BertConfig) -> None:

@@ -50,7 +50,9 @@ def read_tf_checkpoint(prefix: Path, *, verify: bool = True) -> dict[str, np.nda
         raise CheckpointError(f"{index}: no such file; a TensorFlow checkpoint is named without '.index'")
     try:
         shard_count, entries = _read_index(index.read_bytes())
-    except (ValueError, IndexError, struct.error) as error:
+    except (IndexError, struct.error, UnicodeDecodeError) as error:
+        raise CheckpointError(f"{index}: damaged: {error}") from error
+    except ValueError as error:
         raise CheckpointError(f"{index}: {error}") from error
 
     shards: dict[int, tuple[Path, Bytes]] = {}
@@ -182,9 +184,7 @@ def _read_index(table: bytes) -> tuple[int, dict[str, _Entry]]:
     if _field(header, 2, 0) != 0:
         raise ValueError("a checkpoint in big-endian byte order is not supported")
     if OBJECT_GRAPH.encode() in values:
-        raise ValueError(
-            "an object-based checkpoint (tf.train.Checkpoint) is not supported; use tf.train.Saver"
-        )
+        raise ValueError("an object-based checkpoint (tf.train.Checkpoint) is not supported; use tf.train.Saver")
     # A key that begins with 0 is not a name, but a slice of a partitioned variable, which `_tensor` refuses.
     entries = {key.decode(): _entry(value) for key, value in values.items() if key[0] != 0}
     return _field(header, 1, 1), entries
@@ -362,21 +362,15 @@ def crc32c(data: Bytes) -> int:
 
 def _crc_in_lanes(state: int, chunk: Bytes) -> int:
     lane_count = 1 << (-(-len(chunk) // _LANE) - 1).bit_length()
-    padded = np.zeros(
-        lane_count * _LANE, np.uint8
-    )  # zeros before the text do not change a CRC that starts at 0
+    padded = np.zeros(lane_count * _LANE, np.uint8)  # zeros before the text do not change a CRC that starts at 0
     padded[-len(chunk) :] = chunk
     first = padded[len(padded) - len(chunk) :][:4]
     first ^= np.frombuffer(struct.pack("<I", state), np.uint8)  # is the same as to start at `state`
 
-    words = (
-        padded.view("<u2").reshape(lane_count, -1).T.astype(np.uint32, order="C")
-    )  # (words of a lane, lanes)
+    words = padded.view("<u2").reshape(lane_count, -1).T.astype(np.uint32, order="C")  # (words of a lane, lanes)
     states = _crc_of_words(np.zeros(lane_count, np.uint32), words)
     # What each of the 32 bits of a state becomes as one lane of zeros passes: the columns of a matrix.
-    shift = _crc_of_words(
-        np.uint32(1) << np.arange(32, dtype=np.uint32), np.zeros((_LANE // 2, 1), np.uint32)
-    )
+    shift = _crc_of_words(np.uint32(1) << np.arange(32, dtype=np.uint32), np.zeros((_LANE // 2, 1), np.uint32))
     while len(states) > 1:
         states = _apply(shift, states[0::2]) ^ states[1::2]
         shift = _apply(shift, shift)

@@ -18,7 +18,6 @@ class Encoding:
 
     ids: list[int]
     segments: list[int]  # 0 up to the first [SEP], 1 after it
-    word_starts: list[int]  # for words given one by one: the place of each word's first piece, else empty
 
 
 class Tokenizer:
@@ -28,9 +27,13 @@ class Tokenizer:
         self._tokenizer = tokenizer
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
-        self.cls_id, self.sep_id, self.unk_id, self.mask_id = (
-            self._tokenizer.token_to_id(token) for token in ("[CLS]", "[SEP]", "[UNK]", "[MASK]")
-        )
+        self.cls_id, self.sep_id, self.unk_id = map(self._special, ("[CLS]", "[SEP]", "[UNK]"))
+
+    def _special(self, token: str) -> int:
+        number: int | None = self._tokenizer.token_to_id(token)
+        if number is None:
+            raise ValueError(f"the vocabulary has no {token}: it is not BERT's")
+        return number
 
     @classmethod
     def from_folder(cls, folder: Path | str) -> "Tokenizer":
@@ -65,7 +68,7 @@ class Tokenizer:
         inputs = list(texts) if pairs is None else list(zip(texts, pairs, strict=True))
         self._tokenizer.enable_truncation(max_length, strategy="longest_first")
         try:
-            return [Encoding(e.ids, e.type_ids, []) for e in self._tokenizer.encode_batch(inputs)]
+            return [Encoding(e.ids, e.type_ids) for e in self._tokenizer.encode_batch(inputs)]
         finally:
             self._tokenizer.no_truncation()
 

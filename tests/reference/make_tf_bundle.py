@@ -15,7 +15,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-import tensorflow as tf
+import tensorflow as tf  # type: ignore[import-untyped]
 
 tf1 = tf.compat.v1
 FOLDER = Path(__file__).parent / "tf_bundle"
@@ -34,12 +34,13 @@ def bert_variables() -> dict[str, np.ndarray]:
         "cls/seq_relationship/output_bias": (2,),
     }
     norms = ["bert/embeddings", "cls/predictions/transform"]
-    denses = {"bert/pooler/dense": (HIDDEN, HIDDEN), "cls/predictions/transform/dense": (HIDDEN, HIDDEN)}
+    square: tuple[int, ...] = (HIDDEN, HIDDEN)
+    denses = {"bert/pooler/dense": square, "cls/predictions/transform/dense": square}
     for i in range(LAYERS):
         layer = f"bert/encoder/layer_{i}"
         norms += [f"{layer}/attention/output", f"{layer}/output"]
         for name in ("self/query", "self/key", "self/value", "output/dense"):
-            denses[f"{layer}/attention/{name}"] = (HIDDEN, HIDDEN)
+            denses[f"{layer}/attention/{name}"] = square
         denses[f"{layer}/intermediate/dense"] = (HIDDEN, INTERMEDIATE)
         denses[f"{layer}/output/dense"] = (INTERMEDIATE, HIDDEN)
     for name, shape in denses.items():
@@ -85,9 +86,7 @@ def save_in_two_shards(values: dict[str, np.ndarray], name: str) -> None:
         parts = [f"{folder}/part{i}" for i in range(2)]
         for part, chosen in zip(parts, (names[::2], names[1::2]), strict=True):
             tensors = [values[key] for key in chosen]
-            tf.raw_ops.SaveV2(
-                prefix=part, tensor_names=chosen, shape_and_slices=[""] * len(chosen), tensors=tensors
-            )
+            tf.raw_ops.SaveV2(prefix=part, tensor_names=chosen, shape_and_slices=[""] * len(chosen), tensors=tensors)
         tf.raw_ops.MergeV2Checkpoints(checkpoint_prefixes=parts, destination_prefix=str(FOLDER / name))
 
 

@@ -67,8 +67,7 @@ def test_names_are_those_of_transformers() -> None:
     wanted = {
         name: tuple(tensor.shape)
         for name, tensor in BertForPreTraining(config).state_dict().items()
-        if not name.startswith("cls.predictions.decoder.")
-        and not name.endswith("position_ids")  # tied or no weight
+        if not name.startswith("cls.predictions.decoder.") and not name.endswith("position_ids")  # tied or no weight
     }
 
     tensors = to_hugging_face_names(read_tf_checkpoint(BUNDLE / "bert_model.ckpt"))
@@ -168,6 +167,22 @@ def test_a_flipped_byte_of_the_index_is_never_misread(bundle: Path) -> None:
     assert refused > 0.8 * len(table)
 
 
+def test_nonsense_under_a_right_checksum_is_refused_or_read_whole(bundle: Path) -> None:
+    index = bundle / "dtypes.ckpt.index"
+    table = index.read_bytes()
+    rng = np.random.default_rng(0)
+    refused = 0
+    for position in range(len(blocks(table)[0])):
+        damaged = bytearray(table)
+        damaged[position] = rng.integers(256)
+        index.write_bytes(with_right_checksums(bytes(damaged)))
+        try:
+            read_tf_checkpoint(bundle / "dtypes.ckpt")
+        except CheckpointError:  # and nothing else
+            refused += 1
+    assert refused > 100
+
+
 @pytest.mark.parametrize("length", [0, 1, 47, 48, 49, 200, 341])
 def test_a_truncated_index_is_refused(bundle: Path, length: int) -> None:
     index = bundle / "dtypes.ckpt.index"
@@ -185,9 +200,7 @@ def test_a_damaged_tensor_is_named(bundle: Path) -> None:
 
     with pytest.raises(CheckpointError, match=r"data-00000-of-00001: bert/[\w/]+: damaged"):
         read_tf_checkpoint(bundle / "bert_model.ckpt")
-    assert len(read_tf_checkpoint(bundle / "bert_model.ckpt", verify=False)) == len(
-        expected("bert_model.ckpt")
-    )
+    assert len(read_tf_checkpoint(bundle / "bert_model.ckpt", verify=False)) == len(expected("bert_model.ckpt"))
 
 
 @pytest.mark.parametrize("length", [0, 30000])
@@ -277,9 +290,7 @@ def test_crc32c_of_known_texts(data: bytes, checksum: int) -> None:
     assert crc32c(np.frombuffer(data, np.uint8)) == checksum
 
 
-@pytest.mark.parametrize(
-    "length", [1, 4095, 4096, 4097, 10_001, (1 << 20) - 1, (1 << 20) + 3, (1 << 20) + 4099]
-)
+@pytest.mark.parametrize("length", [1, 4095, 4096, 4097, 10_001, (1 << 20) - 1, (1 << 20) + 3, (1 << 20) + 4099])
 def test_crc32c_of_any_length(length: int) -> None:
     data = np.random.default_rng(length).integers(0, 256, length).astype(np.uint8)
     wanted = 0xFFFFFFFF

@@ -1,0 +1,325 @@
+"""The command line. Heavy imports stand inside the commands, so that ``--help`` answers at once."""
+
+import shlex
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from harness import __version__
+from harness.errors import BadInput, Failure
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from harness.record import Record
+
+app = typer.Typer(
+    help="Measure BERT implementations: parity, accuracy and throughput, from the same weights on the same data.",
+    epilog="Start with: python -m harness run --impl reference",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+data_app = typer.Typer(help="Get task data from its official addresses, and see what is there.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+
+
+def main() -> None:
+    """Run the command line; exit code 0 all well, 1 a run failed, 2 bad input, 130 interrupted."""
+    try:
+        app()
+    except BadInput as error:
+        _complain(error, 2)
+    except Failure as error:
+        _complain(error, 1)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        raise SystemExit(130) from None
+    except BrokenPipeError:  # the reader of our output, such as `head`, has seen enough
+        raise SystemExit(0) from None
+
+
+def _complain(error: Exception, code: int) -> None:
+    print(f"error: {error}", file=sys.stderr)
+    raise SystemExit(code)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"BERT Atlas {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def top(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
+) -> None:
+    """Options of the program itself."""
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+@app.command(
+    epilog="Examples:\n\n"
+    "python -m harness run --impl reference\n\n"
+    "python -m harness run --impl reference,transformers --tasks rte,conll2003 --data ~/data\n\n"
+    "python -m harness run --impl reference --task my_task.yaml --weights bert-base-uncased --save-model my-model"
+)
+def run(
+    impl: Annotated[str, typer.Option(help="Implementations, separated by commas; see `list`.")] = "reference",
+    tasks: Annotated[str, typer.Option(help="Tasks, separated by commas; see `list`.")] = "",
+    task: Annotated[list[Path] | None, typer.Option(help="A task of your own: its YAML file. Repeatable.")] = None,
+    suite: Annotated[str | None, typer.Option(help="All tasks of a suite.  [default: mini, if no task]")] = None,
+    weights: Annotated[
+        str, typer.Option(help="A name of `list`, a Hub id, a folder or a TensorFlow checkpoint.")
+    ] = "minilm-l6",
+    data: Annotated[
+        Path | None, typer.Option(envvar="BERT_ATLAS_DATA", help="Folder of task data (see `data get`).")
+    ] = None,
+    runs: Annotated[Path, typer.Option(help="Folder for the records.")] = Path("runs"),
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    precision: Annotated[str, typer.Option(help="Of evaluation and timing: auto, fp32, bf16, fp16.")] = "auto",
+    seed: Annotated[int, typer.Option(help="Of the new head, the order of examples and dropout.")] = 42,
+    threads: Annotated[int | None, typer.Option(help="CPU threads.  [default: all cores]")] = None,
+    lr: Annotated[float | None, typer.Option(help="Peak learning rate, instead of the task's.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the training data, instead of the task's.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Examples a step, instead of the task's.")] = None,
+    max_length: Annotated[int | None, typer.Option(help="Tokens a sequence, instead of the task's.")] = None,
+    context: Annotated[str | None, typer.Option(help="For NER: sentence or document.")] = None,
+    select: Annotated[str, typer.Option(help="Epoch to score: last, or dev for the best on the dev set.")] = "last",
+    limit: Annotated[int | None, typer.Option(help="Use only so many examples of each split.")] = None,
+    save_model: Annotated[Path | None, typer.Option(help="Write the fine-tuned model to this folder.")] = None,
+    rerun: Annotated[bool, typer.Option("--rerun", help="Run again what is already recorded.")] = False,
+) -> None:
+    """Fine-tune, score and time implementations; print the table and write the records."""
+    from harness.plan import Options, prepare
+
+    own = [str(path) for path in task or []]
+    if context not in (None, "sentence", "document"):
+        raise BadInput(f"--context {context!r} is neither sentence nor document")
+    made = prepare(
+        Options(
+            implementations=_names(impl),
+            tasks=_names(tasks) + own,
+            suite=suite if suite or tasks or own else "mini",
+            weights=weights,
+            data=data,
+            runs=runs,
+            seeds=(seed,),
+            device=device,
+            precision=precision,
+            threads=threads,
+            epochs=epochs,
+            learning_rate=lr,
+            batch_size=batch_size,
+            max_length=max_length,
+            context=context,  # type: ignore[arg-type]
+            select=select,  # type: ignore[arg-type]
+            limit=limit,
+            save_model=save_model,
+            rerun=rerun,
+            command=_command(data, runs),
+        )
+    )
+    _run(made, runs)
+
+
+def _command(data: Path | None, runs: Path) -> str:
+    from harness.provenance import command
+
+    folders = {"BERT_ATLAS_DATA": data.resolve()} if data else {}
+    return command(["python", "-m", "harness", *sys.argv[1:]], folders)
+
+
+def _run(made: Any, runs: Path) -> None:
+    from rich.console import Console
+
+    from harness import run as main_path
+    from harness.report import arrange, print_report, write_report
+
+    records: list[Record] = []
+    interrupted = False
+    log = Console(stderr=True)
+    with _progress(log) as show:
+        try:
+            for each in main_path.run(made, show):
+                records.append(each)
+                log.print(_line(each), highlight=False, markup=False, soft_wrap=True)
+        except KeyboardInterrupt:
+            interrupted = True
+    print_report(arrange(records), _output())
+    files = write_report(records, runs) if records else []
+    if files:
+        log.print(f"records and report in {runs}/", highlight=False)
+    if interrupted:
+        raise KeyboardInterrupt
+    if any(each.state == "failed" for each in records) or any(_partly_failed(each) for each in records):
+        raise SystemExit(1)
+
+
+def _partly_failed(each: "Record") -> bool:
+    from harness.record import Speed
+
+    return isinstance(each, Speed) and any(f["state"] == "failed" for f in each.implementations.values())
+
+
+def _output() -> "Console":
+    """Standard output; a pipe or file gets a width at which no table is cut."""
+    from rich.console import Console
+
+    return Console() if sys.stdout.isatty() else Console(width=160)
+
+
+def _line(each: "Record") -> str:
+    """What a finished record says in one line."""
+    from harness.record import Parity, Quality
+
+    done = f"{each.state} in {each.seconds:.0f} s" if each.state == "ok" else f"{each.state}: {each.reason}"
+    if isinstance(each, Quality):
+        values = ", ".join(f"{m['split']} {m['name']} {m['value']:.3f}" for m in each.metrics)
+        return f"{each.implementation['name']} on {each.task['name']}, seed {each.seed}: {values} ({done})"
+    if isinstance(each, Parity):
+        return f"{each.implementation['name']}, parity: {each.verdict} ({done})"
+    return f"timed {each.shape['name']} ({done})"  # type: ignore[attr-defined]
+
+
+@contextmanager
+def _progress(console: "Console") -> Iterator[Any]:
+    """A bar that ``show(what, done, total)`` moves; on a pipe there is none."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (BarColumn(bar_width=24), TimeElapsedColumn(), TextColumn("{task.description}"))
+    with Progress(*columns, console=console, transient=True) as progress:
+        bar = progress.add_task("", total=None)
+
+        def show(what: str, done: int = 0, total: int = 1) -> None:
+            progress.update(bar, description=what, completed=done, total=total)
+
+        yield show
+
+
+@app.command(epilog="Example: python -m harness report runs results --output report")
+def report(
+    records: Annotated[list[Path], typer.Argument(help="Folders of records, or single ones.")],
+    output: Annotated[Path | None, typer.Option(help="Also write report.md, .csv and .json here.")] = None,
+) -> None:
+    """Print the table of finished runs."""
+    from harness.record import read_all
+    from harness.report import arrange, print_report, write_report
+
+    found = read_all(records)
+    if not found:
+        raise BadInput(f"no records in {', '.join(map(str, records))}; `python -m harness run` makes some")
+    print_report(arrange(found), _output())
+    if output is not None:
+        write_report(found, output)
+
+
+@app.command("list", epilog="Example: python -m harness list")
+def list_() -> None:
+    """Show implementations, tasks and weights that can be named."""
+    from rich.table import Table
+
+    from harness.implementation import implementations
+    from harness.task import load_task, task_names
+    from harness.weights import weights_names
+
+    console = _output()
+    for title, rows in (
+        ("implementations", [(each.name, each.title) for each in implementations().values()]),
+        (
+            "tasks",
+            [(t.name, f"{t.title}; {t.kind}, {t.metrics[0]}; suite {t.suite}") for t in map(load_task, task_names())],
+        ),
+        ("weights", list(weights_names().items())),
+    ):
+        table = Table("name", "what it is", title=title, title_justify="left", box=None, padding=(0, 2, 0, 0))
+        for row in rows:
+            table.add_row(*row)
+        console.print(table, "")
+
+
+@app.command(epilog="Example: python -m harness doctor")
+def doctor() -> None:
+    """Show this machine, what it can do and what is missing."""
+    from rich.table import Table
+
+    from harness.doctor import diagnose
+
+    checks = diagnose()
+    table = Table("check", "state", "detail", "advice", box=None, padding=(0, 2, 0, 0))
+    colours = {"ok": "green", "missing": "red", "warning": "yellow", "info": "dim"}
+    for check in checks:
+        table.add_row(check.name, f"[{colours[check.state]}]{check.state}[/]", check.detail, check.advice)
+    _output().print(table)
+    if any(check.state == "missing" for check in checks):
+        raise SystemExit(1)
+
+
+@app.command(epilog="Example: python -m harness predict my-model sentences.txt --output answers.tsv")
+def predict(
+    model: Annotated[Path, typer.Argument(help="A folder that `run --save-model` wrote.")],
+    file: Annotated[Path, typer.Argument(help="Texts: .txt (a line each), .tsv, .csv, .jsonl or .conll.")],
+    output: Annotated[Path | None, typer.Option(help="Write the answers here.  [default: print them]")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+) -> None:
+    """Answer with a fine-tuned model."""
+    from harness.predict import predict_file
+
+    text = predict_file(model, file, device)
+    if output is None:
+        print(text, end="")
+    else:
+        output.write_text(text, encoding="utf-8")
+
+
+@app.command(epilog="Example: python -m harness publish runs/quality/reference-rte-42-0123456789ab.json")
+def publish(
+    records: Annotated[list[Path], typer.Argument(help="Records, or folders of them.")],
+    results: Annotated[Path, typer.Option(help="Where published records are kept.")] = Path("results"),
+) -> None:
+    """Check records and copy them to the published ones."""
+    from harness.publish import publish as copy
+
+    for path in copy(records, results):
+        print(path)
+
+
+@data_app.command("get", epilog="Example: python -m harness data get glue conll2003")
+def data_get(
+    names: Annotated[list[str], typer.Argument(help="glue, one of its tasks, conll2003, wnut17, msra_ner, ...")],
+    data: Annotated[Path | None, typer.Option(envvar="BERT_ATLAS_DATA", help="Folder for task data.")] = None,
+    source: Annotated[str, typer.Option(help="official, or hub (the Hugging Face Hub's copies).")] = "official",
+) -> None:
+    """Download data sets, check them by sha256 and unpack them. Broken downloads resume."""
+    from harness.data import data_folder, get
+
+    folder = data_folder(data)
+    get(names, folder, source)  # type: ignore[arg-type]
+    print(f"ready in {folder}; use it with: --data {shlex.quote(str(folder))}")
+
+
+@data_app.command("list", epilog="Example: python -m harness data list")
+def data_list(
+    data: Annotated[Path | None, typer.Option(envvar="BERT_ATLAS_DATA", help="Folder of task data.")] = None,
+) -> None:
+    """Show which data sets are there, and where the others come from."""
+    from rich.table import Table
+
+    from harness.data import data_folder, listing
+
+    folder = data_folder(data)
+    rows = listing(folder)
+    table = Table(*rows[0]._fields, box=None, padding=(0, 2, 0, 0))
+    for row in rows:
+        table.add_row(*map(str, row))
+    console = _output()
+    console.print(f"data folder: {folder}", highlight=False)
+    console.print(table)

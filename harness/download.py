@@ -1,0 +1,274 @@
+"""Files from the network: resumed when broken off, checked by sha256 before use, unpacked safely."""
+
+import email.utils
+import errno
+import hashlib
+import os
+import re
+import shutil
+import stat
+import sys
+import time
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+
+import platformdirs
+import requests
+from filelock import FileLock
+from requests.exceptions import ChunkedEncodingError
+
+from harness.errors import BadInput, Failure
+
+WAITS = (1.0, 2.0, 4.0, 8.0)  # seconds before the second, third, ... try
+LONGEST_WAIT = 120.0  # seconds; a server that asks for more is a Failure, not a command that seems to hang
+TIMEOUT = (10.0, 60.0)  # seconds to connect, and between two pieces of an answer
+CHUNK = 1 << 16  # bytes; a chunk that is broken off is lost, so what can be resumed is whole chunks
+
+
+class _TransferError(Exception):
+    """This try did not bring the whole file; another one, after ``wait`` seconds (None: the usual), may."""
+
+    def __init__(self, reason: str, wait: float | None = None) -> None:
+        super().__init__(reason)
+        self.wait = wait
+
+
+def cache_folder() -> Path:
+    """The folder for what can be downloaded again: ``BERT_ATLAS_CACHE``, else the platform's cache."""
+    given = os.environ.get("BERT_ATLAS_CACHE")
+    return Path(given).expanduser() if given else platformdirs.user_cache_path("bert-atlas")
+
+
+def sha256_of(path: Path) -> str:
+    """The sha256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def download(url: str, target: Path, *, sha256: str | None, size: int | None = None, progress: bool = True) -> Path:
+    """Fetch ``url`` to ``target``, unless it is there already; returns ``target``.
+
+    What has arrived stays in ``<target>.part`` and is continued by the next call. ``target`` itself appears,
+    or is replaced, only by bytes of the right ``size`` and ``sha256`` (None: not known, not checked). Several
+    processes may ask for the same target: one fetches, the others wait for it.
+
+    Raises:
+        Failure: the server does not give the file, the bytes are not the expected ones, or the disk is full.
+        BadInput: the address is no address, or the folder cannot be written.
+    """
+    part = target.with_name(target.name + ".part")
+    with disk_errors(target.parent):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(target.with_name(target.name + ".lock")):
+            if target.is_file() and _mismatch(target, sha256, size) is None:
+                return target
+            _fetch(url, part, sha256=sha256, size=size, progress=progress)
+            if wrong := _mismatch(part, sha256, size):
+                part.unlink()
+                _etag_file(part).unlink(missing_ok=True)
+                raise Failure(
+                    f"{url}: {wrong}. The bad download was removed. Run the command again; "
+                    f"if it says the same, the file there has changed or is altered on its way: do not use it."
+                )
+            part.replace(target)
+            _etag_file(part).unlink(missing_ok=True)
+    return target
+
+
+def unzip(archive: Path, folder: Path, members: dict[str, str] | None = None) -> list[Path]:
+    """Unpack ``members`` (name in the archive -> path in ``folder``; None: all files) and return their paths.
+
+    A file appears under its name only when it is whole and its CRC is right. Nothing is written outside
+    ``folder``: absolute names, ``..`` and links are a Failure before the first byte is written.
+
+    Raises:
+        Failure: not a zip, damaged, encrypted, a member missing or unsafe, or the disk full.
+    """
+    try:
+        with zipfile.ZipFile(archive) as opened, disk_errors(folder):
+            infos = {info.filename: info for info in opened.infolist() if not info.is_dir()}
+            chosen = {name: name for name in infos} if members is None else members
+            if missing := sorted(set(chosen) - set(infos)):
+                raise Failure(f"{archive.name} does not hold {', '.join(missing)}; it holds {', '.join(sorted(infos))}")
+            targets = {name: _inside(archive, folder, infos[name], path) for name, path in chosen.items()}
+            for name, target in targets.items():
+                _write_member(opened, infos[name], target)
+            return list(targets.values())
+    # RuntimeError: encrypted, or a compression that this Python lacks.
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
+        raise Failure(f"{archive.name} cannot be unpacked ({error}); delete it and run the command again") from error
+
+
+@contextmanager
+def disk_errors(folder: Path) -> Iterator[None]:
+    """Say in words what the operating system says in numbers when writing in ``folder`` fails."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise Failure(
+                f"the disk is full: {folder} has no room for more. "
+                f"Free some space and run the command again; it goes on where it stopped."
+            ) from error
+        if isinstance(error, PermissionError | FileExistsError | NotADirectoryError) or error.errno == errno.EROFS:
+            raise BadInput(f"cannot write in {folder} ({error.strerror}); choose another folder") from error
+        raise
+
+
+def _mismatch(path: Path, sha256: str | None, size: int | None) -> str | None:
+    """What is wrong with the bytes of ``path``, in words; None if nothing is."""
+    actual_size = path.stat().st_size
+    if size is not None and actual_size != size:
+        return f"expected {size:,} bytes, got {actual_size:,}"
+    if sha256 is not None and (actual := sha256_of(path)) != sha256:
+        return f"expected sha256 {sha256}, got {actual}"
+    return None
+
+
+def _fetch(url: str, part: Path, *, sha256: str | None, size: int | None, progress: bool) -> None:
+    """Bring ``part`` to its full length, in as many tries as ``WAITS`` allows."""
+    waits = list(WAITS)
+    while True:
+        try:
+            return _try_once(url, part, resumable=sha256 is not None, size=size, progress=progress)
+        except _TransferError as error:
+            reason, wait = str(error), error.wait
+        except (requests.ConnectionError, requests.Timeout, ChunkedEncodingError) as error:
+            reason, wait = f"{type(error).__name__}: {error}", None
+        except requests.RequestException as error:
+            raise BadInput(f"{url} cannot be fetched: {error}") from error
+        if not waits or (wait or 0) > LONGEST_WAIT:
+            tries = len(WAITS) - len(waits) + 1
+            asked = f" (the server asks to wait {wait:.0f} seconds)" if wait else ""
+            raise Failure(
+                f"{url} could not be downloaded, tries: {tries}{asked}; the last one: {reason}. "
+                f"Is this machine online? What has arrived is kept: run the command again to go on."
+            )
+        usual = waits.pop(0)
+        time.sleep(usual if wait is None else wait)
+
+
+def _try_once(url: str, part: Path, *, resumable: bool, size: int | None, progress: bool) -> None:
+    """One request: append to ``part`` what it lacks, or write it anew if the server cannot continue.
+
+    ``resumable``: bytes of two requests may be joined without an ETag, as a checksum will judge the whole.
+    """
+    start = part.stat().st_size if part.is_file() else 0
+    if size is not None and start == size:
+        return
+    etag = _etag_file(part).read_text() if _etag_file(part).is_file() else None
+    # No compression: it would change the offsets.
+    headers = {"Accept-Encoding": "identity", "User-Agent": "bert-atlas"}
+    if start and (etag or resumable):
+        headers["Range"] = f"bytes={start}-"
+        if etag:
+            headers["If-Range"] = etag
+    with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
+        _check_status(response, part)
+        continued = response.status_code == 206 and _starts_at(response) == start
+        if response.status_code == 206 and not continued:
+            part.unlink(missing_ok=True)
+            raise _TransferError("the server continued at another place than asked; starting anew")
+        if not continued:
+            _keep_etag(part, response.headers.get("ETag"))
+            start = 0
+        length = response.headers.get("Content-Length", "")
+        total = size if size is not None else (start + int(length) if length.isdigit() else None)
+        with part.open("ab" if continued else "wb") as file, _bar(part.stem, start, total, progress) as bar:
+            for chunk in response.iter_content(CHUNK):
+                file.write(chunk)
+                bar(len(chunk))
+    if size is not None and part.stat().st_size < size:
+        raise _TransferError(f"the connection ended after {part.stat().st_size:,} of {size:,} bytes")
+
+
+def _check_status(response: requests.Response, part: Path) -> None:
+    """Raise unless the answer brings bytes: `_TransferError` where another try may help, else Failure."""
+    status = response.status_code
+    if status == 416:  # `part` is longer than the file, or the file has changed
+        part.unlink(missing_ok=True)
+        raise _TransferError("the server has no bytes to continue with; starting anew")
+    if status == 429 or status >= 500:
+        raise _TransferError(f"HTTP {status} {response.reason}", _retry_after(response.headers.get("Retry-After")))
+    if status not in (200, 206):
+        raise Failure(
+            f"{response.url} answered HTTP {status} {response.reason}; the file may have moved. "
+            f"Look for it with a browser, and report the address if it is gone."
+        )
+
+
+def _retry_after(value: str | None) -> float | None:
+    """Seconds to wait, from the header's seconds or date; None if there is none that can be understood."""
+    if value is None:
+        return None
+    if value.strip().isdigit():
+        return float(value)
+    try:
+        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
+    except ValueError:
+        return None
+
+
+def _starts_at(response: requests.Response) -> int | None:
+    found = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
+    return int(found[1]) if found else None
+
+
+def _etag_file(part: Path) -> Path:
+    return part.with_name(part.name + ".etag")
+
+
+def _keep_etag(part: Path, etag: str | None) -> None:
+    """Remember which version of the file ``part`` is of; a weak ETag does not promise equal bytes."""
+    if etag and not etag.startswith("W/"):
+        _etag_file(part).write_text(etag)
+    else:
+        _etag_file(part).unlink(missing_ok=True)
+
+
+@contextmanager
+def _bar(name: str, start: int, total: int | None, wanted: bool) -> Iterator[Callable[[int], None]]:
+    """Yield a function that is told of every piece; it draws on standard error if that is a terminal."""
+    if not (wanted and sys.stderr.isatty()):
+        yield lambda count: None
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as shown:
+        task = shown.add_task(name, total=total, completed=start)
+        yield lambda count: shown.advance(task, count)
+
+
+def _inside(archive: Path, folder: Path, info: zipfile.ZipInfo, path: str) -> Path:
+    """The place of a member in ``folder``; Failure if the member, or its place, leads out of it."""
+    names = (PurePosixPath(info.filename), PurePosixPath(path))
+    unsafe = any(name.is_absolute() or ".." in name.parts or "\\" in str(name) or ":" in str(name) for name in names)
+    # The parent is resolved too: a link that lies in the folder already could lead elsewhere.
+    escapes = unsafe or not (folder / path).parent.resolve().is_relative_to(folder.resolve())
+    if escapes or stat.S_ISLNK(info.external_attr >> 16):
+        raise Failure(f"{archive.name} holds {info.filename!r}, which leads out of the folder: do not trust it")
+    return folder / path
+
+
+def _write_member(opened: zipfile.ZipFile, info: zipfile.ZipInfo, target: Path) -> None:
+    """Unpack one file beside its place, and move it there when it is whole."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(target.name + ".part")
+    try:
+        with opened.open(info) as source, part.open("wb") as file:
+            shutil.copyfileobj(source, file, CHUNK)
+        part.replace(target)
+    finally:
+        part.unlink(missing_ok=True)

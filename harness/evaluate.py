@@ -1,0 +1,200 @@
+"""One quality run: an implementation is fine-tuned on a task from one seed, and scored."""
+
+import json
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from harness import metrics, plan, record
+from harness.encode import Encoded, Prediction, decode, encode, gold
+from harness.implementation import Implementation
+from harness.isolate import Worker, WorkerError
+from harness.protocol import Array
+from harness.read import read_split
+from harness.task import Task
+from reference.tokenizer import Tokenizer
+
+BATCH_TOKENS = 4096  # of one forward pass in evaluation
+Show = Callable[..., None]  # progress: what is done, how much of how much
+
+
+@dataclass(frozen=True)
+class Split:
+    """A split in both forms."""
+
+    examples: list[Any]
+    encoded: Encoded
+
+
+def load_splits(made: plan.Plan, task: Task) -> dict[str, Split]:
+    """The training split and those that are scored, encoded."""
+    tokenizer = Tokenizer.from_folder(made.weights.folder)
+    wanted = [("train", plan.training_task(task)), *((split, task) for split in task.evaluate)]
+    splits = {}
+    for name, owner in wanted:
+        examples = read_split(owner, name, made.data)[: made.options.limit]
+        splits[name] = Split(examples, encode(owner, examples, tokenizer, task.max_length))
+    return splits
+
+
+def quality(
+    made: plan.Plan, result: record.Quality, implementation: Implementation, task: Task, folder: Path, show: Show
+) -> dict[str, list[Any]]:
+    """Fill ``result`` in: train from the checkpoint in ``folder`` (head included), predict, score.
+
+    Gives the predictions by split. Out of memory once, each batch is computed in two pieces; that is said in
+    the record. Raises WorkerError if the implementation fails.
+    """
+    splits = load_splits(made, task)
+    for micro_batches in (1, 2):
+        result.recipe["micro_batches"] = micro_batches
+        try:
+            with Worker(implementation) as worker:
+                return _quality(worker, made, result, task, splits, folder, show)
+        except WorkerError as error:
+            if not error.out_of_memory or micro_batches == 2:
+                raise
+            result.flags.append("out of memory with whole batches; computed in two pieces each")
+    raise AssertionError("unreachable")
+
+
+def _quality(
+    worker: Worker,
+    made: plan.Plan,
+    result: record.Quality,
+    task: Task,
+    splits: dict[str, Split],
+    folder: Path,
+    show: Show,
+) -> dict[str, list[Any]]:
+    worker.load(folder, task.kind, made.device, "fp32", made.threads)
+    result.implementation["version"] = worker.info["version"]
+    if not worker.info["trainable"]:
+        raise WorkerError("this implementation cannot be trained", "untrainable")
+    result.training = _train(worker, result, task, splits, show)
+    if made.options.save_model is not None:
+        _save(worker, made, result, task)
+    if made.precision != "fp32":
+        worker.call("cast", precision=made.precision)
+    predictions = {}
+    for split in task.evaluate:
+        predictions[split] = _predict(worker, task, splits[split], split, show)
+        _score(result, task, split, splits[split].examples, predictions[split])
+    result.training["memory"] = worker.call("memory")[0]
+    return {
+        split: [[example.id, prediction] for example, prediction in zip(splits[split].examples, answers, strict=True)]
+        for split, answers in predictions.items()
+    }
+
+
+def _train(worker: Worker, result: record.Quality, task: Task, splits: dict[str, Split], show: Show) -> dict[str, Any]:
+    """All epochs; with ``select: dev`` the weights of the epoch that was best on the first scored split."""
+    recipe, train = result.recipe, splits["train"]
+    labels = train.encoded.labels
+    if labels is None:
+        raise WorkerError(f"the training split of {task.name} has examples without a label", "data")
+    start, losses, scores = time.perf_counter(), [], []
+    arrays = {**train.encoded.batch._asdict(), "labels": labels}
+    worker.call("start_training", arrays, recipe=recipe, kind=task.kind, seed=result.seed)
+    for epoch in range(recipe["epochs"]):
+
+        def show_epoch(done: int, total: int, loss: float, epoch: int = epoch) -> None:
+            show(
+                f"epoch {epoch + 1} of {recipe['epochs']}, loss {loss:.3f}",
+                epoch * total + done,
+                recipe["epochs"] * total,
+            )
+
+        losses.append(worker.call("train_epoch", on_progress=show_epoch)[0]["loss"])
+        if recipe["select"] == "dev":
+            split = task.evaluate[0]
+            answers = _predict(worker, task, splits[split], split, show)
+            right = gold(task, splits[split].examples)
+            if right is None:
+                raise WorkerError(f"--select dev needs labels, and {split} of {task.name} has none", "data")
+            scores.append(_scores(task, split, right, answers, task.metrics[:1], draws=1)[0].value)
+            if scores[-1] == max(scores):
+                worker.call("keep")
+    if recipe["select"] == "dev":
+        worker.call("restore")
+    seconds = time.perf_counter() - start
+    return {"examples": len(train.examples), "seconds": seconds, "losses": losses, "dev_by_epoch": scores}
+
+
+def _predict(worker: Worker, task: Task, split: Split, name: str, show: Show) -> list[Prediction]:
+    def show_split(done: int, total: int) -> None:
+        show(f"scoring {name}", done, total)
+
+    arrays = split.encoded.batch._asdict()
+    answer = worker.call("predict", arrays, kind=task.kind, batch_tokens=BATCH_TOKENS, on_progress=show_split)
+    logits: Array = answer[1]["logits"]
+    if not np.isfinite(logits).all():
+        raise WorkerError("the model answered with numbers that are not finite", "not finite")
+    return decode(task, logits, split.encoded, split.examples)
+
+
+def _score(result: record.Quality, task: Task, split: str, examples: list[Any], predicted: list[Prediction]) -> None:
+    """Metrics with their intervals, and what a reader must be warned of."""
+    answers = gold(task, examples)
+    if answers is None:
+        result.flags.append(f"{split}: no labels, predictions only")
+        return
+    extra = ["select=dev"] if result.recipe["select"] == "dev" else []
+    extra += [f"context={task.context}"] if task.kind == "tagging" else []
+    extra += [f"limit={result.limit}"] if result.limit else []
+    for metric in _scores(task, split, answers, predicted, task.metrics, extra=extra):
+        baseline = metrics.baseline(task.kind, metric.name, answers, task.positive, task.outputs)
+        result.metrics.append({"split": split, **asdict(metric), "baseline": baseline})
+        if metric.name == task.metrics[0] and metric.low <= baseline:
+            result.flags.append(f"{split}: the interval reaches down to the baseline, {baseline:.3f}")
+    warning = metrics.degenerate(task.kind, answers, predicted)
+    if warning:
+        result.flags.append(f"{split}: {warning}")
+
+
+def _scores(
+    task: Task, split: str, answers: list[Any], predicted: list[Prediction], names: Sequence[str], **settings: Any
+) -> list[metrics.Metric]:
+    return metrics.score(
+        task.kind,
+        names,
+        answers,
+        predicted,
+        task=task.name,
+        split=split,
+        labels=task.outputs,
+        positive=task.positive,
+        **settings,
+    )
+
+
+def _save(worker: Worker, made: plan.Plan, result: record.Quality, task: Task) -> None:
+    """A folder that transformers loads, and that ``python -m harness predict`` uses."""
+    import torch
+
+    from reference.checkpoint import Checkpoint, save, standard_names
+    from reference.model import BertConfig
+
+    folder = made.options.save_model
+    assert folder is not None
+    if len(made.implementations) * len(made.tasks) * len(made.options.seeds) > 1:
+        folder = folder / f"{result.implementation['name'].replace(':', '-')}-{task.name}-{result.seed}"
+    _, arrays = worker.call("export")
+    tensors = standard_names({name: torch.from_numpy(array) for name, array in arrays.items()})
+    save(Checkpoint(BertConfig(**made.config), tensors, task.outputs), folder, task.kind)
+    for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt"):
+        if (made.weights.folder / name).is_file():
+            shutil.copyfile(made.weights.folder / name, folder / name)
+    description = {
+        "task": task.name,
+        "kind": task.kind,
+        "pairs": any("pair" in file.columns for file in task.files.values()),
+        "max_length": task.max_length,
+        "record": result.key,
+    }
+    (folder / "bert_atlas.json").write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")

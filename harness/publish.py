@@ -1,0 +1,65 @@
+"""From local records to published ones: checked, and copied to ``results/<machine>/<implementation>/``."""
+
+import dataclasses
+import re
+import shutil
+from pathlib import Path
+
+from harness import record
+from harness.errors import BadInput
+
+
+def publish(paths: list[Path], results: Path) -> list[Path]:
+    """Copy these records, and their predictions, into the published results; the new files.
+
+    All are checked before the first is copied. BadInput says which record may not be published, and why.
+    """
+    found = [(path, record.read(path)) for folder in paths for path in _records(folder)]
+    if not found:
+        raise BadInput(f"no records in {', '.join(map(str, paths))}")
+    for path, each in found:
+        _check(path, each)
+    return [copy for path, each in found for copy in _copy(path, each, results)]
+
+
+def _records(path: Path) -> list[Path]:
+    if not path.exists():
+        raise BadInput(f"{path} does not exist; records of runs are in runs/")
+    if path.is_file():
+        return [path]
+    return sorted(each for each in path.rglob("*.json") if each.name != "report.json")
+
+
+def _check(path: Path, each: record.Record) -> None:
+    if each.state != "ok":
+        raise BadInput(f"{path}: the run {each.state} ({each.reason}); run it again")
+    if isinstance(each, record.Quality) and each.limit is not None:
+        raise BadInput(f"{path}: the run was limited to {each.limit} examples; run it without --limit")
+    if isinstance(each, record.Quality) and each.task["suite"] == "own":
+        raise BadInput(f"{path}: {each.task['name']} is a task of your own, which nobody else could run")
+    if each.commit is None or each.commit.endswith("+changes"):
+        raise BadInput(f"{path}: the code was not a clean commit of BERT Atlas; commit, then run again")
+    private = re.search(r"(?<![\w.$~])/(?:home|root|Users|tmp|work|mnt|data)/[^\"' ]*", str(dataclasses.asdict(each)))
+    if private:
+        raise BadInput(f"{path}: holds a path of this machine, {private[0]}")
+    if isinstance(each, record.Quality) and each.predictions and not (path.parent / each.predictions).is_file():
+        raise BadInput(f"{path}: its predictions, {each.predictions}, are not beside it")
+
+
+def _copy(path: Path, each: record.Record, results: Path) -> list[Path]:
+    """The record's place: by machine, then by implementation (comparisons of several have their own folder)."""
+    who = each.implementation["name"] if isinstance(each, record.Quality | record.Parity) else "comparisons"
+    folder = results / _machine(each) / who.replace(":", "-")
+    folder.mkdir(parents=True, exist_ok=True)
+    copies = [Path(shutil.copyfile(path, folder / path.name))]
+    if isinstance(each, record.Quality) and each.predictions:
+        copies.append(Path(shutil.copyfile(path.parent / each.predictions, folder / each.predictions)))
+    return copies
+
+
+def _machine(each: record.Record) -> str:
+    """A folder name such as ``intel-xeon-processor-2-cores`` or ``nvidia-h100-80gb-hbm3``."""
+    gpus = each.machine.get("gpus") or []
+    on_gpu = each.device.startswith("cuda") and gpus
+    name = gpus[0]["name"] if on_gpu else f"{each.machine['cpu']} {each.threads} cores"
+    return re.sub(r"[^a-z0-9]+", "-", name.lower().replace("(r)", "")).strip("-")

@@ -1,0 +1,177 @@
+"""What a run leaves behind: one JSON file, written whole the moment the run ends.
+
+Three kinds, because they are compared in three ways: ``Quality`` is one implementation on one task with one
+seed, ``Speed`` all implementations of one comparison on one shape, ``Parity`` one implementation and checkpoint.
+"""
+
+import dataclasses
+import gzip
+import json
+import math
+import os
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+from harness.errors import BadInput, Failure
+
+SCHEMA = 1
+
+
+@dataclass(kw_only=True)
+class Record:
+    """What every kind says."""
+
+    kind: ClassVar[str]
+
+    schema: int = SCHEMA
+    key: str  # hash of all that determines the result; a run with the same key need not be repeated
+    state: str  # ok, failed, skipped
+    reason: str | None = None  # why it failed or was skipped
+    checkpoint: dict[str, Any]  # name, sha256 of the weights, source
+    device: str  # cpu or cuda
+    precision: dict[str, str]  # asked, resolved: of evaluation and timing
+    threads: int  # that an implementation may use
+    machine: dict[str, Any]  # processor and its abilities, cores, memory, GPUs
+    versions: dict[str, str]  # of the packages that matter
+    commit: str | None  # of BERT Atlas; "+changes" where the tree was not clean
+    command: str  # as typed, with folders replaced by names
+    started: str  # UTC, ISO 8601
+    seconds: float = 0.0  # wall clock, for the whole run
+
+
+@dataclass(kw_only=True)
+class Quality(Record):
+    """One implementation on one task, from one seed."""
+
+    kind = "quality"
+
+    implementation: dict[str, Any]  # name, version, catalog_id, code (hash)
+    task: dict[str, Any]  # name, kind, title, suite, context, max_length, data: sha256 by split
+    recipe: dict[str, Any]  # resolved: what training did
+    seed: int
+    limit: int | None = None  # only so many training and evaluation examples; such a run is not published
+    metrics: list[dict[str, Any]] = field(default_factory=list)  # split, name, value, low, high, n, baseline, signature
+    flags: list[str] = field(default_factory=list)  # what a reader must know before believing the number
+    training: dict[str, Any] = field(default_factory=dict)  # examples, seconds, loss by epoch, peak memory in bytes
+    predictions: str | None = None  # file beside this one: for each split [example id, prediction] pairs
+
+
+@dataclass(kw_only=True)
+class Speed(Record):
+    """All implementations of one comparison on one shape, timed in turn."""
+
+    kind = "speed"
+
+    comparison: str  # shared by the records that were timed together
+    shape: dict[str, Any]  # name, sequences, tokens, longest, whether it is latency
+    load: dict[str, Any]  # of the machine meanwhile: load average, steal, other processes, noisy
+    # by implementation: version, code, batching, wall and cpu seconds (raw), sequences_per_second, tokens_per_second,
+    # p50, p90, p99 (seconds), ratio to the reference with its range, peak memory in bytes
+    implementations: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
+@dataclass(kw_only=True)
+class Parity(Record):
+    """How exactly one implementation computes BERT, against the reference in float64."""
+
+    kind = "parity"
+
+    implementation: dict[str, Any]  # name, version, catalog_id, code (hash)
+    verdict: str = ""  # exact, close, differs
+    floor: float = 0.0  # largest difference of the reference in float32 to itself in float64: rounding alone
+    # by precision: largest and mean absolute difference of hidden states, lowest cosine, of pooled output
+    differences: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
+KINDS: dict[str, type[Record]] = {cls.kind: cls for cls in (Quality, Speed, Parity)}
+
+
+def write(record: Record, path: Path) -> None:
+    """Write the record whole or not at all; Failure with what to do where the disk is full."""
+    text = json.dumps({"kind": record.kind, **dataclasses.asdict(record)}, indent=1, allow_nan=False) + "\n"
+    _write_atomically(path, text.encode())
+
+
+def write_predictions(path: Path, predictions: dict[str, list[Any]]) -> None:
+    """Predictions by split, compressed; the same predictions always give the same bytes."""
+    _write_atomically(path, gzip.compress(json.dumps(predictions, ensure_ascii=False).encode(), mtime=0))
+
+
+def read_predictions(path: Path) -> dict[str, list[Any]]:
+    """What ``write_predictions`` wrote."""
+    try:
+        predictions: dict[str, list[Any]] = json.loads(gzip.decompress(path.read_bytes()))
+    except (OSError, EOFError, ValueError) as error:
+        raise BadInput(f"{path}: not a file of predictions: {error}") from error
+    return predictions
+
+
+def _write_atomically(path: Path, content: bytes) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, partial = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(partial).chmod(0o644)
+            Path(partial).replace(path)
+        except BaseException:
+            Path(partial).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise Failure(f"{path} could not be written: {error.strerror}; make room or name another folder") from error
+
+
+def read(path: Path) -> Record:
+    """Read one record. BadInput, naming the file and field, for anything that is not a valid one."""
+
+    def refuse(constant: str) -> None:
+        raise ValueError(f"{constant} is not a number that a record may hold")
+
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
+        cls = KINDS[values.pop("kind")]
+    except OSError as error:
+        raise BadInput(f"{path}: cannot be read: {error.strerror}") from error
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        raise BadInput(f"{path}: not a record: {error}") from error
+    if values.get("schema") != SCHEMA:
+        raise BadInput(f"{path}: schema {values.get('schema')}; this version of BERT Atlas reads schema {SCHEMA}")
+    known = {each.name: each for each in dataclasses.fields(cls)}
+    unknown = sorted(values.keys() - known.keys())
+    missing = sorted(
+        name
+        for name, each in known.items()
+        if name not in values and each.default is dataclasses.MISSING and each.default_factory is dataclasses.MISSING
+    )
+    if unknown or missing:
+        raise BadInput(f"{path}: unknown fields {unknown}, missing fields {missing}")
+    if not all(math.isfinite(number) for number in _numbers(values)):
+        raise BadInput(f"{path}: a number that is not finite")
+    return cls(**values)
+
+
+def _numbers(value: Any) -> list[float]:
+    """All floats anywhere in a JSON value."""
+    if isinstance(value, float):
+        return [value]
+    children = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return [number for child in children for number in _numbers(child)]
+
+
+def read_all(folders: list[Path]) -> list[Record]:
+    """All records under these folders (or files), in order of file name; BadInput for a path that is absent."""
+    paths: list[Path] = []
+    for folder in folders:
+        if not folder.exists():
+            raise BadInput(f"{folder} does not exist; name a run's folder or record, such as runs/")
+        paths += (
+            sorted(p for p in folder.rglob("*.json") if p.name not in ("index.json", "report.json"))
+            if folder.is_dir()
+            else [folder]
+        )
+    return [read(path) for path in paths]

@@ -1,0 +1,246 @@
+"""Records to tables: on the terminal, as Markdown, CSV and JSON."""
+
+import csv
+import dataclasses
+import io
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from harness import record
+from harness.errors import Failure
+
+METRIC_NAMES = {
+    "accuracy": "accuracy",
+    "f1": "F1",
+    "macro_f1": "macro F1",
+    "micro_f1": "micro F1",
+    "matthews": "Matthews",
+    "pearson": "Pearson",
+    "spearman": "Spearman",
+    "entity_f1": "entity F1",
+}
+
+
+@dataclass(frozen=True)
+class Report:
+    """The latest records, arranged: rows are implementations, columns what was measured of them."""
+
+    columns: list[str]
+    rows: dict[str, dict[str, list[str]]]  # by implementation and column: the lines of the cell
+    notes: list[str]  # flags, failures, and how to read the table
+    signatures: list[str]  # of the metrics shown
+
+
+def arrange(records: list[record.Record]) -> Report:
+    """One row for each implementation: parity, main metric of every task and split, speed."""
+    rows: dict[str, dict[str, list[str]]] = {}
+    notes: list[str] = []
+    signatures: dict[str, None] = {}
+    parities = [each for each in records if isinstance(each, record.Parity)]
+    qualities = [each for each in records if isinstance(each, record.Quality)]
+    speeds = [each for each in records if isinstance(each, record.Speed)]
+    for parity in parities:
+        _add_parity(rows, notes, parity)
+    for quality in qualities:
+        _add_quality(rows, notes, signatures, quality, several=_several_seeds(qualities))
+    for speed in speeds:
+        _add_speed(rows, notes, speed)
+    columns = list(dict.fromkeys(column for cells in rows.values() for column in cells))
+    return Report(columns, rows, list(dict.fromkeys(notes)), list(signatures))
+
+
+def _several_seeds(qualities: list[record.Quality]) -> bool:
+    return len({each.seed for each in qualities}) > 1
+
+
+def _cell(rows: dict[str, dict[str, list[str]]], name: str, column: str, *lines: str) -> None:
+    rows.setdefault(name, {}).setdefault(column, []).extend(lines)
+
+
+def _add_parity(rows: dict[str, dict[str, list[str]]], notes: list[str], parity: record.Parity) -> None:
+    name, column = parity.implementation["name"], "parity\nto float64"
+    if parity.state != "ok":
+        _cell(rows, name, column, parity.state)
+        notes.append(f"{name}, parity {parity.state}: {parity.reason}")
+        return
+    single, double = parity.differences["fp32"], parity.differences.get("fp64")
+    _cell(rows, name, column, parity.verdict, f"{single['max']:.0e} fp32")
+    if double is not None:
+        _cell(rows, name, column, f"{double['max']:.0e} fp64")
+
+
+def _add_quality(
+    rows: dict[str, dict[str, list[str]]],
+    notes: list[str],
+    signatures: dict[str, None],
+    quality: record.Quality,
+    several: bool,
+) -> None:
+    name, task = quality.implementation["name"], quality.task["name"]
+    if quality.state != "ok":
+        _cell(rows, name, task, quality.state)
+        notes.append(f"{name} on {task}, seed {quality.seed}, {quality.state}: {quality.reason}")
+        return
+    seed = f" s{quality.seed}" if several else ""
+    for metric in _main_metrics(quality):
+        split = "" if metric["split"] == "dev" else f", {metric['split']}"
+        mark = "*" if any(flag.startswith(f"{metric['split']}:") for flag in quality.flags) else ""
+        interval = f"{metric['low']:.3f}-{metric['high']:.3f}"
+        column = f"{task}{split}\n{METRIC_NAMES[metric['name']]}"
+        _cell(rows, name, column, f"{metric['value']:.3f}{mark}{seed}", interval)
+        signatures[metric["signature"]] = None
+    for flag in quality.flags:
+        notes.append(f"* {name} on {task}, seed {quality.seed}: {flag}")
+    if quality.limit:
+        notes.append(f"limited to {quality.limit} examples a split: not a result, and cannot be published")
+
+
+def _main_metrics(quality: record.Quality) -> list[dict[str, Any]]:
+    """The first metric of each split."""
+    first: dict[str, dict[str, Any]] = {}
+    for metric in quality.metrics:
+        first.setdefault(metric["split"], metric)
+    return list(first.values())
+
+
+def _add_speed(rows: dict[str, dict[str, list[str]]], notes: list[str], speed: record.Speed) -> None:
+    shape = speed.shape
+    for name, figures in speed.implementations.items():
+        if figures["state"] != "ok":
+            _cell(rows, name, "speed", figures["state"])
+            notes.append(f"{name}, timing {figures['state']}: {figures['reason']}")
+            continue
+        ratio = f"{figures['ratio'][0]:.2f}x" if "ratio" in figures else ""
+        if shape["latency"]:
+            percentiles = [f"{1000 * figures[p]:.1f}" for p in ("p50", "p90", "p99")]
+            _cell(rows, name, f"{shape['name']}\nms p50/90/99", " / ".join(percentiles), ratio)
+        else:
+            _cell(rows, name, f"{shape['name']}\nseq/s", f"{figures['sequences_per_second']:.0f}", ratio)
+        memory = figures["memory"]["gpu"] or figures["memory"]["resident"]
+        rows[name]["peak\nmemory"] = (rows[name].pop("peak\nmemory", []) and []) or [f"{memory / 2**20:.0f} MiB"]
+    if speed.load.get("noisy"):
+        notes.append(f"timing {shape['name']}: the machine was busy with other work; {_load(speed.load)}")
+
+
+def _load(load: dict[str, Any]) -> str:
+    steal = "" if load.get("steal") is None else f"{load['steal']:.1%} of its time was taken away, "
+    return f"{steal}{load['others']:.1%} went to other processes"
+
+
+def print_report(report: Report, console: Console) -> None:
+    """The tables, then what a reader must know: quality and parity in one, speed below it if both do not fit."""
+    for columns in _split_to_fit(report, console.width):
+        table = Table(show_lines=True, header_style="bold", title_justify="left")
+        table.add_column("implementation")
+        for column in columns:
+            table.add_column(column, justify="right")
+        for name, cells in report.rows.items():
+            table.add_row(name, *(_styled(cells.get(column, ["-"])) for column in columns))
+        console.print(table)
+    for note in report.notes:
+        console.print(Text(note), style="yellow" if note.startswith("*") else None)
+    if report.signatures:
+        console.print(Text("under each score its 95% interval; signatures:"), style="dim")
+        for signature in report.signatures:
+            console.print(Text(f"  {signature}"), style="dim", soft_wrap=True)
+
+
+def _styled(lines: list[str]) -> Text:
+    text = Text(lines[0], style="red" if lines[0] in ("failed", "skipped", "differs") else "bold")
+    for line in lines[1:]:
+        text.append(f"\n{line}", style="not bold dim")
+    return text
+
+
+def _split_to_fit(report: Report, width: int) -> list[list[str]]:
+    """Columns for one table after another, as many in each as the terminal has room for."""
+    room = width - 4 - max([14, *(len(name) for name in report.rows)])
+    tables: list[list[str]] = [[]]
+    used = 0
+    for column in report.columns:
+        lines = [*column.split("\n"), *(line for cells in report.rows.values() for line in cells.get(column, []))]
+        size = 3 + max(map(len, lines))
+        if used + size > room and tables[-1]:
+            tables.append([])
+            used = 0
+        tables[-1].append(column)
+        used += size
+    return tables
+
+
+def to_markdown(report: Report) -> str:
+    """The same as one Markdown table with the notes below."""
+
+    def line(cells: list[str]) -> str:
+        return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+
+    rows = [
+        line([name, *("<br>".join(filter(None, cells.get(column, ["-"]))) for column in report.columns)])
+        for name, cells in report.rows.items()
+    ]
+    header = line(["implementation", *(column.replace("\n", "<br>") for column in report.columns)])
+    parts = [header, line(["---", *["---:"] * len(report.columns)]), *rows, ""]
+    parts += [f"- {note.replace('*', chr(92) + '*')}" for note in report.notes]
+    parts += ["", "Signatures:", "", *(f"- `{signature}`" for signature in report.signatures)]
+    return "\n".join(parts) + "\n"
+
+
+def to_csv(records: list[record.Record]) -> str:
+    """Long form: one line for each number."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["kind", "implementation", "subject", "split", "seed", "name", "value", "low", "high", "state"])
+    for each in records:
+        writer.writerows(_csv_lines(each))
+    return out.getvalue()
+
+
+def _csv_lines(each: record.Record) -> list[list[Any]]:
+    if isinstance(each, record.Quality):
+        head: list[Any] = ["quality", each.implementation["name"], each.task["name"]]
+        if each.state != "ok":
+            return [[*head, "", each.seed, "", "", "", "", each.state]]
+        return [
+            [*head, m["split"], each.seed, m["name"], m["value"], m["low"], m["high"], each.state] for m in each.metrics
+        ]
+    if isinstance(each, record.Parity):
+        head = ["parity", each.implementation["name"], each.checkpoint["name"], "", ""]
+        lines = [[*head, f"max_{p}", d["max"], "", "", each.state] for p, d in each.differences.items()]
+        return lines or [[*head, "", "", "", "", each.state]]
+    assert isinstance(each, record.Speed)
+    lines = []
+    for name, figures in each.implementations.items():
+        head = ["speed", name, each.shape["name"], "", ""]
+        if figures["state"] != "ok":
+            lines.append([*head, "", "", "", "", figures["state"]])
+            continue
+        names = ("sequences_per_second", "tokens_per_second", "p50", "p90", "p99")
+        lines += [[*head, key, figures[key], "", "", "ok"] for key in names]
+    return lines
+
+
+def to_json(records: list[record.Record]) -> str:
+    """All records as one list."""
+    return json.dumps([{"kind": each.kind, **dataclasses.asdict(each)} for each in records], indent=1) + "\n"
+
+
+def write_report(records: list[record.Record], folder: Path) -> list[Path]:
+    """``report.md``, ``report.csv`` and ``report.json``."""
+    texts = {
+        "report.md": to_markdown(arrange(records)),
+        "report.csv": to_csv(records),
+        "report.json": to_json(records),
+    }
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, text in texts.items():
+            (folder / name).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise Failure(f"{folder}: the report could not be written: {error.strerror}") from error
+    return [folder / name for name in texts]

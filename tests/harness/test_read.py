@@ -1,0 +1,497 @@
+"""Reading splits: the real files, the official layouts of those that are not at hand, and damaged ones."""
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from harness.errors import BadInput
+from harness.read import TextExample, WordExample, read_split
+from harness.task import Task, load_task
+
+
+def texts(task: Task, split: str = "train", data_folder: Path | None = None) -> list[TextExample]:
+    examples = [each for each in read_split(task, split, data_folder) if isinstance(each, TextExample)]
+    assert examples
+    return examples
+
+
+# ---- the real files: rows of each split, and how often each label occurs ----
+
+SPLITS: dict[tuple[str, str], tuple[int, dict[str | None, int]]] = {
+    ("cola", "train"): (8551, {"acceptable": 6023, "unacceptable": 2528}),
+    ("cola", "dev"): (1043, {"acceptable": 721, "unacceptable": 322}),
+    ("cola", "test"): (1063, {None: 1063}),
+    ("sst2", "train"): (67349, {"positive": 37569, "negative": 29780}),
+    ("sst2", "dev"): (872, {"positive": 444, "negative": 428}),
+    ("sst2", "test"): (1821, {None: 1821}),
+    ("mrpc", "train"): (3668, {"equivalent": 2474, "not_equivalent": 1194}),
+    ("mrpc", "dev"): (408, {"equivalent": 279, "not_equivalent": 129}),
+    ("mrpc", "test"): (1725, {None: 1725}),
+    ("mnli", "dev_matched"): (9815, {"entailment": 3479, "contradiction": 3213, "neutral": 3123}),
+    ("qnli", "dev"): (5463, {"not_entailment": 2761, "entailment": 2702}),
+    ("qnli", "test"): (5463, {None: 5463}),
+    ("rte", "train"): (2490, {"entailment": 1249, "not_entailment": 1241}),
+    ("rte", "dev"): (277, {"entailment": 146, "not_entailment": 131}),
+    ("rte", "test"): (3000, {None: 3000}),
+    ("wnli", "train"): (635, {"not_entailment": 323, "entailment": 312}),
+    ("wnli", "dev"): (71, {"not_entailment": 40, "entailment": 31}),
+    ("wnli", "test"): (146, {None: 146}),
+    ("ax", "test"): (1104, {None: 1104}),
+    ("chnsenticorp", "train"): (9600, {"positive": 4799, "negative": 4801}),
+    ("chnsenticorp", "dev"): (1200, {"positive": 593, "negative": 607}),
+    ("chnsenticorp", "test"): (1200, {"positive": 608, "negative": 592}),
+}
+
+
+@pytest.mark.parametrize(("name", "split"), SPLITS)
+def test_classification_splits(data_folder: Path, name: str, split: str) -> None:
+    examples = texts(load_task(name), split, data_folder)
+    rows, labels = SPLITS[name, split]
+    assert len(examples) == len({example.id for example in examples}) == rows
+    assert Counter(example.label for example in examples) == labels
+    assert {example.pair is None for example in examples} == {name in ("cola", "sst2", "chnsenticorp")}
+
+
+@pytest.mark.parametrize(
+    ("name", "split", "number", "expected"),
+    [
+        (
+            "sst2",
+            "dev",
+            0,
+            TextExample("0", "it 's a charming and often affecting journey . ", None, "positive"),
+        ),
+        ("cola", "test", 1, TextExample("1", "The car honked its way down the road.", None, None)),
+        (
+            "rte",
+            "train",
+            0,
+            TextExample(
+                "0",
+                "No Weapons of Mass Destruction Found in Iraq Yet.",
+                "Weapons of Mass Destruction Found in Iraq.",
+                "not_entailment",
+            ),
+        ),
+        (
+            "mrpc",
+            "dev",
+            0,
+            TextExample(
+                "0",
+                "He said the foodservice pie business doesn 't fit the company 's long-term growth strategy .",
+                '" The foodservice pie business does not fit our long-term growth strategy .',
+                "equivalent",
+            ),
+        ),
+        (
+            "stsb",
+            "dev",
+            1,
+            TextExample("1", "A young child is riding a horse.", "A child is riding a horse.", 4.75),
+        ),
+        (
+            "go_emotions",
+            "dev",
+            2,
+            TextExample("edcu99z", "I've never been this sad in my life!", None, ("sadness",)),
+        ),
+    ],
+)
+def test_examples_as_they_stand(data_folder: Path, name: str, split: str, number: int, expected: TextExample) -> None:
+    assert read_split(load_task(name), split, data_folder)[number] == expected
+
+
+@pytest.mark.parametrize(("split", "rows"), [("train", 5749), ("dev", 1500), ("test", 1379)])
+def test_stsb_scores(data_folder: Path, split: str, rows: int) -> None:
+    labels = [each.label for each in texts(load_task("stsb"), split, data_folder)]
+    scores = [label for label in labels if isinstance(label, float)]
+    assert len(labels) == rows
+    assert len(scores) == (0 if split == "test" else rows)
+    assert not scores or (min(scores), max(scores)) == (0.0, 5.0)
+
+
+@pytest.mark.parametrize(
+    ("split", "rows", "neutral", "grief"),
+    [("train", 43410, 14219, 77), ("dev", 5426, 1766, 13), ("test", 5427, 1787, 6)],
+)
+def test_go_emotions(data_folder: Path, split: str, rows: int, neutral: int, grief: int) -> None:
+    examples = texts(load_task("go_emotions"), split, data_folder)
+    counts = Counter(name for each in examples if isinstance(each.label, tuple) for name in each.label)
+    assert (len(examples), counts["neutral"], counts["grief"]) == (rows, neutral, grief)
+    assert len(counts) == 28
+
+
+# Sentences, words, documents and entities. This copy of msra_ner cuts 17 entities in two at the end of a sentence:
+# each second half is read as an entity, on top of those that its B- tags count.
+ENTITIES = {
+    ("conll2003", "train"): (14041, 203621, 946, {"LOC": 7140, "MISC": 3438, "ORG": 6321, "PER": 6600}),
+    ("conll2003", "dev"): (3250, 51362, 216, {"LOC": 1837, "MISC": 922, "ORG": 1341, "PER": 1842}),
+    ("conll2003", "test"): (3453, 46435, 231, {"LOC": 1668, "MISC": 702, "ORG": 1661, "PER": 1617}),
+    ("msra_ner", "train"): (50658, 2169879, 50658, {"LOC": 36517, "ORG": 20571 + 3, "PER": 17615 + 3}),
+    ("msra_ner", "test"): (4631, 172601, 4631, {"LOC": 2877, "ORG": 1331, "PER": 1973 + 11}),
+    ("wnut17", "train"): (3394, 62730, 3394, 1975),
+    ("wnut17", "dev"): (1009, 15733, 1009, 836),
+    ("wnut17", "test"): (1287, 23394, 1287, 1079),
+}
+
+
+@pytest.mark.parametrize(("name", "split"), ENTITIES)
+def test_tagging_splits(data_folder: Path, name: str, split: str) -> None:
+    sentences, words, documents, entities = ENTITIES[name, split]
+    task = load_task(name)
+    examples = [each for each in read_split(task, split, data_folder) if isinstance(each, WordExample)]
+    assert len(examples) == sentences
+    assert sum(len(example.words) for example in examples) == words
+    assert [example.document for example in examples] == sorted(example.document for example in examples)
+    assert len({example.document for example in examples}) == documents
+    found: Counter[str] = Counter()
+    for example in examples:
+        assert example.tags is not None
+        assert len(example.tags) == len(example.words)
+        for before, tag in zip(("O", *example.tags), example.tags, strict=False):
+            assert tag[0] != "I" or before[2:] == tag[2:]
+            found[tag[2:]] += tag[0] == "B"
+    del found[""]
+    assert (found.total() if isinstance(entities, int) else found) == entities
+    assert {tag for example in examples for tag in example.tags or ()} <= set(task.outputs)
+
+
+# ---- official layouts of the files that are seldom at hand ----
+
+
+def lay(folder: Path, path: str, text: str) -> None:
+    (folder / path).parent.mkdir(parents=True, exist_ok=True)
+    (folder / path).write_bytes(text.encode())
+
+
+MNLI = (
+    "index\tpromptID\tpairID\tgenre\tsentence1_binary_parse\tsentence2_binary_parse"
+    "\tsentence1_parse\tsentence2_parse\tsentence1\tsentence2"
+)
+PARSES = "31193n\tgovernment\t( a )\t( b )\t(ROOT a)\t(ROOT b)"
+
+
+def test_mnli_layouts(tmp_path: Path) -> None:
+    task = load_task("mnli")
+    lay(tmp_path, "GLUE/MNLI/train.tsv", f"{MNLI}\tlabel1\tgold_label\n0\t31193\t{PARSES}\tA.\tB.\tneutral\tneutral\n")
+    for split in ("dev_matched", "dev_mismatched"):
+        lay(
+            tmp_path,
+            f"GLUE/MNLI/{split}.tsv",
+            f"{MNLI}\tlabel1\tlabel2\tlabel3\tlabel4\tlabel5\tgold_label\n"
+            f"0\t63735\t{PARSES}\tA.\tB.\tentailment\tneutral\tneutral\tneutral\tneutral\tcontradiction\n",
+        )
+        lay(tmp_path, f"GLUE/MNLI/{split.replace('dev', 'test')}.tsv", f"{MNLI}\n9\t31193\t{PARSES}\tA.\tB.\n")
+    found = {split: read_split(task, split, tmp_path) for split in task.files}
+    assert found == {
+        "train": [TextExample("0", "A.", "B.", "neutral")],
+        "dev_matched": [TextExample("0", "A.", "B.", "contradiction")],
+        "dev_mismatched": [TextExample("0", "A.", "B.", "contradiction")],
+        "test_matched": [TextExample("9", "A.", "B.", None)],
+        "test_mismatched": [TextExample("9", "A.", "B.", None)],
+    }
+
+
+def test_qqp_layouts(tmp_path: Path) -> None:
+    header = "id\tqid1\tqid2\tquestion1\tquestion2\tis_duplicate\n"
+    row = '133273\t213221\t213222\tHow is "air" traffic controlled?\tWhy "?\t0\n'
+    lay(tmp_path, "GLUE/QQP/train.tsv", header + row)
+    lay(tmp_path, "GLUE/QQP/dev.tsv", header + row.replace("\t0\n", "\t1\n"))
+    lay(tmp_path, "GLUE/QQP/test.tsv", "id\tquestion1\tquestion2\n0\tWho?\tWhom?\n")
+    found = [read_split(load_task("qqp"), split, tmp_path) for split in ("train", "dev", "test")]
+    assert found == [
+        [TextExample("0", 'How is "air" traffic controlled?', 'Why "?', "not_duplicate")],
+        [TextExample("0", 'How is "air" traffic controlled?', 'Why "?', "duplicate")],
+        [TextExample("0", "Who?", "Whom?", None)],
+    ]
+
+
+def test_qnli_train_layout(tmp_path: Path) -> None:
+    lay(tmp_path, "GLUE/QNLI/train.tsv", 'index\tquestion\tsentence\tlabel\n7\t"What\tA "b.\tnot_entailment\n')
+    assert read_split(load_task("qnli"), "train", tmp_path) == [TextExample("7", '"What', 'A "b.', "not_entailment")]
+
+
+def test_msra_is_also_read_as_its_official_copy_has_it(tmp_path: Path) -> None:
+    lay(tmp_path, "MSRA-NER/test.txt", "中\tB-ORG\n共\tI-ORG\n\n\u3000\tO\n")
+    assert read_split(load_task("msra_ner"), "test", tmp_path) == [
+        WordExample("0", ("中", "共"), ("B-ORG", "I-ORG"), 0),
+        WordExample("1", ("\u3000",), ("O",), 1),
+    ]
+
+
+@pytest.mark.parametrize(
+    "name", ["mini-acceptability", "mini-ner", "mini-paraphrase", "mini-sentiment", "mini-similarity"]
+)
+def test_mini_needs_no_data_folder(name: str) -> None:
+    task = load_task(name)
+    for split in ("train", "dev"):
+        assert len(read_split(task, split, None)) >= 100
+
+
+# ---- one's own files ----
+
+
+def own_task(folder: Path, content: str | bytes, split: str = "train", **fields: Any) -> Task:
+    """A task of one's own whose every split is one file of this content."""
+    declared: dict[str, Any] = {
+        "name": "mine",
+        "title": "Mine",
+        "kind": "classification",
+        "labels": ["a", "b"],
+        "format": "tsv",
+        "columns": {"text": "text", "label": "label"},
+        "files": {"train": "data", "dev": "data", "test": "data"},
+        "evaluate": ["dev"],
+        "metrics": ["accuracy"],
+    }
+    if fields.get("kind") == "tagging":
+        declared |= {"labels": ["PER", "LOC"], "format": "conll", "metrics": ["entity_f1"]}
+        del declared["columns"]
+    (folder / "data").write_bytes(content if isinstance(content, bytes) else content.encode())
+    (folder / "mine.yaml").write_text(yaml.safe_dump(declared | fields, sort_keys=False))
+    return load_task(str(folder / "mine.yaml"))
+
+
+def test_line_ends_quotes_and_odd_separators_are_kept_apart(tmp_path: Path) -> None:
+    content = '\ufefftext\tlabel\r\n"odd\ta\r\nline\u2028sep\x85 \x0c\tb\r\n \tb'  # no final line end
+    assert [(each.id, each.text, each.label) for each in texts(own_task(tmp_path, content))] == [
+        ("0", '"odd', "a"),
+        ("1", "line\u2028sep\x85 \x0c", "b"),
+        ("2", " ", "b"),
+    ]
+
+
+def test_a_very_long_field(tmp_path: Path) -> None:
+    for format, separator in (("tsv", "\t"), ("csv", ",")):
+        content = f"text{separator}label\n{'x' * 300_000}{separator}a\n"
+        assert len(texts(own_task(tmp_path, content, format=format))[0].text) == 300_000
+
+
+def test_csv_has_quoting(tmp_path: Path) -> None:
+    content = 'label,text\nb,"a ""quoted"", long\ntext"\na,plain\n'
+    assert [(each.text, each.label) for each in texts(own_task(tmp_path, content, format="csv"))] == [
+        ('a "quoted", long\ntext', "b"),
+        ("plain", "a"),
+    ]
+
+
+def test_jsonl_with_numbers_for_labels(tmp_path: Path) -> None:
+    rows = [{"id": 5, "text": "x\ty", "label": 1}, {"label": 0, "text": "z", "id": "six", "more": None}]
+    content = "\n".join(map(json.dumps, rows))
+    task = own_task(
+        tmp_path, content, format="jsonl", labels={0: "a", 1: "b"},
+        columns={"id": "id", "text": "text", "label": "label"},
+    )  # fmt: skip
+    assert texts(task) == [TextExample("5", "x\ty", None, "b"), TextExample("six", "z", None, "a")]
+
+
+def test_multi_label(tmp_path: Path) -> None:
+    fields: dict[str, Any] = {"kind": "multi-label", "metrics": ["micro_f1"]}
+    task = own_task(tmp_path, "text\tlabel\nx\ta|b\ny\t\n", label_separator="|", **fields)
+    assert [each.label for each in texts(task)] == [("a", "b"), ()]
+    task = own_task(tmp_path, '{"text": "x", "label": ["b"]}', format="jsonl", **fields)
+    assert [each.label for each in texts(task)] == [("b",)]
+
+
+def test_other_encodings(tmp_path: Path) -> None:
+    task = own_task(tmp_path, "text\tlabel\n中文\ta\n".encode("gb18030"), encoding="gb18030")
+    assert texts(task)[0].text == "中文"
+
+
+def test_only_a_test_split_may_lack_labels(tmp_path: Path) -> None:
+    task = own_task(tmp_path, "index\ttext\n0\tx\n")
+    assert texts(task, "test")[0].label is None
+    for split in ("train", "dev"):
+        with pytest.raises(BadInput, match=r"data:1: no column 'label', the task's label; there are: index, text"):
+            read_split(task, split, None)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", r"data is empty"),
+        (b"\n \n", r"data is empty"),
+        (b"text\tlabel\n", r"data has a header and no rows"),
+        (b"text\tlabel\nx\ta\ny\n", r"data:3: expected 2 columns as in line 1, got 1"),
+        (b"text\tlabel\nx\ta\ty\n", r"data:2: expected 2 columns as in line 1, got 3"),
+        (b"text\tlabel\n\nx\ta\n", r"data:2: expected 2 columns as in line 1, got 1"),
+        (b"text\tlabel\nx\tc\n", r"data:2: label 'c' is not declared; task mine has a, b"),
+        (b"text\tlabel\nx\ta\ny\t\n", r"data:3: label '' is not declared"),
+        (b"\xef\xbb\xbftext\tlabel\nx\ta\n\xff\ta\n", r"data:3: not utf-8 text \(invalid start byte\)"),
+        (b"text\tlabel\nx\ta\ny\x00\ta\n", r"data:3: a NUL character"),
+        (b"sentence\tlabel\nx\ta\n", r"data:1: no column 'text', the task's text; there are: sentence, label"),
+    ],
+)
+def test_damaged_tsv(tmp_path: Path, content: bytes, message: str) -> None:
+    with pytest.raises(BadInput, match=message):
+        read_split(own_task(tmp_path, content), "train", None)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('text,label\n"x\ny",a\nz\n', r"data:4: expected 2 columns as in line 1, got 1"),
+        ('text,label\n"x,a\n', r"data:2: not valid CSV: unexpected end of data"),
+        ('text,label\n"x"y,a\n', r"data:2: not valid CSV"),
+    ],
+)
+def test_damaged_csv(tmp_path: Path, content: str, message: str) -> None:
+    with pytest.raises(BadInput, match=message):
+        read_split(own_task(tmp_path, content, format="csv"), "train", None)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('{"text": "x"', r"data:2: not valid JSON"),
+        ("", r"data:2: not valid JSON"),
+        ("[" * 100_000, r"data:2: not valid JSON"),
+        ('["x", "a"]', r"data:2: each line must be one JSON object"),
+        ('{"text": "x"}', r"data:2: no field 'label', which line 1 has"),
+        ('{"text": 3, "label": "a"}', r"data:2: text and pair must be strings"),
+        ('{"text": "x", "label": null}', r"data:2: label None is not declared"),
+    ],
+)
+def test_damaged_jsonl(tmp_path: Path, line: str, message: str) -> None:
+    content = '{"text": "w", "label": "b"}\n' + line + "\n"
+    with pytest.raises(BadInput, match=message):
+        read_split(own_task(tmp_path, content, format="jsonl"), "train", None)
+
+
+@pytest.mark.parametrize("score", ["", "high", "nan", "inf", "4,5"])
+def test_score_that_is_no_number(tmp_path: Path, score: str) -> None:
+    task = own_task(tmp_path, f"text\tlabel\nx\t{score}\n", kind="regression", labels=None, metrics=["pearson"])
+    with pytest.raises(BadInput, match=rf"data:2: the label must be a number, not '{score}'"):
+        read_split(task, "train", None)
+
+
+def test_same_id_twice(tmp_path: Path) -> None:
+    columns = {"id": "id", "text": "text", "label": "label"}
+    task = own_task(tmp_path, "id\ttext\tlabel\n1\tx\ta\n2\ty\ta\n1\tz\tb\n", columns=columns)
+    with pytest.raises(BadInput, match=r"data:4: id '1' is that of line 2 too"):
+        read_split(task, "train", None)
+
+
+def test_column_number_that_the_file_has_not(tmp_path: Path) -> None:
+    task = own_task(tmp_path, "x\ta\n", header=False, columns={"text": 0, "label": 2})
+    with pytest.raises(BadInput, match=r"data:1: no column 2, the task's label; there are: 0, 1"):
+        read_split(task, "train", None)
+
+
+def test_missing_file_says_what_gets_it(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"GLUE/RTE/dev\.tsv is not there; `python -m harness data get glue` gets it"):
+        read_split(load_task("rte"), "dev", tmp_path)
+    task = own_task(tmp_path, "")
+    (tmp_path / "data").unlink()
+    with pytest.raises(BadInput, match=r"data is not there$"):
+        read_split(task, "dev", None)
+
+
+def test_folder_in_place_of_a_file(tmp_path: Path) -> None:
+    (tmp_path / "GLUE/RTE/dev.tsv").mkdir(parents=True)
+    with pytest.raises(BadInput, match=r"cannot read .*dev\.tsv: Is a directory"):
+        read_split(load_task("rte"), "dev", tmp_path)
+
+
+def test_unknown_split(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="task rte has no split 'validation'; it has train, dev, test"):
+        read_split(load_task("rte"), "validation", tmp_path)
+
+
+# ---- tags ----
+
+
+def tagged(folder: Path, tags: str, **fields: Any) -> Task:
+    """A tagging task whose file has one sentence with these tags, and an untagged one before it."""
+    lines = "".join(f"w{number} {tag}\n" for number, tag in enumerate(tags.split()))
+    return own_task(folder, f"first O\n\n{lines}", kind="tagging", **fields)
+
+
+@pytest.mark.parametrize(
+    ("scheme", "tags", "iob2"),
+    [
+        ("iob2", "B-PER I-PER B-PER O B-LOC", "B-PER I-PER B-PER O B-LOC"),
+        ("iob1", "I-PER I-PER B-PER O I-LOC I-PER", "B-PER I-PER B-PER O B-LOC B-PER"),
+        ("iob", "I-PER B-PER O B-LOC I-PER I-PER", "B-PER B-PER O B-LOC B-PER I-PER"),
+        ("bmes", "B-PER M-PER E-PER S-PER O B-LOC E-LOC", "B-PER I-PER I-PER B-PER O B-LOC I-LOC"),
+        ("bmes", "B-PER I-PER E-PER S-LOC S-LOC", "B-PER I-PER I-PER B-LOC B-LOC"),
+    ],
+)
+def test_schemes_become_iob2(tmp_path: Path, scheme: str, tags: str, iob2: str) -> None:
+    sentence = read_split(tagged(tmp_path, tags, scheme=scheme), "train", None)[1]
+    assert isinstance(sentence, WordExample)
+    assert sentence.tags == tuple(iob2.split())
+
+
+@pytest.mark.parametrize(
+    ("scheme", "tags", "line", "message"),
+    [
+        ("iob2", "O I-PER", 4, "I-PER cannot follow O in iob2"),
+        ("iob2", "B-LOC I-PER", 4, "I-PER cannot follow B-LOC in iob2"),
+        ("iob1", "B-PER", 3, "B-PER cannot follow O in iob1"),
+        ("bmes", "O B-PER O", 5, "O cannot follow B-PER in bmes"),
+        ("bmes", "O E-PER", 4, "E-PER cannot follow O in bmes"),
+        ("bmes", "B-PER E-LOC", 4, "E-LOC cannot follow B-PER in bmes"),
+        ("bmes", "S-PER M-PER", 4, "M-PER cannot follow S-PER in bmes"),
+        ("bmes", "O B-PER", 4, "O cannot follow B-PER in bmes"),  # the sentence ends inside the entity
+        ("iob2", "S-PER", 3, "'S-PER' is no iob2 tag; they begin with B, I, O"),
+        ("iob2", "PER", 3, "'PER' is no iob2 tag"),
+        ("iob2", "O-PER", 3, "'O-PER' is no iob2 tag"),
+        ("iob2", "B-ORG", 3, "entity type 'ORG' is not declared; task mine has PER, LOC"),
+        ("iob2", "B", 3, "entity type '' is not declared"),
+    ],
+)
+def test_impossible_tag(tmp_path: Path, scheme: str, tags: str, line: int, message: str) -> None:
+    with pytest.raises(BadInput, match=f"data:{line}: {message}"):
+        read_split(tagged(tmp_path, tags, scheme=scheme), "train", None)
+
+
+def test_entity_types_are_renamed(tmp_path: Path) -> None:
+    sentence = read_split(tagged(tmp_path, "B-nr I-nr", labels={"nr": "PER"}), "train", None)[1]
+    assert isinstance(sentence, WordExample)
+    assert sentence.tags == ("B-PER", "I-PER")
+
+
+def test_documents(tmp_path: Path) -> None:
+    content = "-DOCSTART- -X- O\n\na x O\n\nb x O\n-DOCSTART- -X- O\n\nc x O\n"
+    examples = read_split(own_task(tmp_path, content, kind="tagging"), "train", None)
+    assert [(each.id, each.document) for each in examples if isinstance(each, WordExample)] == [
+        ("0", 0),
+        ("1", 0),
+        ("2", 1),
+    ]
+
+
+def test_tab_separated_words_may_hold_spaces(tmp_path: Path) -> None:
+    content = "New York\tB-LOC\r\n\t\r\n:\tO\r\n"
+    task = own_task(tmp_path, content, kind="tagging", separator="tab")
+    assert read_split(task, "train", None) == [
+        WordExample("0", ("New York",), ("B-LOC",), 0),
+        WordExample("1", (":",), ("O",), 1),
+    ]
+
+
+def test_sentences_without_tags(tmp_path: Path) -> None:
+    files = {"train": "data", "dev": "data", "test": {"path": "data", "columns": {"word": 0}}}
+    task = own_task(tmp_path, "Ann\nsleeps\n", kind="tagging", files=files)
+    assert read_split(task, "test", None) == [WordExample("0", ("Ann", "sleeps"), None, 0)]
+
+
+@pytest.mark.parametrize(
+    ("content", "fields", "message"),
+    [
+        ("a x O\nb O\n", {}, r"data:2: expected 3 columns, got 2: 'b O'"),
+        ("a\n", {}, r"data:1: expected 2 columns, got 1: 'a'"),
+        ("a O\n", {"columns": {"word": 0, "tag": 3}}, r"data:1: expected 4 columns, got 2: 'a O'"),
+        ("a\tO\n\tO\n", {"separator": "tab"}, r"data:2: the word is empty"),
+        ("-DOCSTART- O\n\n", {}, r"data has no sentences"),
+    ],
+)
+def test_damaged_conll(tmp_path: Path, content: str, fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(BadInput, match=message):
+        read_split(own_task(tmp_path, content, kind="tagging", **fields), "train", None)
