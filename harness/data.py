@@ -1,6 +1,7 @@
 """Task data: where it lies, where it comes from, and how it gets here."""
 
 import difflib
+import importlib.util
 import json
 import os
 import shutil
@@ -196,7 +197,7 @@ def _get_one(dataset: Dataset, folder: Path, staging: Path, source: Literal["off
         origin = f"hub@{_fetch_from_hub(dataset, staging, arrived, revision)}"
     _install(dataset, arrived, target, manifest.get("files", {}), origin)
     shutil.rmtree(staging)
-    _say(f"{dataset.name}: {len(dataset.files)} files in {dataset.folder}")
+    _say(f"{dataset.name}: ready in {dataset.folder}")
 
 
 def _fetch_official(dataset: Dataset, staging: Path, arrived: Path) -> None:
@@ -282,15 +283,13 @@ def _check_hub(chosen: list[Dataset]) -> None:
     """BadInput now rather than after the first download."""
     if without := [dataset.name for dataset in chosen if dataset.hub is None]:
         raise BadInput(f"the Hub's copies are of GLUE only; get {', '.join(without)} with --source official")
-    try:
-        import pyarrow  # noqa: F401
-    except ImportError as error:
-        raise BadInput("the Hub's copies are Parquet files: pip install 'bert-atlas[hub]'") from error
+    if importlib.util.find_spec("pyarrow") is None:
+        raise BadInput("the Hub's copies are Parquet files; to read them: pip install 'bert-atlas[hub]'")
 
 
 def _fetch_from_hub(dataset: Dataset, staging: Path, arrived: Path, revision: str) -> str:
     """Fetch the Parquet files of a data set and write them out as official files; returns the commit."""
-    from huggingface_hub import HfApi, errors
+    from huggingface_hub import HfApi, RepoFile, errors
 
     assert dataset.hub is not None
     api = HfApi(endpoint=os.environ.get("HF_ENDPOINT"))
@@ -300,13 +299,13 @@ def _fetch_from_hub(dataset: Dataset, staging: Path, arrived: Path, revision: st
     try:
         commit = str(api.dataset_info(GLUE_ON_HUB, revision=revision).sha)
         infos = api.get_paths_info(GLUE_ON_HUB, list(remote.values()), revision=commit, repo_type="dataset")
-        stated = {info.path: info.lfs.sha256 for info in infos if getattr(info, "lfs", None)}
+        stated = {info.path: info.lfs.sha256 for info in infos if isinstance(info, RepoFile) and info.lfs}
         for path in remote.values():
             if path not in stated:
                 raise Failure(f"{where}: there is no {path} with a sha256; choose another revision")
             _fetch_parquet(api, path, commit, staging, stated[path])
     except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError) as error:
-        raise BadInput(f"{where}: no such revision; leave it out for the pinned one") from error
+        raise BadInput(f"{where}: no such data set or revision; check HF_ENDPOINT and the revision") from error
     except (errors.HTTPError, ConnectionError, errors.LocalEntryNotFoundError) as error:
         raise Failure(f"{where}: could not be fetched: {error}. Check the network and run again.") from error
     arrived.mkdir(parents=True, exist_ok=True)
@@ -327,7 +326,7 @@ def _fetch_parquet(api: Any, path: str, commit: str, staging: Path, sha256: str)
 
 def _write_official(parquet: Path, target: Path, how: HubFile, values: dict[str, str]) -> None:
     """Write one split as tab-separated text, with the labels' values as the official file has them."""
-    from pyarrow.parquet import ParquetFile
+    from pyarrow.parquet import ParquetFile  # type: ignore[import-untyped]
 
     columns = [column for column in how.columns.values() if column]
     with ParquetFile(parquet) as table, target.open("w", encoding="utf-8", newline="") as file:

@@ -4,7 +4,6 @@ import importlib.metadata
 import importlib.util
 import os
 import platform
-import re
 import shutil
 import sys
 import tempfile
@@ -18,6 +17,7 @@ from typing import Any, Literal
 import psutil
 
 from harness import provenance
+from harness.errors import BadInput, Failure
 
 State = Literal["ok", "missing", "warning", "info"]
 GIB = 2**30
@@ -61,6 +61,8 @@ def diagnose() -> list[Check]:
 def _made(name: str, check: Callable[[], Check]) -> Check:
     try:
         return check()
+    except (BadInput, Failure) as error:
+        return Check(name, "warning", str(error))
     except Exception as error:
         return Check(name, "warning", f"could not be checked: {type(error).__name__}: {error}")
 
@@ -212,7 +214,6 @@ def _load() -> Check:
 
 
 def _weights() -> Check:
-    from harness.errors import Failure
     from harness.weights import DEFAULT, PACKAGE, find_weights
 
     # Asked first, because find_weights would download them.

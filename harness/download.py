@@ -181,7 +181,8 @@ def _try_once(url: str, part: Path, *, resumable: bool, size: int | None, progre
             for chunk in response.iter_content(CHUNK):
                 file.write(chunk)
                 bar(len(chunk))
-    if size is not None and part.stat().st_size < size:
+    # With a Content-Length requests tells a broken connection from a file that is shorter than it should be.
+    if not length and size is not None and part.stat().st_size < size:
         raise _TransferError(f"the connection ended after {part.stat().st_size:,} of {size:,} bytes")
 
 

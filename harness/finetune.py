@@ -50,7 +50,7 @@ class Training:
             {"params": [p for p in parameters if p.ndim > 1], "weight_decay": recipe["weight_decay"]},
             {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
         ]
-        self.optimizer = torch.optim.AdamW(groups, lr=recipe["learning_rate"])
+        self.optimizer = torch.optim.AdamW(groups, lr=recipe["learning_rate"], fused=True)
         steps = recipe["epochs"] * -(-len(batch.lengths) // recipe["batch_size"])
         warmup = round(steps * recipe["warmup"])
 

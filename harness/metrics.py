@@ -95,7 +95,8 @@ def _value(metric: str, gold: Answers, predicted: Answers, labels: Sequence[str]
     if metric == "accuracy":
         return float(metrics.accuracy_score(gold, predicted))
     if metric == "matthews":
-        return float(metrics.matthews_corrcoef(gold, predicted))
+        # scikit-learn gives 0 for a single label too, but warns of it.
+        return float(metrics.matthews_corrcoef(gold, predicted)) if {*gold, *predicted} != {gold[0]} else 0.0
     if metric == "f1":
         labels = [str(positive)]
     average = metric.removesuffix("_f1") if len(labels) > 1 else "binary"

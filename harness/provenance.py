@@ -315,9 +315,10 @@ def load_between(before: LoadSnapshot) -> dict[str, Any]:
     one, its children and theirs; ``noisy``: whether timings made meanwhile are to be doubted.
     """
     now = load_snapshot()
-    total = max(now.total - before.total, 1e-9)
+    elapsed = now.total - before.total
+    total = max(elapsed, 1e-9)
     steal = None if now.steal is None or before.steal is None else max(0.0, now.steal - before.steal)
-    busy = total - (now.idle - before.idle) - (steal or 0.0)
+    busy = elapsed - (now.idle - before.idle) - (steal or 0.0)
     others = max(0.0, busy - (now.own - before.own)) / total
     stolen = None if steal is None else steal / total
     return {

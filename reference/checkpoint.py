@@ -168,15 +168,17 @@ def build(checkpoint: Checkpoint, head: str | None = None, dtype: torch.dtype = 
     """
     with torch.device("meta"):  # nothing is initialised, nothing takes memory
         module = _empty(checkpoint, head)
-    wanted = {name: hugging_face_names(name, bare=head is None) for name in module.state_dict()}
+    shapes = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
+    wanted = {name: hugging_face_names(name, bare=head is None) for name in shapes}
     required = {name for names in wanted.values() for name in names}
     _check_names(checkpoint.tensors, required, head)
     state = {}
     for name, parts in wanted.items():
+        expected = (shapes[name][0] // len(parts), *shapes[name][1:])
+        for part in parts:
+            if (shape := tuple(checkpoint.tensors[part].shape)) != expected:
+                raise CheckpointError(f"{part}: shape {shape}, expected {expected}")
         state[name] = torch.cat([checkpoint.tensors[part].to(dtype) for part in parts])
-        expected = tuple(module.state_dict()[name].shape)
-        if tuple(state[name].shape) != expected:
-            raise CheckpointError(f"{', '.join(parts)}: shape {tuple(state[name].shape)}, expected {expected}")
     module.load_state_dict(state, assign=True)
     return module.eval()
 
@@ -269,6 +271,8 @@ def save(checkpoint: Checkpoint, folder: Path | str, head: str | None = None) ->
     if checkpoint.labels:
         config["id2label"] = {str(i): label for i, label in enumerate(checkpoint.labels)}
         config["label2id"] = {label: i for i, label in enumerate(checkpoint.labels)}
+    elif "classifier.weight" in checkpoint.tensors:  # without names, transformers would take it for two
+        config["num_labels"] = checkpoint.tensors["classifier.weight"].shape[0]
     tensors = {name: tensor.contiguous() for name, tensor in checkpoint.tensors.items()}
     partial = folder / "model.safetensors.part"  # a killed save never leaves half a file under the real name
     save_file(tensors, partial, metadata={"format": "pt"})

@@ -66,7 +66,7 @@ class _Handler(BaseHTTPRequestHandler):
         time.sleep(fault.pause)
         body = content[start:]
         self.wfile.write(body if fault.cut_after is None else body[: fault.cut_after])
-        self.close_connection = fault.cut_after is not None
+        self.close_connection |= fault.cut_after is not None
 
     def do_HEAD(self) -> None:
         path = self._log()
@@ -112,7 +112,9 @@ class _Handler(BaseHTTPRequestHandler):
     def _head(self, status: int, headers: dict[str, str]) -> None:
         self.send_response(status)
         for name, value in headers.items():
-            self.send_header(name, value)
+            if value:  # an empty one takes the usual one away
+                self.send_header(name, value)
+        self.close_connection |= not headers.get("Content-Length")
         self.end_headers()
 
 

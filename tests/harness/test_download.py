@@ -107,9 +107,18 @@ def test_a_wrong_checksum_keeps_the_good_and_removes_the_bad(server: Server, tmp
     assert fetch(server, target).read_bytes() == CONTENT
 
 
-def test_a_wrong_size_is_told(server: Server, tmp_path: Path) -> None:
-    with pytest.raises(Failure, match="expected 1,000 bytes, got 1,024,000"):
-        fetch(server, tmp_path / "file", sha256=None, size=1000)
+@pytest.mark.parametrize("size", [1000, 10**9])
+def test_a_wrong_size_is_told(server: Server, tmp_path: Path, size: int) -> None:
+    with pytest.raises(Failure, match=f"expected {size:,} bytes, got 1,024,000"):
+        fetch(server, tmp_path / "file", sha256=None, size=size)
+    assert len(server.requests) == 1
+
+
+def test_a_connection_that_ends_early_without_a_length(server: Server, tmp_path: Path) -> None:
+    server.headers["/file"] = {"Content-Length": ""}
+    server.faults["/file"] = [Fault(cut_after=2 * CHUNK)]
+    assert fetch(server, tmp_path / "file").read_bytes() == CONTENT
+    assert ranges(server) == [None, f"bytes={2 * CHUNK}-"]
 
 
 def test_a_part_longer_than_the_file_is_dropped(server: Server, tmp_path: Path) -> None:
