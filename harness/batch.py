@@ -25,7 +25,8 @@ class Batch(NamedTuple):
 
     def tokens_of(self, sequences: IntArray) -> IntArray:
         """Where the tokens of these sequences are, one sequence after the other."""
-        return np.concatenate([np.arange(self.cu_seqlens[i], self.cu_seqlens[i + 1]) for i in sequences])
+        ranges = [np.arange(self.cu_seqlens[i], self.cu_seqlens[i + 1]) for i in sequences]
+        return np.concatenate([np.arange(0), *ranges])
 
     def select(self, sequences: IntArray) -> "Batch":
         """The batch of these sequences, in this order."""
@@ -48,7 +49,7 @@ def pad(batch: Batch) -> tuple[IntArray, IntArray, IntArray]:
 
     ``mask`` is 1 at tokens; padding, on the right, is 0 in all three.
     """
-    longest = int(batch.lengths.max())
+    longest = int(batch.lengths.max(initial=0))
     mask = (np.arange(longest) < batch.lengths[:, None]).astype(np.int64)
     ids, segments = np.zeros_like(mask), np.zeros_like(mask)
     ids[mask == 1], segments[mask == 1] = batch.ids, batch.segments

@@ -1,5 +1,6 @@
 """The command line. Heavy imports stand inside the commands, so that ``--help`` answers at once."""
 
+import errno
 import shlex
 import sys
 from collections.abc import Iterator
@@ -37,6 +38,10 @@ def main() -> None:
         _complain(error, 2)
     except Failure as error:
         _complain(error, 1)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        _complain(Failure(f"the disk is full ({error.filename}); make room and start again: finished runs are kept"), 1)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         raise SystemExit(130) from None

@@ -8,6 +8,7 @@ Another package adds its own file through the entry-point group ``bert_atlas.imp
 
 import ast
 import difflib
+import importlib.machinery
 import importlib.metadata
 import importlib.util
 import re
@@ -69,13 +70,28 @@ class Implementation:
 
 
 def implementations() -> dict[str, Implementation]:
-    """All that can be named, by name; none of them is imported."""
+    """All that can be named, by name; none of them is imported. BadInput where two files take one name."""
     files = sorted(path for path in FOLDER.glob("*.py") if path.stem != "__init__")
     for entry in importlib.metadata.entry_points(group=ENTRY_POINTS):
-        spec = importlib.util.find_spec(entry.module)
-        if spec is not None and spec.origin:
-            files.append(Path(spec.origin))
-    return {each.name: each for file in files for each in describe(file)}
+        file = _source_of(entry.module)
+        if file is not None:
+            files.append(file)
+    known: dict[str, Implementation] = {}
+    for each in (each for file in files for each in describe(file)):
+        if known.setdefault(each.name, each) is not each:
+            raise BadInput(f"{each.file}: the name {each.name!r} is that of {known[each.name].file}; choose another")
+    return known
+
+
+def _source_of(module: str) -> Path | None:
+    """The file of a module, found without importing the packages that it stands in."""
+    top, *inner = module.split(".")
+    spec = importlib.util.find_spec(top)
+    for name in inner:
+        if spec is None or spec.submodule_search_locations is None:
+            return None
+        spec = importlib.machinery.PathFinder.find_spec(name, spec.submodule_search_locations)
+    return Path(spec.origin) if spec is not None and spec.origin else None
 
 
 def find(name: str) -> Implementation:
@@ -89,15 +105,16 @@ def find(name: str) -> Implementation:
 
 
 def describe(file: Path) -> list[Implementation]:
-    """Read a file's constants and header; one entry for each variant, the default first."""
-    source = file.read_text(encoding="utf-8")
-    constants: dict[str, Any] = {"VARIANTS": {}, "DEVIATIONS": {}}
-    for node in ast.parse(source).body:
-        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id.isupper():
-            try:
-                constants[node.targets[0].id] = ast.literal_eval(node.value)
-            except ValueError:
-                continue  # a computed constant is the file's own business
+    """Read a file's constants and header; one entry for each variant, the default first.
+
+    BadInput where the file is not Python, its header not TOML, or a constant is missing.
+    """
+    try:
+        source = file.read_text(encoding="utf-8")
+        constants = {"VARIANTS": {}, "DEVIATIONS": {}, **_constants(source)}
+        needed = requirements(source)
+    except (SyntaxError, ValueError) as error:
+        raise BadInput(f"{file}: not an implementation file: {error}") from error
     missing = [name for name in ("NAME", "TITLE", "CATALOG_ID") if name not in constants]
     if missing:
         raise BadInput(f"{file}: an implementation file must say {', '.join(missing)}")
@@ -107,12 +124,27 @@ def describe(file: Path) -> list[Implementation]:
             title=constants["TITLE"] + (f", {text}" if text else ""),
             catalog_id=constants["CATALOG_ID"],
             deviations=constants["DEVIATIONS"],
-            requirements=requirements(source),
+            requirements=needed,
             file=file,
             variant=variant,
         )
         for variant, text in {"": "", **constants["VARIANTS"]}.items()
     ]
+
+
+def _constants(source: str) -> dict[str, Any]:
+    """The constants at a file's top level, with a type annotation or without."""
+    constants = {}
+    for node in ast.parse(source).body:
+        if not isinstance(node, ast.Assign | ast.AnnAssign) or node.value is None:
+            continue
+        target = node.targets[0] if isinstance(node, ast.Assign) else node.target
+        if isinstance(target, ast.Name) and target.id.isupper():
+            try:
+                constants[target.id] = ast.literal_eval(node.value)
+            except (ValueError, TypeError):
+                continue  # a computed constant is the file's own business
+    return constants
 
 
 def requirements(source: str) -> tuple[str, ...]:

@@ -1,5 +1,6 @@
 """A worker seen from the harness: started, asked, waited for without spinning, and always cleaned up."""
 
+import contextlib
 import os
 import select
 import signal
@@ -82,6 +83,8 @@ class Worker:
         **arguments: Any,
     ) -> tuple[dict[str, Any], dict[str, Array]]:
         """Ask and wait. Raises WorkerError if the worker fails, dies, hangs or answers nonsense."""
+        if self._stderr.closed:
+            raise WorkerError("the worker has been ended", "ended", self.stderr_tail())
         deadline = None if timeout is None else time.monotonic() + timeout
         try:
             send(self._requests, {"command": command, **arguments}, arrays)
@@ -96,8 +99,9 @@ class Worker:
         except (BrokenPipeError, EOFError) as error:
             raise self._how_it_died() from error
         except ProtocolError as error:
+            tail = self.stderr_tail()  # before it complains that nobody listens any more
             self.close()
-            raise WorkerError(f"the worker answered nonsense: {error}", "protocol", self.stderr_tail()) from error
+            raise WorkerError(f"the worker answered nonsense: {error}", "protocol", tail) from error
 
     def _read(self, size: int, deadline: float | None) -> bytes:
         """Exactly ``size`` bytes of the answer; sleeps in the kernel until they are there."""
@@ -115,8 +119,14 @@ class Worker:
         return bytes(data)
 
     def _how_it_died(self) -> WorkerError:
-        code = self._process.wait()
+        try:
+            code = self._process.wait(timeout=3)
+        except subprocess.TimeoutExpired:
+            code = None
+        self.close()
         tail = self.stderr_tail()
+        if code is None:
+            return WorkerError("the worker closed its pipe, lived on and was ended", "died", tail)
         if code == -signal.SIGKILL:
             return WorkerError("the worker was killed; most often the machine ran out of memory", "out of memory", tail)
         how = f"by {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
@@ -132,7 +142,7 @@ class Worker:
         return "\n".join(self._stderr.read().decode(errors="replace").splitlines()[-lines:])
 
     def close(self) -> None:
-        """End the process, kindly for a second and then not."""
+        """End the process, kindly for a second and then not, and whatever it started itself."""
         if self._stderr.closed:
             return
         for pipe in (self._process.stdin, self._process.stdout):
@@ -142,9 +152,11 @@ class Worker:
                 except BrokenPipeError:
                     continue  # it was gone already
         try:
-            self._process.wait(timeout=1)
-        except subprocess.TimeoutExpired:
-            os.killpg(self._process.pid, signal.SIGKILL)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(timeout=1)
+        finally:  # a second Ctrl-C too leaves nothing behind
+            with contextlib.suppress(ProcessLookupError):  # it is gone, and started nothing that lives on
+                os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
         self._tail = self.stderr_tail()
         self._stderr.close()

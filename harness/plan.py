@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -75,6 +76,8 @@ def prepare(options: Options) -> Plan:
     from reference.errors import CheckpointError
 
     _check_numbers(options)
+    if not options.implementations:
+        raise BadInput("no implementation is named; `python -m harness list` shows them")
     implementations = [find(name) for name in dict.fromkeys(options.implementations)]
     tasks = _tasks(options)
     weights = find_weights(options.weights)
@@ -86,8 +89,8 @@ def prepare(options: Options) -> Plan:
     folder = data_folder(options.data)
     for task in tasks:
         _check_data(task, folder)
-        if (options.max_length or 0) > config["max_position_embeddings"]:
-            raise BadInput(f"--max-length: these weights have {config['max_position_embeddings']} positions")
+        _check_length(task, config["max_position_embeddings"])
+    _make_folders(options)
     on_gpu = device.startswith("cuda")
     fast_bf16 = reference.resolve_precision("auto", device) == "bf16" if on_gpu else provenance.hardware_bf16()
     return Plan(
@@ -107,14 +110,36 @@ def prepare(options: Options) -> Plan:
 def _check_numbers(options: Options) -> None:
     for name in ("threads", "epochs", "learning_rate", "batch_size", "limit"):
         value = getattr(options, name)
-        if value is not None and value <= 0:
-            raise BadInput(f"--{name.replace('_', '-')} is {value}; it must be above 0")
-    if options.max_length is not None and options.max_length < 3:
-        raise BadInput("--max-length is under 3; [CLS], one piece and [SEP] need that many")
+        if value is not None and not 0 < value < math.inf:
+            typed = "lr" if name == "learning_rate" else name.replace("_", "-")
+            raise BadInput(f"--{typed} is {value}; it must be above 0")
+    for seed in options.seeds:
+        if not 0 <= seed < 2**63:
+            raise BadInput(f"--seed is {seed}; it must be from 0 to 2^63 - 1")
     if options.precision not in PRECISIONS:
         raise BadInput(f"--precision {options.precision!r} is not one of {', '.join(PRECISIONS)}")
     if options.select not in get_args(Select):
         raise BadInput(f"--select {options.select!r} is not one of {', '.join(get_args(Select))}")
+
+
+def _make_folders(options: Options) -> None:
+    """Make the folders that will be written to, so that hours of work do not end at a wrong name."""
+    for name, folder in (("runs", options.runs), ("save-model", options.save_model)):
+        try:
+            if folder is not None:
+                folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise BadInput(f"--{name}: the folder {folder} cannot be made: {error.strerror}") from None
+
+
+def _check_length(task: Task, positions: int) -> None:
+    if task.max_length < 3:
+        raise BadInput(f"task {task.name}: a max length under 3; [CLS], one piece and [SEP] need that many")
+    if task.max_length > positions:
+        raise BadInput(
+            f"task {task.name} reads {task.max_length} tokens, and these weights have {positions} positions; "
+            f"give --max-length {positions} or less"
+        )
 
 
 def _tasks(options: Options) -> list[Task]:
@@ -125,6 +150,10 @@ def _tasks(options: Options) -> list[Task]:
             raise BadInput(f"no suite is called {options.suite!r} (known: {', '.join(known)})")
         names += known[options.suite]
     tasks = [load_task(name) for name in dict.fromkeys(names)]
+    if not tasks:
+        raise BadInput("no task is named; `python -m harness list` shows them")
+    if len({task.name for task in tasks}) < len(tasks):
+        raise BadInput(f"two tasks have the same name, among {', '.join(task.name for task in tasks)}")
     if options.context is not None:
         tasks = [
             load_task(name, context=options.context) if task.kind == "tagging" else task
@@ -191,12 +220,22 @@ def code_of(implementation: Implementation) -> str:
     return provenance.code_hash(implementation.file, *own)
 
 
+def _declared(task: Task) -> dict[str, Any]:
+    """What a task says that its result depends on: all but titles, where files lie, and what the recipe holds."""
+    said = {
+        name: value for name, value in asdict(task).items() if name not in ("title", "suite", "recipes", "download")
+    }
+    said["labels"] = list(task.labels.items())  # their order is that of the outputs
+    said["files"] = {split: [file.header, file.columns] for split, file in task.files.items()}
+    return said
+
+
 def key(plan: Plan, implementation: Implementation, task: Task, seed: int) -> str:
     """Hash of all that determines a quality run's result; the code that computes metrics is not in it."""
     determinants = {
         "implementation": [implementation.name, code_of(implementation), provenance.code_hash(*CODE)],
         "versions": {name: provenance.versions().get(name) for name in ("torch", "transformers", "tokenizers")},
-        "task": [task.name, task.kind, task.outputs, task.context, task.max_length, data_hashes(plan, task)],
+        "task": [_declared(task), _declared(training_task(task)), data_hashes(plan, task)],
         "checkpoint": plan.weights.sha256,
         "recipe": recipe(plan, task),
         "seed": seed,

@@ -10,6 +10,7 @@ Only the standard library and numpy are needed, and nothing is ever unpickled.
 """
 
 import json
+import math
 import struct
 from collections.abc import Callable, Mapping
 from typing import Any, BinaryIO
@@ -19,6 +20,7 @@ import numpy.typing as npt
 
 Array = npt.NDArray[Any]
 MAX_HEADER = 64 * 2**20  # a longer header is not one: something else wrote to the pipe
+MAX_ARRAY = 2**40  # bytes; no more fits the memory of a machine
 DTYPES = ("bool", "uint8", "int32", "int64", "float16", "float32", "float64")
 
 
@@ -28,7 +30,7 @@ class ProtocolError(Exception):
 
 def send(stream: BinaryIO, message: Mapping[str, Any], arrays: Mapping[str, Array] | None = None) -> None:
     """Write one message; TypeError for an array of a type that the protocol does not carry."""
-    arrays = {name: np.ascontiguousarray(array) for name, array in (arrays or {}).items()}
+    arrays = {name: _plain(array) for name, array in (arrays or {}).items()}
     for name, array in arrays.items():
         if array.dtype.name not in DTYPES:
             raise TypeError(f"array {name!r} has type {array.dtype}, which the protocol does not carry")
@@ -38,6 +40,11 @@ def send(stream: BinaryIO, message: Mapping[str, Any], arrays: Mapping[str, Arra
     for array in arrays.values():
         stream.write(array.tobytes())
     stream.flush()
+
+
+def _plain(array: Array) -> Array:
+    """The same values in C order and this machine's byte order; ``dtype.name`` does not tell byte orders apart."""
+    return np.asarray(array, dtype=np.asarray(array).dtype.newbyteorder("="), order="C")
 
 
 def receive(read: Callable[[int], bytes]) -> tuple[dict[str, Any], dict[str, Array]]:
@@ -51,13 +58,15 @@ def receive(read: Callable[[int], bytes]) -> tuple[dict[str, Any], dict[str, Arr
     try:
         message = json.loads(read(length))
         listing = [(str(name), str(dtype), tuple(map(int, shape))) for name, dtype, shape in message.pop("arrays")]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise ProtocolError(f"not a header: {error}") from error
     arrays = {}
     for name, dtype, shape in listing:
         if dtype not in DTYPES or any(size < 0 for size in shape):
             raise ProtocolError(f"array {name!r} of type {dtype!r} and shape {shape}")
-        size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+        size = math.prod(shape) * np.dtype(dtype).itemsize
+        if size > MAX_ARRAY:
+            raise ProtocolError(f"array {name!r} of {size} bytes")
         arrays[name] = np.frombuffer(bytearray(read(size)), dtype=dtype).reshape(shape)
     return message, arrays
 

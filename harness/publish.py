@@ -1,9 +1,14 @@
 """From local records to published ones: checked, and copied to ``results/<machine>/<implementation>/``."""
 
 import dataclasses
+import platform
 import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+
+import psutil
 
 from harness import record
 from harness.errors import BadInput
@@ -27,7 +32,7 @@ def _records(path: Path) -> list[Path]:
         raise BadInput(f"{path} does not exist; records of runs are in runs/")
     if path.is_file():
         return [path]
-    return sorted(each for each in path.rglob("*.json") if each.name != "report.json")
+    return sorted(each for each in path.rglob("*.json") if each.name not in ("index.json", "report.json"))
 
 
 def _check(path: Path, each: record.Record) -> None:
@@ -39,11 +44,31 @@ def _check(path: Path, each: record.Record) -> None:
         raise BadInput(f"{path}: {each.task['name']} is a task of your own, which nobody else could run")
     if each.commit is None or each.commit.endswith("+changes"):
         raise BadInput(f"{path}: the code was not a clean commit of BERT Atlas; commit, then run again")
-    private = re.search(r"(?<![\w.$~])/(?:home|root|Users|tmp|work|mnt|data)/[^\"' ]*", str(dataclasses.asdict(each)))
-    if private:
-        raise BadInput(f"{path}: holds a path of this machine, {private[0]}")
+    for text in _strings(dataclasses.asdict(each)):
+        if private := _private(text):
+            raise BadInput(f"{path}: holds {private}, in {text!r}; replace it by a word that says as much in public")
     if isinstance(each, record.Quality) and each.predictions and not (path.parent / each.predictions).is_file():
         raise BadInput(f"{path}: its predictions, {each.predictions}, are not beside it")
+
+
+def _strings(value: Any) -> Iterator[str]:
+    """All texts anywhere in a JSON value."""
+    if isinstance(value, str):
+        yield value
+    children = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    for child in children:
+        yield from _strings(child)
+
+
+def _private(text: str) -> str | None:
+    """The first absolute path, or name of this machine or its user, in a text."""
+    path = re.search(r"(?:(?<![\w.$~:/])|file://)/\w[^\"' ]*", text)
+    if path:
+        return f"the path {path[0]}"
+    for what, name in (("host", platform.node()), ("user", psutil.Process().username())):
+        if name and re.search(rf"(?<![\w.-]){re.escape(name)}(?![\w-])", text):
+            return f"the {what} name {name}"
+    return None
 
 
 def _copy(path: Path, each: record.Record, results: Path) -> list[Path]:
@@ -59,7 +84,4 @@ def _copy(path: Path, each: record.Record, results: Path) -> list[Path]:
 
 def _machine(each: record.Record) -> str:
     """A folder name such as ``intel-xeon-processor-2-cores`` or ``nvidia-h100-80gb-hbm3``."""
-    gpus = each.machine.get("gpus") or []
-    on_gpu = each.device.startswith("cuda") and gpus
-    name = gpus[0]["name"] if on_gpu else f"{each.machine['cpu']} {each.threads} cores"
-    return re.sub(r"[^a-z0-9]+", "-", name.lower().replace("(r)", "")).strip("-")
+    return re.sub(r"[^a-z0-9]+", "-", record.hardware(each).lower().replace("(r)", "")).strip("-")

@@ -88,6 +88,14 @@ class Parity(Record):
 KINDS: dict[str, type[Record]] = {cls.kind: cls for cls in (Quality, Speed, Parity)}
 
 
+def hardware(record: Record) -> str:
+    """What computed: the GPU, or the processor and how many of its cores."""
+    gpus = record.machine.get("gpus") or []
+    if record.device.startswith("cuda") and gpus:
+        return str(gpus[0]["name"])
+    return f"{record.machine['cpu']}, {record.threads} cores"
+
+
 def write(record: Record, path: Path) -> None:
     """Write the record whole or not at all; Failure with what to do where the disk is full."""
     text = json.dumps({"kind": record.kind, **dataclasses.asdict(record)}, indent=1, allow_nan=False) + "\n"
@@ -134,11 +142,14 @@ def read(path: Path) -> Record:
 
     try:
         values = json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
-        cls = KINDS[values.pop("kind")]
     except OSError as error:
         raise BadInput(f"{path}: cannot be read: {error.strerror}") from error
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
+    except ValueError as error:
         raise BadInput(f"{path}: not a record: {error}") from error
+    kind = values.pop("kind", None) if isinstance(values, dict) else None
+    if kind not in list(KINDS):  # a list: what stands there may be anything
+        raise BadInput(f"{path}: not a record: its kind is {kind!r}, none of {', '.join(KINDS)}")
+    cls = KINDS[kind]
     if values.get("schema") != SCHEMA:
         raise BadInput(f"{path}: schema {values.get('schema')}; this version of BERT Atlas reads schema {SCHEMA}")
     known = {each.name: each for each in dataclasses.fields(cls)}
@@ -148,8 +159,10 @@ def read(path: Path) -> Record:
         for name, each in known.items()
         if name not in values and each.default is dataclasses.MISSING and each.default_factory is dataclasses.MISSING
     )
-    if unknown or missing:
-        raise BadInput(f"{path}: unknown fields {unknown}, missing fields {missing}")
+    if unknown:
+        raise BadInput(f"{path}: unknown fields {', '.join(unknown)}")
+    if missing:
+        raise BadInput(f"{path}: missing fields {', '.join(missing)}")
     if not all(math.isfinite(number) for number in _numbers(values)):
         raise BadInput(f"{path}: a number that is not finite")
     return cls(**values)

@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import io
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ METRIC_NAMES = {
 
 @dataclass(frozen=True)
 class Report:
-    """The latest records, arranged: rows are implementations, columns what was measured of them."""
+    """Records, arranged: rows are implementations, columns what was measured of them."""
 
     columns: list[str]
     rows: dict[str, dict[str, list[str]]]  # by implementation and column: the lines of the cell
@@ -42,29 +43,66 @@ def arrange(records: list[record.Record]) -> Report:
     rows: dict[str, dict[str, list[str]]] = {}
     notes: list[str] = []
     signatures: dict[str, None] = {}
-    parities = [each for each in records if isinstance(each, record.Parity)]
-    qualities = [each for each in records if isinstance(each, record.Quality)]
-    speeds = [each for each in records if isinstance(each, record.Speed)]
-    for parity in parities:
-        _add_parity(rows, notes, parity)
-    for quality in qualities:
-        _add_quality(rows, notes, signatures, quality, several=_several_seeds(qualities))
-    for speed in speeds:
-        _add_speed(rows, notes, speed)
+    latest = _latest(records)
+    varied = _varied(latest)
+    for each in latest:
+        if isinstance(each, record.Parity):
+            _add_parity(rows, notes, each, varied)
+    for each in latest:
+        if isinstance(each, record.Quality):
+            _add_quality(rows, notes, signatures, each, varied)
+    for each in sorted(latest, key=lambda each: each.started):
+        if isinstance(each, record.Speed):
+            _add_speed(rows, notes, each, varied)
     columns = list(dict.fromkeys(column for cells in rows.values() for column in cells))
     return Report(columns, rows, list(dict.fromkeys(notes)), list(signatures))
 
 
-def _several_seeds(qualities: list[record.Quality]) -> bool:
-    return len({each.seed for each in qualities}) > 1
+def _latest(records: list[record.Record]) -> list[record.Record]:
+    """Of records that measured the same thing, the one that was started last; in the order given."""
+    found: dict[tuple[Any, ...], record.Record] = {}
+    for each in records:
+        if isinstance(each, record.Speed):
+            same: tuple[Any, ...] = ("speed", each.shape["name"], *sorted(each.implementations))
+        elif isinstance(each, record.Quality):
+            same = ("quality", each.implementation["name"], each.task["name"], each.task["context"], each.seed)
+        else:
+            assert isinstance(each, record.Parity)
+            same = ("parity", each.implementation["name"])
+        same = (*same, each.checkpoint["sha256"], record.hardware(each), each.precision["resolved"])
+        if same not in found or found[same].started <= each.started:
+            found[same] = each
+    return list(found.values())
+
+
+def _varied(records: list[record.Record]) -> set[str]:
+    """What is not the same in all records, so that names of rows, columns and cells must say it."""
+    found = {
+        "checkpoint": {each.checkpoint["name"] for each in records},
+        "hardware": {record.hardware(each) for each in records},
+        "precision": {each.precision["resolved"] for each in records if not isinstance(each, record.Parity)},
+        "seed": {each.seed for each in records if isinstance(each, record.Quality)},
+    }
+    return {name for name, values in found.items() if len(values) > 1}
+
+
+def _row(name: str, each: record.Record, varied: set[str]) -> str:
+    said = {"checkpoint": each.checkpoint["name"], "hardware": record.hardware(each)}
+    return ", ".join([name, *(value for key, value in said.items() if key in varied)])
+
+
+def _column(subject: str, each: record.Record, varied: set[str]) -> str:
+    return f"{subject}, {each.precision['resolved']}" if "precision" in varied else subject
 
 
 def _cell(rows: dict[str, dict[str, list[str]]], name: str, column: str, *lines: str) -> None:
     rows.setdefault(name, {}).setdefault(column, []).extend(lines)
 
 
-def _add_parity(rows: dict[str, dict[str, list[str]]], notes: list[str], parity: record.Parity) -> None:
-    name, column = parity.implementation["name"], "parity\nto float64"
+def _add_parity(
+    rows: dict[str, dict[str, list[str]]], notes: list[str], parity: record.Parity, varied: set[str]
+) -> None:
+    name, column = _row(parity.implementation["name"], parity, varied), "parity\nto float64"
     if parity.state != "ok":
         _cell(rows, name, column, parity.state)
         notes.append(f"{name}, parity {parity.state}: {parity.reason}")
@@ -80,14 +118,17 @@ def _add_quality(
     notes: list[str],
     signatures: dict[str, None],
     quality: record.Quality,
-    several: bool,
+    varied: set[str],
 ) -> None:
-    name, task = quality.implementation["name"], quality.task["name"]
+    name = _row(quality.implementation["name"], quality, varied)
+    whole_documents = quality.task["kind"] == "tagging" and quality.task["context"] == "document"
+    subject = quality.task["name"] + (", document" if whole_documents else "")
+    task = _column(subject, quality, varied)
     if quality.state != "ok":
         _cell(rows, name, task, quality.state)
         notes.append(f"{name} on {task}, seed {quality.seed}, {quality.state}: {quality.reason}")
         return
-    seed = f" s{quality.seed}" if several else ""
+    seed = f" s{quality.seed}" if "seed" in varied else ""
     for metric in _main_metrics(quality):
         split = "" if metric["split"] == "dev" else f", {metric['split']}"
         mark = "*" if any(flag.startswith(f"{metric['split']}:") for flag in quality.flags) else ""
@@ -109,23 +150,28 @@ def _main_metrics(quality: record.Quality) -> list[dict[str, Any]]:
     return list(first.values())
 
 
-def _add_speed(rows: dict[str, dict[str, list[str]]], notes: list[str], speed: record.Speed) -> None:
-    shape = speed.shape
-    for name, figures in speed.implementations.items():
+def _add_speed(rows: dict[str, dict[str, list[str]]], notes: list[str], speed: record.Speed, varied: set[str]) -> None:
+    """A later comparison's figures take the place of an earlier one's: ratios hold within one alone."""
+    shape = _column(speed.shape["name"], speed, varied)
+    for implementation, figures in speed.implementations.items():
+        name = _row(implementation, speed, varied)
+        cells = rows.setdefault(name, {})
         if figures["state"] != "ok":
-            _cell(rows, name, "speed", figures["state"])
+            cells["speed"] = [figures["state"]]
             notes.append(f"{name}, timing {figures['state']}: {figures['reason']}")
             continue
-        ratio = f"{figures['ratio'][0]:.2f}x" if "ratio" in figures else ""
-        if shape["latency"]:
+        ratio = [f"{figures['ratio'][0]:.2f}x"] if "ratio" in figures else []
+        if speed.shape["latency"]:
             percentiles = [f"{1000 * figures[p]:.1f}" for p in ("p50", "p90", "p99")]
-            _cell(rows, name, f"{shape['name']}\nms p50/90/99", " / ".join(percentiles), ratio)
+            cells[f"{shape}\nms p50/90/99"] = [" / ".join(percentiles), *ratio]
         else:
-            _cell(rows, name, f"{shape['name']}\nseq/s", f"{figures['sequences_per_second']:.0f}", ratio)
+            unit = "seq/s, own lengths" if speed.shape["own_lengths"] else "seq/s"
+            cells[f"{shape}\n{unit}"] = [f"{figures['sequences_per_second']:.0f}", *ratio]
         memory = figures["memory"]["gpu"] or figures["memory"]["resident"]
-        rows[name]["peak\nmemory"] = (rows[name].pop("peak\nmemory", []) and []) or [f"{memory / 2**20:.0f} MiB"]
+        cells.pop("peak\nmemory", None)  # of all shapes so far: the last says it
+        cells["peak\nmemory"] = [f"{memory / 2**20:.0f} MiB"]
     if speed.load.get("noisy"):
-        notes.append(f"timing {shape['name']}: the machine was busy with other work; {_load(speed.load)}")
+        notes.append(f"timing {shape}: the machine was busy with other work; {_load(speed.load)}")
 
 
 def _load(load: dict[str, Any]) -> str:
@@ -139,9 +185,9 @@ def print_report(report: Report, console: Console) -> None:
         table = Table(show_lines=True, header_style="bold", title_justify="left")
         table.add_column("implementation")
         for column in columns:
-            table.add_column(column, justify="right")
+            table.add_column(Text(column), justify="right")
         for name, cells in report.rows.items():
-            table.add_row(name, *(_styled(cells.get(column, ["-"])) for column in columns))
+            table.add_row(Text(name), *(_styled(cells.get(column, ["-"])) for column in columns))
         console.print(table)
     for note in report.notes:
         console.print(Text(note), style="yellow" if note.startswith("*") else None)
@@ -177,18 +223,22 @@ def _split_to_fit(report: Report, width: int) -> list[list[str]]:
 def to_markdown(report: Report) -> str:
     """The same as one Markdown table with the notes below."""
 
-    def line(cells: list[str]) -> str:
-        return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+    def line(cells: list[list[str]]) -> str:
+        return f"| {' | '.join('<br>'.join(map(_escaped, lines)) for lines in cells)} |"
 
     rows = [
-        line([name, *("<br>".join(filter(None, cells.get(column, ["-"]))) for column in report.columns)])
-        for name, cells in report.rows.items()
+        line([[name], *(cells.get(column, ["-"]) for column in report.columns)]) for name, cells in report.rows.items()
     ]
-    header = line(["implementation", *(column.replace("\n", "<br>") for column in report.columns)])
-    parts = [header, line(["---", *["---:"] * len(report.columns)]), *rows, ""]
-    parts += [f"- {note.replace('*', chr(92) + '*')}" for note in report.notes]
+    header = line([["implementation"], *(column.split("\n") for column in report.columns)])
+    parts = [header, f"| --- |{' ---: |' * len(report.columns)}", *rows, ""]
+    parts += [f"- {_escaped(note)}" for note in report.notes]
     parts += ["", "Signatures:", "", *(f"- `{signature}`" for signature in report.signatures)]
     return "\n".join(parts) + "\n"
+
+
+def _escaped(text: str) -> str:
+    """On one line, and without what Markdown or HTML would take for markup."""
+    return re.sub(r"([\\`*_<>|\[\]])", r"\\\1", " ".join(text.split()))
 
 
 def to_csv(records: list[record.Record]) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from harness import parity, plan, provenance, record, speed
+from harness.errors import Failure
 from harness.evaluate import load_splits, quality
 from harness.implementation import Implementation, find
 from harness.isolate import Worker, WorkerError
@@ -151,7 +152,10 @@ def _exact(made: plan.Plan, checkpoints: Checkpoints, show: Show) -> tuple[Any, 
     batch = parity.published_batch(tokenizer, made.config["vocab_size"], made.config["max_position_embeddings"])
     show("reference in float64", 0, 1)
     reference = find("reference")
-    outputs = {precision: _outputs(made, reference, checkpoints, batch, precision) for precision in ("fp64", "fp32")}
+    try:
+        outputs = {p: _outputs(made, reference, checkpoints, batch, p) for p in ("fp64", "fp32")}
+    except WorkerError as error:
+        raise Failure(f"the reference, which all are compared with, does not run: {error}\n{error.stderr}") from error
     floor = parity.differences(outputs["fp32"], outputs["fp64"])["max"]
     return batch, outputs["fp64"], floor
 
@@ -195,7 +199,7 @@ def _shapes(made: plan.Plan) -> list[speed.Shape]:
     for task in made.tasks:
         batch = load_splits(made, task)[task.evaluate[0]].encoded.batch
         first = batch.select(np.arange(min(len(batch.lengths), 512)))
-        shapes.append(speed.Shape(f"lengths of {task.name}", first, own_lengths=True))
+        shapes.append(speed.Shape(task.name, first, own_lengths=True))
     return shapes
 
 

@@ -7,6 +7,7 @@ At module level only the standard library and numpy: a worker may live in an env
 
 import importlib.util
 import os
+import re
 import sys
 import time
 import traceback
@@ -41,11 +42,14 @@ class Session:
         if spec is None or spec.loader is None:
             raise ImportError(f"{self.file} cannot be imported")
         module = importlib.util.module_from_spec(spec)
+        sys.modules[spec.name] = module  # dataclasses and pickle look a class's module up there
         spec.loader.exec_module(module)
         start = time.perf_counter()
         self.model = module.load(folder, head, device, precision, variant)
-        trainable = hasattr(self.model, "logits")
         seconds = time.perf_counter() - start
+        if threads:
+            _set_threads(threads)
+        trainable = hasattr(self.model, "logits")
         return {"version": self.model.version, "batching": self.model.batching, "trainable": trainable} | {
             "seconds": seconds
         }, {}
@@ -122,10 +126,7 @@ class Session:
 
     def memory(self) -> Answer:
         """Peak memory of this process so far, in bytes: resident, and on the GPU where one was used."""
-        import resource
-
-        unit = 1 if sys.platform == "darwin" else 1024
-        answer = {"resident": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit, "gpu": None}
+        answer = {"resident": _peak_resident(), "gpu": None}
         torch = sys.modules.get("torch")
         if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
             answer["gpu"] = torch.cuda.max_memory_allocated()
@@ -133,13 +134,28 @@ class Session:
 
 
 def _set_threads(threads: int) -> None:
-    """Bound the threads of whatever computes: variables for libraries still to come, and torch itself."""
+    """Bound the threads of whatever computes: variables for libraries still to come, and torch if it is here.
+
+    To be called before an implementation is imported, and after: torch takes no more from the variables than
+    there are cores, and is not imported here, as its memory would count for one that does not use it.
+    """
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[name] = str(threads)
-    if importlib.util.find_spec("torch") is not None:
-        import torch
-
+    torch = sys.modules.get("torch")
+    if torch is not None:
         torch.set_num_threads(threads)
+
+
+def _peak_resident() -> int:
+    """The most memory this process had resident, in bytes."""
+    status = Path("/proc/self/status")
+    if status.is_file():  # on Linux, getrusage still shows the memory of the parent that started us
+        peak = re.search(r"VmHWM:\s+(\d+) kB", status.read_text())
+        if peak is not None:
+            return int(peak[1]) * 1024
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def _no_gradients() -> Any:
@@ -169,20 +185,18 @@ def serve(file: Path, requests: BinaryIO, answers: BinaryIO) -> None:
             return
         try:
             command = getattr(session, request.pop("command"))
-            answer, results = command(**request, **arrays)
+            send(answers, *command(**request, **arrays))
         except Exception as error:
             kind = "out of memory" if _is_out_of_memory(error) else type(error).__name__
             traceback.print_exc()
             send(answers, {"error": str(error) or kind, "kind": kind})
-        else:
-            send(answers, answer, results)
 
 
 def _is_out_of_memory(error: Exception) -> bool:
     return (
         isinstance(error, MemoryError)
         or type(error).__name__ == "OutOfMemoryError"
-        or "can't allocate memory" in str(error)
+        or any(words in str(error).lower() for words in ("can't allocate memory", "out of memory"))
     )
 
 

@@ -209,8 +209,9 @@ class SelfAttention(nn.Module):
 
     def forward(self, hidden: Tensor, batch: Packed) -> Tensor:
         qkv = self.qkv(hidden).unflatten(-1, (3, self.heads, -1))  # [T, 3, N, D]
-        context = self.attend(qkv, batch, self.dropout if self.training else 0.0)  # [T, N, D]
-        return self.output(context.flatten(1))  # [T, H]
+        tokens = batch.ids.numel()
+        context = self.attend(qkv[:tokens], batch, self.dropout if self.training else 0.0)  # [T, N, D]
+        return self.output(fill(context.flatten(1), len(hidden)))  # [T, H]
 
 
 class Layer(nn.Module):
@@ -257,17 +258,20 @@ class Bert(nn.Module):
         """Hidden states of the last layer, [T, H]."""
         check(batch, self.config)
         hidden = self.embeddings(batch)
+        tokens = len(hidden)
+        hidden = fill(hidden, kernel_rows(hidden))
         for layer in self.layers:
             hidden = layer(hidden, batch)
-        return hidden
+        return hidden[:tokens]
 
     def all_hidden_states(self, batch: Packed) -> list[Tensor]:
         """The embeddings and then every layer's hidden states, each [T, H]."""
         check(batch, self.config)
-        states = [self.embeddings(batch)]
+        embedded = self.embeddings(batch)
+        states = [fill(embedded, kernel_rows(embedded))]
         for layer in self.layers:
             states.append(layer(states[-1], batch))
-        return states
+        return [hidden[: len(embedded)] for hidden in states]
 
     def padded(self, ids: Tensor, mask: Tensor | None = None, segments: Tensor | None = None) -> Tensor:
         """The same for a rectangle [B, S] of ids -> [B, S, H]; zeros where ``mask`` [B, S] is 0."""
@@ -278,6 +282,20 @@ class Bert(nn.Module):
         """Compute attention by this function: ``attention`` (the default) or ``attention_as_in_the_paper``."""
         for layer in self.layers:
             layer.attention.attend = attend  # type: ignore[union-attr]
+
+
+def kernel_rows(hidden: Tensor) -> int:
+    """How many rows to compute with: those of ``hidden`` [T, H], on the CPU in bf16 rounded up to a multiple of 128.
+
+    oneDNN compiles a kernel for every new number of rows and keeps it; unrounded, fine-tuning fills the memory.
+    """
+    half = hidden.dtype == torch.bfloat16 or torch.is_autocast_enabled("cpu")
+    return -(-len(hidden) // 128) * 128 if half and hidden.device.type == "cpu" else len(hidden)
+
+
+def fill(rows: Tensor, count: int) -> Tensor:
+    """Add rows of zeros, which nothing reads, up to ``count``."""
+    return rows if len(rows) == count else F.pad(rows, (0, 0, 0, count - len(rows)))
 
 
 def check(batch: Packed, config: BertConfig) -> None:

@@ -54,7 +54,12 @@ class Tokenizer:
         lowercase = said.get("do_lower_case")
         if lowercase is None:
             lowercase = not _has_capitals(vocabulary)
-        wordpiece = BertWordPieceTokenizer(str(vocabulary), lowercase=lowercase)
+        wordpiece = BertWordPieceTokenizer(
+            str(vocabulary),
+            lowercase=lowercase,
+            strip_accents=said.get("strip_accents"),
+            handle_chinese_chars=said.get("tokenize_chinese_chars", True),
+        )
         return cls(wordpiece._tokenizer)
 
     def encode(self, text: str, pair: str | None = None, max_length: int = 512) -> Encoding:

@@ -33,6 +33,7 @@ class Server(ThreadingHTTPServer):
         self.with_range = True
         self.with_etag = True
         self.requests: list[tuple[str, str, str | None]] = []  # method, path, the Range asked for
+        self.accepted: list[str | None] = []  # the Accept-Encoding of each request
 
     @property
     def address(self) -> str:
@@ -91,6 +92,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _log(self) -> str:
         path = self.path.split("?")[0]
+        self.server.accepted.append(self.headers.get("Accept-Encoding"))
         self.server.requests.append((self.command, path, self.headers.get("Range")))
         return path
 

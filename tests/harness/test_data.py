@@ -5,9 +5,9 @@ import importlib.util
 import io
 import json
 import shutil
-import threading
 import zipfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -194,11 +194,9 @@ def test_a_data_set_broken_off_between_two_files_goes_on(server: Server, tmp_pat
 
 def test_two_at_once_fetch_once(server: Server, tmp_path: Path) -> None:
     server.faults["/glue/data/RTE.zip"] = [Fault(pause=0.3)]
-    threads = [threading.Thread(target=get, args=(["rte"], tmp_path)) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(30)
+    with ThreadPoolExecutor() as pool:
+        both = [pool.submit(get, ["rte"], tmp_path) for _ in range(2)]
+    assert [call.result() for call in both] == [None, None]
     assert row(tmp_path, "rte").state == "present"
     assert len(server.requests) == 1
 

@@ -43,6 +43,7 @@ def test_a_file_arrives_whole_and_is_not_fetched_twice(server: Server, tmp_path:
     assert fetch(server, target) == target
     assert target.read_bytes() == CONTENT
     assert not list(target.parent.glob("*.part*"))
+    assert server.accepted == ["identity"], "compressed, a file could not be continued by offset"
     fetch(server, target)
     assert len(server.requests) == 1
 
@@ -70,6 +71,13 @@ def test_a_server_without_ranges_starts_anew(server: Server, tmp_path: Path, wit
     server.with_range, server.with_etag = False, with_etag
     server.faults["/file"] = [Fault(cut_after=CHUNK)]
     assert fetch(server, tmp_path / "file").read_bytes() == CONTENT
+
+
+def test_a_server_that_continues_elsewhere_starts_anew(server: Server, tmp_path: Path) -> None:
+    server.faults["/file"] = [Fault(cut_after=2 * CHUNK)]
+    server.headers["/file"] = {"Content-Range": f"bytes {CHUNK}-{len(CONTENT) - 1}/{len(CONTENT)}"}
+    assert fetch(server, tmp_path / "file").read_bytes() == CONTENT
+    assert ranges(server) == [None, f"bytes={2 * CHUNK}-", None]
 
 
 def test_halves_of_two_versions_are_never_joined(server: Server, tmp_path: Path) -> None:

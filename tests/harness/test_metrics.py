@@ -150,7 +150,7 @@ def test_entity_f1_is_conllevals(sentences: list[list[tuple[str, str]]]) -> None
 
 def test_entity_f1_is_conllevals_on_conll2003(data_folder: Path) -> None:
     sentences = read_split(load_task("conll2003"), "dev", data_folder)
-    gold = [sentence.tags for sentence in sentences if isinstance(sentence, WordExample)]
+    gold = [sentence.tags for sentence in sentences if isinstance(sentence, WordExample) and sentence.tags]
     noise = random.Random(0)
     predicted = [tuple(tag if noise.random() < 0.9 else noise.choice(TAGS) for tag in tags) for tags in gold]
     assert sum(tag[0] == "B" for tags in gold for tag in tags) == 5942
@@ -288,7 +288,9 @@ def test_baseline_is_the_best_constant_answer(kind: Kind, metric: str, seed: int
     if kind == "classification":
         gold = draw.choices("abc", weights=[1, 3, 5], k=30)
     else:
-        gold = [tuple(name for name, share in zip("abc", (0.1, 0.4, 0.6), strict=True) if draw.random() < share)] * 30
+        shares = zip("abc", (0.1, 0.4, 0.6), strict=True)
+        columns = [[(name,) if draw.random() < share else () for _ in range(30)] for name, share in shares]
+        gold = [sum(row, ()) for row in zip(*columns, strict=True)]
     scores = [
         value(kind, metric, gold, [answer] * len(gold), labels="abc", positive="a", draws=1)
         for answer in constant_answers(kind, gold, "abc")
@@ -312,6 +314,8 @@ def test_baseline_without_anything_to_guess() -> None:
 DEGENERATE: list[tuple[Kind, Sequence[Any], Sequence[Any], str]] = [
     ("classification", GOLD, ["entailment"] * 10, "entailment is predicted for every example"),
     ("classification", GOLD, [*GOLD[:2], *GOLD[:1:-1]], "accuracy is 0.200, and always answering entailment"),
+    ("classification", list("aab"), list("aba"), "accuracy is 0.333, and always answering a would give 0.667"),
+    ("classification", list("aab"), list("abb"), "accuracy is 0.667, and always answering a would give 0.667"),
     ("regression", [1.0, 2.0], [3.25, 3.25], r"all scores are equal \(3.25\)"),
     ("multi-label", [("a",), ("b",)], [("b", "a"), ("a", "b")], r"same labels \(a, b\)"),
     ("multi-label", [("a",), ("b",)], [(), ()], r"same labels \(none\)"),

@@ -289,6 +289,7 @@ def test_padded_is_transformers_with_zeros_at_padding(padding: str, device: str,
     torch.testing.assert_close(hidden, expected * inputs.mask.unsqueeze(-1), rtol=0, atol=TOLERANCE["fp64"])
 
 
+@pytest.mark.slow
 @every_device
 @pytest.mark.parametrize("head", ["classification", "tagging"])
 @torch.no_grad()

@@ -1,0 +1,155 @@
+"""What is wrong between entries: two files for one thing, ids that lead nowhere, dates to come."""
+
+import datetime
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator
+from difflib import SequenceMatcher
+from pathlib import Path
+
+from catalog import identifiers
+from catalog.errors import Problem, printable
+from catalog.load import ENTRIES, Document, read_folder
+from catalog.schema import Article, Entry, Paper, Repository
+from catalog.values import nearest
+
+SIMILAR = 0.9  # of two titles, from 0 to 1; what differs less is taken for the same
+
+
+def check(folder: Path = ENTRIES) -> list[Problem]:
+    """All that is wrong with the entries in ``folder``, by file and line. BadInput if there is no such folder."""
+    documents = read_folder(folder)
+    for compare in (_ids, _references, _identifiers, _titles, _dates):
+        compare(documents)
+    return sorted({problem for document in documents for problem in document.problems})
+
+
+def github_annotation(problem: Problem) -> str:
+    """``problem`` as a workflow command of GitHub Actions, which shows it beside the line in a pull request."""
+
+    def escaped(text: str, more: dict[str, str]) -> str:
+        for character, code in {"%": "%25", "\r": "%0D", "\n": "%0A", **more}.items():
+            text = text.replace(character, code)
+        return text
+
+    file = escaped(printable(problem.file), {":": "%3A", ",": "%2C"})
+    message = f"{problem.field}: {problem.message}" if problem.field else problem.message
+    return f"::error file={file},line={problem.line}::{escaped(message, {})}"
+
+
+def identities(entry: Entry) -> Iterator[tuple[str, str, str]]:
+    """(field, what it is, normal form) of all that names the entry's resource and no other."""
+    arxiv = getattr(entry, "arxiv", None)
+    for name, text in (("arxiv", arxiv), ("doi", entry.doi), ("url", entry.url)):
+        if text is None:
+            continue
+        if found := identifiers.arxiv_id(text):
+            yield name, "arXiv id", found
+        elif found := identifiers.doi(text):
+            yield name, "DOI", found
+        elif found := identifiers.repository(text):
+            yield name, "repository", found
+        else:
+            yield name, "address", identifiers.normal_address(text)
+
+
+def same_title(one: Entry, other: Entry) -> bool:
+    """Whether the titles of two entries are so near that they may be one thing.
+
+    Repositories of one name are many and are told apart by their addresses. Names of models and data sets differ
+    in a word (base, large), so only equal ones count. Entries that name each other are known to be two things.
+    """
+    if type(one) is not type(other) or isinstance(one, Repository) or _linked(one, other):
+        return False
+    a, b = _words(one.title), _words(other.title)
+    if a == b:
+        return True
+    numbers = [[word for word in words if word.isdigit()] for words in (a, b)]
+    if not isinstance(one, Paper | Article) or min(len(a), len(b)) < 4 or numbers[0] != numbers[1]:
+        return False
+    return SequenceMatcher(None, " ".join(a), " ".join(b), autojunk=False).ratio() >= SIMILAR
+
+
+def _linked(one: Entry, other: Entry) -> bool:
+    return other.id in (*one.relates_to, one.supersedes) or one.id in (*other.relates_to, other.supersedes)
+
+
+def _words(title: str) -> list[str]:
+    """The words of a title as they compare: no case, no punctuation; each Chinese character is a word."""
+    plain = unicodedata.normalize("NFKC", title).casefold()
+    return re.findall(r"[\u3400-\u9fff]|[^\W_\u3400-\u9fff]+", plain)
+
+
+def _valid(documents: Iterable[Document]) -> Iterator[tuple[Document, Entry]]:
+    return ((document, document.entry) for document in documents if document.entry)
+
+
+def _ids(documents: list[Document]) -> None:
+    """Ids are unique across kinds; so are the places in the list of 2018."""
+    for name, what in (("id", "id"), ("seed", "item of the 2018 list")):
+        seen: dict[str, Document] = {}
+        for document in documents:
+            value = document.data.get(name)
+            if isinstance(value, str) and (first := seen.setdefault(value, document)) is not document:
+                document.wrong(f"the {what} {value!r} is already in {_near(first, document)}", (name,))
+
+
+def _references(documents: list[Document]) -> None:
+    """What an entry points to exists, and is of the right kind."""
+    known = {text: doc for doc in documents for text in (doc.data.get("id"), doc.file.stem) if isinstance(text, str)}
+    for document, entry in _valid(documents):
+        implements = getattr(entry, "implements", [])
+        places = [(("relates_to", at), target) for at, target in enumerate(entry.relates_to)]
+        places += [(("implements", at), target) for at, target in enumerate(implements)]
+        for place, target in [*places, *([(("supersedes",), entry.supersedes)] if entry.supersedes else [])]:
+            if target == entry.id:
+                document.wrong("points to itself; remove it", place)
+            elif target not in known:
+                document.wrong(f"there is no entry {target!r}{nearest(target, known)}", place)
+            elif place[0] == "implements" and known[target].data.get("kind") not in ("paper", "model"):
+                kind = known[target].data.get("kind")
+                document.wrong(f"{target!r} is a {kind}; a paper or model is implemented", place)
+
+
+def _identifiers(documents: list[Document]) -> None:
+    seen: dict[tuple[str, str], Document] = {}
+    for document, entry in _valid(documents):
+        for name, what, normal in identities(entry):
+            if (first := seen.setdefault((what, normal), document)) is not document:
+                document.wrong(f"the {what} {normal} is already in {_near(first, document)}", (name,))
+
+
+def _titles(documents: list[Document]) -> None:
+    """Only titles that share all words but one of each are compared by letters: all with all would be slow."""
+    groups: dict[tuple[str, ...], list[tuple[Document, Entry]]] = {}
+    reported = set()
+    for document, entry in _valid(documents):
+        words = sorted(_words(entry.title))
+        keys = {tuple(words), *(tuple(words[:at] + words[at + 1 :]) for at in range(len(words)))}
+        for key in keys:
+            group = groups.setdefault(key, [])
+            for first, other in group:
+                pair = (other.id, entry.id)
+                if pair not in reported and same_title(other, entry):
+                    reported.add(pair)
+                    document.wrong(
+                        f"nearly the title of {_near(first, document)}; if they are two things, name one in the "
+                        "`relates_to` of the other",
+                        ("title",),
+                    )
+            group.append((document, entry))
+
+
+def _dates(documents: list[Document]) -> None:
+    tomorrow = datetime.date.today() + datetime.timedelta(days=1)  # it may be tomorrow where the entry was written
+    for document, entry in _valid(documents):
+        if entry.year > tomorrow.year:
+            document.wrong(f"{entry.year} is to come", ("year",))
+        for name in ("added", "last_commit"):
+            if (getattr(entry, name, None) or "") > tomorrow.isoformat():
+                document.wrong(f"{getattr(entry, name)} is to come", (name,))
+
+
+def _near(file: Document, seen_from: Document) -> str:
+    """The folder and name of a file, enough to find it."""
+    return file.file.name if file.file.parent == seen_from.file.parent else "/".join(file.file.parts[-2:])

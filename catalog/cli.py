@@ -1,0 +1,73 @@
+"""The command line. Heavy imports stand inside the commands, so that ``--help`` answers at once."""
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from catalog.errors import BadInput, Failure
+
+app = typer.Typer(
+    help="The catalog of BERT papers, articles, repositories, models and data sets.",
+    epilog="Start with: python -m catalog check",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+Entries = Annotated[Path, typer.Option(help="Folder of the entries.")]
+ENTRIES = Path(__file__).with_name("entries")
+
+
+class Format(StrEnum):
+    """How `check` prints problems."""
+
+    text = "text"
+    github = "github"
+
+
+def main() -> None:
+    """Run the command line; exit code 0 all well, 1 something is wrong with the entries or failed, 2 bad input."""
+    try:
+        app()
+    except (BadInput, Failure) as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2 if isinstance(error, BadInput) else 1) from None
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        raise SystemExit(130) from None
+    except BrokenPipeError:  # the reader of our output, such as `head`, has seen enough
+        raise SystemExit(0) from None
+
+
+@app.command(epilog="Example: python -m catalog check --format github")
+def check(
+    entries: Entries = ENTRIES,
+    form: Annotated[Format, typer.Option("--format", help="text, or github for annotations.")] = Format.text,
+) -> None:
+    """Check all entries; print what is wrong as file:line: field: message. Exit code 1 if anything is."""
+    from catalog.check import check as find
+    from catalog.check import github_annotation
+
+    problems = find(entries)
+    for problem in problems:
+        print(problem if form is Format.text else github_annotation(problem))
+    files = len({problem.file for problem in problems})
+    if problems:
+        print(f"{len(problems)} problems in {files} files", file=sys.stderr)
+        raise SystemExit(1)
+    print("no problems", file=sys.stderr)
+
+
+@app.command(epilog="Example: python -m catalog schema")
+def schema(
+    output: Annotated[Path | None, typer.Option(help="The file to write.  [default: the committed one]")] = None,
+) -> None:
+    """Write the JSON Schema of an entry, for editors."""
+    from catalog.schema import ENTRY_SCHEMA, written_schema
+
+    target = output or ENTRY_SCHEMA
+    target.write_text(written_schema(), encoding="utf-8")
+    print(target)

@@ -1,0 +1,212 @@
+"""The drawings of the site as SVG, made at build: the family tree, and accuracy against throughput.
+
+Colours and type come from the site's style sheet (classes), so that they follow its light and dark scheme.
+"""
+
+import html
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from catalog.leaderboard import Point
+
+# An entry with one of these tags made a model of its own; one with one of the others is about models.
+OF_A_MODEL = {
+    *("pretraining", "architecture", "efficiency", "compression", "distillation", "quantization", "pruning"),
+    *("long-context", "multilingual", "cross-lingual", "chinese", "domain", "biomedical", "scientific", "legal"),
+    *("finance", "code", "clinical", "sentence-embeddings", "retrieval", "reranking", "knowledge", "multimodal"),
+    *("modern-encoder", "generation", "dialogue", "inference", "foundation"),
+}
+ABOUT_MODELS = {
+    *("analysis", "bertology", "probing", "survey", "evaluation", "benchmark", "dataset", "explainer", "tutorial"),
+    *("fine-tuning", "stability", "bias", "robustness", "attention", "toolkit", "serving", "implementation"),
+}
+
+
+@dataclass
+class Node:
+    """One member of the family and those that build on it, the oldest first."""
+
+    entry: dict[str, Any]
+    children: list["Node"] = field(default_factory=list)
+
+
+def family(entries: list[dict[str, Any]], root: str) -> Node | None:
+    """The tree of papers and models that build on ``root``, by ``relates_to``; None where there is no such entry.
+
+    The parent of an entry is the first in its ``relates_to`` that belongs to the family and is not younger.
+    """
+    by_id = {entry["id"]: entry for entry in entries}
+    if root not in by_id:
+        return None
+    nodes = {root: Node(by_id[root])}
+    waiting = [e for e in entries if e["id"] != root and _is_model(e)]
+    waiting.sort(key=lambda e: (e["year"], e["title"].lower()))
+    while True:
+        placed = []
+        for entry in waiting:
+            parents = (nodes[each] for each in entry.get("relates_to", []) if each in nodes)
+            parent = next((node for node in parents if node.entry["year"] <= entry["year"]), None)
+            if parent is not None:
+                nodes[entry["id"]] = Node(entry)
+                parent.children.append(nodes[entry["id"]])
+                placed.append(entry)
+        if not placed:
+            break
+        waiting = [entry for entry in waiting if entry not in placed]
+    for node in nodes.values():
+        node.children.sort(key=lambda child: (child.entry["year"], child.entry["title"].lower()))
+    return nodes[root]
+
+
+def _is_model(entry: dict[str, Any]) -> bool:
+    tags = set(entry["tags"])
+    return entry["kind"] in ("paper", "model") and bool(tags & OF_A_MODEL) and not tags & ABOUT_MODELS
+
+
+def branches(root: Node) -> dict[str, list[Node]]:
+    """The children of the root, by their first tag; the largest branch first."""
+    found: dict[str, list[Node]] = {}
+    for child in root.children:
+        found.setdefault(child.entry["tags"][0], []).append(child)
+    return dict(sorted(found.items(), key=lambda item: (-sum(map(size, item[1])), item[0])))
+
+
+def size(node: Node) -> int:
+    """How many entries a node and its descendants are."""
+    return 1 + sum(map(size, node.children))
+
+
+def short_title(title: str, limit: int = 44) -> str:
+    """The name that a title begins with, or as much of the title as has room."""
+    head, colon, _ = title.partition(":")
+    chosen = head if colon and len(head) <= limit else title
+    return chosen if len(chosen) <= limit else chosen[: limit - 1].rstrip() + "…"
+
+
+# --- the family tree --------------------------------------------------------------------------------------------------
+
+ROW, YEAR_WIDTH, INDENT, LEFT, TOP, LABEL = 22, 76, 12, 84, 46, 330
+
+
+def draw_family(root: Node, address: Callable[[str], str], name: Callable[[str], str]) -> str:
+    """The tree with time from left to right: one row an entry, descendants below and to the right of their parent.
+
+    ``address`` gives the page of an id, ``name`` the name of a tag in the reader's language.
+    """
+    first = root.entry["year"]
+    places: dict[str, tuple[float, float]] = {}
+    marks: list[str] = []
+    edges: list[str] = []
+
+    def place(node: Node, parent: tuple[float, float], depth: int, row: int, branch: int) -> int:
+        x = max(LEFT + (node.entry["year"] - first) * YEAR_WIDTH, parent[0] + INDENT)
+        y = TOP + row * ROW
+        places[node.entry["id"]] = (x, y)
+        if depth:
+            edges.append(_edge(parent, (x, y), branch))
+        marks.append(_mark(node, x, y, branch, address(node.entry["id"])))
+        row += 1
+        for child in node.children if depth else []:
+            row = place(child, (x, y), depth + 1, row, branch)
+        return row
+
+    row = place(root, (LEFT - INDENT, 0), 0, 0, 0)
+    for number, (tag, members) in enumerate(branches(root).items()):
+        row += 1
+        marks.append(f'<text class="branch b{number % 6}" x="{LEFT + 22}" y="{TOP + (row - 0.35) * ROW:.0f}">'
+                     f"{html.escape(name(tag))}</text>")  # fmt: skip
+        for child in members:
+            row = place(child, places[root.entry["id"]], 1, row, number % 6)
+    last = max([first, *(node.entry["year"] for node in _all(root))])
+    width, height = LEFT + (last - first) * YEAR_WIDTH + LABEL, TOP + row * ROW
+    return (
+        f'<svg class="family" viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="group">'
+        f"{_years(first, last, height)}{''.join(edges)}{''.join(marks)}</svg>"
+    )
+
+
+def _all(node: Node) -> list[Node]:
+    return [node, *(each for child in node.children for each in _all(child))]
+
+
+def _years(first: int, last: int, height: int) -> str:
+    parts = []
+    for year in range(first, last + 1):
+        x = LEFT + (year - first) * YEAR_WIDTH
+        parts.append(f'<path class="meridian" d="M{x} 26V{height}"/><text class="year" x="{x}" y="16">{year}</text>')
+    return "".join(parts)
+
+
+def _edge(start: tuple[float, float], end: tuple[float, float], branch: int) -> str:
+    (x0, y0), (x1, y1) = start, end
+    bend = min(8.0, x1 - x0)
+    return f'<path class="edge b{branch}" d="M{x0:g} {y0:g}V{y1 - bend:g}q0 {bend:g} {bend:g} {bend:g}H{x1:g}"/>'
+
+
+def _mark(node: Node, x: float, y: float, branch: int, address: str) -> str:
+    label = html.escape(short_title(node.entry["title"]))
+    return (
+        f'<a href="{html.escape(address)}"><title>{html.escape(node.entry["title"])}, {node.entry["year"]}</title>'
+        f'<circle class="node b{branch}" cx="{x:g}" cy="{y:g}" r="4.5"/><text x="{x + 10:g}" y="{y + 4.5:g}">{label}</text></a>'
+    )
+
+
+# --- accuracy against throughput --------------------------------------------------------------------------------------
+
+WIDTH, HEIGHT, MARGIN = 720, 380, 62
+
+
+def draw_points(points: list[Point], x_label: str, y_label: str) -> str:
+    """Each implementation at (throughput, score), with the interval of the score; throughput on a log scale."""
+    rates = [point.rate for point in points]
+    low, high = min(rates) / 1.3, max(rates) * 1.6  # room for the labels
+    bottom = min(point.score.low for point in points)
+    top = max(point.score.high for point in points)
+    pad = max(0.02 * (top - bottom), 0.002)
+    bottom, top = bottom - pad, top + pad
+
+    def x(rate: float) -> float:
+        return MARGIN + (math.log(rate / low)) / math.log(high / low) * (WIDTH - MARGIN - 16)
+
+    def y(score: float) -> float:
+        return HEIGHT - MARGIN - (score - bottom) / (top - bottom) * (HEIGHT - MARGIN - 24)
+
+    parts = [
+        f'<path class="meridian" d="M{MARGIN} {y(s):.1f}H{WIDTH - 16}"/>'
+        f'<text class="tick" x="{MARGIN - 8}" y="{y(s) + 4:.1f}" text-anchor="end">{s:.3g}</text>'
+        for s in _ticks(bottom, top)
+    ]
+    parts += [
+        f'<path class="meridian" d="M{x(r):.1f} 24V{HEIGHT - MARGIN}"/>'
+        f'<text class="tick" x="{x(r):.1f}" y="{HEIGHT - MARGIN + 18}" text-anchor="middle">{r:g}</text>'
+        for r in _log_ticks(low, high)
+    ]
+    for number, point in enumerate(points):
+        cx, cy = x(point.rate), y(point.score.value)
+        name = html.escape(f"{point.row.implementation} {point.row.precision}")
+        parts.append(
+            f'<path class="edge b{number % 6}" d="M{cx:.1f} {y(point.score.low):.1f}V{y(point.score.high):.1f}"/>'
+            f'<circle class="node b{number % 6}" cx="{cx:.1f}" cy="{cy:.1f}" r="5"/>'
+            f'<text x="{cx + 10:.1f}" y="{cy + 4:.1f}">{name}</text>'
+        )
+    return (
+        f'<svg class="plot" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{html.escape(y_label)}, {html.escape(x_label)}">'
+        f"{''.join(parts)}"
+        f'<text class="axis" x="{WIDTH - 16}" y="{HEIGHT - 14}" text-anchor="end">{html.escape(x_label)}</text>'
+        f'<text class="axis" x="{MARGIN}" y="14">{html.escape(y_label)}</text></svg>'
+    )
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """About five round numbers between the two."""
+    step = 10 ** math.floor(math.log10((high - low) / 4))
+    step *= next(factor for factor in (1, 2, 5, 10) if (high - low) / (step * factor) <= 6)
+    return [round(step * n, 10) for n in range(math.ceil(low / step), math.floor(high / step) + 1)]
+
+
+def _log_ticks(low: float, high: float) -> list[float]:
+    """1, 2 and 5 times powers of ten between the two."""
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    return [f * 10.0**p for p in powers for f in (1, 2, 5) if low <= f * 10.0**p <= high]

@@ -1,0 +1,243 @@
+"""The catalog in the formats that other programs read: JSON, CSV, BibTeX, Atom, and one Markdown file for GitHub."""
+
+import csv
+import html
+import io
+import json
+import re
+import xml.etree.ElementTree as ET
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from catalog.errors import Failure
+from catalog.schema import FOLDERS, Entry, vocabulary
+
+LICENSE = "CC0-1.0"
+FEED_LENGTH = 50
+KIND_NAMES = {
+    "paper": {"en": "Papers", "zh": "论文"},
+    "article": {"en": "Articles", "zh": "文章"},
+    "repository": {"en": "Repositories", "zh": "代码仓库"},
+    "model": {"en": "Models", "zh": "模型"},
+    "dataset": {"en": "Data sets", "zh": "数据集"},
+}
+COLUMNS = (
+    *("id", "kind", "title", "title_zh", "authors", "year", "venue", "venue_year", "arxiv", "doi", "url", "code"),
+    *("license", "language", "tags", "implements", "relates_to", "supersedes", "renamed_to", "status", "last_commit"),
+    *("archived_url", "seed", "summary_en", "summary_zh", "added"),
+)
+# Venues that are journals; all others are taken for conferences.
+JOURNAL = re.compile(
+    r"journal|transactions|letters|review|magazine|access|nature|science|bioinformatics|computing|intelligence$"
+    r"|^(TACL|JMLR|TMLR|TKDE|TOIS|TIST|TASLP|CACM|JAMIA|PLOS ONE|npj .*|Patterns|AI Open|Computational Linguistics"
+    r"|Neural Computation|Neurocomputing|Big Data)$",
+    re.IGNORECASE,
+)
+
+
+def fields(entry: Entry) -> dict[str, Any]:
+    """What is written in an entry, as JSON has it; fields that are absent stay absent."""
+    return entry.model_dump(exclude_defaults=True)
+
+
+def links(entry: dict[str, Any]) -> list[tuple[str, str]]:
+    """Where an entry leads: (name, address) pairs, the most useful first. All are http or https addresses."""
+    found = []
+    if "renamed_to" in entry:
+        found.append(("today", entry["renamed_to"]))
+    if "arxiv" in entry:
+        found.append(("arXiv", f"https://arxiv.org/abs/{entry['arxiv']}"))
+    if "url" in entry:
+        found.append((re.sub(r"^https?://(www\.)?|[/?#].*$", "", entry["url"]), entry["url"]))
+    if "doi" in entry:
+        found.append(("DOI", f"https://doi.org/{quote(entry['doi'], safe='/:;().')}"))
+    found += [("code", address) for address in entry.get("code", [])]
+    if "archived_url" in entry:
+        found.append(("archived copy", entry["archived_url"]))
+    return [(name, address) for name, address in found if re.match("https?://", address)]
+
+
+# --- JSON and CSV -----------------------------------------------------------------------------------------------------
+
+
+def to_json(entries: Iterable[Entry]) -> str:
+    """All entries as one JSON object, with the licence of the data."""
+    listed = [fields(entry) for entry in entries]
+    return (
+        json.dumps({"license": LICENSE, "count": len(listed), "entries": listed}, ensure_ascii=False, indent=1) + "\n"
+    )
+
+
+def to_csv(entries: Iterable[Entry]) -> str:
+    """One line for each entry; lists are joined with "; "."""
+    out = io.StringIO()
+    writer = csv.DictWriter(out, COLUMNS, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    for entry in entries:
+        writer.writerow({name: _cell(value) for name, value in fields(entry).items()})
+    return out.getvalue()
+
+
+def _cell(value: Any) -> str:
+    text = "; ".join(value) if isinstance(value, list) else str(value)
+    return f"'{text}" if text[:1] in ("=", "+", "-", "@") else text  # a spreadsheet would run it as a formula
+
+
+# --- BibTeX -----------------------------------------------------------------------------------------------------------
+
+_LATEX = str.maketrans(
+    {
+        "\\": r"\textbackslash{}",
+        "{": r"\textbraceleft{}",
+        "}": r"\textbraceright{}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        **{letter: f"\\{letter}" for letter in "&%$#_"},
+    }
+)
+
+
+def to_bibtex(entries: Iterable[Entry]) -> str:
+    """All entries as BibTeX (UTF-8), keyed by their ids."""
+    return "\n".join(bibtex(fields(entry)) for entry in entries)
+
+
+def bibtex(entry: dict[str, Any]) -> str:
+    """One entry as BibTeX; the double braces keep the capitals of a title."""
+    venue = entry.get("venue")
+    kind, container = "misc", "howpublished"
+    if venue and entry["kind"] == "paper":
+        kind, container = ("article", "journal") if JOURNAL.search(venue) else ("inproceedings", "booktitle")
+    lines = {"title": f"{{{_latex(entry['title'])}}}"}
+    if "authors" in entry:
+        lines["author"] = _authors(entry)
+    lines["year"] = str(entry.get("venue_year", entry["year"]))
+    if venue:
+        lines[container] = _latex(venue)
+    if "arxiv" in entry:
+        lines |= {"eprint": entry["arxiv"], "archiveprefix": "arXiv"}
+    if "doi" in entry:
+        lines["doi"] = _latex(entry["doi"])
+    if address := next((address for _, address in links(entry)), None):
+        lines["url"] = address
+    body = "".join(f"  {name} = {{{value}}},\n" for name, value in lines.items())
+    return f"@{kind}{{{entry['id']},\n{body}}}\n"
+
+
+def _authors(entry: dict[str, Any]) -> str:
+    """Names joined by ``and``; braces keep one name whole that BibTeX would take apart."""
+    names = []
+    for name in entry["authors"]:
+        text = _latex(name)
+        names.append(f"{{{text}}}" if "," in name or re.search(r"\band\b", name, re.IGNORECASE) else text)
+    return " and ".join([*names, "others"] if entry.get("and_others") else names)
+
+
+def _latex(text: str) -> str:
+    return text.translate(_LATEX)
+
+
+# --- Atom -------------------------------------------------------------------------------------------------------------
+
+
+def newest(entries: Iterable[Entry]) -> list[Entry]:
+    """The entries by the day they were added, the last first."""
+    return sorted(entries, key=lambda entry: (entry.added or "", entry.year, entry.id), reverse=True)
+
+
+def to_atom(entries: Iterable[Entry], site: str, language: str) -> str:
+    """An Atom feed of the newest entries; ``site`` is the address of this language's home page, with a slash."""
+    ET.register_namespace("", "http://www.w3.org/2005/Atom")
+    recent = [entry for entry in newest(entries) if entry.added][:FEED_LENGTH]
+    feed = _element(None, "feed", {"{http://www.w3.org/XML/1998/namespace}lang": language})
+    _element(feed, "id", text=site)
+    _element(feed, "title", text={"en": "BERT Atlas: new entries", "zh": "BERT Atlas：新条目"}[language])
+    _element(feed, "updated", text=_moment(recent[0].added if recent else None))
+    _element(feed, "link", {"rel": "self", "href": f"{site}feed.xml"})
+    _element(feed, "link", {"rel": "alternate", "href": site})
+    _element(_element(feed, "author"), "name", text="BERT Atlas")
+    _element(feed, "rights", text=LICENSE)
+    for entry in recent:
+        item = _element(feed, "entry")
+        page = f"{site}entries/{entry.id}.html"
+        _element(item, "id", text=page)
+        _element(item, "title", text=(language == "zh" and entry.title_zh) or entry.title)
+        _element(item, "updated", text=_moment(entry.added))
+        _element(item, "link", {"href": page})
+        _element(item, "summary", text=(entry.summary_zh if language == "zh" else entry.summary_en) or entry.title)
+    ET.indent(feed)
+    return '<?xml version="1.0" encoding="utf-8"?>\n' + ET.tostring(feed, encoding="unicode") + "\n"
+
+
+def _element(
+    parent: ET.Element | None, name: str, attributes: dict[str, str] | None = None, text: str = ""
+) -> ET.Element:
+    tag = f"{{http://www.w3.org/2005/Atom}}{name}"
+    made = ET.Element(tag, attributes or {}) if parent is None else ET.SubElement(parent, tag, attributes or {})
+    made.text = text or None
+    return made
+
+
+def _moment(day: str | None) -> str:
+    return f"{day or '1970-01-01'}T00:00:00Z"
+
+
+# --- Markdown for GitHub ----------------------------------------------------------------------------------------------
+
+
+def to_markdown(entries: Iterable[Entry]) -> str:
+    """The whole catalog as one Markdown file, in both languages."""
+    listed = list(entries)
+    parts = [
+        "# The catalog · 目录",
+        "Made by `python -m catalog export` from `catalog/entries`; change it there. "
+        "由 `python -m catalog export` 从 `catalog/entries` 生成，请在那里修改。",
+    ]
+    for folder, kind in FOLDERS.items():
+        chosen = sorted((e for e in listed if e.kind == kind), key=lambda e: (-e.year, e.title.lower()))
+        if chosen:
+            parts.append(f"## {KIND_NAMES[kind]['en']} · {KIND_NAMES[kind]['zh']} ({len(chosen)})")
+            parts.append("\n".join(_markdown_line(fields(entry), folder) for entry in chosen))
+    return "\n\n".join(parts) + "\n"
+
+
+def _markdown_line(entry: dict[str, Any], folder: str) -> str:
+    address = links(entry)[0][1].replace("(", "%28").replace(")", "%29")
+    title = escape_markdown(entry["title"])
+    chinese = f" · {escape_markdown(entry['title_zh'])}" if "title_zh" in entry else ""
+    tags = ", ".join(vocabulary()["tags"][tag]["en"] for tag in entry["tags"])
+    summaries = "".join(f"<br>{escape_markdown(entry[s])}" for s in ("summary_en", "summary_zh") if s in entry)
+    source = f"[`{entry['id']}`](catalog/entries/{folder}/{entry['id']}.yaml)"
+    return f"- **[{title}]({address})**{chinese}, {entry['year']} · {tags} · {source}{summaries}"
+
+
+def escape_markdown(text: str) -> str:
+    """``text``, within a line of Markdown, such that it shows as it is: neither HTML nor Markdown in it has an effect."""
+    plain = html.escape(" ".join(text.split()), quote=False)
+    return re.sub(r"[\\`*_\[\]{}|#~!$^]", lambda found: f"&#{ord(found[0])};", plain)
+
+
+# --- all of them ------------------------------------------------------------------------------------------------------
+
+
+def export(entries: list[Entry], folder: Path, site: str) -> list[Path]:
+    """Write ``catalog.json``, ``.csv``, ``.bib`` and ``feed.xml`` into ``folder``; the files. Failure on a full disk."""
+    texts = {
+        "catalog.json": to_json(entries),
+        "catalog.csv": to_csv(entries),
+        "catalog.bib": to_bibtex(entries),
+        "feed.xml": to_atom(entries, site, "en"),
+    }
+    return [write(folder / name, text) for name, text in texts.items()]
+
+
+def write(path: Path, text: str) -> Path:
+    """Write one file, with its folder; Failure where that is not possible."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8", newline="\n")
+    except OSError as error:
+        raise Failure(f"{path} could not be written: {error.strerror}") from error
+    return path

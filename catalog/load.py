@@ -1,0 +1,252 @@
+"""From the files of entries to entries, keeping the line of each value for what has to be said about it."""
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+from yaml.events import AliasEvent, Event, MappingStartEvent, ScalarEvent, SequenceStartEvent
+
+from catalog.errors import BadInput, Problem
+from catalog.schema import FOLDERS, KINDS, MODELS, Entry
+from catalog.values import nearest
+
+ENTRIES = Path(__file__).with_name("entries")
+LARGEST = 1_000_000  # bytes of one file; a real one has about 1,500
+_PARSER: Any = getattr(yaml, "CBaseLoader", yaml.BaseLoader)  # events only: libyaml where there is one, 8 times faster
+
+Place = tuple[str | int, ...]  # ("tags", 1) is the second tag; () the file
+
+
+@dataclass
+class Document:
+    """One file, read but not yet judged: all scalars are text, whatever YAML would take them for."""
+
+    file: Path
+    data: dict[str, Any] = field(default_factory=dict)
+    lines: dict[Place, int] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+    entry: Entry | None = None  # where nothing is wrong
+
+    def wrong(self, message: str, place: Place = (), line: int | None = None) -> None:
+        """Note a problem; the line is that of ``place``, or of the nearest thing around it."""
+        name = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place).lstrip(".")
+        while line is None and place not in self.lines and place:
+            place = place[:-1]
+        self.problems.append(Problem(self.file, line or self.lines.get(place, 1), name, message))
+
+
+class _Unreadable(Exception):
+    """The file's YAML is not such as an entry has."""
+
+    def __init__(self, message: str, line: int) -> None:
+        super().__init__(message)
+        self.line = line
+
+
+def load(folder: Path = ENTRIES) -> list[Entry]:
+    """All entries, sorted by id. BadInput names the first problems where there are any; `check` shows them all."""
+    documents = read_folder(folder)
+    problems = sorted(problem for document in documents for problem in document.problems)
+    if problems:
+        shown = "\n".join(map(str, problems[:10]))
+        raise BadInput(f"the catalog has {len(problems)} problems; `python -m catalog check` shows all:\n{shown}")
+    return sorted((document.entry for document in documents if document.entry), key=lambda entry: entry.id)
+
+
+def read_folder(folder: Path = ENTRIES) -> list[Document]:
+    """All files of ``folder``, read and judged one by one. BadInput if there is no such folder."""
+    if not folder.is_dir():
+        raise BadInput(f"{folder} is no folder; name the one that holds {', '.join(FOLDERS)}")
+    documents = []
+    for path in sorted(Path(where) / name for where, _, names in os.walk(folder) for name in names):
+        if not path.name.startswith("."):
+            documents.append(read_entry(path, path.relative_to(folder).parts[:-1]))
+    return documents
+
+
+def read_entry(file: Path, below: tuple[str, ...]) -> Document:
+    """Read one file that lies in the folders ``below`` that of the entries, and judge it by its kind's model."""
+    document = Document(file)
+    if len(below) != 1 or below[0] not in FOLDERS:
+        hint = nearest(below[0], FOLDERS) if len(below) == 1 else ""
+        document.wrong(f"is in no folder of a kind: {', '.join(FOLDERS)}{hint}")
+        return document
+    if file.suffix != ".yaml":
+        document.wrong(f"is no .yaml file; rename it to {file.with_suffix('.yaml').name!r} or remove it")
+        return document
+    text = _text(document)
+    if text is not None and _parse(document, text):
+        _judge(document, FOLDERS[below[0]])
+    return document
+
+
+def _text(document: Document) -> str | None:
+    """The file's text; None, with a problem noted, where it cannot be read."""
+    file = document.file
+    if file.is_symlink() or not file.is_file():
+        document.wrong("is not a plain file")
+        return None
+    with file.open("rb") as opened:
+        content = opened.read(LARGEST + 1)
+    if len(content) > LARGEST:
+        document.wrong(f"has more than {LARGEST // 1_000_000} MB; an entry is a page at most")
+        return None
+    try:
+        text = content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        document.wrong("is not UTF-8; save it as UTF-8", line=content.count(b"\n", 0, error.start) + 1)
+        return None
+    if text.startswith("\ufeff"):
+        document.wrong("begins with a byte order mark; save it as UTF-8 without BOM")
+        text = text[1:]
+    if "\r" in text:
+        line = text.count("\n", 0, text.index("\r")) + 1
+        document.wrong("has Windows line ends (CRLF); save it with LF", line=line)
+        text = text.replace("\r\n", "\n").replace("\r", "\n")
+    if "\t" in text:
+        line = text.count("\n", 0, text.index("\t")) + 1
+        document.wrong("holds a tab; write spaces", line=line)
+        return None
+    return text
+
+
+def _parse(document: Document, text: str) -> bool:
+    """Fill ``document.data`` and ``document.lines`` from YAML; False, with a problem noted, where it is none."""
+    parser = _PARSER(text)
+    try:
+        parser.get_event(), parser.get_event()  # the stream and the document begin
+        first = parser.get_event()
+        if not isinstance(first, MappingStartEvent):
+            empty = first is None or (isinstance(first, ScalarEvent) and not first.value)
+            raise _Unreadable("is empty" if empty else "is no list of `field: value` lines", 1)
+        _plain(first)
+        _mapping(document, parser, first)
+        parser.get_event()  # the document ends
+        if not isinstance(last := parser.get_event(), yaml.StreamEndEvent):
+            raise _Unreadable("holds more than one document; remove `---`", _line(last))
+    except _Unreadable as error:
+        document.wrong(str(error), line=error.line)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        document.wrong(_in_words(getattr(error, "problem", None) or str(error)), line=mark.line + 1 if mark else 1)
+    else:
+        return True
+    finally:
+        parser.dispose()
+    return False
+
+
+def _in_words(problem: str) -> str:
+    """What YAML's parser says, and what is nearly always the reason."""
+    if "mapping values are not allowed" in problem:
+        return "is no YAML: a value that holds ': ' needs quotes"
+    return f"is no YAML: {problem}; a value that begins with one of []{{}}\"'@`#&*!|>% or holds ': ' needs quotes"
+
+
+def _mapping(document: Document, parser: Any, start: Event) -> None:
+    document.lines[()] = _line(start)
+    while isinstance(event := parser.get_event(), ScalarEvent):
+        name = event.value
+        if name in document.data:
+            raise _Unreadable(f"{name}: stands here twice (also in line {document.lines[(name,)]})", _line(event))
+        document.lines[(name,)] = _line(event)
+        document.data[name] = _value(document, parser, (name,))
+    if not isinstance(event, yaml.MappingEndEvent):
+        raise _Unreadable("a field's name must be plain text", _line(event))
+
+
+def _value(document: Document, parser: Any, place: Place) -> Any:
+    """A text or a list of texts. Nothing else is needed, and nothing else can explode or recurse."""
+    event = parser.get_event()
+    _plain(event)
+    if isinstance(event, ScalarEvent):
+        plain = event.implicit[0]  # not in quotes
+        return "" if plain and event.value in ("~", "null", "Null", "NULL") else event.value
+    if not isinstance(event, SequenceStartEvent) or len(place) > 1:
+        raise _Unreadable(f"{place[0]}: has values inside values; write one text, or a list of texts", _line(event))
+    items: list[str] = []
+    while not isinstance(parser.peek_event(), yaml.SequenceEndEvent):
+        item = (*place, len(items))
+        document.lines[item] = _line(parser.peek_event())
+        items.append(_value(document, parser, item))
+    parser.get_event()
+    return items
+
+
+def _plain(event: Event) -> None:
+    if isinstance(event, AliasEvent) or getattr(event, "anchor", None):
+        raise _Unreadable("YAML anchors and aliases (& and *) are not used here; write the value out", _line(event))
+    if tag := getattr(event, "tag", None):
+        raise _Unreadable(f"YAML tags ({tag[:60]!r}) are not used here; write the plain value", _line(event))
+
+
+def _line(event: Event) -> int:
+    mark = event.start_mark
+    return mark.line + 1 if mark else 1
+
+
+def _judge(document: Document, expected: str) -> None:
+    """Set ``document.entry``, or note what the model of its kind has against it."""
+    data, kind = document.data, document.data.get("kind")
+    if kind != expected:
+        if kind is None:
+            document.wrong(f"the required field is missing; add `kind: {expected}`", ("kind",))
+        elif kind in KINDS:
+            right = next(folder for folder, each in FOLDERS.items() if each == kind)
+            document.wrong(f"a {kind} belongs into {right}/, not {document.file.parent.name}/", ("kind",))
+        else:
+            document.wrong(f"{_short(kind)} is no kind ({', '.join(KINDS)}) - did you mean {expected!r}?", ("kind",))
+            return
+    if "id" in data and data["id"] != document.file.stem:
+        hint = f"did you mean {document.file.stem!r}, or to rename the file?"
+        document.wrong(f"{_short(data['id'])} is not the file's name - {hint}", ("id",))
+    model = MODELS[kind or expected]  # type: ignore[index]
+    try:
+        entry = model.model_validate({"kind": expected, **data})
+    except ValidationError as failed:
+        for error in failed.errors(include_url=False):
+            document.wrong(_message(error, model), error["loc"])
+    else:
+        document.entry = None if document.problems else entry
+
+
+def _message(error: Any, model: type[Entry]) -> str:
+    """One of pydantic's errors, in words that say what to do."""
+    given, context, name = error["input"], error.get("ctx", {}), error["loc"][-1] if error["loc"] else ""
+    match error["type"]:
+        case "value_error":
+            return str(context["error"])
+        case "missing":
+            return "the required field is missing"
+        case "extra_forbidden":
+            return _unknown_field(str(name), model)
+        case "string_type" | "int_type":
+            return f"is a list; write one value: `{name}: {given[0] if given else '...'}`"
+        case "list_type":
+            return f"is a text; write a list: `{name}: [{given}]`"
+        case "too_short":
+            return "is an empty list; write a value, or leave the line out"
+        case "too_long":
+            return f"has {len(given)} values; {context['max_length']} is the most"
+        case "string_too_long":
+            return f"has {len(given)} characters; {context['max_length']} is the most"
+        case "literal_error":
+            words = [word.strip(" '") for word in context["expected"].replace(" or ", ",").split(",")]
+            return f"{_short(given)} is none of {', '.join(words)}{nearest(str(given), words)}"
+        case _:
+            return f"{_short(given)}: {error['msg']}"
+
+
+def _unknown_field(name: str, model: type[Entry]) -> str:
+    others = [kind for kind in KINDS if name in MODELS[kind].model_fields]
+    if others:
+        return f"is not a field of a {model.__name__.lower()}, only of: {', '.join(others)}"
+    return f"unknown field {_short(name)}{nearest(name, model.model_fields)}"
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."

@@ -1,0 +1,221 @@
+"""What an entry is: one model for each kind of resource, and the JSON Schema for editors made from them."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+
+from catalog import identifiers
+from catalog.values import (
+    Address,
+    Arxiv,
+    Author,
+    Chinese,
+    Date,
+    Doi,
+    Id,
+    Language,
+    License,
+    Line,
+    SeedItem,
+    SummaryChinese,
+    SummaryEnglish,
+    Tag,
+    True_,
+    Unique,
+    Year,
+    vocabulary,
+)
+
+Kind = Literal["paper", "article", "repository", "model", "dataset"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+FOLDERS: dict[str, Kind] = {
+    "papers": "paper",
+    "articles": "article",
+    "repositories": "repository",
+    "models": "model",
+    "datasets": "dataset",
+}
+ENTRY_SCHEMA = Path(__file__).with_name("entry.schema.json")
+
+
+class _Entry(BaseModel):
+    """What all kinds have. Nothing derived stands here: link states, stars, BibTeX keys are made, not written."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, str_strip_whitespace=True)
+    identified_by: ClassVar[tuple[str, ...]] = ("url", "doi")
+
+    id: Id = Field(description="The file's name without .yaml; unique across kinds.")
+    title: Line = Field(description="As the resource itself writes it.")
+    title_zh: Chinese | None = Field(None, description="The title in Chinese, where it differs.")
+    authors: Unique[Author] = Field([], description="Names that were seen, one a line; never `et al.`")
+    and_others: True_ = Field(False, description="There are more authors than those listed.")
+    year: Year = Field(description="Of first public appearance; for a paper on arXiv rarely later than there.")
+    doi: Doi | None = None
+    url: Address | None = Field(None, description="The page itself: article, repository, model card.")
+    language: Unique[Language] = Field([], description="Of the resource itself.")
+    tags: Annotated[Unique[Tag], Field(max_length=4)] = Field(
+        description="One to four words of vocabulary.yaml, the most specific first."
+    )
+    relates_to: Unique[Id] = Field([], description="Ids of entries this one builds on or belongs with.")
+    supersedes: Id | None = Field(None, description="Id of the entry that this one replaces.")
+    renamed_to: Address | None = Field(None, description="The address today.")
+    status: Literal["active", "archived", "gone", "renamed"] | None = Field(None, description="As last seen.")
+    archived_url: Address | None = Field(None, description="An archived copy that was seen to exist.")
+    seed: SeedItem | None = Field(None, description="Section and number in the list of 2018 that this began with.")
+    summary_en: SummaryEnglish | None = Field(None, description="One to three sentences in your own words.")
+    summary_zh: SummaryChinese | None = Field(None, description="The same in Chinese, one to three sentences.")
+    sources: Unique[Line] = Field([], description="Where each fact was seen; not shown on the page.")
+    added: Date | None = Field(None, description="The day this entry was written, such as 2026-11-22.")
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if not any(getattr(self, name) for name in self.identified_by):
+            kind = type(self).__name__.lower()
+            raise ValueError(f"a {kind} needs an identifier: {' or '.join(self.identified_by)}")
+        return self
+
+    @field_validator("and_others")
+    @classmethod
+    def _some_author(cls, value: bool, others: ValidationInfo) -> bool:
+        if others.data.get("authors") == []:
+            raise ValueError("stands without `authors`; list the names that are known")
+        return value
+
+    @field_validator("status")
+    @classmethod
+    def _new_address(cls, value: str | None, others: ValidationInfo) -> str | None:
+        if value == "renamed" and others.data.get("renamed_to", "wrong") is None:
+            raise ValueError("'renamed' needs the field `renamed_to`, the address today")
+        return value
+
+
+class _Published(_Entry):
+    """What appears somewhere."""
+
+    venue: Line | None = Field(None, description="Conference, journal or site, without the year.")
+    venue_year: Year | None = Field(None, description="The venue's own year.")
+
+    @field_validator("venue_year")
+    @classmethod
+    def _in_order(cls, value: int | None, others: ValidationInfo) -> int | None:
+        if value is not None and value < others.data.get("year", value):
+            raise ValueError(f"{value} is before `year`, {others.data['year']}: that of first public appearance")
+        return value
+
+
+class Paper(_Published):
+    """A scientific paper or preprint."""
+
+    identified_by = ("arxiv", "doi", "url")
+
+    kind: Literal["paper"]
+    arxiv: Arxiv | None = Field(None, description='In quotes and without version: "1810.04805".')
+    code: Unique[Address] = Field([], description="Addresses of its code.")
+
+    @field_validator("arxiv")
+    @classmethod
+    def _first_year(cls, value: str | None, others: ValidationInfo) -> str | None:
+        if value is not None and identifiers.arxiv_year(value) < others.data.get("year", 0):
+            raise ValueError(
+                f"{value!r} is of {identifiers.arxiv_year(value)}, before `year`, {others.data['year']}: "
+                "`year` is that of first public appearance, `venue_year` that of the venue"
+            )
+        return value
+
+
+class Article(_Published):
+    """A blog post, explanation, talk or discussion."""
+
+    kind: Literal["article"]
+
+
+class Repository(_Entry):
+    """Source code."""
+
+    identified_by = ("url",)
+
+    kind: Literal["repository"]
+    license: License | None = Field(None, description="SPDX id, or none-found.")
+    implements: Unique[Id] = Field([], description="Ids of the papers or models that it implements.")
+    last_commit: Date | None = Field(None, description="The day of the last commit that was seen.")
+
+
+class Model(_Entry):
+    """Trained weights."""
+
+    kind: Literal["model"]
+    license: License | None = Field(None, description="SPDX id, or none-found.")
+    implements: Unique[Id] = Field([], description="Ids of the papers or models that it implements.")
+
+
+class Dataset(_Entry):
+    """A data set or benchmark."""
+
+    kind: Literal["dataset"]
+    license: License | None = Field(None, description="SPDX id, or none-found.")
+
+
+Entry = Paper | Article | Repository | Model | Dataset
+MODELS: dict[Kind, type[Entry]] = {
+    "paper": Paper,
+    "article": Article,
+    "repository": Repository,
+    "model": Model,
+    "dataset": Dataset,
+}
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema of an entry (draft 2020-12), for editors.
+
+    The kinds are told apart by if/then rather than oneOf, so that an editor marks the one wrong line instead of
+    saying that the file fits none of five schemas.
+    """
+    definitions: dict[str, Any] = {
+        "tag": {"enum": list(vocabulary()["tags"])},
+        "language": {"enum": list(vocabulary()["languages"])},
+    }
+    for kind, model in MODELS.items():
+        definitions[kind] = _tidy(model.model_json_schema())
+        definitions[kind]["properties"]["tags"]["items"] = {"$ref": "#/$defs/tag"}
+        definitions[kind]["properties"]["language"]["items"] = {"$ref": "#/$defs/language"}
+        definitions[kind]["anyOf"] = [{"required": [name]} for name in model.identified_by]
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "An entry of the BERT Atlas catalog",
+        "description": "Generated by `python -m catalog schema`; edit catalog/schema.py instead.",
+        "type": "object",
+        "required": ["kind"],
+        "properties": {"kind": {"enum": list(KINDS)}},
+        "allOf": [
+            {
+                "if": {"properties": {"kind": {"const": kind}}, "required": ["kind"]},
+                "then": {"$ref": f"#/$defs/{kind}"},
+            }
+            for kind in KINDS
+        ],
+        "$defs": definitions,
+    }
+
+
+def _tidy(schema: Any) -> Any:
+    """A field that is not there is left out, never null: so null is no choice, and no default is shown.
+
+    Pydantic's titles go too: they only repeat the names of the fields.
+    """
+    if isinstance(schema, list):
+        return [_tidy(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    if {"type": "null"} in schema.get("anyOf", []):
+        schema = {**schema["anyOf"][0], **schema}
+        del schema["anyOf"]
+    noise = {key for key in ("default", "title") if not isinstance(schema.get(key), dict)}  # a field may be so named
+    return {key: _tidy(value) for key, value in schema.items() if key not in noise}
+
+
+def written_schema() -> str:
+    """``json_schema()`` as it stands in entry.schema.json."""
+    return json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n"

@@ -1,0 +1,206 @@
+"""The values of an entry's fields: the types that the kinds are made of, and what is wrong with a wrong one."""
+
+import datetime
+import difflib
+import functools
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import yaml
+from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
+from pydantic import AfterValidator, BeforeValidator, Field
+
+from catalog import identifiers
+
+VOCABULARY = Path(__file__).with_name("vocabulary.yaml")
+
+_CHINESE = re.compile(r"[\u3400-\u9fff]")
+_INVISIBLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
+_DATE = r"^\d{4}-\d{2}-\d{2}$"
+_SEED = r"^[123]\.\d{1,2}[ab]?$"
+
+
+@functools.cache
+def vocabulary() -> dict[str, dict[str, dict[str, str]]]:
+    """The controlled words: ``vocabulary()["tags"]["ner"]["zh"]`` is the Chinese name of a tag; also "languages"."""
+    with VOCABULARY.open(encoding="utf-8") as file:
+        found: dict[str, dict[str, dict[str, str]]] = yaml.load(file, yaml.CSafeLoader)
+    return found
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """`` - did you mean 'x'?`` for the nearest of the ``known`` words, or nothing if none is near."""
+    lower = {each.lower(): each for each in known}
+    near = difflib.get_close_matches(word.lower(), lower, n=1, cutoff=0.6)
+    return f" - did you mean {lower[near[0]]!r}?" if near else ""
+
+
+# --- checks of single values; each raises ValueError with what is wrong -----------------------------------------------
+
+
+def _text(value: str) -> str:
+    if not value:
+        raise ValueError("is empty; write a value, or leave the line out")
+    if found := _INVISIBLE.search(value):
+        raise ValueError(f"holds the invisible character U+{ord(found[0]):04X}; remove it")
+    return value
+
+
+def _line(value: str) -> str:
+    if "\n" in value:
+        raise ValueError("has more than one line; write it on one")
+    return value
+
+
+def _chinese(value: str) -> str:
+    if not _CHINESE.search(value):
+        raise ValueError("is not in Chinese")
+    if gap := re.search(r"[\u3400-\u9fff] +[\u3400-\u9fff]", value):
+        raise ValueError(f"has a space between Chinese characters ({gap[0]!r}), perhaps from a folded line")
+    return value
+
+
+def _english(value: str) -> str:
+    if len(_CHINESE.findall(value)) > len(re.findall("[A-Za-z]", value)):
+        raise ValueError("is in Chinese - did you mean 'summary_zh'?")
+    return value
+
+
+def _author(value: str) -> str:
+    if re.search(r"\bet\.? ?al\b|\band others\b|等人?$", value, re.IGNORECASE):
+        raise ValueError(f"{value!r} is no author; list the names that are known and write `and_others: true`")
+    if ";" in value:
+        raise ValueError(f"{value!r} is several authors; write a list of one name each")
+    return value
+
+
+def _identifier(value: str) -> str:
+    if not re.fullmatch("[a-z0-9]+(-[a-z0-9]+)*", value):
+        slug = "-".join(re.findall("[a-z0-9]+", value.lower()))
+        raise ValueError(f"{value!r} is no id (lower case, digits, single hyphens) - did you mean {slug!r}?")
+    return value
+
+
+def _arxiv(value: str) -> str:
+    if not re.match(identifiers.ARXIV, value):
+        meant = identifiers.arxiv_id(value)
+        hint = f"- did you mean {meant!r}?" if meant else "(such as 1810.04805 or cs/9901001)"
+        raise ValueError(f"{value!r} is no arXiv id {hint}")
+    return value
+
+
+def _doi(value: str) -> str:
+    if not re.match(identifiers.DOI, value):
+        found = re.search(r"10\.\d{4,9}/\S+", value)
+        hint = f"- did you mean {found[0]!r}?" if found else "(such as 10.18653/v1/N19-1423)"
+        raise ValueError(f"{value!r} is no DOI {hint}")
+    if arxiv := identifiers.arxiv_id(value):
+        raise ValueError(f"{value!r} is arXiv's DOI - did you mean `arxiv: {arxiv!r}`?")
+    return value
+
+
+def _address(value: str) -> str:
+    if wrong := identifiers.wrong_address(value):
+        raise ValueError(wrong)
+    return value
+
+
+def _tag(value: str) -> str:
+    if value not in vocabulary()["tags"]:
+        raise ValueError(f"{value!r} is not in vocabulary.yaml{nearest(value, vocabulary()['tags'])}")
+    return value
+
+
+def _language(value: str) -> str:
+    languages = vocabulary()["languages"]
+    if value not in languages:
+        names = {names["en"].lower(): code for code, names in languages.items()}
+        code = names.get(value.lower()) or (value.lower()[:2] if value.lower()[:2] in languages else None)
+        hint = f" - did you mean {code!r}?" if code else " (ISO 639-1 codes, or multilingual)"
+        raise ValueError(f"{value!r} is not a language of vocabulary.yaml{hint}")
+    return value
+
+
+@functools.cache
+def _spdx(value: str) -> str | None:
+    try:
+        return str(canonicalize_license_expression(value))
+    except InvalidLicenseExpression:
+        return None
+
+
+def _license(value: str) -> str:
+    right = _spdx(value)
+    if value == "none-found" or right == value:
+        return value
+    right = right or _spdx(re.sub(r"\s+", "-", value))
+    hint = f"- did you mean {right!r}?" if right else "(see spdx.org/licenses; `none-found` where there is none)"
+    raise ValueError(f"{value!r} is no SPDX licence {hint}")
+
+
+def _year(value: Any) -> Any:
+    """YAML scalars are read as text; this is one of the two places where another type is meant."""
+    if isinstance(value, str) and re.fullmatch(r"[0-9]{4}", value):
+        return int(value)
+    if isinstance(value, str):
+        raise ValueError(f"{value!r} is no year of four digits")
+    return value
+
+
+def _true(value: Any) -> Any:
+    if value not in ("true", True):
+        raise ValueError(f"{value!r} is not `true`; leave the line out where all authors are listed")
+    return True
+
+
+def _seed_item(value: str) -> str:
+    if not re.match(_SEED, value):
+        raise ValueError(f"{value!r} is no item of the 2018 list; write section.number, such as '3.1'")
+    return value
+
+
+def _date(value: str) -> str:
+    if not re.match(_DATE, value):
+        raise ValueError(f"{value!r} is no date of the form 2018-10-11")
+    datetime.date.fromisoformat(value)  # its ValueError says which part is out of range
+    return value
+
+
+def _no_repeats(values: list[str]) -> list[str]:
+    twice = {value for value in values if values.count(value) > 1} if len(set(values)) < len(values) else ()
+    if twice:
+        raise ValueError(f"{', '.join(map(repr, sorted(twice)))} stands here twice")
+    return values
+
+
+# --- the types of the fields ------------------------------------------------------------------------------------------
+
+
+def _shown(pattern: str, **more: str) -> Any:
+    """A pattern for editors; here the validator beside it says what is wrong in words."""
+    return Field(json_schema_extra={"pattern": pattern, **more})
+
+
+T = TypeVar("T")
+Text = Annotated[str, AfterValidator(_text)]
+Line = Annotated[Text, Field(max_length=300), AfterValidator(_line)]
+Chinese = Annotated[Line, AfterValidator(_chinese)]
+Id = Annotated[Line, AfterValidator(_identifier), _shown("^[a-z0-9]+(-[a-z0-9]+)*$")]
+Author = Annotated[Line, AfterValidator(_author)]
+Arxiv = Annotated[Line, AfterValidator(_arxiv), _shown(identifiers.ARXIV)]
+Doi = Annotated[Line, AfterValidator(_doi), _shown(identifiers.DOI)]
+Address = Annotated[
+    Text, Field(max_length=2000), AfterValidator(_line), AfterValidator(_address), _shown(identifiers.ADDRESS)
+]
+Tag = Annotated[Line, AfterValidator(_tag)]
+Language = Annotated[Line, AfterValidator(_language)]
+License = Annotated[Line, AfterValidator(_license)]
+SeedItem = Annotated[Line, AfterValidator(_seed_item), _shown(_SEED)]
+Year = Annotated[int, Field(ge=1950, le=2100), BeforeValidator(_year)]
+Date = Annotated[Line, AfterValidator(_date), _shown(_DATE, format="date")]
+SummaryEnglish = Annotated[Text, Field(max_length=1000), AfterValidator(_line), AfterValidator(_english)]
+SummaryChinese = Annotated[Text, Field(max_length=500), AfterValidator(_line), AfterValidator(_chinese)]
+True_ = Annotated[bool, BeforeValidator(_true), Field(json_schema_extra={"const": True})]
+Unique = Annotated[list[T], Field(min_length=1), AfterValidator(_no_repeats)]

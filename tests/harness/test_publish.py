@@ -1,0 +1,150 @@
+"""Publishing: what may not be published is refused, and what may is copied to its place."""
+
+import platform
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from harness import record
+from harness.errors import BadInput
+from harness.publish import publish
+from harness.record import Parity, Quality, Record, Speed
+
+PREDICTIONS: dict[str, list[Any]] = {"dev": [["0", "positive"]]}
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Path:
+    return tmp_path / "runs"
+
+
+def put(each: Record, path: Path) -> Path:
+    record.write(each, path)
+    return path
+
+
+def test_records_and_predictions_are_copied_by_machine_and_implementation(
+    quality_record: Callable[..., Quality],
+    speed_record: Callable[..., Speed],
+    parity_record: Callable[..., Parity],
+    runs: Path,
+    tmp_path: Path,
+) -> None:
+    put(quality_record("transformers:eager", predictions="one.json.gz"), runs / "quality" / "one.json")
+    record.write_predictions(runs / "quality" / "one.json.gz", PREDICTIONS)
+    put(speed_record(), runs / "speed" / "two.json")
+    put(parity_record(), runs / "parity" / "three.json")
+    (runs / "report.json").write_text("[]")
+    results = tmp_path / "results"
+    copied = publish([runs], results)
+    machine = results / "intel-xeon-processor-2-60ghz-2-cores"
+    assert set(copied) == {
+        machine / "transformers-eager" / "one.json",
+        machine / "transformers-eager" / "one.json.gz",
+        machine / "comparisons" / "two.json",
+        machine / "reference" / "three.json",
+    }
+    assert {path for path in results.rglob("*") if path.is_file()} == set(copied)
+    assert record.read_predictions(machine / "transformers-eager" / "one.json.gz") == PREDICTIONS
+    assert (machine / "comparisons" / "two.json").read_bytes() == (runs / "speed" / "two.json").read_bytes()
+    assert len(record.read_all([results])) == 3
+
+
+@pytest.mark.parametrize(
+    ("device", "folder"),
+    [("cuda:0", "nvidia-h100-80gb-hbm3"), ("cpu", "amd-epyc-7b13-64-core-processor-2-cores")],
+)
+def test_the_machines_folder_is_a_plain_name(
+    quality_record: Callable[..., Quality], runs: Path, tmp_path: Path, device: str, folder: str
+) -> None:
+    machine = {"cpu": "AMD EPYC 7B13 / 64-Core Processor ", "gpus": [{"name": "NVIDIA H100 80GB HBM3"}]}
+    path = put(quality_record(device=device, machine=machine), runs / "one.json")
+    assert publish([path], tmp_path / "results") == [tmp_path / "results" / folder / "reference" / "one.json"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"state": "failed", "reason": "it broke"}, r"the run failed \(it broke\); run it again"),
+        ({"state": "skipped", "reason": "no GPU"}, r"the run skipped \(no GPU\)"),
+        ({"limit": 8}, "limited to 8 examples; run it without --limit"),
+        ({"commit": None}, "not a clean commit"),
+        ({"commit": "a" * 40 + "+changes"}, "not a clean commit"),
+        ({"predictions": "absent.json.gz"}, r"its predictions, absent\.json\.gz, are not beside it"),
+    ],
+)
+def test_a_run_that_proves_nothing_is_refused(
+    quality_record: Callable[..., Quality], runs: Path, tmp_path: Path, fields: dict[str, Any], message: str
+) -> None:
+    path = put(quality_record(**fields), runs / "one.json")
+    with pytest.raises(BadInput, match=rf"one\.json: .*{message}"):
+        publish([path], tmp_path / "results")
+
+
+def test_a_task_of_ones_own_is_refused(quality_record: Callable[..., Quality], runs: Path, tmp_path: Path) -> None:
+    task = quality_record("reference", "my-task").task | {"suite": "own"}
+    path = put(quality_record(task=task), runs / "one.json")
+    with pytest.raises(BadInput, match="my-task is a task of your own"):
+        publish([path], tmp_path / "results")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "python -m harness run --data /home/alice/data",
+        "python -m harness run --data=/srv/data",
+        "/opt/models/tiny",
+        "read '/etc/hosts'",
+        "one line\n/var/lib/models",
+        "file:///mnt/models",
+        f"python -m harness run --weights {platform.node()}.example.org",
+        f"from {platform.node()}",
+        f"{psutil.Process().username()}@somewhere",
+    ],
+)
+def test_a_path_or_a_name_of_this_machine_is_refused_wherever_it_stands(
+    quality_record: Callable[..., Quality], speed_record: Callable[..., Speed], runs: Path, tmp_path: Path, text: str
+) -> None:
+    source = {"name": "tiny", "sha256": "5" * 64, "source": text}
+    holding = [quality_record(command=text), quality_record(flags=["dev: fine", text]), speed_record(checkpoint=source)]
+    for each in holding:
+        path = put(each, runs / "one.json")
+        with pytest.raises(BadInput, match=r"one\.json: holds the (path|host name|user name) "):
+            publish([path], tmp_path / "results")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "python -m harness run --data $BERT_ATLAS_DATA/GLUE --runs ~/runs --task tasks/my/rte.yaml",
+        "python -m harness run --weights .../tiny --task ../mine.yaml",
+        "https://storage.googleapis.com/bert_models/2018_10_18/uncased.zip",
+        "Debian GNU/Linux 13, 130 seq/s, google-bert/bert-base-uncased",
+    ],
+)
+def test_what_everybody_has_may_be_published(
+    quality_record: Callable[..., Quality], runs: Path, tmp_path: Path, text: str
+) -> None:
+    path = put(quality_record(command=text), runs / "one.json")
+    assert len(publish([path], tmp_path / "results")) == 1
+
+
+def test_nothing_is_copied_where_one_record_is_refused(
+    quality_record: Callable[..., Quality], runs: Path, tmp_path: Path
+) -> None:
+    put(quality_record(), runs / "1.json")
+    put(quality_record(limit=8), runs / "2.json")
+    with pytest.raises(BadInput, match=r"2\.json"):
+        publish([runs], tmp_path / "results")
+    assert not (tmp_path / "results").exists()
+
+
+def test_no_records_and_no_folder_are_said(runs: Path, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="runs does not exist; records of runs are in runs/"):
+        publish([runs], tmp_path / "results")
+    runs.mkdir()
+    with pytest.raises(BadInput, match="no records in"):
+        publish([runs], tmp_path / "results")

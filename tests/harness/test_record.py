@@ -1,0 +1,190 @@
+"""Records: written whole or not at all, and read only if they are what they say."""
+
+import errno
+import json
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness import record
+from harness.errors import BadInput, Failure
+from harness.record import Quality, Record
+
+
+@pytest.fixture(params=["quality", "speed", "parity"])
+def made(request: pytest.FixtureRequest) -> Record:
+    """One record of each kind."""
+    result: Record = request.getfixturevalue(f"{request.param}_record")()
+    return result
+
+
+@pytest.fixture
+def written(quality_record: Callable[..., Quality], tmp_path: Path) -> Path:
+    path = tmp_path / "one.json"
+    record.write(quality_record(), path)
+    return path
+
+
+def edit(path: Path, **fields: Any) -> None:
+    """Replace fields of a record; None takes one away."""
+    values = json.loads(path.read_text()) | fields
+    path.write_text(json.dumps({name: value for name, value in values.items() if value is not None}))
+
+
+def test_what_is_written_is_read_again(made: Record, tmp_path: Path) -> None:
+    path = tmp_path / "new" / "folders" / "one.json"
+    record.write(made, path)
+    assert record.read(path) == made
+    assert type(record.read(path)) is type(made)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o644, "others may read it"
+
+
+def test_a_record_replaces_the_one_before(quality_record: Callable[..., Quality], written: Path) -> None:
+    record.write(quality_record(seed=7), written)
+    read = record.read(written)
+    assert isinstance(read, Quality)
+    assert read.seed == 7
+    assert list(written.parent.iterdir()) == [written]
+
+
+def full_disk(*_: Any, **__: Any) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def interrupted(*_: Any, **__: Any) -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("step", ["fsync", "replace"])
+@pytest.mark.parametrize(("crash", "error"), [(full_disk, Failure), (interrupted, KeyboardInterrupt)])
+def test_a_crash_leaves_the_old_record_and_no_half_of_the_new(
+    quality_record: Callable[..., Quality],
+    written: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    step: str,
+    crash: Callable[..., None],
+    error: type[BaseException],
+) -> None:
+    before = written.read_bytes()
+    monkeypatch.setattr(os, step, crash)
+    monkeypatch.setattr(Path, "replace", crash if step == "replace" else Path.replace)
+    with pytest.raises(error):
+        record.write(quality_record(seed=7), written)
+    assert written.read_bytes() == before
+    assert list(written.parent.iterdir()) == [written]
+
+
+def test_a_full_disk_says_what_to_do(
+    quality_record: Callable[..., Quality], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "fsync", full_disk)
+    with pytest.raises(Failure, match=r"one\.json could not be written: No space left on device; make room"):
+        record.write(quality_record(), tmp_path / "one.json")
+
+
+def test_a_file_in_the_folders_place_is_a_failure(quality_record: Callable[..., Quality], written: Path) -> None:
+    with pytest.raises(Failure, match="could not be written"):
+        record.write(quality_record(), written / "two.json")
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf")])
+def test_a_number_that_is_not_finite_is_neither_written_nor_read(
+    quality_record: Callable[..., Quality], written: Path, number: float
+) -> None:
+    with pytest.raises(ValueError, match="JSON compliant"):
+        record.write(quality_record(seconds=number), written.with_name("two.json"))
+    assert list(written.parent.iterdir()) == [written]
+    edit(written, training={"losses": [0.5, number]})
+    with pytest.raises(BadInput, match=r"one\.json: not a record: -?(NaN|Infinity) is not a number"):
+        record.read(written)
+
+
+def test_a_number_too_large_to_be_finite_is_refused(written: Path) -> None:
+    written.write_text(written.read_text().replace('"seconds": 12.5', '"seconds": 1e999'))
+    with pytest.raises(BadInput, match=r"one\.json: a number that is not finite"):
+        record.read(written)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"schema": 99}, "schema 99; this version of BERT Atlas reads schema 1"),
+        ({"schema": None}, "schema None"),
+        ({"kind": "opinion"}, "not a record: its kind is 'opinion', none of quality, speed, parity"),
+        ({"kind": None}, "not a record: its kind is None"),
+        ({"kind": ["quality"]}, "not a record: its kind is"),
+        ({"colour": "blue"}, "unknown fields colour"),
+        ({"seed": None}, "missing fields seed"),
+        ({"checkpoint": None, "machine": None}, "missing fields checkpoint, machine"),
+    ],
+)
+def test_a_field_that_is_wrong_is_named(written: Path, fields: dict[str, Any], message: str) -> None:
+    edit(written, **fields)
+    with pytest.raises(BadInput, match=rf"one\.json: {message}"):
+        record.read(written)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"3", b'"text"', b"null", b"\xff\xfe", b'{"kind": "quality"}x'])
+def test_what_is_no_record_is_refused(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "one.json"
+    path.write_bytes(content)
+    with pytest.raises(BadInput, match=r"one\.json: not a record"):
+        record.read(path)
+
+
+def test_a_folder_or_an_absent_file_is_no_record(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="cannot be read: Is a directory"):
+        record.read(tmp_path)
+    with pytest.raises(BadInput, match="cannot be read: No such file"):
+        record.read(tmp_path / "absent.json")
+
+
+PREDICTIONS: dict[str, list[Any]] = {
+    "dev": [["s-1", "positive"], ["s-2", "中性"]],
+    "test": [["0", 3.25], ["1", ["joy", "love"]]],
+}
+
+
+def test_predictions_are_read_again_and_have_the_same_bytes_each_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = tmp_path / "first.gz", tmp_path / "other" / "second.gz"
+    record.write_predictions(first, PREDICTIONS)
+    monkeypatch.setattr("time.time", lambda: 0.0)  # the time of day is not in them
+    record.write_predictions(second, PREDICTIONS)
+    assert first.read_bytes() == second.read_bytes()
+    assert record.read_predictions(first) == PREDICTIONS
+
+
+@pytest.mark.parametrize("damage", [lambda raw: raw[:-9], lambda raw: b"text", lambda raw: b""])
+def test_damaged_predictions_are_refused(tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
+    path = tmp_path / "one.gz"
+    record.write_predictions(path, PREDICTIONS)
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(BadInput, match=r"one\.gz: not a file of predictions"):
+        record.read_predictions(path)
+    with pytest.raises(BadInput, match="not a file of predictions"):
+        record.read_predictions(tmp_path / "absent.gz")
+
+
+def test_all_records_of_folders_and_files_are_read_in_order(
+    quality_record: Callable[..., Quality], tmp_path: Path
+) -> None:
+    for name, seed in (("b/2.json", 2), ("a/1.json", 1), ("c.json", 3)):
+        record.write(quality_record(seed=seed), tmp_path / name)
+    (tmp_path / "report.json").write_text("[]")
+    (tmp_path / "index.json").write_text("{}")
+    (tmp_path / "a" / "1.json1234.part").write_text("{")  # of a run that was killed
+    seeds = [each.seed for each in record.read_all([tmp_path]) if isinstance(each, Quality)]
+    assert seeds == [1, 2, 3]
+    assert len(record.read_all([tmp_path / "a", tmp_path / "c.json"])) == 2
+    assert record.read_all([]) == []
+
+
+def test_a_path_that_is_absent_is_named(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"nowhere does not exist; name a run's folder or record"):
+        record.read_all([tmp_path / "nowhere"])

@@ -1,0 +1,242 @@
+"""Reports: every number with its interval, nothing hidden, nothing averaged, in four forms."""
+
+import csv
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import pytest
+from rich.console import Console
+
+from harness.errors import Failure
+from harness.record import Parity, Quality, Record, Speed
+from harness.report import arrange, print_report, to_csv, to_json, to_markdown, write_report
+
+Qualities: TypeAlias = Callable[..., Quality]
+Speeds: TypeAlias = Callable[..., Speed]
+Parities: TypeAlias = Callable[..., Parity]
+
+
+def printed(records: list[Record], width: int = 200) -> str:
+    console = Console(width=width, file=io.StringIO(), force_terminal=False)
+    print_report(arrange(records), console)
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def scored(value: float) -> dict[str, Any]:
+    return {
+        "split": "dev",
+        "name": "accuracy",
+        "value": value,
+        "low": value - 0.05,
+        "high": value + 0.05,
+        "n": 200,
+        "signature": "accuracy|n:200",
+        "baseline": 0.5,
+    }
+
+
+def test_a_row_for_each_implementation_and_a_column_for_what_was_measured(
+    quality_record: Qualities, speed_record: Speeds, parity_record: Parities
+) -> None:
+    records: list[Record] = [parity_record(), quality_record(), quality_record("transformers"), speed_record()]
+    report = arrange(records)
+    assert list(report.rows) == ["reference", "transformers"]
+    assert report.columns == ["parity\nto float64", "mini-sentiment\naccuracy", "8 x 128\nseq/s", "peak\nmemory"]
+    assert report.rows["reference"]["parity\nto float64"] == ["exact", "2e-06 fp32", "3e-15 fp64"]
+    assert report.rows["transformers"]["mini-sentiment\naccuracy"] == ["0.812", "0.750-0.875"]
+    assert report.rows["reference"]["8 x 128\nseq/s"] == ["160", "1.00x"]
+    assert report.rows["transformers"]["8 x 128\nseq/s"] == ["100", "0.62x"]
+    assert report.signatures == ["accuracy|task:mini-sentiment|split:dev|n:200"]
+    text = printed(records)
+    for word in ("transformers", "0.812", "0.750-0.875", "0.62x", "300 MiB", *report.signatures):
+        assert word in text
+
+
+def test_what_is_absent_is_a_dash_and_never_an_average(quality_record: Qualities) -> None:
+    records: list[Record] = [
+        quality_record("reference", "mini-sentiment", metrics=[scored(0.9)]),
+        quality_record("reference", "mini-paraphrase", metrics=[scored(0.7)]),
+        quality_record("transformers", "mini-sentiment", metrics=[scored(0.9)]),
+    ]
+    report = arrange(records)
+    assert report.columns == ["mini-sentiment\naccuracy", "mini-paraphrase\naccuracy"]
+    assert "mini-paraphrase\naccuracy" not in report.rows["transformers"]
+    assert "| transformers | 0.900<br>0.850-0.950 | - |" in to_markdown(report)
+    assert "0.800" not in printed(records)
+
+
+def test_failures_and_what_was_skipped_are_shown_with_their_reasons(
+    quality_record: Qualities, speed_record: Speeds, parity_record: Parities
+) -> None:
+    broken = speed_record().implementations["reference"] | {"state": "failed", "reason": "it hung"}
+    records: list[Record] = [
+        quality_record(state="failed", reason="it lost its head", metrics=[]),
+        parity_record(state="skipped", reason="no float64 here", differences={}),
+        *[speed_record(shape, implementations={"reference": broken}) for shape in ("8 x 128", "32 x 128")],
+    ]
+    report = arrange(records)
+    assert report.rows["reference"] == {
+        "parity\nto float64": ["skipped"],
+        "mini-sentiment": ["failed"],
+        "speed": ["failed"],
+    }
+    text = printed(records)
+    assert "reference on mini-sentiment, seed 42, failed: it lost its head" in text
+    assert "reference, parity skipped: no float64 here" in text
+    assert text.count("reference, timing failed: it hung") == 1
+
+
+def test_flags_mark_the_score_that_they_are_about(quality_record: Qualities) -> None:
+    test_split = scored(0.7) | {"split": "test"}
+    records: list[Record] = [
+        quality_record(
+            metrics=[scored(0.6), scored(0.5) | {"name": "f1"}, test_split],
+            flags=["dev: every answer is the same", "out of memory with whole batches"],
+            limit=16,
+        )
+    ]
+    report = arrange(records)
+    assert report.rows["reference"] == {
+        "mini-sentiment\naccuracy": ["0.600*", "0.550-0.650"],
+        "mini-sentiment, test\naccuracy": ["0.700", "0.650-0.750"],
+    }
+    text = printed(records)
+    assert "* reference on mini-sentiment, seed 42: dev: every answer is the same" in text
+    assert "out of memory with whole batches" in text
+    assert "limited to 16 examples" in text
+
+
+def test_each_seed_is_shown(quality_record: Qualities) -> None:
+    records: list[Record] = [quality_record(seed=seed, metrics=[scored(value)]) for seed, value in ((1, 0.8), (2, 0.9))]
+    assert arrange(records).rows["reference"]["mini-sentiment\naccuracy"] == [
+        "0.800 s1",
+        "0.750-0.850",
+        "0.900 s2",
+        "0.850-0.950",
+    ]
+
+
+def test_of_the_same_run_the_last_counts(quality_record: Qualities, speed_record: Speeds) -> None:
+    slow = speed_record(started="2026-01-01T00:00:00+00:00")
+    alone = {"reference": slow.implementations["reference"] | {"sequences_per_second": 3.0}}
+    records: list[Record] = [
+        quality_record(metrics=[scored(0.9)], started="2026-02-01T00:00:00+00:00"),
+        quality_record(metrics=[scored(0.8)]),
+        speed_record(),
+        speed_record(implementations=alone, started="2025-01-01T00:00:00+00:00"),
+        slow,
+    ]
+    rows = arrange(records).rows
+    assert rows["reference"]["mini-sentiment\naccuracy"] == ["0.900", "0.850-0.950"]
+    assert rows["reference"]["8 x 128\nseq/s"] == ["160", "1.00x"]
+
+
+GPU = {"cpu": "Xeon", "gpus": [{"name": "NVIDIA H100"}]}
+
+
+def test_other_weights_and_machines_have_rows_of_their_own(quality_record: Qualities, parity_record: Parities) -> None:
+    base = {"name": "bert-base-uncased", "sha256": "6" * 64, "source": "Hub"}
+    assert list(arrange([parity_record(), quality_record(checkpoint=base)]).rows) == [
+        "reference, minilm-l6",
+        "reference, bert-base-uncased",
+    ]
+    assert list(arrange([quality_record(), quality_record(device="cuda", machine=GPU)]).rows) == [
+        "reference, Intel(R) Xeon(R) Processor @ 2.60GHz, 2 cores",
+        "reference, NVIDIA H100",
+    ]
+
+
+def test_other_precisions_and_contexts_have_columns_of_their_own(quality_record: Qualities) -> None:
+    bf16 = {"asked": "bf16", "resolved": "bf16"}
+    assert arrange([quality_record(), quality_record(precision=bf16)]).columns == [
+        "mini-sentiment, fp32\naccuracy",
+        "mini-sentiment, bf16\naccuracy",
+    ]
+    task = quality_record().task | {"name": "conll2003", "kind": "tagging"}
+    ner = [quality_record(task=task | {"context": context}) for context in ("sentence", "document")]
+    assert arrange([*ner]).columns == ["conll2003\naccuracy", "conll2003, document\naccuracy"]
+
+
+def test_latency_is_in_percentiles_and_ratios_are_to_the_reference(speed_record: Speeds) -> None:
+    shape = speed_record("1 x 128").shape | {"latency": True}
+    own = speed_record("rte").shape | {"own_lengths": True}
+    rows = arrange([speed_record(shape=shape), speed_record(shape=own)]).rows
+    assert rows["transformers"]["1 x 128\nms p50/90/99"] == ["80.0 / 88.0 / 96.0", "0.62x"]
+    assert rows["transformers"]["rte\nseq/s, own lengths"] == ["100", "0.62x"]
+    without = {"transformers": speed_record().implementations["transformers"]}
+    del without["transformers"]["ratio"]
+    assert arrange([speed_record(implementations=without)]).rows["transformers"]["8 x 128\nseq/s"] == ["100"]
+
+
+def test_a_busy_machine_is_said(speed_record: Speeds) -> None:
+    load = {"load_average": 3.0, "steal": 0.031, "others": 0.25, "noisy": True}
+    text = printed([speed_record(load=load)])
+    assert "timing 8 x 128: the machine was busy with other work; 3.1% of its time was taken away, 25.0%" in text
+    assert "25.0% went to other processes" in printed([speed_record(load=load | {"steal": None})])
+    assert "busy" not in printed([speed_record()])
+
+
+def test_a_narrow_terminal_gets_several_tables(quality_record: Qualities) -> None:
+    tasks = [f"mini-{name}" for name in ("sentiment", "paraphrase", "acceptability", "similarity")]
+    records: list[Record] = [quality_record("reference", task, metrics=[scored(0.9)]) for task in tasks]
+    wide, narrow = printed(records), printed(records, 60)
+    assert wide.count("implementation") == 1
+    assert narrow.count("implementation") > 1
+    for text in (wide, narrow):
+        assert all(task in text for task in tasks)
+        assert text.count("0.850-0.950") == len(tasks)
+    assert max(map(len, narrow.splitlines())) <= 60
+
+
+def test_markup_in_names_and_reasons_is_shown_as_it_is(quality_record: Qualities) -> None:
+    reason = "[red]no[/red] __init__ of <class 'Bert'> | *args\nsecond line"
+    records: list[Record] = [quality_record("a_b|c[d]", state="failed", reason=reason, metrics=[])]
+    assert "[red]no[/red] __init__ of <class 'Bert'> | *args" in printed(records)
+    assert "a_b|c[d]" in printed(records)
+    markdown = to_markdown(arrange(records))
+    assert r"| a\_b\|c\[d\] | failed |" in markdown
+    assert r"\_\_init\_\_ of \<class 'Bert'\> \| \*args second line" in markdown
+    rows = [line for line in markdown.splitlines() if line.startswith("|")]
+    assert len(rows) == 3
+    assert len({line.replace(r"\|", "").count("|") for line in rows}) == 1
+
+
+def test_csv_is_read_back(quality_record: Qualities, speed_record: Speeds, parity_record: Parities) -> None:
+    records: list[Record] = [
+        quality_record('a,"b"\nc', metrics=[scored(0.8), scored(0.7) | {"name": "f1"}]),
+        quality_record("broken", state="failed", reason="no", metrics=[]),
+        parity_record(),
+        speed_record(),
+    ]
+    rows = list(csv.DictReader(io.StringIO(to_csv(records))))
+    assert all(None not in row and None not in row.values() for row in rows), "each line has every column"
+    first = rows[0]
+    assert (first["implementation"], first["name"], first["split"]) == ('a,"b"\nc', "accuracy", "dev")
+    assert [float(first[name]) for name in ("value", "low", "high")] == pytest.approx([0.8, 0.75, 0.85])
+    assert [row["state"] for row in rows if row["implementation"] == "broken"] == ["failed"]
+    assert {row["name"] for row in rows if row["kind"] == "parity"} == {"max_fp32", "max_fp64"}
+    speeds = {(row["implementation"], row["name"]): row["value"] for row in rows if row["kind"] == "speed"}
+    assert float(speeds["transformers", "p50"]) == 0.08
+
+
+def test_files_are_written_and_json_is_the_records(
+    quality_record: Qualities, speed_record: Speeds, tmp_path: Path
+) -> None:
+    records: list[Record] = [quality_record(), speed_record()]
+    files = write_report(records, tmp_path / "new")
+    assert [file.name for file in files] == ["report.md", "report.csv", "report.json"]
+    read = json.loads(files[2].read_text())
+    assert read == json.loads(to_json(records))
+    assert [each["kind"] for each in read] == ["quality", "speed"]
+    assert read[0]["metrics"] == quality_record().metrics
+    assert files[0].read_text() == to_markdown(arrange(records))
+
+
+def test_a_report_that_cannot_be_written_is_a_failure(quality_record: Qualities, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(Failure, match="the report could not be written"):
+        write_report([quality_record()], tmp_path / "file")

@@ -1,0 +1,145 @@
+"""The worker's side: requests and answers over streams, and the commands that need no child process."""
+
+import io
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from harness.batch import Batch, from_lists
+from harness.protocol import Array, exactly, receive, send
+from harness.worker import Session, serve
+
+ROOT = Path(__file__).parents[2]
+STUBS = Path(__file__).parent / "stubs"
+LENGTHS = [3, 9, 5, 2, 9]
+BATCH = from_lists([list(range(n)) for n in LENGTHS], [[0] * n for n in LENGTHS])
+LOAD = {"folder": "f", "head": None, "device": "cpu", "precision": "fp32", "variant": "", "threads": 1}
+
+
+def conversation(*requests: tuple[dict[str, Any], dict[str, Array]]) -> list[tuple[dict[str, Any], dict[str, Array]]]:
+    """What the stub ``plain`` answers to these requests, each answer in its turn."""
+    asked, answered = io.BytesIO(), io.BytesIO()
+    for message, arrays in requests:
+        send(asked, message, arrays)
+    asked.seek(0)
+    serve(STUBS / "plain.py", asked, answered)
+    size = answered.tell()
+    answered.seek(0)
+    answers = []
+    while answered.tell() < size:
+        answers.append(receive(exactly(answered)))
+    return answers
+
+
+class Recorder:
+    """A model that notes the lengths of what it is fed."""
+
+    def __init__(self, batching: str) -> None:
+        self.batching, self.fed, self.synchronized = batching, list[list[int]](), 0
+
+    def encode(self, batch: Batch) -> None:
+        self.fed.append(batch.lengths.tolist())
+
+    def synchronize(self) -> None:
+        self.synchronized += 1
+
+
+def timed(batching: str, repeats: int = 1, sequences: int | None = None, tokens: int | None = None) -> Recorder:
+    session = Session(Path("unused"), lambda **_: None)
+    session.model = Recorder(batching)
+    _, arrays = session.time(sequences, tokens, repeats, **BATCH._asdict())
+    assert arrays["wall"].shape == arrays["cpu"].shape == (repeats,)
+    assert (arrays["wall"] > 0).all()
+    assert (arrays["cpu"] >= 0).all()
+    assert session.model.synchronized == repeats, "the clock stops when the device is done, once a pass"
+    return session.model
+
+
+def test_a_conversation() -> None:
+    (info, _), (_, encoded), (memory, _) = conversation(
+        ({"command": "load", **LOAD}, {}), ({"command": "encode"}, BATCH._asdict()), ({"command": "memory"}, {})
+    )
+    assert info["version"].startswith("f None cpu fp32")
+    assert encoded["hidden"][:, 0].tolist() == BATCH.ids.tolist()
+    assert memory["resident"] > 2**20
+
+
+@pytest.mark.parametrize(
+    ("request_", "kind"),
+    [
+        ({"command": "dance"}, "AttributeError"),
+        ({"no": "command"}, "KeyError"),
+        ({"command": "load"}, "TypeError"),
+        ({"command": "memory", "colour": "red"}, "TypeError"),
+        ({"command": "encode"}, "TypeError"),
+    ],
+)
+def test_a_wrong_request_is_answered_and_the_next_one_works(request_: dict[str, Any], kind: str) -> None:
+    (answer, _), (memory, _) = conversation((request_, {}), ({"command": "memory"}, {}))
+    assert answer["kind"] == kind
+    assert answer["error"]
+    assert "resident" in memory
+
+
+def test_the_end_of_requests_is_the_end() -> None:
+    assert conversation() == []
+
+
+def test_training_what_cannot_be_trained_is_an_error() -> None:
+    recipe = {"epochs": 1, "batch_size": 2, "weight_decay": 0.0, "learning_rate": 1.0, "warmup": 0.1}
+    arrays = {**BATCH._asdict(), "labels": np.zeros(5, dtype=np.int64)}
+    (info, _), (answer, _) = conversation(
+        ({"command": "load", **LOAD}, {}),
+        ({"command": "start_training", "recipe": recipe, "kind": "classification", "seed": 1}, arrays),
+    )
+    assert info["trainable"] is False
+    assert (answer["kind"], "module" in answer["error"]) == ("AttributeError", True)
+
+
+def test_timing_takes_the_whole_batch_unless_told_otherwise() -> None:
+    for batching in ("padded", "packed"):
+        assert timed(batching, repeats=3).fed == [LENGTHS] * 3
+
+
+def test_padded_implementations_are_fed_so_many_sequences_in_their_order() -> None:
+    assert timed("padded", sequences=2, tokens=11).fed == [[3, 9], [5, 2], [9]]
+    assert timed("packed", sequences=2).fed == [[3, 9], [5, 2], [9]]
+
+
+def test_packed_implementations_are_fed_so_many_tokens_longest_first() -> None:
+    assert timed("packed", sequences=2, tokens=18, repeats=2).fed == [[9, 9], [5, 3, 2]] * 2
+
+
+def test_keep_restore_and_cast() -> None:
+    import torch
+
+    session = Session(Path("unused"), lambda **_: None)
+    session.model = type("Model", (), {"module": torch.nn.Linear(2, 2)})()
+    kept = session.model.module.weight.detach().clone()
+    session.keep()
+    with torch.no_grad():
+        session.model.module.weight += 1
+    session.restore()
+    assert torch.equal(session.model.module.weight, kept)
+    session.cast("bf16")
+    assert {p.dtype for p in session.model.module.parameters()} == {torch.bfloat16}
+    assert session.kept is None, "weights of another precision are no longer needed"
+
+
+def test_the_worker_needs_only_the_standard_library_and_numpy() -> None:
+    code = f"""
+import sys
+sys.path.insert(0, {str(ROOT)!r})
+class Only:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] not in sys.stdlib_module_names | {{"numpy", "harness"}}:
+            raise ModuleNotFoundError(f"there is no {{name}} here")
+sys.meta_path.insert(0, Only())
+import harness.worker
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
