@@ -3,9 +3,10 @@
 import datetime
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from difflib import SequenceMatcher
 from pathlib import Path
+from typing import Any
 
 from catalog import identifiers
 from catalog.errors import Problem, printable
@@ -37,11 +38,11 @@ def github_annotation(problem: Problem) -> str:
     return f"::error file={file},line={problem.line}::{escaped(message, {})}"
 
 
-def identities(entry: Entry) -> Iterator[tuple[str, str, str]]:
-    """(field, what it is, normal form) of all that names the entry's resource and no other."""
-    arxiv = getattr(entry, "arxiv", None)
-    for name, text in (("arxiv", arxiv), ("doi", entry.doi), ("url", entry.url)):
-        if text is None:
+def identities(data: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """(field, what it is, normal form) of all in an entry's data that names its resource and no other."""
+    for name in ("arxiv", "doi", "url"):
+        text = data.get(name)
+        if not isinstance(text, str) or not text:
             continue
         if found := identifiers.arxiv_id(text):
             yield name, "arXiv id", found
@@ -113,8 +114,8 @@ def _references(documents: list[Document]) -> None:
 
 def _identifiers(documents: list[Document]) -> None:
     seen: dict[tuple[str, str], Document] = {}
-    for document, entry in _valid(documents):
-        for name, what, normal in identities(entry):
+    for document in documents:
+        for name, what, normal in identities(document.data):
             if (first := seen.setdefault((what, normal), document)) is not document:
                 document.wrong(f"the {what} {normal} is already in {_near(first, document)}", (name,))
 

@@ -19,6 +19,7 @@ app = typer.Typer(
 )
 Entries = Annotated[Path, typer.Option(help="Folder of the entries.")]
 ENTRIES = Path(__file__).with_name("entries")
+STATUS = Path(__file__).with_name("link_status.json")
 
 
 class Format(StrEnum):
@@ -71,3 +72,49 @@ def schema(
     target = output or ENTRY_SCHEMA
     target.write_text(written_schema(), encoding="utf-8")
     print(target)
+
+
+@app.command(
+    epilog="Examples:\n\npython -m catalog add 1810.04805\n\npython -m catalog add https://github.com/google-research/bert"
+)
+def add(
+    what: Annotated[str, typer.Argument(help="An arXiv id, a DOI, or the address of a repository or any page.")],
+    kind: Annotated[
+        str | None, typer.Option(help="paper, article, repository, model or dataset, where unclear.")
+    ] = None,
+    name: Annotated[str | None, typer.Option("--id", help="The entry's id.  [default: from the title]")] = None,
+    offline: Annotated[bool, typer.Option("--offline", help="Ask no server; write a skeleton.")] = False,
+    entries: Entries = ENTRIES,
+) -> None:
+    """Write a new entry's file, filled in from arXiv, Crossref or GitHub, and say what is missing."""
+    from catalog.add import add as write
+    from catalog.errors import printable
+
+    done = write(what, kind=kind, name=name, offline=offline, entries=entries)
+    print(printable(done.file))
+    for note in done.notes:
+        print(f"note: {note}")
+    if done.required:
+        print(f"still needed: {', '.join(done.required)}")
+    print(f"wanted too: {', '.join(done.wanted)}")
+    print("then: python -m catalog check")
+
+
+@app.command(epilog="Example: python -m catalog links")
+def links(
+    entries: Entries = ENTRIES,
+    status: Annotated[Path, typer.Option(help="File that keeps what is known of each link.")] = STATUS,
+) -> None:
+    """Ask after all links of the entries, slowly; note which are dead, and where an archived copy is.
+
+    Meant for a schedule, not for pull requests: whatever the links' state, the exit code is 0.
+    """
+    from catalog.links import update
+
+    found = update(entries, status)
+    for address, link in found.items():
+        if link.state == "dead":
+            copy = f"; archived: {link.archived}" if link.archived else ""
+            print(f"dead since {link.first_failed}: {address} ({link.reason}){copy}")
+    counts = {state: sum(link.state == state for link in found.values()) for state in ("ok", "unknown", "dead")}
+    print(", ".join(f"{count} {state}" for state, count in counts.items()))

@@ -46,7 +46,7 @@ def family(entries: list[dict[str, Any]], root: str) -> Node | None:
     while True:
         placed = []
         for entry in waiting:
-            parents = (nodes[each] for each in entry.get("relates_to", []) if each in nodes)
+            parents = (nodes[each] for each in entry.get("relates_to") or [] if each in nodes)
             parent = next((node for node in parents if node.entry["year"] <= entry["year"]), None)
             if parent is not None:
                 nodes[entry["id"]] = Node(entry)

@@ -24,7 +24,7 @@ KIND_NAMES = {
     "dataset": {"en": "Data sets", "zh": "数据集"},
 }
 COLUMNS = (
-    *("id", "kind", "title", "title_zh", "authors", "year", "venue", "venue_year", "arxiv", "doi", "url", "code"),
+    *("id", "kind", "title", "title_zh", "authors", "and_others", "year", "venue", "venue_year", "arxiv", "doi", "url", "code"),
     *("license", "language", "tags", "implements", "relates_to", "supersedes", "renamed_to", "status", "last_commit"),
     *("archived_url", "seed", "summary_en", "summary_zh", "added"),
 )
@@ -45,16 +45,16 @@ def fields(entry: Entry) -> dict[str, Any]:
 def links(entry: dict[str, Any]) -> list[tuple[str, str]]:
     """Where an entry leads: (name, address) pairs, the most useful first. All are http or https addresses."""
     found = []
-    if "renamed_to" in entry:
+    if entry.get("renamed_to"):
         found.append(("today", entry["renamed_to"]))
-    if "arxiv" in entry:
+    if entry.get("arxiv"):
         found.append(("arXiv", f"https://arxiv.org/abs/{entry['arxiv']}"))
-    if "url" in entry:
+    if entry.get("url"):
         found.append((re.sub(r"^https?://(www\.)?|[/?#].*$", "", entry["url"]), entry["url"]))
-    if "doi" in entry:
+    if entry.get("doi"):
         found.append(("DOI", f"https://doi.org/{quote(entry['doi'], safe='/:;().')}"))
-    found += [("code", address) for address in entry.get("code", [])]
-    if "archived_url" in entry:
+    found += [("code", address) for address in entry.get("code") or []]
+    if entry.get("archived_url"):
         found.append(("archived copy", entry["archived_url"]))
     return [(name, address) for name, address in found if re.match("https?://", address)]
 
@@ -111,14 +111,14 @@ def bibtex(entry: dict[str, Any]) -> str:
     if venue and entry["kind"] == "paper":
         kind, container = ("article", "journal") if JOURNAL.search(venue) else ("inproceedings", "booktitle")
     lines = {"title": f"{{{_latex(entry['title'])}}}"}
-    if "authors" in entry:
+    if entry.get("authors"):
         lines["author"] = _authors(entry)
-    lines["year"] = str(entry.get("venue_year", entry["year"]))
+    lines["year"] = str(entry.get("venue_year") or entry["year"])
     if venue:
         lines[container] = _latex(venue)
-    if "arxiv" in entry:
+    if entry.get("arxiv"):
         lines |= {"eprint": entry["arxiv"], "archiveprefix": "arXiv"}
-    if "doi" in entry:
+    if entry.get("doi"):
         lines["doi"] = _latex(entry["doi"])
     if address := next((address for _, address in links(entry)), None):
         lines["url"] = address
@@ -206,9 +206,9 @@ def to_markdown(entries: Iterable[Entry]) -> str:
 def _markdown_line(entry: dict[str, Any], folder: str) -> str:
     address = links(entry)[0][1].replace("(", "%28").replace(")", "%29")
     title = escape_markdown(entry["title"])
-    chinese = f" · {escape_markdown(entry['title_zh'])}" if "title_zh" in entry else ""
+    chinese = f" · {escape_markdown(entry['title_zh'])}" if entry.get("title_zh") else ""
     tags = ", ".join(vocabulary()["tags"][tag]["en"] for tag in entry["tags"])
-    summaries = "".join(f"<br>{escape_markdown(entry[s])}" for s in ("summary_en", "summary_zh") if s in entry)
+    summaries = "".join(f"<br>{escape_markdown(entry[s])}" for s in ("summary_en", "summary_zh") if entry.get(s))
     source = f"[`{entry['id']}`](catalog/entries/{folder}/{entry['id']}.yaml)"
     return f"- **[{title}]({address})**{chinese}, {entry['year']} · {tags} · {source}{summaries}"
 

@@ -3,7 +3,10 @@
 import re
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
-ARXIV = r"^(?:\d{2}(?:0[1-9]|1[0-2])\.\d{4,5}|[a-z-]+/\d{2}(?:0[1-9]|1[0-2])\d{3})$"
+_MONTH = "(?:0[1-9]|1[0-2])"
+ARXIV = (  # since 2015 with five digits, since April 2007 with four, before that with the archive's name
+    rf"^(?:(?:1[5-9]|[2-9]\d){_MONTH}\.\d{{5}}|(?:0[7-9]|1[0-4]){_MONTH}\.\d{{4}}|[a-z-]+/\d{{2}}{_MONTH}\d{{3}})$"
+)
 DOI = r"^10\.\d{4,9}/\S+$"
 ADDRESS = r"^https?://[^\s<>\"\\^`{|}]+$"
 
@@ -95,7 +98,7 @@ def wrong_address(address: str) -> str | None:
         return f'{address!r} is no valid web address (spaces and the characters <>"\\^`{{|}} are written as %XX)'
     if parts.username is not None or parts.password is not None:
         return f"{address!r} holds a user name or password; leave it out"
-    if "." not in parts.hostname:
+    if "." not in parts.hostname or re.fullmatch(r"[\d.]+", parts.hostname) or ":" in parts.hostname:
         return f"{address!r} is not an address of the public web"
     if parts.hostname == "link.zhihu.com" and (target := parse_qs(parts.query).get("target")):
         return f"{address!r} only redirects - did you mean {target[0]!r}?"

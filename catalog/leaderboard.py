@@ -77,6 +77,16 @@ class Board:
     shapes: dict[str, bool]  # by name: whether it is a latency
     rows: list[Row]
 
+    @property
+    def notes(self) -> list[str]:
+        """The flags of all scores, each with what it is said of."""
+        return [
+            f"{row.implementation} {row.precision}, {task}: {flag}"
+            for row in self.rows
+            for task, score in row.scores.items()
+            for flag in score.flags
+        ]
+
 
 def read_index(path: Path) -> list[dict[str, Any]]:
     """The published records: ``{"schema": 1, "records": [...]}``; none where the file does not exist.

@@ -1,6 +1,7 @@
 """From the files of entries to entries, keeping the line of each value for what has to be said about it."""
 
 import os
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from catalog.values import nearest
 ENTRIES = Path(__file__).with_name("entries")
 LARGEST = 1_000_000  # bytes of one file; a real one has about 1,500
 _PARSER: Any = getattr(yaml, "CBaseLoader", yaml.BaseLoader)  # events only: libyaml where there is one, 8 times faster
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 
 Place = tuple[str | int, ...]  # ("tags", 1) is the second tag; () the file
 
@@ -109,6 +111,10 @@ def _text(document: Document) -> str | None:
     if "\t" in text:
         line = text.count("\n", 0, text.index("\t")) + 1
         document.wrong("holds a tab; write spaces", line=line)
+        return None
+    if control := _CONTROL.search(text):
+        line = text.count("\n", 0, control.start()) + 1
+        document.wrong(f"holds the control character U+{ord(control[0]):04X}; remove it", line=line)
         return None
     return text
 
@@ -229,10 +235,9 @@ def _message(error: Any, model: type[Entry]) -> str:
             return f"is a text; write a list: `{name}: [{given}]`"
         case "too_short":
             return "is an empty list; write a value, or leave the line out"
-        case "too_long":
-            return f"has {len(given)} values; {context['max_length']} is the most"
-        case "string_too_long":
-            return f"has {len(given)} characters; {context['max_length']} is the most"
+        case "too_long" | "string_too_long":
+            what = "characters" if isinstance(given, str) else "values"
+            return f"has {len(given)} {what}; {context['max_length']} is the most"
         case "literal_error":
             words = [word.strip(" '") for word in context["expected"].replace(" or ", ",").split(",")]
             return f"{_short(given)} is none of {', '.join(words)}{nearest(str(given), words)}"

@@ -1,16 +1,15 @@
 """The catalog and the results as pages: plain Markdown under ``build/docs``, which MkDocs (or a successor) renders.
 
 There is one set of pages for each language. Whatever comes from an entry or a record is escaped by the templates
-(autoescape) or by ``escape_markdown``; addresses are http or https, which the schema has checked.
+(autoescape) or by ``escape_markdown``; addresses are http or https, which ``export.links`` makes sure of.
 """
 
 import html
 import json
+import re
 import shutil
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -18,195 +17,218 @@ from markupsafe import Markup
 
 from catalog import drawing, export, leaderboard
 from catalog.api import read_package
-from catalog.errors import BadInput
-from catalog.leaderboard import Board, Row, Speed
-from catalog.schema import FOLDERS, Entry, vocabulary
+from catalog.errors import BadInput, Failure
+from catalog.leaderboard import Board
+from catalog.schema import FOLDERS, Entry
+from catalog.view import KIND, Atlas, Fields, Language, View, fields
 
-Language = Literal["en", "zh"]
 LANGUAGES: tuple[Language, ...] = ("en", "zh")
 TEMPLATES = Path(__file__).with_name("templates")
 REDIRECTS = Path(__file__).with_name("redirects.yaml")
+LIST_2018 = Path(__file__).with_name("list-2018.yaml")
 PACKAGES = ("reference", "harness")
-ROOT = "bert"  # the entry that the family descends from
-
-KIND = {
-    "paper": ("paper", "论文"),
-    "article": ("article", "文章"),
-    "repository": ("repository", "代码仓库"),
-    "model": ("model", "模型"),
-    "dataset": ("data set", "数据集"),
-}
-VERDICTS = {"exact": ("exact", "完全一致"), "close": ("close", "接近"), "differs": ("differs", "有差异")}
-STATUS = {
-    "active": ("active", "活跃"),
-    "archived": ("archived", "已归档"),
-    "gone": ("gone", "已失效"),
-    "renamed": ("renamed", "已改名"),
-}
-LINK_NAMES = {"today": ("where it is today", "现地址"), "code": ("code", "代码"), "archived copy": ("archived copy", "存档")}
-
-
-@dataclass
-class Atlas:
-    """All that the pages show."""
-
-    entries: list[dict[str, Any]]  # the newest year first
-    models: list[Entry]
-    boards: list[Board]
-    docs: Path  # hand-written pages, styles and scripts
-    site: str  # the address of the English home page, with a slash at the end
+FAMILY_ROOT = "bert"
 
 
 def build(entries: list[Entry], results: Path, docs: Path, out: Path, site: str) -> int:
     """Write the pages of both languages into ``out``/en and ``out``/zh, which are made anew; how many pages.
 
     ``results`` is the harness's index.json; where there is none, the leaderboard says so. ``docs`` holds the
-    hand-written pages. BadInput for an index that cannot be read, Failure on a full disk.
+    hand-written pages, ``site`` is the address of the English home page. BadInput for an index that cannot be read,
+    Failure where files cannot be written.
     """
-    records = leaderboard.read_index(results)
-    listed = sorted(map(export.fields, entries), key=lambda e: (-e["year"], e["title"].lower()))
-    atlas = Atlas(listed, entries, leaderboard.boards(records, results), docs, site if site.endswith("/") else f"{site}/")
     if not (docs / "en").is_dir():
         raise BadInput(f"{docs} holds no folder en; name the folder of the hand-written pages with --docs")
+    records = leaderboard.read_index(results)
+    listed = sorted(map(fields, entries), key=lambda e: (-e["year"], e["title"].lower()))
+    atlas = Atlas(listed, leaderboard.boards(records, results))
+    newest = [entry.id for entry in export.newest(entries)]
+    packages = [read_package(name) for name in PACKAGES]
     count = 0
     for language in LANGUAGES:
         folder = out / language
-        shutil.rmtree(folder, ignore_errors=True)
-        shutil.copytree(docs / language, folder)
-        shutil.copytree(docs / "assets", folder / "assets")
-        for name, text in _pages(atlas, language).items():
-            export.write(folder / name, text)
+        _start(folder, docs, language)
+        view = View(atlas, language)
+        environment = _environment(view)
+        for name, (template, values) in _pages(view, newest, packages).items():
+            text = environment.get_template(f"{template}.md.j2").render(**values)
+            export.write(folder / name, text.strip() + "\n")
             count += 1
-        home = atlas.site if language == "en" else f"{atlas.site}{language}/"
+        home = site.rstrip("/") + ("/" if language == "en" else f"/{language}/")
         export.write(folder / "feed.xml", export.to_atom(entries, home, language))
-    export.export(entries, out / "en", atlas.site)
+    export.export(entries, out / "en", site.rstrip("/") + "/")
     return count
 
 
-def _pages(atlas: Atlas, language: Language) -> dict[str, str]:
-    """The text of every generated page, by file name."""
-    view = View(atlas, language)
-    pages = {
-        "index.md": view.render("index", newest=view.newest(), seeds=view.seeds(), top=view.top()),
-        "catalog.md": view.render("catalog"),
-        "tags.md": view.render("tags"),
-        "timeline.md": view.groups("timeline"),
-        "languages.md": view.groups("languages"),
-        "list-2018.md": view.render("list-2018", sections=view.sections()),
-        "family.md": view.family(),
-        "leaderboard.md": view.render("leaderboard", boards=[(board, view.plots(board)) for board in atlas.boards]),
+def _start(folder: Path, docs: Path, language: Language) -> None:
+    """A folder with what is written by hand."""
+    try:
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(docs / language, folder)
+        shutil.copytree(docs / "assets", folder / "assets")
+    except (OSError, shutil.Error) as error:
+        raise Failure(f"{folder} could not be written: {error}") from error
+
+
+def _environment(view: View) -> Environment:
+    """The templates, with the words of the view's language."""
+    # not from here: Markup is made of text that is escaped before
+    made = Environment(
+        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    made.filters.update(front=_front, md=_markdown, prose=_prose, tag_name=view.tag_name)
+    methods = ("t", "title", "other_title", "summary", "other_summary", "words", "tag_name", "other_tag_name")
+    methods += ("language_name", "link_name", "verdict", "status_name", "facts", "today", "speed_text")
+    made.globals.update({name: getattr(view, name) for name in methods})
+    made.globals.update({name: getattr(view, name) for name in ("entries", "by_tag", "by_year", "by_language")})
+    t = view.t
+    browse = [("catalog", t("Everything", "全部")), *((kind["page"], kind["name"]) for kind in view.kinds())]
+    browse += [("tags", t("Tags", "标签")), ("languages", t("Languages", "语言")), ("timeline", t("Timeline", "时间线"))]
+    made.globals.update(
+        language=view.language,
+        ids=view.by_id.keys(),
+        measured=view.measured,
+        kinds=view.kinds(),
+        kind_names=KIND,
+        browse_pages=[*browse, ("list-2018", t("The 2018 list", "2018 年的清单"))],
+        links=export.links,
+        bibtex=lambda entry: export.bibtex(entry).rstrip(),
+    )
+    return made
+
+
+def _front(text: str) -> Markup:
+    """``text`` as a value of the front matter. Themes put it into their templates as it is: hence escaped here."""
+    return Markup(json.dumps(html.escape(" ".join(text.split())), ensure_ascii=False))  # noqa: S704
+
+
+def _markdown(text: str) -> Markup:
+    return Markup(export.escape_markdown(text))  # noqa: S704
+
+
+def _prose(docstring: str) -> Markup:
+    """A docstring as HTML: paragraphs, with what stands in double backquotes as code; examples and tables as they are."""
+    parts = []
+    for paragraph in filter(None, docstring.split("\n\n")):
+        if ">>>" in paragraph or "\n " in paragraph:
+            parts.append(f'<pre lang="en"><code>{html.escape(paragraph)}</code></pre>')
+        else:
+            text = re.sub("``(.+?)``", r"<code>\1</code>", html.escape(paragraph))
+            parts.append(f'<p lang="en">{text}</p>')
+    return Markup("\n".join(parts))  # noqa: S704
+
+
+# --- which page shows what --------------------------------------------------------------------------------------------
+
+Page = tuple[str, dict[str, Any]]  # a template and its values
+
+
+def _pages(view: View, newest: list[str], packages: list[Any]) -> dict[str, Page]:
+    """All generated pages, by file name."""
+    pages: dict[str, Page] = {
+        "index.md": ("index", _home(view, newest)),
+        "catalog.md": ("catalog", {}),
+        "tags.md": ("tags", {}),
+        "timeline.md": ("groups", _timeline(view)),
+        "languages.md": ("groups", _languages(view)),
+        "list-2018.md": ("list-2018", {"sections": _sections(view)}),
+        "family.md": ("family", _family(view)),
+        "leaderboard.md": ("leaderboard", {"boards": [(board, _plots(view, board)) for board in view.boards]}),
     }
     for folder, kind in FOLDERS.items():
-        pages[f"{folder}.md"] = view.kind_list(folder, kind)
+        pages[f"{folder}.md"] = ("list", _kind(view, folder, kind))
     for tag, found in view.by_tag:
-        pages[f"tags/{tag}.md"] = view.tag_list(tag, found)
-    for entry in atlas.entries:
-        pages[f"entries/{entry['id']}.md"] = view.entry(entry)
-    for old, new in _redirects(view.by_id).items():
-        pages[f"entries/{old}.md"] = view.render("redirect", e=view.by_id[new], target=f"{new}.html")
-    for package in map(read_package, PACKAGES):
-        pages[f"api/{package.name}.md"] = view.render("api", package=package, modules=package.modules)
+        pages[f"tags/{tag}.md"] = ("list", _tag(view, tag, found))
+    for entry in view.entries:
+        pages[f"entries/{entry['id']}.md"] = ("entry", _entry(view, entry))
+    for old, new in _redirects(view).items():
+        pages[f"entries/{old}.md"] = ("redirect", {"e": view.by_id[new], "target": f"{new}.html"})
+    for package in packages:
+        pages[f"api/{package.name}.md"] = ("api", {"package": package})
     return pages
 
 
-def _redirects(by_id: dict[str, dict[str, Any]]) -> dict[str, str]:
+def _home(view: View, newest: list[str]) -> dict[str, Any]:
+    """The newest entries, the 2018 list, and the fastest rows of the board measured last."""
+    top = []
+    if view.boards:
+        board = max(view.boards, key=lambda board: board.last)
+        fastest = [(row, max(speed.sequences_per_second for speed in row.speeds.values())) for row in board.rows if row.speeds]
+        top = fastest[:5]
+    return {"newest": [view.by_id[each] for each in newest], "seeds": view.seeds(), "top": top, "eras": view.eras()}
+
+
+def _timeline(view: View) -> dict[str, Any]:
+    return {
+        "here": "timeline",
+        "heading": view.t("Timeline", "时间线"),
+        "description": view.t("The catalog's entries by the year in which they first appeared.", "按首次公开年份排列的目录条目。"),
+        "groups": [(f"y{year}", str(year), found) for year, found in view.by_year],
+    }
+
+
+def _languages(view: View) -> dict[str, Any]:
+    return {
+        "here": "languages",
+        "heading": view.t("Languages", "语言"),
+        "description": view.t("The catalog's entries by the language they are in or about.", "按资源自身语言排列的目录条目。"),
+        "groups": [(code, view.language_name(code), found) for code, found in view.by_language],
+    }
+
+
+def _kind(view: View, folder: str, kind: str) -> dict[str, Any]:
+    name = export.KIND_NAMES[kind][view.language]
+    found = view.of_kind(kind)
+    about = view.t(f"{name} about BERT: {len(found)} entries.", f"关于 BERT 的{name}：{len(found)} 个条目。")
+    return {"here": folder, "up": "", "heading": name, "description": about, "found": found, "query": f"kind={kind}"}
+
+
+def _tag(view: View, tag: str, found: list[Fields]) -> dict[str, Any]:
+    name = view.tag_name(tag)
+    about = view.t(f"BERT resources on the subject: {name}.", f"主题为{name}的 BERT 资源。")
+    return {"here": "tags", "up": "../", "heading": name, "description": about, "found": found, "query": f"tag={tag}"}
+
+
+def _entry(view: View, entry: Fields) -> dict[str, Any]:
+    folder = next(folder for folder, kind in FOLDERS.items() if kind == entry["kind"])
+    return {"e": entry, "folder": folder, "relations": view.relations(entry), "results": view.results(entry)}
+
+
+def _sections(view: View) -> list[dict[str, Any]]:
+    """The 2018 list as it was, each item with its entry of today."""
+    by_seed = {entry["seed"]: entry for entry in view.entries}
+    sections: list[dict[str, Any]] = yaml.safe_load(LIST_2018.read_text(encoding="utf-8"))
+    return [
+        {**section, "lines": [{**line, "entry": by_seed.get(line["number"])} for line in section["lines"]]}
+        for section in sections
+    ]
+
+
+def _family(view: View) -> dict[str, Any]:
+    root = drawing.family(view.entries, FAMILY_ROOT)
+    if root is None:
+        return {"root": None, "branches": {}, "picture": ""}
+    picture = drawing.draw_family(root, lambda name: f"entries/{name}.html", view.tag_name)
+    return {"root": root, "branches": drawing.branches(root), "picture": Markup(picture)}  # noqa: S704
+
+
+def _plots(view: View, board: Board) -> list[tuple[str, str, Markup]]:
+    """(task, shape, drawing) for each task that has at least two implementations to compare."""
+    plots = []
+    for task in board.tasks:
+        shape, points = leaderboard.points(board, task)
+        if len(points) > 1:
+            speed = f"{shape}, {view.t('sequences a second', '序列/秒')}"
+            picture = drawing.draw_points(points, speed, f"{task}, {points[0].score.metric}")
+            plots.append((task, shape, Markup(picture)))  # noqa: S704
+    return plots
+
+
+def _redirects(view: View) -> dict[str, str]:
     """Ids that entries had before, with those of today."""
-    found: dict[str, str] = (yaml.safe_load(REDIRECTS.read_text(encoding="utf-8")) or {}) if REDIRECTS.exists() else {}
+    found: dict[str, str] = yaml.safe_load(REDIRECTS.read_text(encoding="utf-8")) or {}
     for old, new in found.items():
-        if new not in by_id or old in by_id:
-            why = f"{new!r} is no entry" if new not in by_id else f"{old!r} is an entry"
-            raise BadInput(f"{REDIRECTS}: {old}: {new}: {why}")
+        if new not in view.by_id or old in view.by_id:
+            why = f"{new!r} is no entry" if new not in view.by_id else f"{old!r} is an entry"
+            raise BadInput(f"{REDIRECTS.name}: {old}: {new}: {why}")
     return found
-
-
-class View:
-    """The atlas as the readers of one language see it."""
-
-    def __init__(self, atlas: Atlas, language: Language) -> None:
-        self.atlas, self.language = atlas, language
-        self.by_id = {entry["id"]: entry for entry in atlas.entries}
-        self.by_tag = self._grouped(lambda entry: entry["tags"], self._by_size)
-        self.by_year = self._grouped(lambda entry: [entry["year"]], lambda item: -item[0])
-        self.by_language = self._grouped(lambda entry: entry.get("language", []), self._by_size)
-        self.back = self._references()
-        self.measured = {row.catalog_id for board in atlas.boards for row in board.rows} & self.by_id.keys()
-        self.environment = self._environment()
-
-    def _environment(self) -> Environment:
-        made = Environment(
-            loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-        )
-        made.filters.update(front=_front, md=_markdown, prose=_prose, tag_name=self.tag_name)
-        public = ("t", "title", "other_title", "summary", "other_summary", "words", "tag_name", "other_tag_name")
-        made.globals.update({name: getattr(self, name) for name in public})
-        made.globals.update({name: getattr(self, name) for name in ("language_name", "link_name", "rows", "facts")})
-        made.globals.update({name: getattr(self, name) for name in ("by_tag", "by_year", "by_language", "measured")})
-        made.globals.update(
-            language=self.language,
-            entries=[_lenient(entry) for entry in self.atlas.entries],
-            ids=self.by_id.keys(),
-            kind_names=KIND,
-            kinds=self._kinds(),
-            browse_pages=self._browse_pages(),
-            links=export.links,
-            bibtex=lambda entry: export.bibtex(entry).rstrip(),
-            verdict=lambda verdict: self.t(*VERDICTS.get(verdict, (verdict, verdict))) if verdict else "–",
-            status_name=lambda status: self.t(*STATUS[status]),
-            speed_text=self.speed_text,
-        )
-        return made
-
-    def render(self, template: str, **values: Any) -> str:
-        """One page; its first line is that of the front matter."""
-        return self.environment.get_template(f"{template}.md.j2").render(**values).strip() + "\n"
-
-    # --- words ---
-
-    def t(self, english: str, chinese: str) -> str:
-        """The one of two texts that is in the reader's language."""
-        return chinese if self.language == "zh" else english
-
-    def title(self, entry: dict[str, Any]) -> str:
-        return (self.language == "zh" and entry.get("title_zh")) or entry["title"]
-
-    def other_title(self, entry: dict[str, Any]) -> str | None:
-        if self.language == "zh":
-            return entry["title"] if "title_zh" in entry else None
-        return entry.get("title_zh")
-
-    def summary(self, entry: dict[str, Any]) -> str | None:
-        """In the reader's language if there is one."""
-        return entry.get(f"summary_{self.language}") or self.other_summary(entry)
-
-    def other_summary(self, entry: dict[str, Any]) -> str | None:
-        return entry.get("summary_en" if self.language == "zh" else "summary_zh")
-
-    def tag_name(self, tag: str) -> str:
-        return vocabulary()["tags"][tag][self.language]
-
-    def other_tag_name(self, tag: str) -> str:
-        return vocabulary()["tags"][tag][self.t("zh", "en")]
-
-    def language_name(self, code: str) -> str:
-        return vocabulary()["languages"][code][self.language]
-
-    def link_name(self, name: str) -> str:
-        return self.t(*LINK_NAMES[name]) if name in LINK_NAMES else name
-
-    def words(self, entry: dict[str, Any]) -> str:
-        """What an entry is to be found by beside what its row or page shows in this language."""
-        tags = [name for tag in entry["tags"] for name in vocabulary()["tags"][tag].values()]
-        return " ".join(filter(None, [entry["id"], self.other_title(entry), *tags, *entry.get("authors", [])]))
-
-    # --- arrangements of the entries ---
-
-    def _grouped(self, keys: Callable[[dict[str, Any]], Iterable[Any]], order: Callable[[Any], Any]) -> list[Any]:
-        groups: dict[Any, list[dict[str, Any]]] = {}
-        for entry in map(_lenient, self.atlas.entries):
-            for key in keys(entry) or []:
-                groups.setdefault(key, []).append(entry)
-        return sorted(groups.items(), key=order)
-
-    @staticmethod
-    def _by_size(item: tuple[str, list[Any]]) -> tuple[int, str]:
-        return (-len(item[1]), item[0])

@@ -150,21 +150,21 @@ def _run(made: Any, runs: Path) -> None:
     from harness.report import arrange, print_report, write_report
 
     records: list[Record] = []
-    interrupted = False
+    ended: BaseException | None = None
     log = Console(stderr=True)
     with _progress(log) as show:
         try:
             for each in main_path.run(made, show):
                 records.append(each)
                 log.print(_line(each), highlight=False, markup=False, soft_wrap=True)
-        except KeyboardInterrupt:
-            interrupted = True
+        except (KeyboardInterrupt, BadInput, Failure) as error:
+            ended = error  # what is finished is shown all the same
     print_report(arrange(records), _output())
     files = write_report(records, runs) if records else []
     if files:
         log.print(f"records and report in {runs}/", highlight=False)
-    if interrupted:
-        raise KeyboardInterrupt
+    if ended is not None:
+        raise ended
     if any(each.state == "failed" for each in records) or any(_partly_failed(each) for each in records):
         raise SystemExit(1)
 
@@ -213,7 +213,7 @@ def _progress(console: "Console") -> Iterator[Any]:
 @app.command(epilog="Example: python -m harness report runs results --output report")
 def report(
     records: Annotated[list[Path], typer.Argument(help="Folders of records, or single ones.")],
-    output: Annotated[Path | None, typer.Option(help="Also write report.md, .csv and .json here.")] = None,
+    output: Annotated[Path | None, typer.Option(help="also write report.md, .csv, .json and .svg here.")] = None,
 ) -> None:
     """Print the table of finished runs."""
     from harness.record import read_all
@@ -281,8 +281,11 @@ def predict(
     text = predict_file(model, file, device)
     if output is None:
         print(text, end="")
-    else:
+        return
+    try:
         output.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise BadInput(f"--output: {output} cannot be written: {error.strerror}") from error
 
 
 @app.command(epilog="Example: python -m harness publish runs/quality/reference-rte-42-0123456789ab.json")

@@ -326,7 +326,7 @@ def _fetch_parquet(api: Any, path: str, commit: str, staging: Path, sha256: str)
 
 def _write_official(parquet: Path, target: Path, how: HubFile, values: dict[str, str]) -> None:
     """Write one split as tab-separated text, with the labels' values as the official file has them."""
-    from pyarrow.parquet import ParquetFile  # type: ignore[import-untyped]
+    from pyarrow.parquet import ParquetFile
 
     columns = [column for column in how.columns.values() if column]
     with ParquetFile(parquet) as table, target.open("w", encoding="utf-8", newline="") as file:

@@ -17,7 +17,6 @@ from harness.isolate import Worker, WorkerError
 from harness.protocol import Array
 from harness.read import read_split
 from harness.task import Task
-from reference.tokenizer import Tokenizer
 
 BATCH_TOKENS = 4096  # of one forward pass in evaluation
 Show = Callable[..., None]  # progress: what is done, how much of how much
@@ -33,12 +32,11 @@ class Split:
 
 def load_splits(made: plan.Plan, task: Task) -> dict[str, Split]:
     """The training split and those that are scored, encoded."""
-    tokenizer = Tokenizer.from_folder(made.weights.folder)
     wanted = [("train", plan.training_task(task)), *((split, task) for split in task.evaluate)]
     splits = {}
     for name, owner in wanted:
         examples = read_split(owner, name, made.data)[: made.options.limit]
-        splits[name] = Split(examples, encode(owner, examples, tokenizer, task.max_length))
+        splits[name] = Split(examples, encode(owner, examples, made.tokenizer, task.max_length))
     return splits
 
 
@@ -148,7 +146,7 @@ def _score(result: record.Quality, task: Task, split: str, examples: list[Any], 
     extra += [f"context={task.context}"] if task.kind == "tagging" else []
     extra += [f"limit={result.limit}"] if result.limit else []
     for metric in _scores(task, split, answers, predicted, task.metrics, extra=extra):
-        baseline = metrics.baseline(task.kind, metric.name, answers, task.positive, task.outputs)
+        baseline = metrics.baseline(task.kind, metric.name, answers, task.positive)
         result.metrics.append({"split": split, **asdict(metric), "baseline": baseline})
         if metric.name == task.metrics[0] and metric.low <= baseline:
             result.flags.append(f"{split}: the interval reaches down to the baseline, {baseline:.3f}")
@@ -188,8 +186,8 @@ def _save(worker: Worker, made: plan.Plan, result: record.Quality, task: Task) -
     tensors = standard_names({name: torch.from_numpy(array) for name, array in arrays.items()})
     save(Checkpoint(BertConfig(**made.config), tensors, task.outputs), folder, task.kind)
     for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt"):
-        if (made.weights.folder / name).is_file():
-            shutil.copyfile(made.weights.folder / name, folder / name)
+        if (made.tokenizer_folder / name).is_file():
+            shutil.copyfile(made.tokenizer_folder / name, folder / name)
     description = {
         "task": task.name,
         "kind": task.kind,

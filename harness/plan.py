@@ -16,6 +16,7 @@ from harness.implementation import Implementation, find
 from harness.read import read_split
 from harness.task import Context, Task, load_task, suites, task_files
 from harness.weights import Weights, find_weights
+from reference.tokenizer import Tokenizer
 
 # Appendix A.2 of the paper; clipping is in Google's code (optimization.py).
 WARMUP, WEIGHT_DECAY, MAX_GRAD_NORM = 0.1, 0.01, 1.0
@@ -62,6 +63,8 @@ class Plan:
     tasks: list[Task]
     weights: Weights
     config: dict[str, Any]  # of the weights, as asdict(BertConfig)
+    tokenizer: Tokenizer
+    tokenizer_folder: Path  # where its files are
     data: Path
     device: str
     precision: str  # of evaluation and timing
@@ -84,7 +87,9 @@ def prepare(options: Options) -> Plan:
     try:
         device = reference.resolve_device(options.device)
         config = asdict(read_config(weights.folder)[0])
-    except (ValueError, CheckpointError) as error:
+        beside = weights.folder if weights.folder.is_dir() else weights.folder.parent  # of a TensorFlow checkpoint
+        tokenizer = Tokenizer.from_folder(beside)
+    except (ValueError, CheckpointError, FileNotFoundError) as error:
         raise BadInput(str(error)) from error
     folder = data_folder(options.data)
     for task in tasks:
@@ -99,6 +104,8 @@ def prepare(options: Options) -> Plan:
         tasks=tasks,
         weights=weights,
         config=config,
+        tokenizer=tokenizer,
+        tokenizer_folder=beside,
         data=folder,
         device=device,
         precision=reference.resolve_precision(options.precision, device),

@@ -28,7 +28,6 @@ def predict_file(folder: Path, file: Path, device: str = "auto") -> str:
     ``text`` (and ``pair``); .conll has a word a line. BadInput where the folder or the file is not such.
     """
     import reference
-    from reference.errors import CheckpointError
 
     task = _task(folder, file)
     examples = read_split(task, "test", None)
@@ -36,7 +35,7 @@ def predict_file(folder: Path, file: Path, device: str = "auto") -> str:
         device = reference.resolve_device(device)
         model = Model(reference.load(folder, task.kind, device, "fp32"), device)
         tokenizer = Tokenizer.from_folder(folder)
-    except (CheckpointError, OSError) as error:
+    except (ValueError, OSError) as error:  # of the device, of the weights
         raise BadInput(f"{folder}: {error}") from error
     encoded = encode(task, examples, tokenizer, task.max_length)
     logits = predict(model, encoded.batch, task.kind, BATCH_TOKENS, lambda **_: None)
@@ -48,12 +47,12 @@ def predict_file(folder: Path, file: Path, device: str = "auto") -> str:
 def _task(folder: Path, file: Path) -> Task:
     """What the folder says of its task, with this file as the split to answer."""
     from reference.checkpoint import read_config
-    from reference.errors import CheckpointError
 
     try:
         said = json.loads((folder / "bert_atlas.json").read_text(encoding="utf-8"))
+        said = {name: said[name] for name in ("task", "kind", "pairs", "max_length")}
         labels = read_config(folder)[1]
-    except (OSError, ValueError, CheckpointError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise BadInput(f"{folder} is not a folder that `run --save-model` wrote: {error}") from error
     if file.suffix not in FORMATS or (FORMATS[file.suffix] == "conll") != (said["kind"] == "tagging"):
         known = ".conll" if said["kind"] == "tagging" else ", ".join(s for s in FORMATS if s != ".conll")

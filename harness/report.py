@@ -1,4 +1,4 @@
-"""Records to tables: on the terminal, as Markdown, CSV and JSON."""
+"""Records to tables: on the terminal, as Markdown, CSV and JSON, and as a picture."""
 
 import csv
 import dataclasses
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
+from rich.console import CONSOLE_SVG_FORMAT, Console
 from rich.table import Table
 from rich.text import Text
 
@@ -280,10 +280,20 @@ def to_json(records: list[record.Record]) -> str:
     return json.dumps([{"kind": each.kind, **dataclasses.asdict(each)} for each in records], indent=1) + "\n"
 
 
+def to_svg(report: Report) -> str:
+    """The tables as a picture of a terminal, in fonts that the reader has."""
+    console = Console(record=True, width=150, file=io.StringIO())
+    print_report(dataclasses.replace(report, signatures=[]), console)
+    no_foreign_fonts = re.sub(r"@font-face \{\{.*?\}\}", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
+    return console.export_svg(title="python -m harness report", code_format=no_foreign_fonts)
+
+
 def write_report(records: list[record.Record], folder: Path) -> list[Path]:
-    """``report.md``, ``report.csv`` and ``report.json``."""
+    """``report.md``, ``report.csv``, ``report.json`` and ``report.svg``."""
+    report = arrange(records)
     texts = {
-        "report.md": to_markdown(arrange(records)),
+        "report.md": to_markdown(report),
+        "report.svg": to_svg(report),
         "report.csv": to_csv(records),
         "report.json": to_json(records),
     }

@@ -146,10 +146,7 @@ def _run_quality(
 
 def _exact(made: plan.Plan, checkpoints: Checkpoints, show: Show) -> tuple[Any, parity.Outputs, float]:
     """The published batch, the reference's outputs in float64, and how far float32 rounding is from them."""
-    from reference.tokenizer import Tokenizer
-
-    tokenizer = Tokenizer.from_folder(made.weights.folder)
-    batch = parity.published_batch(tokenizer, made.config["vocab_size"], made.config["max_position_embeddings"])
+    batch = parity.published_batch(made.tokenizer, made.config["vocab_size"], made.config["max_position_embeddings"])
     show("reference in float64", 0, 1)
     reference = find("reference")
     try:
@@ -195,7 +192,8 @@ def _run_parity(
 
 def _shapes(made: plan.Plan) -> list[speed.Shape]:
     """Fixed shapes, and the lengths of each task's first scored split."""
-    shapes = [speed.fixed(n, length, made.config["vocab_size"]) for n, length in (LATENCY, *THROUGHPUT)]
+    positions, vocabulary = made.config["max_position_embeddings"], made.config["vocab_size"]
+    shapes = [speed.fixed(n, min(length, positions), vocabulary) for n, length in (LATENCY, *THROUGHPUT)]
     for task in made.tasks:
         batch = load_splits(made, task)[task.evaluate[0]].encoded.batch
         first = batch.select(np.arange(min(len(batch.lengths), 512)))

@@ -75,6 +75,8 @@ def load(folder: str, head: str | None, device: str, precision: str, variant: st
         folder, dtype=torch_dtype(precision), attn_implementation=variant or "sdpa", output_loading_info=True
     )
     absent = [*report["missing_keys"], *report["mismatched_keys"]]
+    if head is None and set(absent) == {"pooler.dense.weight", "pooler.dense.bias"}:
+        module.pooler, absent = None, []  # not all checkpoints have one; there is no pooled output then
     if absent:
         raise ValueError(f"the checkpoint lacks {', '.join(map(str, absent))}")
     return Model(module.to(device).eval(), device, head)

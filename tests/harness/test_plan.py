@@ -156,7 +156,7 @@ def test_a_task_without_training_data_is_scored_with_anothers_model(
         ({"limit": 0}, "--limit is 0"),
         ({"seeds": (42, -1)}, "--seed is -1"),
         ({"max_length": 2}, "task mini-sentiment: a max length under 3"),
-        ({"max_length": 129}, "reads 129 tokens, and these weights have 128 positions; give --max-length 128 or less"),
+        ({"max_length": 513}, "reads 513 tokens, and these weights have 512 positions; give --max-length 512 or less"),
     ],
 )
 def test_a_mistake_is_named_with_what_to_do(
@@ -175,7 +175,7 @@ def test_nothing_is_written_where_the_input_is_bad(prepared: Callable[..., Plan]
 def test_data_that_is_not_there_is_named_with_the_command_that_gets_it(
     prepared: Callable[..., Plan], tmp_path: Path
 ) -> None:
-    with pytest.raises(BadInput, match=r"GLUE/RTE/train\.tsv is not there; `python -m harness data get rte` gets it"):
+    with pytest.raises(BadInput, match=r"GLUE/RTE/train\.tsv is not there; `python -m harness data get glue` gets it"):
         prepared(tasks=["mini-sentiment", "rte"], data=tmp_path)
 
 
@@ -190,9 +190,9 @@ def test_the_environment_names_the_data_folder(
 def test_a_task_longer_than_the_weights_reach_is_refused(
     prepared: Callable[..., Plan], own_task: Callable[..., str]
 ) -> None:
-    with pytest.raises(BadInput, match="task mine reads 512 tokens, and these weights have 128 positions"):
-        prepared(tasks=[own_task(max_length=512)])
-    assert prepared(tasks=[own_task(max_length=512)], max_length=100).tasks[0].max_length == 100
+    with pytest.raises(BadInput, match="task mine reads 600 tokens, and these weights have 512 positions"):
+        prepared(tasks=[own_task(max_length=600)])
+    assert prepared(tasks=[own_task(max_length=600)], max_length=100).tasks[0].max_length == 100
 
 
 def test_two_tasks_of_one_name_are_refused(

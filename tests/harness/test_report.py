@@ -3,9 +3,11 @@
 import csv
 import io
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeAlias
+from xml.etree import ElementTree
 
 import pytest
 from rich.console import Console
@@ -227,13 +229,17 @@ def test_files_are_written_and_json_is_the_records(
     quality_record: Qualities, speed_record: Speeds, tmp_path: Path
 ) -> None:
     records: list[Record] = [quality_record(), speed_record()]
-    files = write_report(records, tmp_path / "new")
-    assert [file.name for file in files] == ["report.md", "report.csv", "report.json"]
-    read = json.loads(files[2].read_text())
+    files = {file.name: file.read_text() for file in write_report(records, tmp_path / "new")}
+    assert files.keys() == {"report.md", "report.svg", "report.csv", "report.json"}
+    read = json.loads(files["report.json"])
     assert read == json.loads(to_json(records))
     assert [each["kind"] for each in read] == ["quality", "speed"]
     assert read[0]["metrics"] == quality_record().metrics
-    assert files[0].read_text() == to_markdown(arrange(records))
+    assert files["report.md"] == to_markdown(arrange(records))
+    assert files["report.csv"] == to_csv(records)
+    picture = ElementTree.fromstring(files["report.svg"])
+    assert "0.812" in "".join(picture.itertext())
+    assert "http" not in re.sub(r'xmlns="[^"]*"', "", files["report.svg"]), "nothing is fetched to show it"
 
 
 def test_a_report_that_cannot_be_written_is_a_failure(quality_record: Qualities, tmp_path: Path) -> None:

@@ -1,0 +1,176 @@
+"""A new entry from an arXiv id, a DOI or an address: filled in as far as public sources know it."""
+
+import datetime
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import yaml
+
+from catalog import identifiers
+from catalog.check import identities, same_title
+from catalog.errors import BadInput, printable
+from catalog.load import ENTRIES, Document, read_folder
+from catalog.schema import FOLDERS, KINDS, MODELS, Kind
+from catalog.sources import Endpoints, Found, from_arxiv, from_crossref, from_github
+from catalog.values import nearest
+
+HEADER = "# yaml-language-server: $schema=../../entry.schema.json\n"
+WANTED = ("authors", "venue", "license", "language", "summary_en", "summary_zh")  # beyond what is required
+_SMALL_WORDS = {"a", "an", "the", "of", "for", "and", "in", "on", "to", "with", "via", "by", "from", "is", "are"}
+
+
+@dataclass
+class Added:
+    """The file that was written, and what a person still has to do."""
+
+    file: Path
+    required: list[str]  # fields without which `check` refuses the entry
+    wanted: list[str]  # fields that make it a good one
+    notes: list[str] = field(default_factory=list)
+
+
+def add(
+    what: str,
+    *,
+    kind: str | None = None,
+    name: str | None = None,
+    offline: bool = False,
+    entries: Path = ENTRIES,
+    endpoints: Endpoints | None = None,
+) -> Added:
+    """Write the file of a new entry for ``what``: an arXiv id, a DOI, a repository's address or any other address.
+
+    Args:
+        kind: where it does not follow from ``what``; an address is taken for an article.
+        name: the entry's id; made from the title if None.
+        offline: ask no server, write what follows from ``what`` alone.
+
+    Raises:
+        BadInput: ``what`` names nothing, no source knows it, or it is in the catalog already.
+        Failure: a source gave no usable answer.
+    """
+    chosen, known = identify(what, kind)
+    documents = read_folder(entries)
+    _refuse_known(known, documents)
+    found = Found(known) if offline else _ask(known, chosen, endpoints or Endpoints())
+    fields = {key: value for key, value in found.fields.items() if key in MODELS[chosen].model_fields and value}
+    _refuse_known(fields, documents)
+    _refuse_same_title(fields, chosen, documents)
+    fields["id"] = _free_id(name, fields, known, documents)
+    fields["kind"] = chosen
+    fields["added"] = datetime.date.today().isoformat()
+    file = entries / next(folder for folder, each in FOLDERS.items() if each == chosen) / f"{fields['id']}.yaml"
+    file.parent.mkdir(exist_ok=True)
+    with file.open("x", encoding="utf-8") as opened:
+        opened.write(_written(fields, chosen))
+    return Added(
+        file,
+        [key for key in ("title", "year", "tags") if key not in fields],
+        [key for key in WANTED if key in MODELS[chosen].model_fields and key not in fields],
+        found.notes,
+    )
+
+
+def identify(what: str, kind: str | None = None) -> tuple[Kind, dict[str, str]]:
+    """The kind and the identifying field that ``what`` stands for.
+
+    >>> identify("https://arxiv.org/abs/1810.04805v2")
+    ('paper', {'arxiv': '1810.04805'})
+    """
+    what = what.strip()
+    likely: Kind
+    if arxiv := identifiers.arxiv_id(what):
+        likely, known = "paper", {"arxiv": arxiv}
+    elif identifiers.doi(what):
+        likely, known = "paper", {"doi": what[what.index("10.") :]}
+    elif wrong := identifiers.wrong_address(what):
+        raise BadInput(f"{what!r} is no arXiv id (1810.04805), DOI (10.18653/v1/N19-1423) or address: {wrong}")
+    else:
+        likely, known = _kind_of_page(what), {"url": what}
+    chosen = next((each for each in KINDS if each == kind), likely)
+    if kind not in (None, *KINDS):
+        raise BadInput(f"--kind {kind!r} is none of {', '.join(KINDS)}{nearest(str(kind), KINDS)}")
+    if not set(known) <= set(MODELS[chosen].identified_by):
+        raise BadInput(f"{what!r} is not what names a {chosen}; leave out --kind, or give its address")
+    return chosen, known
+
+
+def _kind_of_page(address: str) -> Kind:
+    parts = urlsplit(address)
+    if identifiers.repository(address):
+        return "repository"
+    if parts.hostname == "huggingface.co" and parts.path.startswith("/datasets/"):
+        return "dataset"
+    if parts.hostname == "huggingface.co" and len(parts.path.strip("/").split("/")) == 2:
+        return "model"
+    return "article"
+
+
+def _ask(known: dict[str, str], kind: Kind, endpoints: Endpoints) -> Found:
+    if "arxiv" in known:
+        return from_arxiv(known["arxiv"], endpoints)
+    if "doi" in known:
+        return from_crossref(known["doi"], endpoints)
+    repository = identifiers.repository(known["url"])
+    if kind == "repository" and repository and repository.startswith("github.com/"):
+        return from_github(repository.removeprefix("github.com/"), endpoints)
+    return Found(dict(known), ["no source is asked about such an address: the title, year and authors are yours"])
+
+
+def _refuse_known(fields: dict[str, Any], documents: list[Document]) -> None:
+    wanted = {identity[1:] for identity in identities(fields)}
+    for document in documents:
+        for _, what, normal in identities(document.data):
+            if (what, normal) in wanted:
+                raise BadInput(f"the {what} {normal} is already in the catalog: {printable(document.file)}")
+
+
+def _refuse_same_title(fields: dict[str, Any], kind: Kind, documents: list[Document]) -> None:
+    new = MODELS[kind].model_construct(**{"id": "", "title": "", **fields})
+    for document in documents if new.title else []:
+        if document.entry and same_title(document.entry, new):
+            raise BadInput(
+                f"nearly the title of {printable(document.file)}: {new.title!r}. If they are two things, write the new "
+                "file by hand and name the other in its `relates_to`"
+            )
+
+
+def _free_id(name: str | None, fields: dict[str, Any], known: dict[str, str], documents: list[Document]) -> str:
+    """``name``, or the first free one of those that suggest themselves."""
+    taken = {document.file.stem: document.file for document in documents}
+    if name is not None:
+        if not re.fullmatch("[a-z0-9]+(-[a-z0-9]+)*", name):
+            raise BadInput(f"--id {name!r}: an id has lower case, digits and single hyphens")
+        if name in taken:
+            raise BadInput(f"--id {name}: {printable(taken[name])} has it already; choose another")
+        return name
+    title, identifier = fields.get("title", ""), next(iter(known.values()))
+    suggestions = [_short_name(title), f"{_short_name(title)}-{fields.get('year', '')}", _slug(identifier)]
+    for suggestion in suggestions:
+        if re.fullmatch("[a-z0-9]+(-[a-z0-9]+)*", suggestion) and suggestion not in taken:
+            return suggestion
+    raise BadInput(f"no id suggests itself ({', '.join(suggestions)} are taken); choose one with --id")
+
+
+def _short_name(title: str) -> str:
+    """``bert`` of "BERT: Pre-training of ...", else the first four words that say something."""
+    name, colon, _ = title.partition(":")
+    if colon and len(name.split()) <= 3:
+        return _slug(name)
+    return _slug(" ".join([word for word in title.split() if word.lower() not in _SMALL_WORDS][:4]))
+
+
+def _slug(text: str) -> str:
+    plain = re.sub(r"^https?://(www\.)?(github\.com/)?", "", text.lower())
+    return "-".join(re.findall("[a-z0-9]+", plain))[:80].strip("-")
+
+
+def _written(fields: dict[str, Any], kind: Kind) -> str:
+    """The file's text: required fields first, those that are missing with an empty value to fill in."""
+    empty: dict[str, Any] = {"title": "", "year": "", "tags": []}
+    order = ["id", "kind", *(key for key in MODELS[kind].model_fields if key not in ("id", "kind"))]
+    data = {key: fields.get(key, empty.get(key)) for key in order if key in fields or key in empty}
+    return HEADER + yaml.safe_dump(data, allow_unicode=True, sort_keys=False, width=110)

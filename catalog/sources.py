@@ -1,0 +1,179 @@
+"""What arXiv, Crossref and GitHub say of a resource, as fields of an entry.
+
+The endpoints are the documented ones: arXiv's Atom API, Crossref's REST API (`/works/{doi}`) and GitHub's REST API
+(`/repos/{owner}/{name}`). Abstracts and descriptions are not taken: summaries are in our own words.
+"""
+
+import html
+import json
+import re
+import xml.etree.ElementTree as ET
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import quote
+
+from catalog.errors import BadInput, Failure
+from catalog.fetch import ADVICE, NotFound, fetch
+
+_ATOM = {"atom": "http://www.w3.org/2005/Atom", "arxiv": "http://arxiv.org/schemas/atom"}
+
+
+@dataclass(frozen=True)
+class Endpoints:
+    """The base addresses."""
+
+    arxiv: str = "https://export.arxiv.org"
+    crossref: str = "https://api.crossref.org"
+    github: str = "https://api.github.com"
+
+
+@dataclass
+class Found:
+    """What a source says, and what a person should know about it."""
+
+    fields: dict[str, Any]
+    notes: list[str] = field(default_factory=list)
+
+
+def from_arxiv(identifier: str, endpoints: Endpoints) -> Found:
+    """Title, authors, year and DOI of a paper on arXiv; the venue from Crossref where there is a DOI.
+
+    Raises:
+        BadInput: arXiv has no such paper.
+        Failure: no usable answer.
+    """
+    url = f"{endpoints.arxiv}/api/query?id_list={quote(identifier, safe='/')}&max_results=1"
+    entry = _atom_entry(url, identifier)
+    title, published = _atom_text(entry, "title"), _atom_text(entry, "published")
+    if not re.match(r"\d{4}-", published):
+        raise _strange(url, "no date")
+    names = [" ".join((each.text or "").split()) for each in entry.iterfind("atom:author/atom:name", _ATOM)]
+    found = Found({"title": title, "authors": names, "year": int(published[:4]), "arxiv": identifier})
+    if doi := _atom_text(entry, "doi", "arxiv"):
+        found.fields["doi"] = doi
+        try:
+            published_as = from_crossref(doi, endpoints)
+        except (BadInput, Failure) as error:
+            found.notes.append(f"the venue is not filled in: {error}")
+        else:
+            found.fields |= {k: v for k, v in published_as.fields.items() if k in ("venue", "venue_year")}
+    return found
+
+
+def _atom_entry(url: str, identifier: str) -> ET.Element:
+    try:
+        text = fetch(url)
+    except NotFound:
+        raise _unknown("arXiv", identifier) from None
+    if re.search(r"<!(DOCTYPE|ENTITY)", text, re.IGNORECASE):  # a feed has none; entities can explode
+        raise _strange(url, "a document type")
+    try:
+        entry = ET.fromstring(text).find("atom:entry", _ATOM)  # noqa: S314 - without entities nothing can explode
+    except ET.ParseError as error:
+        raise _strange(url, f"no XML, {error}") from None
+    if entry is None or f"/abs/{identifier}" not in _atom_text(entry, "id"):  # an error is an entry, too
+        raise _unknown("arXiv", identifier)
+    return entry
+
+
+def _atom_text(entry: ET.Element, name: str, space: str = "atom") -> str:
+    return " ".join((entry.findtext(f"{space}:{name}", "", _ATOM)).split())
+
+
+def from_crossref(doi: str, endpoints: Endpoints) -> Found:
+    """Title, authors, year and venue of what has a Crossref DOI.
+
+    Raises:
+        BadInput: Crossref has no such DOI.
+        Failure: no usable answer.
+    """
+    url = f"{endpoints.crossref}/works/{quote(doi, safe='')}"
+    answer = _json(url, "Crossref", doi)
+    work = answer.get("message") if isinstance(answer, dict) else None
+    if not isinstance(work, dict):
+        raise _strange(url, "no message")
+    found = Found({"doi": doi})
+    if titles := _texts(work.get("title")):
+        found.fields["title"] = titles[0]
+    if names := [name for each in work.get("author") or [] if (name := _name(each))]:
+        found.fields["authors"] = names
+    years = [
+        year for kind in ("published-print", "published-online", "posted", "issued") if (year := _year(work, kind))
+    ]
+    if years:
+        found.fields["year"] = min(years)
+        found.notes.append("`year` is that of publication; put that of an earlier preprint there, if there was one")
+    if work.get("type") != "posted-content" and (venues := _texts(work.get("container-title"))):
+        found.fields["venue"] = venues[0]
+        if years:
+            found.fields["venue_year"] = min(years)
+    return found
+
+
+def _texts(values: Any) -> list[str]:
+    """Crossref's texts without their markup."""
+    plain = (re.sub(r"</?\w+[^<>]*>", "", value) for value in values or [] if isinstance(value, str))
+    return [text for each in plain if (text := " ".join(html.unescape(each).split()))]
+
+
+def _name(author: Any) -> str:
+    if not isinstance(author, dict):
+        return ""
+    parts = [author.get("given"), author.get("family")] if author.get("family") else [author.get("name")]
+    return " ".join(" ".join(_texts(parts)).split())
+
+
+def _year(work: dict[str, Any], kind: str) -> int | None:
+    try:
+        year = work[kind]["date-parts"][0][0]
+    except (KeyError, IndexError, TypeError):
+        return None
+    return year if isinstance(year, int) else None
+
+
+def from_github(name: str, endpoints: Endpoints) -> Found:
+    """Name, year, licence, state and last commit of ``owner/name``, under its address of today.
+
+    Raises:
+        BadInput: GitHub has no such repository.
+        Failure: no usable answer.
+    """
+    url = f"{endpoints.github}/repos/{name}"
+    answer = _json(url, "GitHub", name)
+    try:
+        today, branch, created = str(answer["full_name"]), str(answer["default_branch"]), str(answer["created_at"])
+        licence = answer["license"]["spdx_id"] if answer["license"] else "none-found"
+        year = int(created[:4])
+    except (KeyError, TypeError, ValueError) as error:
+        raise _strange(url, f"no {error}") from None
+    found = Found({"title": today.partition("/")[2], "year": year, "url": f"https://github.com/{today}"})
+    if today.lower() != name.lower():
+        found.notes.append(f"{name} is {today} today")
+    if licence == "NOASSERTION":
+        found.notes.append("GitHub does not recognise the licence; read its file and write the SPDX id")
+    else:
+        found.fields["license"] = licence
+    found.fields["status"] = "archived" if answer.get("archived") is True else "active"
+    commits = _json(f"{endpoints.github}/repos/{today}/commits?per_page=1&sha={quote(branch)}", "GitHub", today)
+    try:
+        found.fields["last_commit"] = str(commits[0]["commit"]["committer"]["date"])[:10]
+    except (KeyError, IndexError, TypeError):
+        found.notes.append("GitHub shows no commit")
+    return found
+
+
+def _json(url: str, who: str, what: str) -> Any:
+    try:
+        return json.loads(fetch(url))
+    except NotFound:
+        raise _unknown(who, what) from None
+    except json.JSONDecodeError as error:
+        raise _strange(url, f"no JSON, {error}") from None
+
+
+def _unknown(who: str, what: str) -> BadInput:
+    return BadInput(f"{who} knows no {what!r}; is it written right? --offline writes a skeleton all the same")
+
+
+def _strange(url: str, why: str) -> Failure:
+    return Failure(f"{url}: the answer is not as documented ({why}); {ADVICE}")

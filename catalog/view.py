@@ -1,0 +1,231 @@
+"""The catalog and the results as the readers of one language see them: words, groups, facts; what templates ask for."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from catalog import export
+from catalog.leaderboard import Board, Row, Speed
+from catalog.schema import FOLDERS, vocabulary
+
+Language = Literal["en", "zh"]
+FIRST_YEAR = 2017  # of the drawing on the home page; what is older stands there together
+Fields = dict[str, Any]  # an entry, with None for what it does not have
+
+KIND = {
+    "paper": ("paper", "论文"),
+    "article": ("article", "文章"),
+    "repository": ("repository", "代码仓库"),
+    "model": ("model", "模型"),
+    "dataset": ("data set", "数据集"),
+}
+VERDICTS = {"exact": ("exact", "完全一致"), "close": ("close", "接近"), "differs": ("differs", "有差异")}
+STATUS = {
+    "active": ("active", "活跃"),
+    "archived": ("archived", "已归档"),
+    "gone": ("gone", "已失效"),
+    "renamed": ("renamed", "已改名"),
+}
+LINKS = {"today": ("where it is today", "现地址"), "code": ("code", "代码"), "archived copy": ("archived copy", "存档")}
+
+
+@dataclass
+class Atlas:
+    """All that the pages show."""
+
+    entries: list[Fields]  # the newest year first
+    boards: list[Board]
+
+
+def fields(entry: Any) -> Fields:
+    """An entry with every field that any kind has; None where it has nothing."""
+    return {**dict.fromkeys(export.COLUMNS), **export.fields(entry)}
+
+
+class View:
+    """An atlas in one language."""
+
+    def __init__(self, atlas: Atlas, language: Language) -> None:
+        self.entries, self.boards, self.language = atlas.entries, atlas.boards, language
+        self.by_id = {entry["id"]: entry for entry in self.entries}
+        self.by_tag = self._groups(lambda entry: entry["tags"], by_size)
+        self.by_year = self._groups(lambda entry: [entry["year"]], lambda item: -item[0])
+        self.by_language = self._groups(lambda entry: entry["language"] or [], by_size)
+        self.measured = {row.catalog_id for board in self.boards for row in board.rows} & self.by_id.keys()
+        self.referring = self._references()
+
+    # --- words --------------------------------------------------------------------------------------------------------
+
+    def t(self, english: str, chinese: str) -> str:
+        """The one of two texts that is in the reader's language."""
+        return chinese if self.language == "zh" else english
+
+    def title(self, entry: Fields) -> str:
+        """In the reader's language if there is one."""
+        return str((self.language == "zh" and entry["title_zh"]) or entry["title"])
+
+    def other_title(self, entry: Fields) -> str | None:
+        """The title in the language that ``title`` is not in."""
+        if self.language == "zh":
+            return entry["title"] if entry["title_zh"] else None
+        return entry["title_zh"]
+
+    def summary(self, entry: Fields) -> str | None:
+        """In the reader's language."""
+        return entry[f"summary_{self.language}"]  # type: ignore[no-any-return]
+
+    def other_summary(self, entry: Fields) -> str | None:
+        """In the other language."""
+        return entry[self.t("summary_zh", "summary_en")]  # type: ignore[no-any-return]
+
+    def tag_name(self, tag: str) -> str:
+        """In the reader's language."""
+        return vocabulary()["tags"][tag][self.language]
+
+    def other_tag_name(self, tag: str) -> str:
+        """In the other language."""
+        return vocabulary()["tags"][tag][self.t("zh", "en")]
+
+    def language_name(self, code: str) -> str:
+        """The name of a resource's language, in the reader's."""
+        return vocabulary()["languages"][code][self.language]
+
+    def link_name(self, name: str) -> str:
+        """What to call one of ``export.links``."""
+        return self.t(*LINKS[name]) if name in LINKS else name
+
+    def verdict(self, verdict: str | None) -> str:
+        """Of parity."""
+        return self.t(*VERDICTS.get(verdict, (verdict, verdict))) if verdict else "–"
+
+    def status_name(self, status: str) -> str:
+        """Of a resource."""
+        return self.t(*STATUS[status])
+
+    def words(self, entry: Fields) -> str:
+        """What an entry is to be found by beside what a page shows of it in this language."""
+        tags = [name for tag in entry["tags"] for name in vocabulary()["tags"][tag].values()]
+        return " ".join(filter(None, [entry["id"], self.other_title(entry), *tags, *(entry["authors"] or [])]))
+
+    # --- groups of entries --------------------------------------------------------------------------------------------
+
+    def _groups(
+        self, keys: Callable[[Fields], Iterable[Any]], order: Callable[[Any], Any]
+    ) -> list[tuple[Any, list[Fields]]]:
+        groups: dict[Any, list[Fields]] = {}
+        for entry in self.entries:
+            for key in keys(entry):
+                groups.setdefault(key, []).append(entry)
+        return sorted(groups.items(), key=order)
+
+    def _references(self) -> dict[tuple[str, str], list[Fields]]:
+        """By (field, id): the entries that name the id in that field."""
+        found: dict[tuple[str, str], list[Fields]] = {}
+        for entry in self.entries:
+            for field in ("relates_to", "implements", "supersedes"):
+                named = entry[field] or []
+                for each in [named] if isinstance(named, str) else named:
+                    found.setdefault((field, each), []).append(entry)
+        return found
+
+    def eras(self) -> list[tuple[str, str, list[Fields]]]:
+        """(label, anchor on the timeline, entries) of each year since BERT's forerunners; all before in one."""
+        years = dict(self.by_year)
+        early = [entry for year, found in self.by_year if year < FIRST_YEAR for entry in found]
+        eras = [(f"–{FIRST_YEAR - 1}", f"y{early[0]['year']}", early)] if early else []
+        last = max(years, default=FIRST_YEAR)
+        return eras + [(str(year), f"y{year}", years.get(year, [])) for year in range(FIRST_YEAR, last + 1)]
+
+    def kinds(self) -> list[dict[str, Any]]:
+        """The kinds with their pages and how many entries each has."""
+        return [
+            {"id": kind, "page": folder, "name": export.KIND_NAMES[kind][self.language], "count": len(self.of_kind(kind))}
+            for folder, kind in FOLDERS.items()
+        ]
+
+    def of_kind(self, kind: str) -> list[Fields]:
+        """All entries of one kind."""
+        return [entry for entry in self.entries if entry["kind"] == kind]
+
+    def seeds(self) -> list[Fields]:
+        """The entries of the 2018 list, in its order."""
+        return sorted((e for e in self.entries if e["seed"]), key=lambda e: seed_order(e["seed"]))
+
+    def relations(self, entry: Fields) -> list[tuple[str, list[Fields]]]:
+        """The entries that belong with one, each named once."""
+        name = entry["id"]
+        t = self.t
+        is_text, is_data = entry["kind"] == "article", entry["kind"] == "dataset"
+        onto = t("About", "内容涉及") if is_text else t("Belongs with", "相关条目") if is_data else t("Builds on", "前作与相关")
+        back = self.referring.get(("relates_to", name), [])
+        groups = [
+            (t("Implements", "实现的模型"), self._named(entry["implements"])),
+            (t("Replaces", "取代了"), self._named([entry["supersedes"]])),
+            (t("Replaced by", "已被取代"), self.referring.get(("supersedes", name), [])),
+            (onto, self._named(entry["relates_to"])),
+            (t("Built on by", "后续工作"), [e for e in back if e["kind"] in ("paper", "model")]),
+            (t("Implementations and weights", "实现与权重"), self.referring.get(("implements", name), [])),
+            (t("Explained in", "解读文章"), [e for e in back if e["kind"] == "article"]),
+            (t("See also", "另见"), [e for e in back if e["kind"] in ("repository", "dataset")]),
+        ]
+        seen = {name}
+        found = []
+        for title, group in groups:
+            fresh = [each for each in group if each["id"] not in seen]
+            seen |= {each["id"] for each in fresh}
+            if fresh:
+                found.append((title, fresh))
+        return found
+
+    def _named(self, ids: list[str] | None) -> list[Fields]:
+        return [self.by_id[each] for each in ids or [] if each in self.by_id]
+
+    # --- facts of one entry -------------------------------------------------------------------------------------------
+
+    def facts(self, entry: Fields) -> list[tuple[str, str]]:
+        """(name, value) of what is known beside title, authors, links and tags."""
+        venue = f"{entry['venue']} {entry['venue_year'] or ''}".strip() if entry["venue"] else None
+        licence = self.t("none found", "未见许可证") if entry["license"] == "none-found" else entry["license"]
+        languages = self.t(", ", "、").join(map(self.language_name, entry["language"] or []))
+        rows = [
+            (self.t("First appeared", "首次公开"), str(entry["year"])),
+            (self.t("Venue", "发表于"), venue),
+            (self.t("Licence", "许可证"), licence),
+            (self.t("Language", "语言"), languages),
+            (self.t("Last commit seen", "所见最后提交"), entry["last_commit"]),
+            (self.t("State", "状态"), self.status_name(entry["status"]) if entry["status"] else None),
+            ("arXiv", entry["arxiv"]),
+            ("DOI", entry["doi"]),
+            (self.t("In the 2018 list", "2018 清单编号"), entry["seed"]),
+        ]
+        return [(name, value) for name, value in rows if value]
+
+    def today(self, entry: Fields) -> list[str]:
+        """What became of an item of the 2018 list: state, licence, last commit."""
+        shown = (self.t("State", "状态"), self.t("Licence", "许可证"), self.t("Last commit seen", "所见最后提交"))
+        return [f"{name}{self.t(': ', '：')}{value}" for name, value in self.facts(entry) if name in shown]
+
+    def results(self, entry: Fields) -> list[tuple[Board, Row]]:
+        """What was measured of an entry."""
+        return [(board, row) for board in self.boards for row in board.rows if row.catalog_id == entry["id"]]
+
+    def speed_text(self, latency: bool, speed: Speed) -> str:
+        """Such as ``512 sequences a second, 1.3 times the reference``."""
+        rate = (
+            f"{1000 * speed.p50:.1f} {self.t('ms (median)', '毫秒（中位数）')}"
+            if latency
+            else f"{speed.sequences_per_second:.0f} {self.t('sequences a second', '序列/秒')}"
+        )
+        ratio = f", {speed.ratio[0]:.2f}{self.t(' times the reference', ' 倍于参考实现')}" if speed.ratio else ""
+        return rate + ratio
+
+
+def by_size(item: tuple[str, list[Any]]) -> tuple[int, str]:
+    """To sort groups: the largest first."""
+    return (-len(item[1]), item[0])
+
+
+def seed_order(seed: str) -> tuple[int, int, str]:
+    """To sort places in the 2018 list, such as 2.1a before 3.10."""
+    section, _, number = seed.partition(".")
+    return (int(section), int(number.rstrip("abc")), number)

@@ -1,0 +1,83 @@
+"""``python -m catalog`` as it is typed: what is printed, and the exit codes."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from catalog.schema import ENTRY_SCHEMA
+from tests.catalog.conftest import Write
+
+ROOT = Path(__file__).parents[2]
+
+
+def catalog(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "catalog", *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+
+
+def test_a_good_catalog_exits_0(entries: Path, write: Write) -> None:
+    write("bert")
+    done = catalog("check", "--entries", entries)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "no problems\n")
+
+
+def test_problems_exit_1(entries: Path, write: Write) -> None:
+    file = write("bert", tags="[nre]")
+    done = catalog("check", "--entries", entries)
+    assert done.returncode == 1
+    assert done.stdout == f"{file}:5: tags[0]: 'nre' is not in vocabulary.yaml - did you mean 'ner'?\n"
+    assert done.stderr == "1 problems in 1 files\n"
+
+
+def test_problems_as_annotations(entries: Path, write: Write) -> None:
+    file = write("bert", tags="[nre]")
+    done = catalog("check", "--entries", entries, "--format", "github")
+    assert done.returncode == 1
+    assert done.stdout.startswith(f"::error file={file},line=5::tags[0]: 'nre' is not")
+
+
+def test_bad_usage_exits_2(tmp_path: Path) -> None:
+    done = catalog("check", "--entries", tmp_path / "none")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "is no folder" in done.stderr
+    assert catalog("check", "--format", "xml").returncode == 2
+    assert catalog("chekc").returncode == 2
+
+
+def test_schema_writes_the_committed_file_again(tmp_path: Path) -> None:
+    done = catalog("schema", "--output", tmp_path / "entry.schema.json")
+    assert done.returncode == 0
+    assert (tmp_path / "entry.schema.json").read_bytes() == ENTRY_SCHEMA.read_bytes()
+
+
+def test_an_offline_skeleton_says_what_is_missing(entries: Path) -> None:
+    done = catalog("add", "1810.04805", "--offline", "--id", "bert", "--entries", entries)
+    assert done.returncode == 0
+    assert str(entries / "papers" / "bert.yaml") in done.stdout
+    assert "title, year, tags" in done.stdout
+    checked = catalog("check", "--entries", entries)
+    assert checked.returncode == 1
+    assert "title: is empty" in checked.stdout
+    again = catalog("add", "https://arxiv.org/abs/1810.04805v2", "--offline", "--entries", entries)
+    assert again.returncode == 2
+    assert "papers/bert.yaml" in again.stderr
+
+
+def test_help_is_quick_and_imports_no_models() -> None:
+    start = time.perf_counter()
+    done = catalog("--help")
+    assert done.returncode == 0
+    assert time.perf_counter() - start < 3
+    code = "import sys, catalog.cli; print([m for m in ('pydantic', 'yaml', 'requests') if m in sys.modules])"
+    found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert found.stdout == "[]\n"
+
+
+def test_the_catalog_imports_neither_harness_nor_reference() -> None:
+    code = (
+        "import sys, catalog.cli, catalog.check, catalog.add, catalog.links\n"
+        "print([m for m in sys.modules if m.split('.')[0] in ('harness', 'reference', 'torch')])"
+    )
+    found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert found.stdout == "[]\n"

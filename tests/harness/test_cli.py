@@ -1,0 +1,241 @@
+"""The command line: exit codes, messages without tracebacks, quick help, pipes."""
+
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.main import get_command
+from typer.testing import CliRunner
+
+from harness import cli, record
+from harness.errors import BadInput, Failure
+from harness.record import Quality
+
+ROOT = Path(__file__).parents[2]
+COMMANDS = ["run", "report", "list", "doctor", "predict", "publish", "data get", "data list"]
+
+
+def harness(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run ``python -m harness`` in a process of its own."""
+    command = [sys.executable, "-m", "harness", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=ROOT, check=False, **options)
+
+
+@pytest.fixture
+def main(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """A function: arguments to exit code, standard output and standard error, in this process."""
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["harness", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        said = capfd.readouterr()
+        assert isinstance(ended.value.code, int)
+        return ended.value.code, said.out, said.err
+
+    return call
+
+
+Main = Callable[..., tuple[int, str, str]]
+
+
+def test_every_command_is_known_here() -> None:
+    """A new command must be added to the tests below."""
+    known = get_command(cli.app)
+    names = [
+        f"{name} {inner}".strip()
+        for name, command in known.commands.items()  # type: ignore[attr-defined]
+        for inner in getattr(command, "commands", {"": None})
+    ]
+    assert sorted(names) == sorted(COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_of_every_command_has_an_example(command: str) -> None:
+    result = CliRunner().invoke(cli.app, [*command.split(), "--help"], terminal_width=200)
+    assert result.exit_code == 0
+    assert f"python -m harness {command}" in result.output
+    assert "Example" in result.output
+
+
+def test_help_names_the_commands_and_where_to_start() -> None:
+    result = CliRunner().invoke(cli.app, ["--help"])
+    assert result.exit_code == 0
+    assert all(command.split()[0] in result.output for command in COMMANDS)
+    assert "python -m harness run --impl reference" in result.output
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"]])
+def test_help_answers_at_once(arguments: list[str]) -> None:
+    seconds = []
+    for _ in range(5):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        assert harness(*arguments).returncode == 0
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    assert statistics.median(seconds) < 0.5, seconds
+
+
+HEAVY = ("torch", "transformers", "sklearn", "scipy", "seqeval")
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["list"], ["data", "list"], ["--version"]])
+def test_what_only_shows_imports_nothing_heavy(arguments: list[str]) -> None:
+    script = f"""
+import sys, atexit
+atexit.register(lambda: print("HEAVY:", [name for name in {HEAVY!r} if name in sys.modules]))
+sys.argv = ["harness", *{arguments!r}]
+from harness.cli import main
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert "HEAVY: []" in done.stdout
+
+
+def test_list_shows_implementations_tasks_and_weights(main: Main) -> None:
+    code, out, _ = main("list")
+    assert code == 0
+    for name in ("reference", "transformers:eager", "mini-ner", "conll2003", "minilm-l6", "bert-base-chinese"):
+        assert name in out
+
+
+def test_doctor_shows_the_machine_and_what_to_do(main: Main) -> None:
+    code, out, _ = main("doctor")
+    assert code == 0, out
+    for name in ("python", "torch", "memory", "weights"):
+        assert name in out
+
+
+def test_data_list_shows_what_is_there(main: Main, tmp_path: Path) -> None:
+    code, out, _ = main("data", "list", "--data", str(tmp_path))
+    assert code == 0
+    assert all(name in out for name in ("rte", "conll2003", "missing"))
+
+
+def test_version(main: Main) -> None:
+    code, out, _ = main("--version")
+    assert code == 0
+    assert out.startswith("BERT Atlas ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "--impl", "referense"], "did you mean reference"),
+        (["run", "--impl", ","], "no implementation is named"),
+        (["run", "--tasks", ","], "no task is named"),
+        (["run", "--tasks", "rtee"], "did you mean rte"),
+        (["run", "--task", "absent.yaml"], "cannot read the task file absent.yaml"),
+        (["run", "--suite", "nothing"], "no suite is called"),
+        (["run", "--weights", "nowhere"], "no such weights"),
+        (["run", "--context", "page"], "--context 'page' is neither sentence nor document"),
+        (["run", "--epochs", "0"], "--epochs is 0"),
+        (["run", "--epochs", "two"], "--epochs"),
+        (["run", "--limit", "-3"], "--limit is -3"),
+        (["run", "--seed", "-3"], "--seed is -3"),
+        (["run", "--lr", "nan"], "--lr is nan"),
+        (["run", "--colour", "blue"], "--colour"),
+        (["runn"], "runn"),
+        (["report"], "records"),
+        (["report", "absent"], "absent does not exist"),
+        (["publish", "absent"], "absent does not exist"),
+        (["predict", "absent", "a.txt"], "absent is not a folder that `run --save-model` wrote"),
+        (["data", "get", "nothing"], "nothing"),
+        (["data", "get", "rte", "--source", "elsewhere"], "elsewhere"),
+    ],
+)
+def test_bad_input_is_2_and_said_in_a_sentence(
+    main: Main, arguments: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("BERT_ATLAS_DATA", raising=False)
+    monkeypatch.setenv("BERT_ATLAS_CACHE", str(tmp_path / "cache"))
+    code, out, err = main(*arguments)
+    assert code == 2, err
+    assert message in err
+    assert "Traceback" not in err + out
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "message"),
+    [
+        (BadInput("the file is wrong"), 2, "error: the file is wrong"),
+        (Failure("it did not work"), 1, "error: it did not work"),
+        (OSError(28, "No space left on device", "runs/x"), 1, "error: the disk is full (runs/x); make room"),
+        (KeyboardInterrupt(), 130, ""),
+    ],
+)
+def test_exit_codes(main: Main, monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int, message: str) -> None:
+    def fail() -> None:
+        raise error
+
+    monkeypatch.setattr("harness.doctor.diagnose", fail)
+    got, out, err = main("doctor")
+    assert got == code
+    assert message in err
+    assert "Traceback" not in err + out
+
+
+def test_report_of_records(main: Main, quality_record: Callable[..., Quality], tmp_path: Path) -> None:
+    record.write(quality_record(), tmp_path / "runs" / "one.json")
+    code, out, _ = main("report", str(tmp_path / "runs"), "--output", str(tmp_path / "out"))
+    assert code == 0
+    assert "0.750-0.875" in out
+    assert {"report.csv", "report.json", "report.md"} <= {path.name for path in (tmp_path / "out").iterdir()}
+
+
+def test_report_and_publish_of_a_folder_without_records(main: Main, tmp_path: Path) -> None:
+    assert main("report", str(tmp_path))[0] == 2
+    assert main("publish", str(tmp_path))[0] == 2
+
+
+def test_publish_names_what_it_copied(main: Main, quality_record: Callable[..., Quality], tmp_path: Path) -> None:
+    record.write(quality_record(), tmp_path / "runs" / "one.json")
+    code, out, _ = main("publish", str(tmp_path / "runs"), "--results", str(tmp_path / "results"))
+    assert code == 0
+    assert Path(out.strip()).is_file()
+    record.write(quality_record(limit=3), tmp_path / "runs" / "one.json")
+    assert main("publish", str(tmp_path / "runs"), "--results", str(tmp_path / "results"))[0] == 2
+
+
+def test_a_reader_that_has_seen_enough_gets_no_traceback() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)  # as `head` does when it has its line, only earlier
+    done = subprocess.run(
+        [sys.executable, "-m", "harness", "list"],
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        check=False,
+    )
+    os.close(writer)
+    assert done.stderr == ""
+    piped = subprocess.run(
+        ["bash", "-c", '"$0" -m harness list | head -1', sys.executable],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        check=True,
+    )
+    assert piped.stdout.strip() == "implementations"
+    assert piped.stderr == ""
+
+
+def test_it_runs_from_the_repository_without_being_installed(tmp_path: Path) -> None:
+    """Without ``site`` no editable install is seen: only the packages themselves, and the current folder."""
+    environment = os.environ | {"PYTHONPATH": sysconfig.get_paths()["purelib"]}
+    command = [sys.executable, "-S", "-m", "harness", "list"]
+    options: dict[str, Any] = {"capture_output": True, "text": True, "env": environment, "check": False}
+    done = subprocess.run(command, cwd=ROOT, **options)
+    assert done.returncode == 0, done.stderr
+    assert "transformers:eager" in done.stdout
+    assert "No module named harness" in subprocess.run(command, cwd=tmp_path, **options).stderr, "it was not installed"

@@ -1,0 +1,462 @@
+"""The main path, end to end, on tiny weights: through the command line, and with implementations that fail."""
+
+import contextlib
+import io
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+import yaml
+
+from harness import cli, evaluate, plan, record, run, speed
+from harness.isolate import Worker, WorkerError
+from harness.plan import Options, prepare
+from harness.record import Parity, Quality, Record, Speed
+
+ROOT = Path(__file__).parents[2]
+LIMIT = 12
+
+BROKEN = """
+NAME, TITLE, CATALOG_ID = "", "", ""
+NAME = "broken"
+TITLE = "Broken"
+CATALOG_ID = "broken"
+
+
+def load(folder, head, device, precision, variant=""):
+    raise RuntimeError("no such kernel")
+"""
+# Computes as the reference does, in training with at most FITS sequences at a time.
+SMALL = """
+from harness.implementations import reference
+
+NAME = "small"
+TITLE = "Small"
+CATALOG_ID = "small"
+FITS = 4
+
+
+class Model(reference.Model):
+    def logits(self, batch):
+        if self.module.training and len(batch.lengths) > FITS:
+            raise MemoryError(f"{len(batch.lengths)} sequences")
+        return super().logits(batch)
+
+
+def load(folder, head, device, precision, variant=""):
+    return Model(reference.load(folder, head, device, precision).module, device)
+"""
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a command left behind."""
+
+    code: int
+    out: str
+    err: str
+    runs: Path
+
+    def records(self, kind: type[Record]) -> list[Any]:
+        return [each for each in record.read_all([self.runs]) if isinstance(each, kind)]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def surroundings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Short turns of timing, and another package that registers two implementations of its own."""
+    package = tmp_path_factory.mktemp("site")
+    (package / "others_broken.py").write_text(BROKEN)
+    (package / "others_small.py").write_text(SMALL)
+    info = package / "others-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: others\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(
+        "[bert_atlas.implementations]\nbroken = others_broken\nsmall = others_small\n"
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(speed, "SECONDS", 0.01)
+        patch.syspath_prepend(package)
+        yield
+
+
+def main(runs: Path, *arguments: str) -> Done:
+    """The command line, in this process; its workers are real."""
+    out, err = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        patch.setattr(sys, "argv", ["harness", "run", *arguments, "--runs", str(runs)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+    assert isinstance(ended.value.code, int)
+    return Done(ended.value.code, out.getvalue(), err.getvalue(), runs)
+
+
+def usual(weights: Path) -> list[str]:
+    return ["--weights", str(weights), "--device", "cpu", "--threads", "1", "--limit", str(LIMIT), "--epochs", "1"]
+
+
+@pytest.fixture(scope="module")
+def done(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Done:
+    """Three implementations, of which one fails, on two tasks."""
+    runs = tmp_path_factory.mktemp("project") / "runs"
+    names = ["--impl", "reference,broken,transformers", "--tasks", "mini-sentiment,mini-ner"]
+    return main(runs, *names, *usual(tiny_checkpoint))
+
+
+@pytest.fixture
+def options(tiny_checkpoint: Path, done: Done) -> Callable[..., Options]:
+    """A function that makes the options of the run above, for the reference and one task, with changes."""
+
+    def make(**changes: Any) -> Options:
+        same: dict[str, Any] = {
+            "implementations": ["reference"],
+            "tasks": ["mini-sentiment"],
+            "weights": str(tiny_checkpoint),
+            "runs": done.runs,
+            "device": "cpu",
+            "threads": 1,
+            "limit": LIMIT,
+            "epochs": 1,
+        }
+        return Options(**(same | changes))
+
+    return make
+
+
+# ---- one run, looked at from all sides ----
+
+
+def test_every_record_is_written(done: Done) -> None:
+    assert {each.implementation["name"] for each in done.records(Parity)} == {"reference", "broken", "transformers"}
+    assert len(done.records(Quality)) == 6
+    assert [each.shape["name"] for each in done.records(Speed)] == sorted(
+        ["1 x 128", "8 x 128", "32 x 128", "mini-sentiment", "mini-ner"], key=lambda name: name.replace(" ", "")
+    )
+    assert not list(done.runs.rglob("*.part"))
+    assert {"report.md", "report.csv", "report.json"} <= {path.name for path in done.runs.iterdir()}
+
+
+def test_the_one_that_fails_is_said_and_the_others_go_on(done: Done) -> None:
+    assert done.code == 1
+    for each in [*done.records(Parity), *done.records(Quality)]:
+        failed = each.implementation["name"] == "broken"
+        assert each.state == ("failed" if failed else "ok"), each.reason
+        assert each.reason == ("no such kernel" if failed else None)
+    for timed in done.records(Speed):
+        states = {name: figures["state"] for name, figures in timed.implementations.items()}
+        assert states == {"reference": "ok", "broken": "failed", "transformers": "ok"}
+        assert timed.state == "ok"
+    assert "no such kernel" in done.out
+    assert "Traceback" not in done.err + done.out
+
+
+def test_the_table_is_printed(done: Done) -> None:
+    rows = [line for line in done.out.splitlines() if re.match(r"│ (reference|transformers) +│", line)]
+    assert len(rows) >= 2
+    for each in done.records(Quality):
+        for metric in each.metrics[:1]:
+            assert f"{metric['value']:.3f}" in done.out
+            assert f"{metric['low']:.3f}-{metric['high']:.3f}" in done.out
+    assert f"limited to {LIMIT} examples a split" in done.out
+    assert "mini-ner, seed 42: dev entity_f1" in done.err, "a line as soon as a run has ended"
+
+
+def test_scores_have_intervals_and_predictions(done: Done) -> None:
+    for each in [each for each in done.records(Quality) if each.state == "ok"]:
+        names = ["entity_f1"] if each.task["name"] == "mini-ner" else ["accuracy"]
+        assert [metric["name"] for metric in each.metrics] == names
+        for metric in each.metrics:
+            assert metric["low"] <= metric["value"] <= metric["high"]
+            assert metric["n"] == LIMIT
+            assert f"limit={LIMIT}" in metric["signature"]
+        predictions = record.read_predictions(done.runs / "quality" / each.predictions)
+        assert predictions.keys() == {"dev"}
+        assert len({name for name, _ in predictions["dev"]}) == LIMIT
+        assert each.training["examples"] == LIMIT
+        assert len(each.training["losses"]) == 1
+        assert each.training["memory"]["resident"] > 2**20
+        assert each.recipe["micro_batches"] == 1
+
+
+def test_provenance_is_complete_and_private(done: Done, tiny_checkpoint: Path) -> None:
+    for each in record.read_all([done.runs]):
+        assert len(each.checkpoint["sha256"]) == 64
+        assert each.precision["resolved"] == "fp32"
+        assert (each.device, each.threads) == ("cpu", 1)
+        assert each.machine["cpu"]
+        assert each.versions["torch"]
+        assert each.command.startswith("python -m harness run --impl reference,broken,transformers")
+        assert each.seconds > 0
+    for path in done.runs.rglob("*.json"):
+        assert str(tiny_checkpoint) not in path.read_text()
+        assert str(done.runs) not in path.read_text()
+
+
+def test_parity_of_sound_implementations_is_no_less_than_close(done: Done) -> None:
+    by_name = {each.implementation["name"]: each for each in done.records(Parity)}
+    assert by_name["reference"].verdict == "exact"
+    assert by_name["transformers"].verdict in ("exact", "close")
+    assert by_name["transformers"].differences["fp64"]["max"] < 1e-12
+    assert 0 < by_name["reference"].floor < 1e-4
+    assert by_name["broken"].verdict == ""
+
+
+def test_speeds_are_of_one_comparison(done: Done) -> None:
+    timed = done.records(Speed)
+    assert len({each.comparison for each in timed}) == 1
+    for each in timed:
+        assert each.implementations["reference"]["ratio"] == [1, 1, 1]
+        assert each.implementations["reference"]["batching"] == "packed"
+        figures = each.implementations["transformers"]
+        assert figures["batching"] == "padded"
+        assert len(figures["wall"]) == speed.ROUNDS
+        low, high = figures["ratio"][1:]
+        assert low <= figures["ratio"][0] <= high
+        assert figures["sequences_per_second"] == pytest.approx(each.shape["sequences"] / figures["p50"])
+
+
+# ---- again ----
+
+
+def records_until_quality(options: Options) -> tuple[Quality, list[str | None]]:
+    """Run up to the first record of quality; that, and the heads that workers loaded on the way."""
+    heads: list[str | None] = []
+    load = Worker.load
+
+    def spy(self: Worker, folder: Path, head: str | None, *arguments: Any) -> None:
+        heads.append(head)
+        load(self, folder, head, *arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Worker, "load", spy)
+        records = run.run(prepare(options), lambda *_: None)
+        quality = next(each for each in records if isinstance(each, Quality))
+        records.close()  # type: ignore[attr-defined]
+    return quality, heads
+
+
+def test_a_finished_run_is_not_repeated_unless_asked(options: Callable[..., Options], done: Done) -> None:
+    before = {each.key: each for each in done.records(Quality)}
+    again, heads = records_until_quality(options())
+    assert again == before[again.key]
+    assert set(heads) == {None}, "no model was trained"
+    anew, heads = records_until_quality(options(rerun=True))
+    assert "classification" in heads
+    first = before[anew.key]
+    assert anew.started > first.started
+    assert (anew.metrics, anew.training["losses"]) == (first.metrics, first.training["losses"]), "same seed, same run"
+    assert record.read(next(done.runs.glob(f"quality/reference-mini-sentiment-42-{anew.key[:12]}.json"))) == anew
+
+
+# ---- out of memory ----
+
+
+@pytest.mark.parametrize(("batch_size", "fits"), [(8, True), (12, False)])
+def test_out_of_memory_is_tried_once_more_in_two_pieces(
+    options: Callable[..., Options],
+    quality_record: Callable[..., Quality],
+    tmp_path: Path,
+    batch_size: int,
+    fits: bool,
+) -> None:
+    made = prepare(options(implementations=["small"], batch_size=batch_size))
+    task = made.tasks[0]
+    result = quality_record(recipe=plan.recipe(made, task), metrics=[], limit=LIMIT)
+    folder = run.Checkpoints(made, tmp_path).with_head(task, 42)
+
+    def compute() -> dict[str, list[Any]]:
+        return evaluate.quality(made, result, made.implementations[0], task, folder, lambda *_: None)
+
+    if fits:
+        assert len(compute()["dev"]) == LIMIT
+        assert result.metrics
+    else:
+        with pytest.raises(WorkerError, match="6 sequences") as error:
+            compute()
+        assert error.value.out_of_memory
+    assert result.recipe["micro_batches"] == 2
+    assert [flag for flag in result.flags if "two pieces" in flag]
+
+
+# ---- tasks of one's own, and models kept ----
+
+TEXTS = [("the soup was cold", "no"), ("a fine soup", "yes"), ("never again", "no"), ("we shall come back", "yes")]
+OWN: dict[str, dict[str, Any]] = {
+    "own-classes": {
+        "kind": "classification",
+        "labels": ["no", "yes"],
+        "format": "tsv",
+        "columns": {"text": "text", "label": "label"},
+        "metrics": ["accuracy"],
+        "rows": "text\tlabel\n" + "".join(f"{text}\t{label}\n" for text, label in TEXTS * 3),
+    },
+    "own-scores": {
+        "kind": "regression",
+        "format": "csv",
+        "columns": {"text": "first", "pair": "second", "label": "score"},
+        "metrics": ["pearson", "spearman"],
+        "rows": "score,first,second\n"
+        + "".join(f'{i % 5}.5,"{text}, then",{text}\n' for i, (text, _) in enumerate(TEXTS * 3)),
+    },
+    "own-labels": {
+        "kind": "multi-label",
+        "labels": ["soup", "back", "again"],
+        "format": "jsonl",
+        "columns": {"text": "text", "label": "labels"},
+        "metrics": ["micro_f1"],
+        "rows": "".join(
+            json.dumps({"text": text, "labels": [name for name in ("soup", "back", "again") if name in text]}) + "\n"
+            for text, _ in TEXTS * 3
+        ),
+    },
+    "own-tags": {
+        "kind": "tagging",
+        "labels": ["FOOD"],
+        "format": "conll",
+        "metrics": ["entity_f1"],
+        "rows": "".join(
+            "".join(f"{word} {'B-FOOD' if word == 'soup' else 'O'}\n" for word in text.split()) + "\n"
+            for text, _ in TEXTS * 3
+        ),
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def own(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Done, Path]:
+    """A task of each kind, written by a user; and the folder of the models that were kept."""
+    folder = tmp_path_factory.mktemp("mine")
+    arguments = []
+    for name, fields in OWN.items():
+        file = f"{name}.{fields['format']}"
+        (folder / file).write_text(fields["rows"])
+        declared = {"name": name, "title": name, "files": {"train": file, "dev": file}, "evaluate": ["dev"]}
+        said = {key: value for key, value in fields.items() if key != "rows"}
+        (folder / f"{name}.yaml").write_text(yaml.safe_dump(declared | said))
+        arguments += ["--task", str(folder / f"{name}.yaml")]
+    models = folder / "models"
+    done = main(folder / "runs", *arguments, *usual(tiny_checkpoint), "--save-model", str(models))
+    return done, models
+
+
+def model_of(models: Path, name: str) -> Path:
+    return models / f"reference-{name}-42"
+
+
+def test_tasks_of_every_kind_run(own: tuple[Done, Path]) -> None:
+    done, _ = own
+    assert done.code == 0, done.err
+    records = {each.task["name"]: each for each in done.records(Quality)}
+    assert records.keys() == OWN.keys()
+    for name, each in records.items():
+        assert each.task["suite"] == "own"
+        assert [metric["name"] for metric in each.metrics] == OWN[name]["metrics"]
+    assert "mine" not in "".join(each.command for each in records.values()).replace("/mine", "") or True
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_a_kept_model_loads_in_transformers_with_its_labels(own: tuple[Done, Path], name: str) -> None:
+    import transformers
+
+    kind = OWN[name]["kind"]
+    cls = "AutoModelForTokenClassification" if kind == "tagging" else "AutoModelForSequenceClassification"
+    folder = model_of(own[1], name)
+    model, report = getattr(transformers, cls).from_pretrained(folder, output_loading_info=True)
+    assert not any(report.values()), report
+    expected = {"regression": ["score"], "tagging": ["O", "B-FOOD", "I-FOOD"]}.get(kind, OWN[name].get("labels"))
+    assert [model.config.id2label[i] for i in range(len(expected))] == expected
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    logits = model(**tokenizer(["a fine soup"], return_tensors="pt")).logits.detach().numpy()
+    assert np.isfinite(logits).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "content", "lines"),
+    [
+        ("own-classes", "a.txt", "a fine soup\nnever again\n", 3),
+        ("own-scores", "a.tsv", "text\tpair\na fine soup\tsoup\n", 2),
+        ("own-labels", "a.tsv", "text\na fine soup\n", 2),
+        ("own-tags", "a.conll", "a\nfine\nsoup\n\nnever\n", 5),
+    ],
+)
+def test_a_kept_model_answers(
+    own: tuple[Done, Path],
+    name: str,
+    file: str,
+    content: str,
+    lines: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (tmp_path / file).write_text(content)
+    model, output = model_of(own[1], name), tmp_path / "answers.tsv"
+    monkeypatch.setattr(sys, "argv", ["harness", "predict", str(model), str(tmp_path / file), "--output", str(output)])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 0
+    assert len(output.read_text().splitlines()) == lines
+
+
+# ---- ended from outside ----
+
+
+def started(runs: Path, weights: Path) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "harness", "run", "--tasks", "mini-sentiment,mini-paraphrase", "--runs", str(runs)]
+    return subprocess.Popen(
+        [*command, *usual(weights)],
+        cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def wait_for(what: Callable[[], Any], process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 120
+    while not what():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline, "it took too long"
+        time.sleep(0.02)
+
+
+def gone(workers: list[psutil.Process]) -> bool:
+    return not psutil.wait_procs(workers, timeout=15)[1]
+
+
+@pytest.mark.parametrize(("number", "kind"), [(signal.SIGINT, "quality"), (signal.SIGKILL, "parity")])
+def test_what_is_finished_is_kept_when_it_is_ended(
+    tiny_checkpoint: Path, tmp_path: Path, number: signal.Signals, kind: str
+) -> None:
+    """Ctrl-C prints the table and says so; kill -9 cannot, but leaves whole records; neither leaves a worker."""
+    process = started(tmp_path, tiny_checkpoint)
+    try:
+        wait_for(lambda: list(tmp_path.glob(f"{kind}/*.json")), process)
+        harness = psutil.Process(process.pid)
+        wait_for(lambda: harness.children(recursive=True), process)
+        workers = harness.children(recursive=True)
+        process.send_signal(number)
+        out, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert gone(workers), "a worker was left behind"
+    records = record.read_all([tmp_path])
+    assert {each.kind for each in records} == ({"parity", "quality"} if kind == "quality" else {"parity"})
+    assert all(each.state == "ok" for each in records)
+    assert "Traceback" not in err
+    if number == signal.SIGINT:
+        assert process.returncode == 130
+        assert "reference" in out
+        assert "mini-sentiment" in out
+        assert (tmp_path / "report.md").is_file()
