@@ -178,7 +178,7 @@ def ask(address: str, session: requests.Session) -> Answer:
     """One attempt, with redirects followed by hand: each is judged anew, and no body is read."""
     for _ in range(REDIRECTS):
         try:
-            with session.get(address, timeout=TIMEOUT, stream=True, allow_redirects=False) as answer:
+            with session.get(address, timeout=TIMEOUT, stream=True) as answer:
                 status, target = answer.status_code, answer.headers.get("Location")
         except _NotPublic:
             return Answer("unclear", "leads to a private network")
@@ -214,6 +214,13 @@ class _NoHost(Exception):
         self.certain = certain
 
 
+class _OneStep(requests.Session):
+    """Requests would read the body of a redirect and parse its target, even where it is told not to follow."""
+
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        return None
+
+
 def _session(allowed: Callable[[Address], bool]) -> requests.Session:
     """A session whose every connection goes to an ``allowed`` network address.
 
@@ -237,7 +244,7 @@ def _session(allowed: Callable[[Address], bool]) -> requests.Session:
 
     adapter = HTTPAdapter()
     adapter.poolmanager.pool_classes_by_scheme = {"http": PlainPool, "https": SecurePool}
-    session = requests.Session()
+    session = _OneStep()
     session.trust_env = False  # no proxy, which would connect in our place, and no passwords from .netrc
     session.headers.update(HEADERS)
     session.mount("http://", adapter)

@@ -146,6 +146,8 @@ def from_github(name: str, endpoints: Endpoints) -> Found:
         year = int(created[:4])
     except (KeyError, TypeError, ValueError) as error:
         raise _strange(url, f"no {error}") from None
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", today):
+        raise _strange(url, f"full_name {today!r}")
     found = Found({"title": today.partition("/")[2], "year": year, "url": f"https://github.com/{today}"})
     if today.lower() != name.lower():
         found.notes.append(f"{name} is {today} today")

@@ -10,7 +10,7 @@ function filterTable() {
   const lists = ["kind", "tag", "year", "language"]
 
   function apply() {
-    const words = form.q.value.normalize("NFKC").toLowerCase().split(/\s+/).filter(Boolean)
+    const words = form.words.value.normalize("NFKC").toLowerCase().split(/\s+/).filter(Boolean)
     const shown = rows.filter((row, number) => {
       const fits =
         words.every((word) => texts[number].includes(word)) &&

@@ -271,6 +271,12 @@ def test_a_server_that_fails(fault: Fault, message: str, server: Server, entries
         ("/works/10.18653%2Fv1%2FN19-1423", "10.18653/v1/N19-1423", b"[1]", "no message"),
         ("/repos/google-research/bert", "https://github.com/google-research/bert", b"{}", "no 'full_name'"),
         ("/repos/google-research/bert", "https://github.com/google-research/bert", b"[]", "not as documented"),
+        (
+            "/repos/google-research/bert",
+            "https://github.com/google-research/bert",
+            json.dumps(REPOSITORY | {"full_name": "../../x\n/y"}).encode(),
+            "full_name",
+        ),
     ],
 )
 def test_answers_that_are_not_as_documented(

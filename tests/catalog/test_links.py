@@ -96,6 +96,26 @@ def test_a_silent_server_is_unclear() -> None:
     assert answer == Answer("unclear", "timeout")
 
 
+def test_no_body_is_read_not_even_that_of_a_redirect(server: Server) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def endless() -> None:
+            connection, _ = listening.accept()
+            with connection:
+                connection.sendall(f"HTTP/1.1 302 Found\r\nLocation: {server.address}/good\r\n\r\n".encode())
+                for _ in range(100):
+                    try:
+                        connection.sendall(b"x" * 100_000)
+                        time.sleep(0.05)
+                    except OSError:
+                        return
+
+        threading.Thread(target=endless, daemon=True).start()
+        started = time.monotonic()
+        assert ask_one(f"http://127.0.0.1:{listening.getsockname()[1]}/") == Answer("ok", "200")
+        assert time.monotonic() - started < 3
+
+
 def test_a_closed_port_is_unclear() -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed:
         address = f"http://127.0.0.1:{closed.getsockname()[1]}/"

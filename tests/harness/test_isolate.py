@@ -174,7 +174,7 @@ def test_a_hanging_worker_is_ended_and_waiting_for_it_costs_nothing() -> None:
         assert cpu < 0.1, "the harness spins while it waits"
 
 
-def test_closing_twice(plain: Worker) -> None:
+def test_closing_twice() -> None:
     with start("plain") as worker:
         load(worker)
         worker.close()
@@ -224,7 +224,7 @@ def test_a_signal_to_the_terminal_does_not_reach_the_worker(plain: Worker) -> No
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere no process reads another's peak")
-def test_peak_memory_is_of_this_process_alone(plain: Worker) -> None:
+def test_peak_memory_is_of_this_process_alone() -> None:
     ours = np.ones(400 * 2**20, dtype=np.uint8)
     with start("misbehaving") as large, start("misbehaving") as small:
         load(large, "later:allocate")
