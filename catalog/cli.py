@@ -19,6 +19,9 @@ app = typer.Typer(
 )
 Entries = Annotated[Path, typer.Option(help="Folder of the entries.")]
 ENTRIES = Path(__file__).with_name("entries")
+Site = Annotated[str, typer.Option(envvar="SITE_URL", help="Address of the English home page.")]
+EXPORT, PAGES, INDEX = Path("build/export"), Path("build/docs"), Path("results/index.json")
+HOME = "http://127.0.0.1:8000/"  # of `mkdocs serve`
 STATUS = Path(__file__).with_name("link_status.json")
 
 
@@ -118,3 +121,34 @@ def links(
             print(f"dead since {link.first_failed}: {address} ({link.reason}){copy}")
     counts = {state: sum(link.state == state for link in found.values()) for state in ("ok", "unknown", "dead")}
     print(", ".join(f"{count} {state}" for state, count in counts.items()))
+
+
+@app.command(epilog="Example: python -m catalog export --output build/export")
+def export(
+    output: Annotated[Path, typer.Option(help="Folder for the JSON, CSV, BibTeX and Atom files.")] = EXPORT,
+    markdown: Annotated[Path, typer.Option(help="The catalog for reading on GitHub.")] = Path("CATALOG.md"),
+    site: Site = HOME,
+    entries: Entries = ENTRIES,
+) -> None:
+    """Write the catalog as JSON, CSV, BibTeX, Atom and Markdown."""
+    from catalog import export as formats
+    from catalog.load import load
+
+    found = load(entries)
+    for path in [*formats.export(found, output, site), formats.write(markdown, formats.to_markdown(found))]:
+        print(path)
+
+
+@app.command(epilog="Example: python -m catalog build && mkdocs serve")
+def build(
+    results: Annotated[Path, typer.Option(help="The harness's index of published results.")] = INDEX,
+    docs: Annotated[Path, typer.Option(help="Hand-written pages, styles and scripts.")] = Path("docs"),
+    output: Annotated[Path, typer.Option(help="Folder for the pages; en and zh in it are made anew.")] = PAGES,
+    site: Site = HOME,
+    entries: Entries = ENTRIES,
+) -> None:
+    """Write the site's pages, which mkdocs.yml (English) and mkdocs.zh.yml (Chinese) render."""
+    from catalog.load import load
+    from catalog.pages import build as write
+
+    print(f"{write(load(entries), results, docs, output, site)} pages in {output}")

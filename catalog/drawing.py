@@ -87,7 +87,7 @@ def short_title(title: str, limit: int = 44) -> str:
 
 # --- the family tree --------------------------------------------------------------------------------------------------
 
-ROW, YEAR_WIDTH, INDENT, LEFT, TOP, LABEL = 22, 76, 12, 84, 46, 330
+ROW, YEAR_WIDTH, INDENT, LEFT, TOP, LABEL = 22, 94, 14, 84, 46, 330
 
 
 def draw_family(root: Node, address: Callable[[str], str], name: Callable[[str], str]) -> str:
@@ -104,7 +104,9 @@ def draw_family(root: Node, address: Callable[[str], str], name: Callable[[str],
         x = max(LEFT + (node.entry["year"] - first) * YEAR_WIDTH, parent[0] + INDENT)
         y = TOP + row * ROW
         places[node.entry["id"]] = (x, y)
-        if depth:
+        if depth == 1:  # the trunk is drawn once, below
+            edges.append(_edge((parent[0], y - 8), (x, y), branch))
+        elif depth:
             edges.append(_edge(parent, (x, y), branch))
         marks.append(_mark(node, x, y, branch, address(node.entry["id"])))
         row += 1
@@ -114,11 +116,14 @@ def draw_family(root: Node, address: Callable[[str], str], name: Callable[[str],
 
     row = place(root, (LEFT - INDENT, 0), 0, 0, 0)
     for number, (tag, members) in enumerate(branches(root).items()):
-        row += 1
-        marks.append(f'<text class="branch b{number % 6}" x="{LEFT + 22}" y="{TOP + (row - 0.35) * ROW:.0f}">'
-                     f"{html.escape(name(tag))}</text>")  # fmt: skip
+        row += 2
+        y = TOP + (row - 0.8) * ROW
+        marks.append(f'<text class="branch b{number % 6}" x="{LEFT + 22}" y="{y:g}">{html.escape(name(tag))}</text>')
         for child in members:
             row = place(child, places[root.entry["id"]], 1, row, number % 6)
+    if root.children:
+        top, bottom = places[root.entry["id"]][1], places[list(branches(root).values())[-1][-1].entry["id"]][1] - 8
+        edges.insert(0, f'<path class="edge trunk" d="M{LEFT} {top}V{bottom:g}"/>')
     last = max([first, *(node.entry["year"] for node in _all(root))])
     width, height = LEFT + (last - first) * YEAR_WIDTH + LABEL, TOP + row * ROW
     return (
@@ -149,7 +154,8 @@ def _mark(node: Node, x: float, y: float, branch: int, address: str) -> str:
     label = html.escape(short_title(node.entry["title"]))
     return (
         f'<a href="{html.escape(address)}"><title>{html.escape(node.entry["title"])}, {node.entry["year"]}</title>'
-        f'<circle class="node b{branch}" cx="{x:g}" cy="{y:g}" r="4.5"/><text x="{x + 10:g}" y="{y + 4.5:g}">{label}</text></a>'
+        f'<circle class="node b{branch}" cx="{x:g}" cy="{y:g}" r="4.5"/>'
+        f'<text x="{x + 10:g}" y="{y + 4.5:g}">{label}</text></a>'
     )
 
 
@@ -165,7 +171,7 @@ def draw_points(points: list[Point], x_label: str, y_label: str) -> str:
     bottom = min(point.score.low for point in points)
     top = max(point.score.high for point in points)
     pad = max(0.02 * (top - bottom), 0.002)
-    bottom, top = bottom - pad, top + pad
+    bottom, top = max(bottom - pad, min(bottom, 0.0)), top + pad
 
     def x(rate: float) -> float:
         return MARGIN + (math.log(rate / low)) / math.log(high / low) * (WIDTH - MARGIN - 16)
@@ -192,7 +198,8 @@ def draw_points(points: list[Point], x_label: str, y_label: str) -> str:
             f'<text x="{cx + 10:.1f}" y="{cy + 4:.1f}">{name}</text>'
         )
     return (
-        f'<svg class="plot" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{html.escape(y_label)}, {html.escape(x_label)}">'
+        f'<svg class="plot" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
+        f'aria-label="{html.escape(y_label)}, {html.escape(x_label)}">'
         f"{''.join(parts)}"
         f'<text class="axis" x="{WIDTH - 16}" y="{HEIGHT - 14}" text-anchor="end">{html.escape(x_label)}</text>'
         f'<text class="axis" x="{MARGIN}" y="14">{html.escape(y_label)}</text></svg>'

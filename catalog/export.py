@@ -24,7 +24,21 @@ KIND_NAMES = {
     "dataset": {"en": "Data sets", "zh": "数据集"},
 }
 COLUMNS = (
-    *("id", "kind", "title", "title_zh", "authors", "and_others", "year", "venue", "venue_year", "arxiv", "doi", "url", "code"),
+    *(
+        "id",
+        "kind",
+        "title",
+        "title_zh",
+        "authors",
+        "and_others",
+        "year",
+        "venue",
+        "venue_year",
+        "arxiv",
+        "doi",
+        "url",
+        "code",
+    ),
     *("license", "language", "tags", "implements", "relates_to", "supersedes", "renamed_to", "status", "last_commit"),
     *("archived_url", "seed", "summary_en", "summary_zh", "added"),
 )
@@ -214,7 +228,7 @@ def _markdown_line(entry: dict[str, Any], folder: str) -> str:
 
 
 def escape_markdown(text: str) -> str:
-    """``text``, within a line of Markdown, such that it shows as it is: neither HTML nor Markdown in it has an effect."""
+    """``text``, within a line of Markdown, such that neither HTML nor Markdown in it has an effect."""
     plain = html.escape(" ".join(text.split()), quote=False)
     return re.sub(r"[\\`*_\[\]{}|#~!$^]", lambda found: f"&#{ord(found[0])};", plain)
 
@@ -223,7 +237,7 @@ def escape_markdown(text: str) -> str:
 
 
 def export(entries: list[Entry], folder: Path, site: str) -> list[Path]:
-    """Write ``catalog.json``, ``.csv``, ``.bib`` and ``feed.xml`` into ``folder``; the files. Failure on a full disk."""
+    """Write ``catalog.json``, ``.csv``, ``.bib`` and ``feed.xml`` into ``folder``; the files. Failure if that fails."""
     texts = {
         "catalog.json": to_json(entries),
         "catalog.csv": to_csv(entries),

@@ -73,24 +73,35 @@ def _start(folder: Path, docs: Path, language: Language) -> None:
 def _environment(view: View) -> Environment:
     """The templates, with the words of the view's language."""
     # not from here: Markup is made of text that is escaped before
-    made = Environment(
-        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
+    made = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     made.filters.update(front=_front, md=_markdown, prose=_prose, tag_name=view.tag_name)
-    methods = ("t", "title", "other_title", "summary", "other_summary", "words", "tag_name", "other_tag_name")
+    methods: tuple[str, ...] = (
+        "t",
+        "title",
+        "other_title",
+        "summary",
+        "other_summary",
+        "words",
+        "tag_name",
+        "other_tag_name",
+    )
     methods += ("language_name", "link_name", "verdict", "status_name", "facts", "today", "speed_text")
     made.globals.update({name: getattr(view, name) for name in methods})
     made.globals.update({name: getattr(view, name) for name in ("entries", "by_tag", "by_year", "by_language")})
     t = view.t
     browse = [("catalog", t("Everything", "全部")), *((kind["page"], kind["name"]) for kind in view.kinds())]
-    browse += [("tags", t("Tags", "标签")), ("languages", t("Languages", "语言")), ("timeline", t("Timeline", "时间线"))]
+    browse += [
+        ("tags", t("Tags", "标签")),
+        ("languages", t("Languages", "语言")),
+        ("timeline", t("Timeline", "时间线")),
+    ]
     made.globals.update(
         language=view.language,
         ids=view.by_id.keys(),
         measured=view.measured,
         kinds=view.kinds(),
         kind_names=KIND,
-        browse_pages=[*browse, ("list-2018", t("The 2018 list", "2018 年的清单"))],
+        browse_pages=browse,
         links=export.links,
         bibtex=lambda entry: export.bibtex(entry).rstrip(),
     )
@@ -107,7 +118,7 @@ def _markdown(text: str) -> Markup:
 
 
 def _prose(docstring: str) -> Markup:
-    """A docstring as HTML: paragraphs, with what stands in double backquotes as code; examples and tables as they are."""
+    """A docstring as HTML: paragraphs with code in double backquotes; examples and tables as they are."""
     parts = []
     for paragraph in filter(None, docstring.split("\n\n")):
         if ">>>" in paragraph or "\n " in paragraph:
@@ -153,8 +164,7 @@ def _home(view: View, newest: list[str]) -> dict[str, Any]:
     top = []
     if view.boards:
         board = max(view.boards, key=lambda board: board.last)
-        fastest = [(row, max(speed.sequences_per_second for speed in row.speeds.values())) for row in board.rows if row.speeds]
-        top = fastest[:5]
+        top = [(row, leaderboard.fastest(row)) for row in board.rows if row.speeds][:5]
     return {"newest": [view.by_id[each] for each in newest], "seeds": view.seeds(), "top": top, "eras": view.eras()}
 
 
@@ -162,7 +172,7 @@ def _timeline(view: View) -> dict[str, Any]:
     return {
         "here": "timeline",
         "heading": view.t("Timeline", "时间线"),
-        "description": view.t("The catalog's entries by the year in which they first appeared.", "按首次公开年份排列的目录条目。"),
+        "description": view.t("The entries by the year they first appeared in.", "按首次公开年份排列的目录条目。"),
         "groups": [(f"y{year}", str(year), found) for year, found in view.by_year],
     }
 
@@ -171,7 +181,7 @@ def _languages(view: View) -> dict[str, Any]:
     return {
         "here": "languages",
         "heading": view.t("Languages", "语言"),
-        "description": view.t("The catalog's entries by the language they are in or about.", "按资源自身语言排列的目录条目。"),
+        "description": view.t("The entries by their own language.", "按资源自身语言排列的目录条目。"),
         "groups": [(code, view.language_name(code), found) for code, found in view.by_language],
     }
 

@@ -72,11 +72,11 @@ class View:
 
     def summary(self, entry: Fields) -> str | None:
         """In the reader's language."""
-        return entry[f"summary_{self.language}"]  # type: ignore[no-any-return]
+        return entry[f"summary_{self.language}"]
 
     def other_summary(self, entry: Fields) -> str | None:
         """In the other language."""
-        return entry[self.t("summary_zh", "summary_en")]  # type: ignore[no-any-return]
+        return entry[self.t("summary_zh", "summary_en")]
 
     def tag_name(self, tag: str) -> str:
         """In the reader's language."""
@@ -139,7 +139,12 @@ class View:
     def kinds(self) -> list[dict[str, Any]]:
         """The kinds with their pages and how many entries each has."""
         return [
-            {"id": kind, "page": folder, "name": export.KIND_NAMES[kind][self.language], "count": len(self.of_kind(kind))}
+            {
+                "id": kind,
+                "page": folder,
+                "name": export.KIND_NAMES[kind][self.language],
+                "count": len(self.of_kind(kind)),
+            }
             for folder, kind in FOLDERS.items()
         ]
 
@@ -155,14 +160,13 @@ class View:
         """The entries that belong with one, each named once."""
         name = entry["id"]
         t = self.t
-        is_text, is_data = entry["kind"] == "article", entry["kind"] == "dataset"
-        onto = t("About", "内容涉及") if is_text else t("Belongs with", "相关条目") if is_data else t("Builds on", "前作与相关")
+        onto = {"article": t("About", "内容涉及"), "dataset": t("Belongs with", "相关条目")}
         back = self.referring.get(("relates_to", name), [])
         groups = [
             (t("Implements", "实现的模型"), self._named(entry["implements"])),
             (t("Replaces", "取代了"), self._named([entry["supersedes"]])),
             (t("Replaced by", "已被取代"), self.referring.get(("supersedes", name), [])),
-            (onto, self._named(entry["relates_to"])),
+            (onto.get(entry["kind"], t("Builds on", "前作与相关")), self._named(entry["relates_to"])),
             (t("Built on by", "后续工作"), [e for e in back if e["kind"] in ("paper", "model")]),
             (t("Implementations and weights", "实现与权重"), self.referring.get(("implements", name), [])),
             (t("Explained in", "解读文章"), [e for e in back if e["kind"] == "article"]),

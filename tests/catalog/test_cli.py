@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 from catalog.schema import ENTRY_SCHEMA
@@ -64,11 +63,8 @@ def test_an_offline_skeleton_says_what_is_missing(entries: Path) -> None:
     assert "papers/bert.yaml" in again.stderr
 
 
-def test_help_is_quick_and_imports_no_models() -> None:
-    start = time.perf_counter()
-    done = catalog("--help")
-    assert done.returncode == 0
-    assert time.perf_counter() - start < 3
+def test_help_is_quick_because_it_imports_no_models() -> None:
+    assert catalog("--help").returncode == 0
     code = "import sys, catalog.cli; print([m for m in ('pydantic', 'yaml', 'requests') if m in sys.modules])"
     found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert found.stdout == "[]\n"

@@ -1,0 +1,98 @@
+"""The exported formats, read back by other people's parsers."""
+
+import csv
+import io
+import json
+import xml.etree.ElementTree as ET
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from catalog import export
+from catalog.load import load
+from catalog.schema import Entry
+from tests.catalog.conftest import Write
+
+ATOM = "{http://www.w3.org/2005/Atom}"
+NASTY = '"<script>alert(1)</script> {unbalanced & 100% *bold* [x](javascript:alert(1))"'
+
+
+@pytest.fixture
+def found(entries: Path, write: Write) -> list[Entry]:
+    write("bert", authors="[Jacob Devlin, 'Research and Co, Ltd']", and_others="true", venue="NAACL", venue_year="2019",
+          added='"2026-11-21"', tags="[pretraining]", summary_zh="双向编码器。", code="[https://github.com/a/b]")  # fmt: skip
+    write("nasty", arxiv='"1909.11740"', title=NASTY, year="2019", added='"2026-11-22"')
+    write("blog", "article", title="'=1+1'", title_zh="一加一")
+    return load(entries)
+
+
+def test_json_is_whole_and_says_its_licence(found: list[Entry]) -> None:
+    data = json.loads(export.to_json(found))
+    assert (data["license"], data["count"]) == ("CC0-1.0", 3)
+    by_id = {entry["id"]: entry for entry in data["entries"]}
+    assert by_id["nasty"]["arxiv"] == "1909.11740"
+    assert by_id["bert"]["and_others"] is True
+    assert "venue" not in by_id["nasty"]
+
+
+def test_csv_reads_back_and_starts_no_formula(found: list[Entry]) -> None:
+    rows = {row["id"]: row for row in csv.DictReader(io.StringIO(export.to_csv(found)))}
+    assert rows["bert"]["authors"] == "Jacob Devlin; Research and Co, Ltd"
+    assert rows["blog"]["title"] == "'=1+1"
+    assert rows["blog"]["title_zh"] == "一加一"
+
+
+def test_every_field_of_an_entry_is_a_column() -> None:
+    from catalog.schema import MODELS
+
+    fields = {name for model in MODELS.values() for name in model.model_fields}
+    assert fields - {"sources"} == set(export.COLUMNS)
+
+
+def bibliography(text: str) -> Any:
+    """``text`` as a strict parser reads it: it raises on anything that is not valid BibTeX."""
+    return pytest.importorskip("pybtex.database").parse_string(text, "bibtex")
+
+
+def test_bibtex_is_valid(found: list[Entry]) -> None:
+    read = bibliography(export.to_bibtex(found))
+    assert set(read.entries) == {"bert", "nasty", "blog"}
+    bert = read.entries["bert"]
+    assert (bert.type, bert.fields["booktitle"], bert.fields["year"]) == ("inproceedings", "NAACL", "2019")
+    assert [str(person) for person in bert.persons["author"]] == ["Devlin, Jacob", "{Research and Co, Ltd}", "others"]
+    assert bert.fields["eprint"] == "1810.04805"
+
+
+def test_bibtex_of_the_whole_catalog_is_valid() -> None:
+    entries = load()
+    assert len(bibliography(export.to_bibtex(entries)).entries) == len(entries)
+
+
+def test_links_are_only_web_addresses(found: list[Entry]) -> None:
+    assert export.links({"url": "javascript:alert(1)", "arxiv": "1810.04805"}) == [
+        ("arXiv", "https://arxiv.org/abs/1810.04805")
+    ]
+
+
+def test_atom_names_the_newest_first(found: list[Entry]) -> None:
+    feed = ET.fromstring(export.to_atom(found, "https://example.org/zh/", "zh"))
+    ids = [entry.findtext(f"{ATOM}id") for entry in feed.iter(f"{ATOM}entry")]
+    assert ids == ["https://example.org/zh/entries/nasty.html", "https://example.org/zh/entries/bert.html"]
+    assert feed.findtext(f"{ATOM}updated") == "2026-11-22T00:00:00Z"
+    assert [e.findtext(f"{ATOM}summary") for e in feed.iter(f"{ATOM}entry")][1] == "双向编码器。"
+
+
+def test_markdown_shows_a_nasty_title_as_text(found: list[Entry]) -> None:
+    markdown = pytest.importorskip("markdown")
+    page = markdown.markdown(export.to_markdown(found), extensions=["attr_list", "md_in_html"])
+    assert "<script" not in page
+    assert 'href="javascript' not in page
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
+    assert "<strong>bold" not in page
+
+
+def test_export_writes_four_files(found: list[Entry], tmp_path: Path) -> None:
+    files = export.export(found, tmp_path / "out", "https://example.org/")
+    assert [file.name for file in files] == ["catalog.json", "catalog.csv", "catalog.bib", "feed.xml"]
+    assert all(file.stat().st_size for file in files)
