@@ -1,5 +1,6 @@
 """What the packages offer, read from their source without importing it: signatures and docstrings for the site."""
 
+import functools
 import inspect
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +38,7 @@ class Package:
     modules: list[Module]
 
 
+@functools.cache
 def read_package(name: str) -> Package:
     """The documented public functions and classes of a package of this repository."""
     package = griffe.load(name, search_paths=[str(ROOT)], allow_inspection=False)

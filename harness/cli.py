@@ -45,8 +45,6 @@ def main() -> None:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         raise SystemExit(130) from None
-    except BrokenPipeError:  # the reader of our output, such as `head`, has seen enough
-        raise SystemExit(0) from None
 
 
 def _complain(error: Exception, code: int) -> None:

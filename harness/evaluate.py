@@ -185,7 +185,7 @@ def _save(worker: Worker, made: plan.Plan, result: record.Quality, task: Task) -
     _, arrays = worker.call("export")
     tensors = standard_names({name: torch.from_numpy(array) for name, array in arrays.items()})
     save(Checkpoint(BertConfig(**made.config), tensors, task.outputs), folder, task.kind)
-    for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt"):
+    for name in plan.TOKENIZER_FILES:
         if (made.tokenizer_folder / name).is_file():
             shutil.copyfile(made.tokenizer_folder / name, folder / name)
     description = {

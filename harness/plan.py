@@ -23,6 +23,7 @@ WARMUP, WEIGHT_DECAY, MAX_GRAD_NORM = 0.1, 0.01, 1.0
 Select = Literal["last", "dev"]
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 HERE = Path(__file__).parent
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
 # What training and prediction depend on, beside the implementation's own file.
 CODE = [HERE / name for name in ("batch.py", "encode.py", "finetune.py", "read.py", "tensors.py")]
 REFERENCE_CODE = sorted((HERE.parent / "reference").glob("*.py"))
@@ -237,13 +238,19 @@ def _declared(task: Task) -> dict[str, Any]:
     return said
 
 
+def _tokenizer_hashes(plan: Plan) -> dict[str, str]:
+    """sha256 of the files that the tokenizer is made from."""
+    files = [plan.tokenizer_folder / name for name in TOKENIZER_FILES]
+    return {file.name: _hash(file) for file in files if file.is_file()}
+
+
 def key(plan: Plan, implementation: Implementation, task: Task, seed: int) -> str:
     """Hash of all that determines a quality run's result; the code that computes metrics is not in it."""
     determinants = {
         "implementation": [implementation.name, code_of(implementation), provenance.code_hash(*CODE)],
         "versions": {name: provenance.versions().get(name) for name in ("torch", "transformers", "tokenizers")},
         "task": [_declared(task), _declared(training_task(task)), data_hashes(plan, task)],
-        "checkpoint": plan.weights.sha256,
+        "checkpoint": [plan.weights.sha256, _tokenizer_hashes(plan)],
         "recipe": recipe(plan, task),
         "seed": seed,
         "precision": plan.precision,

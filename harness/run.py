@@ -248,10 +248,13 @@ def _time_shape(
     before, start = provenance.load_snapshot(), time.perf_counter()
     measured = speed.measure(workers, shape, lambda done, total: show(f"timing {shape.name}", done, total))
     for name, figures in measured.items():
-        if figures["state"] == "ok":
-            info = {key: workers[name].info[key] for key in ("version", "batching")}
-            figures |= info | {"memory": workers[name].call("memory")[0]}
-        else:  # it takes no part in the shapes to come
+        try:
+            if figures["state"] == "ok":
+                info = {key: workers[name].info[key] for key in ("version", "batching")}
+                figures |= info | {"memory": workers[name].call("memory")[0]}
+        except WorkerError as error:
+            figures |= {"state": "failed", "reason": str(error)}
+        if figures["state"] == "failed":  # it takes no part in the shapes to come
             workers.pop(name).close()
             failed[name] = figures
     result.implementations |= measured

@@ -1,4 +1,7 @@
-"""The pages that are written for MkDocs, and the results on them. results_index.json was made by running the harness."""
+"""The pages that are written for MkDocs, and the results on them.
+
+results_index.json was made by running the harness.
+"""
 
 import json
 import re
@@ -133,10 +136,8 @@ def test_boards_keep_what_was_recorded() -> None:
     records = leaderboard.read_index(INDEX)
     (board,) = leaderboard.boards(records, INDEX)
     row = next(row for row in board.rows if row.implementation == "reference")
-    quality = next(
-        r for r in records
-        if r["kind"] == "quality" and r["implementation"]["name"] == "reference" and r["task"]["name"] == "mini-sentiment"
-    )  # fmt: skip
+    qualities = [r for r in records if r["kind"] == "quality" and r["implementation"]["name"] == "reference"]
+    quality = next(r for r in qualities if r["task"]["name"] == "mini-sentiment")
     score = row.scores["mini-sentiment"]
     assert (score.value, score.low, score.high) == tuple(quality["metrics"][0][k] for k in ("value", "low", "high"))
     assert set(row.speeds) == {r["shape"]["name"] for r in records if r["kind"] == "speed"}
@@ -175,7 +176,7 @@ def changed(tmp_path: Path, **values: Any) -> Path:
         ("{", "not an index of results"),
         ('{"schema": 1, "records": [{"schema": 1, "kind": "rumour"}]}', "'rumour'"),
         ('{"schema": 1, "records": [{"schema": 7, "kind": "speed"}]}', "schema 7"),
-        ('{"schema": 1, "records": [{"schema": 1, "kind": "speed", "state": "ok"}]}', "lacks or misuses 'device'"),
+        ('{"schema": 1, "records": [{"schema": 1, "kind": "speed", "state": "ok"}]}', "lacks or misuses 'machine'"),
     ],
 )
 def test_a_bad_index_is_refused(text: str, message: str, catalog: Path, tmp_path: Path) -> None:

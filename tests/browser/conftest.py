@@ -1,0 +1,113 @@
+"""The whole site, built from the real catalog, behind a server as it will be: compressed, on one host."""
+
+import gzip
+import http.server
+import json
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("playwright")
+pytest.importorskip("mkdocs")
+
+from playwright.sync_api import Browser, Page, sync_playwright
+
+ROOT = Path(__file__).parents[2]
+NASTY = """id: nasty-title
+kind: paper
+title: '<img src=x onerror="document.title=1"> [link](javascript:alert(1)) {{ 7*7 }}'
+year: 2019
+tags: [pretraining]
+url: https://example.org/nasty
+summary_en: '<script>document.title = "owned"</script> and **not bold**'
+"""
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the site, in both languages, with the records that ran for the tests and one hostile entry."""
+    folder = tmp_path_factory.mktemp("site")
+    entries, pages, site = folder / "entries", folder / "docs", folder / "site"
+    shutil.copytree(ROOT / "catalog/entries", entries)
+    (entries / "papers/nasty-title.yaml").write_text(NASTY, encoding="utf-8")
+    results = ROOT / "tests/catalog/results_index.json"
+    run("catalog", "build", "--entries", entries, "--results", results, "--output", pages)
+    for config, language, target in (("mkdocs.yml", "en", site), ("mkdocs.zh.yml", "zh", site / "zh")):
+        own = folder / config
+        own.write_text(
+            f"INHERIT: {ROOT / config}\ndocs_dir: {pages / language}\nsite_dir: {target}\n"
+            f"theme: {{custom_dir: {ROOT / 'docs/overrides'}}}\n"
+        )
+        run("mkdocs", "build", "--quiet", "--strict", "--config-file", own)
+    return site
+
+
+def run(*arguments: object) -> None:
+    command = [sys.executable, "-m", *map(str, arguments)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+class Compressed(http.server.SimpleHTTPRequestHandler):
+    """Sends text compressed, as hosts of static pages do."""
+
+    def do_GET(self) -> None:
+        path = Path(self.translate_path(self.path))
+        path = path / "index.html" if path.is_dir() else path
+        if not path.is_file():
+            self.send_error(404)
+            return
+        body = path.read_bytes()
+        self.send_response(200)
+        self.send_header("Content-Type", self.guess_type(str(path)))
+        if path.suffix in (".html", ".css", ".js", ".json", ".svg", ".xml"):
+            body = gzip.compress(body, 6)
+            self.send_header("Content-Encoding", "gzip")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *arguments: Any) -> None:
+        pass
+
+
+@pytest.fixture(scope="session")
+def site(built: Path) -> Iterator[str]:
+    """The address of the English home page, with a slash."""
+
+    def handler(*arguments: Any) -> Compressed:
+        return Compressed(*arguments, directory=str(built))
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/"
+    server.shutdown()
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        made = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
+        yield made
+        made.close()
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    """An English visitor's window."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, locale="en-US")
+    yield context.new_page()
+    context.close()
+
+
+@pytest.fixture(scope="session")
+def index(built: Path) -> dict[str, Any]:
+    """The English search index."""
+    read: dict[str, Any] = json.loads((built / "search/search_index.json").read_text(encoding="utf-8"))
+    return read

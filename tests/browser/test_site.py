@@ -1,0 +1,263 @@
+"""The site in a real browser: what a visitor can find, use and read, in both languages."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("playwright")
+
+from playwright.sync_api import Browser, Page, expect
+
+PAGES = (
+    *("index.html", "catalog.html", "papers.html", "tags.html", "timeline.html", "list-2018.html", "family.html"),
+    *("leaderboard.html", "method.html", "contribute.html", "api/reference.html", "entries/bert.html"),
+)
+SIZES = """() => performance.getEntriesByType('resource').concat(performance.getEntriesByType('navigation'))
+  .map(each => each.encodedBodySize).reduce((a, b) => a + b, 0)"""
+SHIFT = """() => new Promise(done => {
+  let sum = 0
+  new PerformanceObserver(list => { for (const each of list.getEntries()) sum += each.value })
+    .observe({type: 'layout-shift', buffered: true})
+  setTimeout(() => done(sum), 300)
+})"""
+
+
+def search(page: Page, word: str) -> list[str]:
+    """The titles that the site's search finds."""
+    page.locator(".md-search__input").click()
+    page.locator(".md-search__input").fill(word)
+    page.locator(".md-search-result__item").first.wait_for(timeout=20_000)
+    return page.locator(".md-search-result__item h1").all_inner_texts()
+
+
+# --- searching ---
+
+
+def test_the_index_holds_words_of_chinese(index: dict[str, Any]) -> None:
+    assert any("\u200b" in each["text"] for each in index["docs"]), "jieba is not installed"
+
+
+@pytest.mark.parametrize("home", ["index.html", "zh/index.html"])
+@pytest.mark.parametrize("word", ["distillation", "蒸馏", "multilingual", "命名实体识别"])
+def test_search_finds_words_of_both_languages(page: Page, site: str, home: str, word: str) -> None:
+    page.goto(site + home)
+    assert len(search(page, word)) >= 2
+
+
+def test_search_leads_to_the_entry(page: Page, site: str) -> None:
+    page.goto(site)
+    search(page, "ModernBERT")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/entries/*modernbert*")
+
+
+def test_search_works_from_a_folder(page: Page, built: Path) -> None:
+    page.goto((built / "index.html").as_uri())
+    assert search(page, "蒸馏")
+    page.goto((built / "zh/entries/bert.html").as_uri())
+    assert search(page, "distillation")
+
+
+# --- nothing from elsewhere ---
+
+
+@pytest.mark.parametrize("where", ["server", "folder"])
+def test_no_request_leaves_the_site(page: Page, site: str, built: Path, where: str) -> None:
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    root = site if where == "server" else f"{built.as_uri()}/"
+    for name in PAGES:
+        page.goto(root + name)
+        page.goto(f"{root}zh/{name}")
+    search(page, "bert")
+    assert len(asked) > 2 * len(PAGES)
+    assert {url for url in asked if not url.startswith((root, "data:", "about:", "blob:"))} == set()
+
+
+def test_nothing_is_missing_and_nothing_fails(page: Page, site: str) -> None:
+    wrong: list[str] = []
+    page.on("response", lambda response: wrong.append(response.url) if response.status >= 400 else None)
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
+    for name in PAGES:
+        page.goto(site + name, wait_until="load")
+        page.goto(f"{site}zh/{name}", wait_until="load")
+    assert wrong == []
+
+
+# --- the two languages ---
+
+
+def test_each_language_has_its_own_words(page: Page, site: str) -> None:
+    page.goto(site + "entries/bert.html")
+    expect(page.locator("html")).to_have_attribute("lang", "en")
+    expect(page.locator(".md-tabs")).to_contain_text("Leaderboard")
+    page.locator("a.language").click()
+    page.wait_for_url("**/zh/entries/bert.html")
+    expect(page.locator("html")).to_have_attribute("lang", "zh")
+    expect(page.locator(".md-tabs")).to_contain_text("排行榜")
+    expect(page.locator(".md-search__input")).to_have_attribute("placeholder", "搜索")
+    page.locator("a.language").click()
+    page.wait_for_url(site + "entries/bert.html")
+
+
+def test_a_chinese_visitor_is_led_to_the_chinese_home(browser: Browser, site: str) -> None:
+    context = browser.new_context(locale="zh-CN")
+    page = context.new_page()
+    page.goto(site + "index.html")
+    page.wait_for_url("**/zh/index.html")
+    page.locator("a.language").click()
+    page.wait_for_url(site + "index.html")
+    page.reload()
+    page.wait_for_timeout(300)
+    assert page.url == site + "index.html"  # who chose English stays
+    context.close()
+
+
+# --- the table ---
+
+
+def shown(page: Page) -> int:
+    return page.locator("#catalog tbody tr:visible").count()
+
+
+def test_the_table_filters_by_words_of_both_languages(page: Page, site: str) -> None:
+    page.goto(site + "catalog.html")
+    everything = shown(page)
+    page.get_by_label("Words").fill("蒸馏")
+    chinese = shown(page)
+    page.get_by_label("Words").fill("distillation")
+    assert 0 < chinese < everything
+    assert 0 < shown(page) < everything
+    assert "words=distillation" in page.url
+    page.get_by_label("Kind").select_option("repository")
+    assert set(page.locator("#catalog tbody tr:visible .kind").all_inner_texts()) <= {"repository"}
+    page.get_by_role("button", name="Clear").click()
+    expect(page.get_by_role("status")).to_have_text(f"{everything} of {everything} entries")
+
+
+def test_a_filter_is_an_address(page: Page, site: str) -> None:
+    page.goto(site + "index.html")
+    page.get_by_label("Search the catalog").fill("蒸馏 bert")
+    page.get_by_role("button", name="Search").last.click()
+    page.wait_for_url("**/catalog.html?words=*")
+    expect(page.get_by_label("Words")).to_have_value("蒸馏 bert")
+    assert shown(page) > 0
+    page.goto(site + "catalog.html?measured=1")
+    assert page.locator("#catalog tbody tr:visible .measured").count() == shown(page) > 0
+
+
+def test_the_table_sorts_with_the_keyboard(page: Page, site: str) -> None:
+    page.goto(site + "catalog.html")
+    years = page.locator("#catalog tbody td:first-child")
+    page.get_by_role("button", name="Year").focus()
+    page.keyboard.press("Enter")
+    found = list(map(int, years.all_inner_texts()))
+    assert found == sorted(found)
+    expect(page.locator("#catalog th").first).to_have_attribute("aria-sort", "ascending")
+    page.keyboard.press("Enter")
+    found = list(map(int, years.all_inner_texts()))
+    assert found == sorted(found, reverse=True)
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    titles = [title.lower() for title in page.locator("#catalog td:nth-child(2) > a").all_inner_texts()]
+    assert titles[0] < titles[-1]
+
+
+# --- an entry, the leaderboard ---
+
+
+def test_an_entry_has_both_summaries_and_bibtex(page: Page, site: str) -> None:
+    page.goto(site + "entries/bert.html")
+    expect(page.locator(".summaries p")).to_have_count(2)
+    expect(page.locator(".summaries p[lang=zh]")).to_be_visible()
+    expect(page.locator("pre code")).to_contain_text("@inproceedings{bert,")
+    assert page.locator("meta[name=description]").get_attribute("content")
+    assert page.locator("button.md-clipboard, .md-code__button").count() >= 1
+
+
+def test_a_hostile_entry_is_only_text(page: Page, site: str) -> None:
+    page.goto(site + "entries/nasty-title.html")
+    expect(page.locator("h1")).to_contain_text('<img src=x onerror="document.title=1"> [link](javascript:alert(1))')
+    assert page.locator("article img, article script").count() == 0
+    assert "owned" not in page.title()
+    page.goto(site + "catalog.html")
+    search(page, "nasty")
+    assert page.locator(".md-search-result img").count() == 0
+    assert page.title() != "1"
+
+
+def test_the_leaderboard_shows_machine_date_and_plot(page: Page, site: str) -> None:
+    page.goto(site + "leaderboard.html")
+    expect(page.locator("h2").first).to_contain_text("Intel(R) Xeon(R)")
+    expect(page.locator("article")).to_contain_text("measured 2026-11-22")
+    assert page.locator("svg.plot circle").count() >= 2
+    page.locator("table.board th button").first.click()
+    expect(page.locator("table.board th").first).to_have_attribute("aria-sort", "ascending")
+
+
+def test_the_family_can_be_clicked(page: Page, site: str) -> None:
+    page.goto(site + "family.html")
+    page.locator("svg.family a", has_text="BERT").first.click()
+    page.wait_for_url("**/entries/bert.html")
+
+
+# --- how it is to use ---
+
+
+def test_the_scheme_can_be_switched_and_stays(page: Page, site: str) -> None:
+    page.emulate_media(color_scheme="light")
+    page.goto(site + "index.html")
+    before = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    page.get_by_title("Dark colours").click()
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") != before
+    page.goto(site + "entries/bert.html")
+    expect(page.locator("body")).to_have_attribute("data-md-color-scheme", "slate")
+
+
+@pytest.mark.parametrize("width", [320, 375, 768])
+def test_no_page_is_wider_than_a_narrow_screen(page: Page, site: str, width: int) -> None:
+    page.set_viewport_size({"width": width, "height": 700})
+    for name in (*PAGES, "zh/index.html", "zh/entries/bert.html"):
+        page.goto(site + name)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, name
+
+
+def test_an_entry_can_be_reached_with_the_keyboard_alone(page: Page, site: str) -> None:
+    page.goto(site + "tags.html")
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.closest('.tags')"):
+            break
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/tags/*.html")
+    page.locator(".card-title").first.focus()
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/entries/*.html")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("name", ["index.html", "catalog.html", "entries/bert.html", "leaderboard.html", "family.html"])
+def test_axe_finds_nothing_serious(page: Page, site: str, name: str, scheme: Any) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    page.emulate_media(color_scheme=scheme)
+    for address in (site + name, f"{site}zh/{name}"):
+        page.goto(address)
+        found = [each for each in axe.run(page).response["violations"] if each["impact"] in ("serious", "critical")]
+        assert [
+            (each["id"], each["nodes"][0]["html"][:200], each["nodes"][0]["failureSummary"]) for each in found
+        ] == []
+
+
+@pytest.mark.parametrize("name", ["index.html", "entries/bert.html", "leaderboard.html"])
+def test_a_page_is_small_and_does_not_jump(page: Page, site: str, name: str) -> None:
+    page.goto(site + name, wait_until="networkidle")
+    assert page.evaluate(SIZES) < 350_000
+    assert page.evaluate("performance.getEntriesByType('resource').length") <= 15
+    assert page.evaluate(SHIFT) < 0.01
+
+
+def test_the_page_for_lost_visitors(page: Page, site: str, built: Path) -> None:
+    assert "页面不存在" in (built / "404.html").read_text(encoding="utf-8")
+    assert "zh/entries/bert.html" in (built / "sitemap.xml").read_text(encoding="utf-8")
