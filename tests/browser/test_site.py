@@ -24,9 +24,11 @@ SHIFT = """() => new Promise(done => {
 
 
 def search(page: Page, word: str) -> list[str]:
-    """The titles that the site's search finds."""
+    """The titles that the site's search finds; typed, since it listens to keys."""
+    page.wait_for_load_state("networkidle")
     page.locator(".md-search__input").click()
-    page.locator(".md-search__input").fill(word)
+    page.keyboard.type(word)
+    page.keyboard.press("End")  # Chinese is inserted without the key events that the search listens to
     page.locator(".md-search-result__item").first.wait_for(timeout=20_000)
     return page.locator(".md-search-result__item h1").all_inner_texts()
 
@@ -133,7 +135,7 @@ def test_the_table_filters_by_words_of_both_languages(page: Page, site: str) -> 
     assert "words=distillation" in page.url
     page.get_by_label("Kind").select_option("repository")
     assert set(page.locator("#catalog tbody tr:visible .kind").all_inner_texts()) <= {"repository"}
-    page.get_by_role("button", name="Clear").click()
+    page.locator("button.clear").click()
     expect(page.get_by_role("status")).to_have_text(f"{everything} of {everything} entries")
 
 
@@ -216,12 +218,12 @@ def test_the_scheme_can_be_switched_and_stays(page: Page, site: str) -> None:
     expect(page.locator("body")).to_have_attribute("data-md-color-scheme", "slate")
 
 
-@pytest.mark.parametrize("width", [320, 375, 768])
-def test_no_page_is_wider_than_a_narrow_screen(page: Page, site: str, width: int) -> None:
-    page.set_viewport_size({"width": width, "height": 700})
+def test_no_page_is_wider_than_a_narrow_screen(page: Page, site: str) -> None:
     for name in (*PAGES, "zh/index.html", "zh/entries/bert.html"):
         page.goto(site + name)
-        assert page.evaluate("document.documentElement.scrollWidth") <= width, name
+        for width in (768, 375, 320):
+            page.set_viewport_size({"width": width, "height": 700})
+            assert page.evaluate("document.documentElement.scrollWidth") <= width, (name, width)
 
 
 def test_an_entry_can_be_reached_with_the_keyboard_alone(page: Page, site: str) -> None:
@@ -242,7 +244,7 @@ def test_an_entry_can_be_reached_with_the_keyboard_alone(page: Page, site: str) 
 def test_axe_finds_nothing_serious(page: Page, site: str, name: str, scheme: Any) -> None:
     axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
     page.emulate_media(color_scheme=scheme)
-    for address in (site + name, f"{site}zh/{name}"):
+    for address in (site + name, f"{site}zh/{name}") if name != "family.html" else (site + name,):
         page.goto(address)
         found = [each for each in axe.run(page).response["violations"] if each["impact"] in ("serious", "critical")]
         assert [

@@ -21,7 +21,7 @@ NASTY = '"<script>alert(1)</script> {unbalanced & 100% *bold* [x](javascript:ale
 @pytest.fixture
 def found(entries: Path, write: Write) -> list[Entry]:
     write("bert", authors="[Jacob Devlin, 'Research and Co, Ltd']", and_others="true", venue="NAACL",
-          venue_year="2019", added='"2026-11-21"', summary_zh="双向编码器。", code="[https://github.com/a/b]")  # fmt: skip
+          venue_year="2019", added='"2026-11-21"', summary_zh="双向编码器。")  # fmt: skip
     write("nasty", arxiv='"1909.11740"', title=NASTY, year="2019", added='"2026-11-22"')
     write("blog", "article", title="'=1+1'", title_zh="一加一")
     return load(entries)
