@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help run test lint ci
+.PHONY: help run test lint site test-site ci
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -12,7 +12,7 @@ help:  ## show this list
 run: .venv/.run  ## measure the reference and transformers on the embedded suite
 	$(BIN)/python -m harness run --impl reference,transformers --suite mini
 
-test: .venv/.test  ## all tests
+test: .venv/.test  ## all tests but those in a browser
 	$(BIN)/python -m pytest
 
 lint: .venv/.test  ## style and types
@@ -20,7 +20,15 @@ lint: .venv/.test  ## style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-ci: lint test  ## what the gate runs
+site: .venv/.test  ## build the catalog's site into build/site
+	$(BIN)/python -m catalog build
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict --config-file mkdocs.zh.yml
+
+test-site: .venv/.test  ## the site's tests in a real browser (needs chromium)
+	$(BIN)/python -m pytest tests/browser
+
+ci: lint test test-site  ## what the gate runs
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv

@@ -44,7 +44,8 @@ COLUMNS = (
 )
 # Venues that are journals; all others are taken for conferences.
 JOURNAL = re.compile(
-    r"journal|speech & language|transactions|letters|review|magazine|access|nature|science|bioinformatics|computing|intelligence$"
+    r"journal|speech & language|transactions|letters|review|magazine|access|nature|science|bioinformatics|computing"
+    r"|intelligence$"
     r"|^(TACL|JMLR|TMLR|TKDE|TOIS|TIST|TASLP|CACM|JAMIA|PLOS ONE|npj .*|Patterns|AI Open|Computational Linguistics"
     r"|Neural Computation|Neurocomputing|Big Data)$",
     re.IGNORECASE,
