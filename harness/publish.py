@@ -24,7 +24,24 @@ def publish(paths: list[Path], results: Path) -> list[Path]:
         raise BadInput(f"no records in {', '.join(map(str, paths))}")
     for path, each in found:
         _check(path, each)
-    return [copy for path, each in found for copy in _copy(path, each, results)]
+    copies = [copy for path, each in found for copy in _copy(path, each, results)]
+    return [*copies, write_index(results)]
+
+
+def write_index(results: Path) -> Path:
+    """All published records in one file, ``index.json``, which the catalog reads; raw timings stay in their own."""
+    records = []
+    for path in _records(results):
+        values = {"kind": (each := record.read(path)).kind, **dataclasses.asdict(each)}
+        if isinstance(each, record.Speed):
+            figures = each.implementations.items()
+            values["implementations"] = {
+                name: {key: value for key, value in those.items() if key not in ("wall", "cpu")}
+                for name, those in figures
+            }
+        records.append(values)
+    record.write_json({"schema": record.SCHEMA, "records": records}, results / "index.json")
+    return results / "index.json"
 
 
 def _records(path: Path) -> list[Path]:

@@ -98,8 +98,12 @@ def hardware(record: Record) -> str:
 
 def write(record: Record, path: Path) -> None:
     """Write the record whole or not at all; Failure with what to do where the disk is full."""
-    text = json.dumps({"kind": record.kind, **dataclasses.asdict(record)}, indent=1, allow_nan=False) + "\n"
-    _write_atomically(path, text.encode())
+    write_json({"kind": record.kind, **dataclasses.asdict(record)}, path)
+
+
+def write_json(values: dict[str, Any], path: Path) -> None:
+    """Any JSON file that belongs to the records, in the same way; ValueError for a number that is not finite."""
+    _write_atomically(path, (json.dumps(values, indent=1, allow_nan=False) + "\n").encode())
 
 
 def write_predictions(path: Path, predictions: dict[str, list[Any]]) -> None:

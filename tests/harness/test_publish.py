@@ -1,5 +1,6 @@
 """Publishing: what may not be published is refused, and what may is copied to its place."""
 
+import json
 import platform
 from collections.abc import Callable
 from pathlib import Path
@@ -46,11 +47,26 @@ def test_records_and_predictions_are_copied_by_machine_and_implementation(
         machine / "transformers-eager" / "one.json.gz",
         machine / "comparisons" / "two.json",
         machine / "reference" / "three.json",
+        results / "index.json",
     }
     assert {path for path in results.rglob("*") if path.is_file()} == set(copied)
     assert record.read_predictions(machine / "transformers-eager" / "one.json.gz") == PREDICTIONS
     assert (machine / "comparisons" / "two.json").read_bytes() == (runs / "speed" / "two.json").read_bytes()
     assert len(record.read_all([results])) == 3
+
+
+def test_the_index_holds_every_published_record_without_its_raw_timings(
+    quality_record: Callable[..., Quality], speed_record: Callable[..., Speed], runs: Path, tmp_path: Path
+) -> None:
+    results = tmp_path / "results"
+    publish([put(speed_record(), runs / "speed" / "one.json")], results)
+    publish([put(quality_record(), runs / "quality" / "two.json")], results)
+    index = json.loads((results / "index.json").read_text())
+    assert index["schema"] == record.SCHEMA
+    assert sorted(each["kind"] for each in index["records"]) == ["quality", "speed"]
+    timed = next(each for each in index["records"] if each["kind"] == "speed")["implementations"]
+    assert timed
+    assert all("p50" in figures and not {"wall", "cpu"} & figures.keys() for figures in timed.values())
 
 
 @pytest.mark.parametrize(
@@ -62,7 +78,8 @@ def test_the_machines_folder_is_a_plain_name(
 ) -> None:
     machine = {"cpu": "AMD EPYC 7B13 / 64-Core Processor ", "gpus": [{"name": "NVIDIA H100 80GB HBM3"}]}
     path = put(quality_record(device=device, machine=machine), runs / "one.json")
-    assert publish([path], tmp_path / "results") == [tmp_path / "results" / folder / "reference" / "one.json"]
+    results = tmp_path / "results"
+    assert publish([path], results) == [results / folder / "reference" / "one.json", results / "index.json"]
 
 
 @pytest.mark.parametrize(
@@ -129,7 +146,7 @@ def test_what_everybody_has_may_be_published(
     quality_record: Callable[..., Quality], runs: Path, tmp_path: Path, text: str
 ) -> None:
     path = put(quality_record(command=text), runs / "one.json")
-    assert len(publish([path], tmp_path / "results")) == 1
+    assert len(publish([path], tmp_path / "results")) == 2
 
 
 def test_nothing_is_copied_where_one_record_is_refused(
