@@ -298,6 +298,22 @@ def publish(
         print(path)
 
 
+@app.command("check-record", epilog="Example: python -m harness check-record results")
+def check_record(
+    records: Annotated[list[Path], typer.Argument(help="Records, or folders of them.")],
+) -> None:
+    """Check that records may be published, as `publish` does; copy nothing."""
+    from harness.publish import check_record as check
+    from harness.publish import record_files
+
+    files = [file for path in records for file in record_files(path)]
+    if not files:
+        raise BadInput(f"no records in {', '.join(map(str, records))}; `python -m harness run` makes some")
+    for file in files:
+        check(file)
+        print(f"{file}: ok")
+
+
 @data_app.command("get", epilog="Example: python -m harness data get glue conll2003")
 def data_get(
     names: Annotated[list[str], typer.Argument(help="glue, one of its tasks, conll2003, wnut17, msra_ner, ...")],

@@ -19,7 +19,7 @@ def publish(paths: list[Path], results: Path) -> list[Path]:
 
     All are checked before the first is copied. BadInput says which record may not be published, and why.
     """
-    found = [(path, record.read(path)) for folder in paths for path in _records(folder)]
+    found = [(path, record.read(path)) for folder in paths for path in record_files(folder)]
     if not found:
         raise BadInput(f"no records in {', '.join(map(str, paths))}")
     for path, each in found:
@@ -31,7 +31,7 @@ def publish(paths: list[Path], results: Path) -> list[Path]:
 def write_index(results: Path) -> Path:
     """All published records in one file, ``index.json``, which the catalog reads; raw timings stay in their own."""
     records = []
-    for path in _records(results):
+    for path in record_files(results):
         values = {"kind": (each := record.read(path)).kind, **dataclasses.asdict(each)}
         if isinstance(each, record.Speed):
             figures = each.implementations.items()
@@ -44,7 +44,13 @@ def write_index(results: Path) -> Path:
     return results / "index.json"
 
 
-def _records(path: Path) -> list[Path]:
+def check_record(path: Path) -> None:
+    """Check one record as `publish` does, copying nothing. BadInput says why it may not be published."""
+    _check(path, record.read(path))
+
+
+def record_files(path: Path) -> list[Path]:
+    """The record at this path, or all in this folder. BadInput if it does not exist."""
     if not path.exists():
         raise BadInput(f"{path} does not exist; records of runs are in runs/")
     if path.is_file():

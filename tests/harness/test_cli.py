@@ -19,7 +19,7 @@ from harness.errors import BadInput, Failure
 from harness.record import Quality
 
 ROOT = Path(__file__).parents[2]
-COMMANDS = ["run", "report", "list", "doctor", "predict", "publish", "data get", "data list"]
+COMMANDS = ["run", "report", "list", "doctor", "predict", "publish", "check-record", "data get", "data list"]
 
 
 def harness(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:

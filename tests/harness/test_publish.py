@@ -11,7 +11,7 @@ import pytest
 
 from harness import record
 from harness.errors import BadInput
-from harness.publish import publish
+from harness.publish import check_record, publish
 from harness.record import Parity, Quality, Record, Speed
 
 PREDICTIONS: dict[str, list[Any]] = {"dev": [["0", "positive"]]}
@@ -165,3 +165,15 @@ def test_no_records_and_no_folder_are_said(runs: Path, tmp_path: Path) -> None:
     runs.mkdir()
     with pytest.raises(BadInput, match="no records in"):
         publish([runs], tmp_path / "results")
+
+
+def test_a_record_is_checked_without_being_published(quality_record: Callable[..., Quality], runs: Path) -> None:
+    path = put(quality_record(), runs / "one.json")
+    check_record(path)
+    assert [each.name for each in runs.iterdir()] == ["one.json"]
+    put(quality_record(limit=8), path)
+    with pytest.raises(BadInput, match=r"one\.json: the run was limited to 8 examples"):
+        check_record(path)
+    path.write_text(path.read_text().replace('"seed": ', '"seed": NaN, "was": '))
+    with pytest.raises(BadInput, match=r"one\.json: not a record: NaN"):
+        check_record(path)
