@@ -146,6 +146,7 @@ def test_version(main: Main) -> None:
         (["report"], "records"),
         (["report", "absent"], "absent does not exist"),
         (["publish", "absent"], "absent does not exist"),
+        (["check-record", "absent"], "absent does not exist"),
         (["predict", "absent", "a.txt"], "absent is not a folder that `run --save-model` wrote"),
         (["data", "get", "nothing"], "nothing"),
         (["data", "get", "rte", "--source", "elsewhere"], "elsewhere"),
@@ -197,11 +198,24 @@ def test_report_and_publish_of_a_folder_without_records(main: Main, tmp_path: Pa
     assert main("publish", str(tmp_path))[0] == 2
 
 
+def test_check_record_has_a_line_for_each_that_is_fine_and_refuses_the_first_that_is_not(
+    main: Main, quality_record: Callable[..., Quality], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert main("check-record", str(tmp_path))[0] == 2  # nothing there
+    monkeypatch.chdir(tmp_path)
+    record.write(quality_record(), Path("runs/one.json"))
+    assert main("check-record", "runs", "runs/one.json") == (0, "runs/one.json: ok\nruns/one.json: ok\n", "")
+    record.write(quality_record(limit=8), Path("runs/two.json"))
+    code, out, err = main("check-record", "runs")
+    assert (code, out) == (2, "runs/one.json: ok\n")
+    assert "runs/two.json: the run was limited to 8 examples" in err
+
+
 def test_publish_names_what_it_copied(main: Main, quality_record: Callable[..., Quality], tmp_path: Path) -> None:
     record.write(quality_record(), tmp_path / "runs" / "one.json")
     code, out, _ = main("publish", str(tmp_path / "runs"), "--results", str(tmp_path / "results"))
     assert code == 0
-    assert Path(out.strip()).is_file()
+    assert [Path(line).name for line in out.splitlines() if Path(line).is_file()] == ["one.json", "index.json"]
     record.write(quality_record(limit=3), tmp_path / "runs" / "one.json")
     assert main("publish", str(tmp_path / "runs"), "--results", str(tmp_path / "results"))[0] == 2
 
