@@ -22,8 +22,8 @@ lint: .venv/.test  ## style and types
 
 site: .venv/.test  ## build the catalog's site into build/site
 	$(BIN)/python -m catalog build
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict --config-file mkdocs.zh.yml
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --config-file mkdocs.zh.yml
 
 test-site: .venv/.test  ## the site's tests in a real browser (needs chromium)
 	$(BIN)/python -m pytest tests/browser
