@@ -123,6 +123,22 @@ def links(
     print(", ".join(f"{count} {state}" for state, count in counts.items()))
 
 
+@app.command(epilog="Example: python -m catalog titles")
+def titles(entries: Entries = ENTRIES) -> None:
+    """Compare the titles of all papers with those at arXiv; exit code 1 if one differs or arXiv has no such paper.
+
+    Meant for a schedule, not for pull requests.
+    """
+    from catalog.titles import compare
+
+    problems = compare(entries)
+    for problem in problems:
+        print(problem)
+    if problems:
+        raise SystemExit(1)
+    print("all titles are those at arXiv")
+
+
 @app.command(epilog="Example: python -m catalog export --output build/export")
 def export(
     output: Annotated[Path, typer.Option(help="Folder for the JSON, CSV, BibTeX and Atom files.")] = EXPORT,
@@ -145,10 +161,12 @@ def build(
     docs: Annotated[Path, typer.Option(help="Hand-written pages, styles and scripts.")] = Path("docs"),
     output: Annotated[Path, typer.Option(help="Folder for the pages; en and zh in it are made anew.")] = PAGES,
     site: Site = HOME,
+    status: Annotated[Path, typer.Option(help="What `links` found: which are dead.")] = STATUS,
     entries: Entries = ENTRIES,
 ) -> None:
     """Write the site's pages, which mkdocs.yml (English) and mkdocs.zh.yml (Chinese) render."""
+    from catalog.links import read_status
     from catalog.load import load
     from catalog.pages import build as write
 
-    print(f"{write(load(entries), results, docs, output, site)} pages in {output}")
+    print(f"{write(load(entries), results, docs, output, site, read_status(status))} pages in {output}")

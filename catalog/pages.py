@@ -19,6 +19,7 @@ from catalog import drawing, export, leaderboard
 from catalog.api import read_package
 from catalog.errors import BadInput, Failure
 from catalog.leaderboard import Board
+from catalog.links import Link
 from catalog.schema import FOLDERS, Entry
 from catalog.view import KIND, Atlas, Fields, Language, View, fields
 
@@ -30,18 +31,22 @@ PACKAGES = ("reference", "harness")
 FAMILY_ROOT = "bert"
 
 
-def build(entries: list[Entry], results: Path, docs: Path, out: Path, site: str) -> int:
+def build(
+    entries: list[Entry], results: Path, docs: Path, out: Path, site: str, links: dict[str, Link] | None = None
+) -> int:
     """Write the pages of both languages into ``out``/en and ``out``/zh, which are made anew; how many pages.
 
     ``results`` is the harness's index.json; where there is none, the leaderboard says so. ``docs`` holds the
-    hand-written pages, ``site`` is the address of the English home page. BadInput for an index that cannot be read,
+    hand-written pages, ``site`` is the address of the English home page, ``links`` says which addresses are dead.
+    BadInput for an index that cannot be read,
     Failure where files cannot be written.
     """
     if not (docs / "en").is_dir():
         raise BadInput(f"{docs} holds no folder en; name the folder of the hand-written pages with --docs")
     records = leaderboard.read_index(results)
     listed = sorted(map(fields, entries), key=lambda e: (-e["year"], e["title"].lower()))
-    atlas = Atlas(listed, leaderboard.boards(records, results))
+    dead = {address: str(link.first_failed) for address, link in (links or {}).items() if link.state == "dead"}
+    atlas = Atlas(listed, leaderboard.boards(records, results), dead)
     newest = [entry.id for entry in export.newest(entries)]
     packages = [read_package(name) for name in PACKAGES]
     count = 0
@@ -74,7 +79,7 @@ def _environment(view: View) -> Environment:
     """The templates, with the words of the view's language."""
     # not from here: Markup is made of text that is escaped before
     made = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    made.filters.update(front=_front, md=_markdown, prose=_prose, tag_name=view.tag_name)
+    made.filters.update(front=_front, md=_markdown, prose=_prose, tag_name=view.tag_name, what_name=view.what_name)
     methods: tuple[str, ...] = (
         "t",
         "title",
@@ -85,7 +90,8 @@ def _environment(view: View) -> Environment:
         "tag_name",
         "other_tag_name",
     )
-    methods += ("language_name", "link_name", "verdict", "status_name", "facts", "today", "speed_text")
+    methods += ("language_name", "links", "verdict", "state_name", "what_name", "shape_name", "status_name")
+    methods += ("facts", "today", "speed_text")
     made.globals.update({name: getattr(view, name) for name in methods})
     made.globals.update({name: getattr(view, name) for name in ("entries", "by_tag", "by_year", "by_language")})
     t = view.t
@@ -102,7 +108,6 @@ def _environment(view: View) -> Environment:
         kinds=view.kinds(),
         kind_names=KIND,
         browse_pages=browse,
-        links=export.links,
         bibtex=lambda entry: export.bibtex(entry).rstrip(),
     )
     return made
@@ -160,12 +165,16 @@ def _pages(view: View, newest: list[str], packages: list[Any]) -> dict[str, Page
 
 
 def _home(view: View, newest: list[str]) -> dict[str, Any]:
-    """The newest entries, the 2018 list, and the fastest rows of the board measured last."""
-    top = []
-    if view.boards:
-        board = max(view.boards, key=lambda board: board.last)
-        top = [(row, leaderboard.fastest(row)) for row in board.rows if row.speeds][:5]
-    return {"newest": [view.by_id[each] for each in newest], "seeds": view.seeds(), "top": top, "eras": view.eras()}
+    """The newest entries, the 2018 list, and the fastest implementations of the board measured last."""
+    board = max(view.boards, key=lambda board: board.last, default=None)
+    best = [(group[0], leaderboard.rate(board, group[0])) for group in board.groups] if board else []
+    return {
+        "newest": [view.by_id[each] for each in newest],
+        "seeds": view.seeds(),
+        "board": board,
+        "top": [(row, rate) for row, rate in best if rate][:5],
+        "eras": view.eras(),
+    }
 
 
 def _timeline(view: View) -> dict[str, Any]:
@@ -223,14 +232,15 @@ def _family(view: View) -> dict[str, Any]:
 
 
 def _plots(view: View, board: Board) -> list[tuple[str, str, Markup]]:
-    """(task, shape, drawing) for each task that has at least two implementations to compare."""
+    """(task, what was timed, drawing) for each task that has at least two implementations to compare."""
     plots = []
     for task in board.tasks:
         shape, points = leaderboard.points(board, task)
-        if len(points) > 1:
-            speed = f"{shape}, {view.t('sequences a second', '序列/秒')}"
+        if shape and len(points) > 1:
+            timed = view.shape_name(shape)
+            speed = f"{view.t('sequences a second', '序列/秒')}, {timed}"
             picture = drawing.draw_points(points, speed, f"{task}, {points[0].score.metric}")
-            plots.append((task, shape, Markup(picture)))  # noqa: S704
+            plots.append((task, timed, Markup(picture)))  # noqa: S704
     return plots
 
 

@@ -60,17 +60,40 @@ def from_arxiv(identifier: str, endpoints: Endpoints) -> Found:
     return found
 
 
-def _atom_entry(url: str, identifier: str) -> ET.Element:
+def arxiv_titles(identifiers: list[str], endpoints: Endpoints) -> dict[str, str]:
+    """The titles of many papers on arXiv, by id, in one request; ids that arXiv does not know are left out.
+
+    Raises:
+        Failure: no usable answer, or none of the papers in it, which happens when arXiv is unwell.
+    """
+    listed = ",".join(quote(each, safe="/") for each in identifiers)
+    url = f"{endpoints.arxiv}/api/query?id_list={listed}&max_results={len(identifiers)}"
     try:
-        text = fetch(url)
+        entries = _atom_entries(url)
     except NotFound:
-        raise _unknown("arXiv", identifier) from None
+        raise _strange(url, "not found") from None
+    found = {_atom_text(entry, "id").partition("/abs/")[2]: _atom_text(entry, "title") for entry in entries}
+    titles = {re.sub(r"v\d+$", "", name): title for name, title in found.items()}
+    if not titles.keys() & set(identifiers):
+        raise _strange(url, "none of these papers")
+    return {name: titles[name] for name in identifiers if name in titles}
+
+
+def _atom_entries(url: str) -> list[ET.Element]:
+    text = fetch(url)
     if re.search(r"<!(DOCTYPE|ENTITY)", text, re.IGNORECASE):  # a feed has none; entities can explode
         raise _strange(url, "a document type")
     try:
-        entry = ET.fromstring(text).find("atom:entry", _ATOM)  # noqa: S314 - without entities nothing can explode
+        return ET.fromstring(text).findall("atom:entry", _ATOM)  # noqa: S314 - without entities nothing can explode
     except ET.ParseError as error:
         raise _strange(url, f"no XML, {error}") from None
+
+
+def _atom_entry(url: str, identifier: str) -> ET.Element:
+    try:
+        entry = next(iter(_atom_entries(url)), None)
+    except NotFound:
+        raise _unknown("arXiv", identifier) from None
     if entry is None or f"/abs/{identifier}" not in _atom_text(entry, "id"):  # an error is an entry, too
         raise _unknown("arXiv", identifier)
     return entry

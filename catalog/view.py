@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from catalog import export
-from catalog.leaderboard import Board, Row, Speed
+from catalog.leaderboard import PARITY, TIMING, Board, Row, Shape, Speed
 from catalog.schema import FOLDERS, vocabulary
 
 Language = Literal["en", "zh"]
@@ -20,6 +20,7 @@ KIND = {
     "dataset": ("data set", "数据集"),
 }
 VERDICTS = {"exact": ("exact", "完全一致"), "close": ("close", "接近"), "differs": ("differs", "有差异")}
+STATES = {"failed": ("failed", "失败"), "skipped": ("skipped", "跳过")}
 STATUS = {
     "active": ("active", "活跃"),
     "archived": ("archived", "已归档"),
@@ -35,6 +36,7 @@ class Atlas:
 
     entries: list[Fields]  # the newest year first
     boards: list[Board]
+    dead: dict[str, str]  # by address that has died: the day since when
 
 
 def fields(entry: Any) -> Fields:
@@ -46,12 +48,13 @@ class View:
     """An atlas in one language."""
 
     def __init__(self, atlas: Atlas, language: Language) -> None:
-        self.entries, self.boards, self.language = atlas.entries, atlas.boards, language
+        self.entries, self.boards, self.dead, self.language = atlas.entries, atlas.boards, atlas.dead, language
         self.by_id = {entry["id"]: entry for entry in self.entries}
         self.by_tag = self._groups(lambda entry: entry["tags"], by_size)
         self.by_year = self._groups(lambda entry: [entry["year"]], lambda item: -item[0])
         self.by_language = self._groups(lambda entry: entry["language"] or [], by_size)
-        self.measured = {row.catalog_id for board in self.boards for row in board.rows} & self.by_id.keys()
+        rows = [row for board in self.boards for row in board.rows if row.measured]
+        self.measured = {row.catalog_id for row in rows} & self.by_id.keys()
         self.referring = self._references()
 
     # --- words --------------------------------------------------------------------------------------------------------
@@ -90,13 +93,29 @@ class View:
         """The name of a resource's language, in the reader's."""
         return vocabulary()["languages"][code][self.language]
 
-    def link_name(self, name: str) -> str:
-        """What to call one of ``export.links``."""
-        return self.t(*LINKS[name]) if name in LINKS else name
+    def links(self, entry: Fields) -> list[tuple[str, str, str | None]]:
+        """(name, address, day since when it is dead, None for the living): the dead last, but for a copy of them."""
+        found = [(name, address, self.dead.get(address)) for name, address in export.links(entry)]
+        if any(since for _, _, since in found):
+            found.sort(key=lambda link: (link[0] == "archived copy", link[2] is not None))
+        return [(self.t(*LINKS[name]) if name in LINKS else name, address, since) for name, address, since in found]
 
     def verdict(self, verdict: str | None) -> str:
         """Of parity."""
         return self.t(*VERDICTS.get(verdict, (verdict, verdict))) if verdict else "–"
+
+    def state_name(self, state: str) -> str:
+        """Of a run that gave no number."""
+        return self.t(*STATES[state])
+
+    def what_name(self, what: str) -> str:
+        """Of what is missing: parity, timing, or a task."""
+        names = {PARITY: self.t("parity", "一致性"), TIMING: self.t("timing", "计时")}
+        return names.get(what, what)
+
+    def shape_name(self, shape: Shape) -> str:
+        """Such as ``32 x 128``, or of which task the lengths are."""
+        return self.t(f"lengths of {shape.name}", f"{shape.name} 的长度") if shape.own_lengths else shape.name
 
     def status_name(self, status: str) -> str:
         """Of a resource."""

@@ -28,6 +28,11 @@ app = typer.Typer(
 )
 data_app = typer.Typer(help="Get task data from its official addresses, and see what is there.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
+env_app = typer.Typer(
+    help="Environments of implementations that cannot live beside the harness; `run` makes what it needs by itself.",
+    no_args_is_help=True,
+)
+app.add_typer(env_app, name="env")
 
 
 def main() -> None:
@@ -73,10 +78,14 @@ def _names(text: str) -> list[str]:
     epilog="Examples:\n\n"
     "python -m harness run --impl reference\n\n"
     "python -m harness run --impl reference,transformers --tasks rte,conll2003 --data ~/data\n\n"
-    "python -m harness run --impl reference --task my_task.yaml --weights bert-base-uncased --save-model my-model"
+    "python -m harness run --impl reference --task my_task.yaml --weights bert-base-uncased --save-model my-model\n\n"
+    "python -m harness run --impl all --checkout bert-chainer=~/bert-chainer"
 )
 def run(
-    impl: Annotated[str, typer.Option(help="Implementations, separated by commas; see `list`.")] = "reference",
+    impl: Annotated[str, typer.Option(help="Implementations, separated by commas, or all; see `list`.")] = "reference",
+    checkout: Annotated[
+        list[str] | None, typer.Option(help="Where an implementation's repository lies: NAME=FOLDER. Repeatable.")
+    ] = None,
     tasks: Annotated[str, typer.Option(help="Tasks, separated by commas; see `list`.")] = "",
     task: Annotated[list[Path] | None, typer.Option(help="A task of your own: its YAML file. Repeatable.")] = None,
     suite: Annotated[str | None, typer.Option(help="All tasks of a suite.  [default: mini, if no task]")] = None,
@@ -128,10 +137,21 @@ def run(
             limit=limit,
             save_model=save_model,
             rerun=rerun,
+            checkouts=_checkouts(checkout),
             command=_command(data, runs),
         )
     )
     _run(made, runs)
+
+
+def _checkouts(given: list[str] | None) -> dict[str, Path]:
+    folders = {}
+    for text in given or []:
+        name, equals, folder = text.partition("=")
+        if not (name and equals and folder):
+            raise BadInput(f"--checkout {text!r} is not of the form NAME=FOLDER")
+        folders[name] = Path(folder).expanduser()
+    return folders
 
 
 def _command(data: Path | None, runs: Path) -> str:
@@ -141,7 +161,8 @@ def _command(data: Path | None, runs: Path) -> str:
     return command(["python", "-m", "harness", *sys.argv[1:]], folders)
 
 
-def _run(made: Any, runs: Path) -> None:
+def _run(made: Any, runs: Path, parity_only: bool = False) -> list["Record"]:
+    """Run the plan, with progress; print and write the table, even of what was finished before an error."""
     from rich.console import Console
 
     from harness import run as main_path
@@ -152,7 +173,7 @@ def _run(made: Any, runs: Path) -> None:
     log = Console(stderr=True)
     with _progress(log) as show:
         try:
-            for each in main_path.run(made, show):
+            for each in main_path.run_parity(made, show) if parity_only else main_path.run(made, show):
                 records.append(each)
                 log.print(_line(each), highlight=False, markup=False, soft_wrap=True)
         except (KeyboardInterrupt, BadInput, Failure) as error:
@@ -165,6 +186,7 @@ def _run(made: Any, runs: Path) -> None:
         raise ended
     if any(each.state == "failed" for each in records) or any(_partly_failed(each) for each in records):
         raise SystemExit(1)
+    return records
 
 
 def _partly_failed(each: "Record") -> bool:
@@ -189,7 +211,8 @@ def _line(each: "Record") -> str:
         values = ", ".join(f"{m['split']} {m['name']} {m['value']:.3f}" for m in each.metrics)
         return f"{each.implementation['name']} on {each.task['name']}, seed {each.seed}: {values} ({done})"
     if isinstance(each, Parity):
-        return f"{each.implementation['name']}, parity: {each.verdict} ({done})"
+        why = f", {each.diagnosis['sentence']}" if each.diagnosis else ""
+        return f"{each.implementation['name']}, parity: {each.verdict}{why} ({done})"
     return f"timed {each.shape['name']} ({done})"  # type: ignore[attr-defined]
 
 
@@ -206,6 +229,39 @@ def _progress(console: "Console") -> Iterator[Any]:
             progress.update(bar, description=what, completed=done, total=total)
 
         yield show
+
+
+@app.command(epilog="Example: python -m harness parity --impl transformers,keras-hub --layers")
+def parity(
+    impl: Annotated[str, typer.Option(help="Implementations, separated by commas, or all; see `list`.")] = "all",
+    checkout: Annotated[
+        list[str] | None, typer.Option(help="Where an implementation's repository lies: NAME=FOLDER. Repeatable.")
+    ] = None,
+    weights: Annotated[
+        str, typer.Option(help="A name of `list`, a Hub id, a folder or a TensorFlow checkpoint.")
+    ] = "minilm-l6",
+    runs: Annotated[Path, typer.Option(help="Folder for the records.")] = Path("runs"),
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    threads: Annotated[int | None, typer.Option(help="CPU threads.  [default: all cores]")] = None,
+    layers: Annotated[bool, typer.Option("--layers", help="Show the differences after every layer.")] = False,
+) -> None:
+    """Compare hidden states with the reference in float64, and find out why they differ where they do."""
+    from harness.plan import Options, prepare
+    from harness.report import layer_tables
+
+    options = Options(
+        implementations=_names(impl),
+        tasks=[],
+        weights=weights,
+        runs=runs,
+        device=device,
+        threads=threads,
+        checkouts=_checkouts(checkout),
+        command=_command(None, runs),
+    )
+    records = _run(prepare(options, tasks_needed=False), runs, parity_only=True)
+    for table in layer_tables(records) if layers else []:
+        _output().print(table)
 
 
 @app.command(epilog="Example: python -m harness report runs results --output report")
@@ -345,3 +401,71 @@ def data_list(
     console = _output()
     console.print(f"data folder: {folder}", highlight=False)
     console.print(table)
+
+
+@env_app.command("list", epilog="Example: python -m harness env list")
+def env_list() -> None:
+    """Show which implementations have an environment of their own, and which of them exist."""
+    from rich.table import Table
+
+    from harness.environment import find_environment, folder_of, listing, unmet
+    from harness.implementation import implementations
+
+    table = Table("implementation", "runs in", "state", box=None, padding=(0, 2, 0, 0))
+    for each in implementations().values():
+        lacking = unmet(each.requirements)
+        if not lacking:
+            table.add_row(each.name, "the harness's own", "ok")
+            continue
+        made = find_environment(each.requirements)
+        state = f"ok, {made.size / 2**20:.0f} MiB" if made else f"not made; lacking here: {', '.join(lacking[:3])}"
+        table.add_row(each.name, folder_of(each.requirements).name, state)
+    console = _output()
+    console.print(table, highlight=False)
+    for environment in listing():
+        if not environment.used_by():
+            console.print(f"{environment.key}: used by nothing any more; `env remove {environment.key}` deletes it")
+
+
+@env_app.command("create", epilog="Example: python -m harness env create bert-for-tf2 keras-bert")
+def env_create(
+    names: Annotated[list[str], typer.Argument(help="Implementations, or all.")],
+) -> None:
+    """Make the environments of implementations, or find them made."""
+    from rich.console import Console
+
+    from harness.environment import create, unmet
+    from harness.implementation import find, implementations
+
+    chosen = list(implementations().values()) if names == ["all"] else [find(name) for name in names]
+    failed = []
+    with _progress(Console(stderr=True)) as show:
+        for each in chosen:
+            if not unmet(each.requirements):
+                print(f"{each.name}: runs beside the harness, needs no environment")
+                continue
+            try:
+                made = create(each.requirements, lambda what, name=each.name: show(f"{name}: {what}"))
+                print(f"{each.name}: {made.folder}")
+            except Failure as error:
+                failed.append(f"{each.name}: {error}")
+    if failed:
+        raise Failure("\n".join(failed))
+
+
+@env_app.command("remove", epilog="Example: python -m harness env remove bert-for-tf2")
+def env_remove(
+    names: Annotated[list[str], typer.Argument(help="Implementations or keys of `env list`, or all.")],
+) -> None:
+    """Delete environments; `run` makes them again when it needs them."""
+    from harness.environment import listing, remove
+
+    gone = []
+    for environment in listing():
+        users = environment.used_by()
+        if names == ["all"] or environment.key in names or set(users) & set(names):
+            remove(environment)
+            gone.append(environment)
+            print(f"removed {environment.key} ({', '.join(users) or 'used by nothing'})")
+    if not gone:
+        raise BadInput(f"there is no environment of {', '.join(names)}; `python -m harness env list` shows them")

@@ -1,7 +1,8 @@
-"""One quality run: an implementation is fine-tuned on a task from one seed, and scored."""
+"""One quality run: an implementation is fine-tuned on a task from one seed (or gets fine-tuned weights), and scored."""
 
 import json
 import shutil
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -10,9 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from harness import metrics, plan, record
+from harness import metrics, plan, provenance, record
 from harness.encode import Encoded, Prediction, decode, encode, gold
-from harness.implementation import Implementation
 from harness.isolate import Worker, WorkerError
 from harness.protocol import Array
 from harness.read import read_split
@@ -20,6 +20,8 @@ from harness.task import Task
 
 BATCH_TOKENS = 4096  # of one forward pass in evaluation
 Show = Callable[..., None]  # progress: what is done, how much of how much
+Start = Callable[[], Worker]
+Predictions = dict[str, list[list[Any]]]  # by split: [example id, prediction] for each example
 
 
 @dataclass(frozen=True)
@@ -40,20 +42,38 @@ def load_splits(made: plan.Plan, task: Task) -> dict[str, Split]:
     return splits
 
 
-def quality(
-    made: plan.Plan, result: record.Quality, implementation: Implementation, task: Task, folder: Path, show: Show
-) -> dict[str, list[Any]]:
+def fine_tuned(
+    start: Start,
+    made: plan.Plan,
+    result: record.Quality,
+    task: Task,
+    folder: Path,
+    show: Show,
+    *,
+    keep: Path | None = None,
+    for_encoders: Path | None = None,
+) -> Predictions:
     """Fill ``result`` in: train from the checkpoint in ``folder`` (head included), predict, score.
 
-    Gives the predictions by split. Out of memory once, each batch is computed in two pieces; that is said in
-    the record. Raises WorkerError if the implementation fails.
+    Gives the predictions by split; the trained weights are written to the folder ``keep``, and with a pooler in any
+    case to ``for_encoders``. Out of memory once, each batch is computed in two pieces; that is said in the record.
+    Raises WorkerError if the implementation fails.
     """
     splits = load_splits(made, task)
     for micro_batches in (1, 2):
         result.recipe["micro_batches"] = micro_batches
         try:
-            with Worker(implementation) as worker:
-                return _quality(worker, made, result, task, splits, folder, show)
+            with start() as worker:
+                worker.load(folder, task.kind, made.device, "fp32", made.threads)
+                result.implementation["version"] = worker.info["version"]
+                result.training = _train(worker, result, task, splits, show)
+                if keep is not None:
+                    save_model(worker, made, result, task, keep)
+                if for_encoders is not None:
+                    save_model(worker, made, result, task, for_encoders, pooler=True)
+                if made.precision != "fp32":
+                    worker.call("cast", precision=made.precision)
+                return _answers(worker, result, task, splits, show)
         except WorkerError as error:
             if not error.out_of_memory or micro_batches == 2:
                 raise
@@ -61,29 +81,59 @@ def quality(
     raise AssertionError("unreachable")
 
 
-def _quality(
-    worker: Worker,
-    made: plan.Plan,
-    result: record.Quality,
-    task: Task,
-    splits: dict[str, Split],
-    folder: Path,
-    show: Show,
-) -> dict[str, list[Any]]:
-    worker.load(folder, task.kind, made.device, "fp32", made.threads)
+def encoded(
+    worker: Worker, made: plan.Plan, result: record.Quality, task: Task, folder: Path, show: Show
+) -> Predictions:
+    """Fill ``result`` in for one that only encodes: with the weights that the reference fine-tuned, in ``folder``."""
+    splits = load_splits(made, task)
+    worker.load(folder, None, made.device, made.precision, made.threads)
     result.implementation["version"] = worker.info["version"]
-    if not worker.info["trainable"]:
-        raise WorkerError("this implementation cannot be trained", "untrainable")
-    result.training = _train(worker, result, task, splits, show)
-    if made.options.save_model is not None:
-        _save(worker, made, result, task)
-    if made.precision != "fp32":
-        worker.call("cast", precision=made.precision)
+    result.precision["resolved"] = worker.info["precision"]
+    result.training = {"by": "reference", "examples": len(splits["train"].examples)}
+    return _answers(worker, result, task, splits, show)
+
+
+def done_by_itself(worker: Worker, made: plan.Plan, result: record.Quality, task: Task, show: Show) -> Predictions:
+    """Fill ``result`` in for one that is a program of its own: it gets the examples and gives predictions back."""
+    splits = load_splits(made, task)
+
+    def show_job(what: str, done: int = 0, total: int = 1) -> None:
+        show(what, done, total)
+
+    with tempfile.TemporaryDirectory(prefix="bert-atlas-job-") as out:
+        answer, _ = worker.call(
+            "job",
+            on_progress=show_job,
+            threads=made.threads,
+            cpus=provenance.cpus_for(made.threads),
+            checkout=str(worker.checkout) if worker.checkout else None,
+            weights=str(made.weights.folder),
+            task={"name": task.name, "kind": task.kind, "outputs": list(task.outputs), "max_length": task.max_length},
+            splits={name: [asdict(example) for example in split.examples] for name, split in splits.items()},
+            out=out,
+        )
+    result.implementation["version"] = answer["version"]
+    result.recipe = {"own": answer["recipe"], "select": "last"}
+    predictions = {
+        split: [tuple(each) if isinstance(each, list) else each for each in answer["predictions"][split]]
+        for split in task.evaluate
+    }
+    for split in task.evaluate:
+        _score(result, task, split, splits[split].examples, predictions[split])
+    return _with_ids(splits, predictions)
+
+
+def _answers(worker: Worker, result: record.Quality, task: Task, splits: dict[str, Split], show: Show) -> Predictions:
+    """Predict and score all splits that the task says; peak memory goes into the record."""
     predictions = {}
     for split in task.evaluate:
         predictions[split] = _predict(worker, task, splits[split], split, show)
         _score(result, task, split, splits[split].examples, predictions[split])
     result.training["memory"] = worker.call("memory")[0]
+    return _with_ids(splits, predictions)
+
+
+def _with_ids(splits: dict[str, Split], predictions: dict[str, list[Prediction]]) -> Predictions:
     return {
         split: [[example.id, prediction] for example, prediction in zip(splits[split].examples, answers, strict=True)]
         for split, answers in predictions.items()
@@ -171,23 +221,23 @@ def _scores(
     )
 
 
-def _save(worker: Worker, made: plan.Plan, result: record.Quality, task: Task) -> None:
-    """A folder that transformers loads, and that ``python -m harness predict`` uses."""
+def save_model(
+    worker: Worker, made: plan.Plan, result: record.Quality, task: Task, folder: Path, pooler: bool = False
+) -> None:
+    """A folder that transformers loads, that ``python -m harness predict`` uses, and that ports encode with.
+
+    A tagging model has no pooler; ``pooler`` adds that of the pre-trained weights, for ports that always load one.
+    """
     import torch
 
-    from reference.checkpoint import Checkpoint, save, standard_names
+    from reference.checkpoint import Checkpoint, read, save, standard_names
     from reference.model import BertConfig
 
-    folder = made.options.save_model
-    assert folder is not None
-    if len(made.implementations) * len(made.tasks) * len(made.options.seeds) > 1:
-        folder = folder / f"{result.implementation['name'].replace(':', '-')}-{task.name}-{result.seed}"
     _, arrays = worker.call("export")
     tensors = standard_names({name: torch.from_numpy(array) for name, array in arrays.items()})
-    save(Checkpoint(BertConfig(**made.config), tensors, task.outputs), folder, task.kind)
-    for name in plan.TOKENIZER_FILES:
-        if (made.tokenizer_folder / name).is_file():
-            shutil.copyfile(made.tokenizer_folder / name, folder / name)
+    if pooler:
+        original = read(made.weights.folder).tensors
+        tensors = {name: tensor for name, tensor in original.items() if name.startswith("bert.pooler.")} | tensors
     description = {
         "task": task.name,
         "kind": task.kind,
@@ -195,4 +245,9 @@ def _save(worker: Worker, made: plan.Plan, result: record.Quality, task: Task) -
         "max_length": task.max_length,
         "record": result.key,
     }
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in plan.TOKENIZER_FILES:
+        if (made.tokenizer_folder / name).is_file():
+            shutil.copyfile(made.tokenizer_folder / name, folder / name)
     (folder / "bert_atlas.json").write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
+    save(Checkpoint(BertConfig(**made.config), tensors, task.outputs), folder, task.kind)

@@ -2,6 +2,8 @@
 
 Each file under ``harness/implementations/`` has, as plain constants, NAME, TITLE, CATALOG_ID, VARIANTS and
 DEVIATIONS, its requirements as a PEP 723 header, and ``load(folder, head, device, precision, variant)``.
+One that only exists as a repository has CHECKOUT, its address: the user's copy is put on the path first.
+One that is a program rather than a model has JOB, the tasks that it does, and ``job(...)`` instead of ``load``.
 The constants are read without importing the file, so that listing needs none of its requirements.
 Another package adds its own file through the entry-point group ``bert_atlas.implementations``.
 """
@@ -26,7 +28,11 @@ ENTRY_POINTS = "bert_atlas.implementations"
 
 
 class Model(Protocol):
-    """A loaded model. ``encode`` is enough; one that also has ``module`` and ``logits`` can be trained."""
+    """A loaded model. ``encode`` is enough; one that also has ``module`` and ``logits`` can be trained.
+
+    It may also have ``layers(batch)``, hidden states [tokens, hidden] of the embeddings and after each layer, and
+    ``precision``, where a variant computes in one of its own.
+    """
 
     batching: Literal["packed", "padded"]  # how its users feed it: by token budget, or in rectangles
     version: str  # of the package that computes
@@ -57,6 +63,16 @@ class Trainable(Model, Protocol):
 
 
 @dataclass(frozen=True)
+class Requirements:
+    """What a PEP 723 header asks for; the second part stands in its table ``[tool.bert-atlas]``."""
+
+    python: str  # versions of Python, as "requires-python" has them
+    packages: tuple[str, ...]
+    no_deps: bool = False  # install these packages and nothing that they ask for in turn
+    build: tuple[str, ...] = ()  # packages that building the others needs, where these do not say so themselves
+
+
+@dataclass(frozen=True)
 class Implementation:
     """What a file says of its implementation."""
 
@@ -64,9 +80,11 @@ class Implementation:
     title: str
     catalog_id: str  # of its entry in the catalog
     deviations: dict[str, str]  # known differences from the original BERT: which, and what it does
-    requirements: tuple[str, ...]  # of its PEP 723 header
+    requirements: Requirements
     file: Path
     variant: str  # "" for the default
+    checkout: str | None = None  # address of the repository that it is used from
+    job: tuple[str, ...] = ()  # tasks that it does as a program of its own
 
 
 def implementations() -> dict[str, Implementation]:
@@ -127,6 +145,8 @@ def describe(file: Path) -> list[Implementation]:
             requirements=needed,
             file=file,
             variant=variant,
+            checkout=constants.get("CHECKOUT"),
+            job=tuple(constants.get("JOB", ())),
         )
         for variant, text in {"": "", **constants["VARIANTS"]}.items()
     ]
@@ -147,10 +167,14 @@ def _constants(source: str) -> dict[str, Any]:
     return constants
 
 
-def requirements(source: str) -> tuple[str, ...]:
-    """The dependencies of a PEP 723 header."""
+def requirements(source: str) -> Requirements:
+    """What the PEP 723 header of a file asks for; nothing where there is none."""
     block = re.search(r"(?m)^# /// script\n((?:#.*\n)+?)# ///$", source)
-    if block is None:
-        return ()
-    toml = re.sub(r"(?m)^# ?", "", block[1])
-    return tuple(tomllib.loads(toml).get("dependencies", ()))
+    values = tomllib.loads(re.sub(r"(?m)^# ?", "", block[1])) if block else {}
+    own = values.get("tool", {}).get("bert-atlas", {})
+    return Requirements(
+        python=values.get("requires-python", ""),
+        packages=tuple(values.get("dependencies", ())),
+        no_deps=bool(own.get("no-deps", False)),
+        build=tuple(own.get("build", ())),
+    )

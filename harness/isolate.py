@@ -15,10 +15,22 @@ from typing import Any, BinaryIO, Self, cast
 
 from harness.implementation import Implementation
 from harness.protocol import Array, ProtocolError, receive, send
+from harness.provenance import cpus_for
 
 ROOT = Path(__file__).parent.parent
+# In a foreign environment only the package ``harness`` is put where it can be imported: the folder that it lies in may
+# be one of installed packages, which are not that environment's.
+START = """
+import importlib.util, sys
+spec = importlib.util.spec_from_file_location("harness", sys.argv[1])
+sys.modules["harness"] = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(sys.modules["harness"])
+from harness.worker import main
+main(sys.argv[2])
+"""
 LOAD_TIMEOUT = 600.0  # seconds; a cold import of a large framework from a slow disk takes minutes
 Progress = Callable[..., None]
+Show = Callable[..., None]  # told what is done, and how much of how much
 
 
 class WorkerError(Exception):
@@ -34,23 +46,29 @@ class WorkerError(Exception):
 
 
 class Worker:
-    """The child process of one implementation. Use it in a ``with`` block."""
+    """The child process of one implementation, in our interpreter or another. Use it in a ``with`` block."""
 
-    def __init__(self, implementation: Implementation, python: str = sys.executable) -> None:
-        self.implementation = implementation
+    def __init__(
+        self, implementation: Implementation, python: str | Path = sys.executable, checkout: Path | None = None
+    ) -> None:
+        self.implementation, self.checkout = implementation, checkout
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
-        environment = os.environ | {"PYTHONPATH": _python_path(), "PYTHONUNBUFFERED": "1"}
         self._process = subprocess.Popen(
-            [python, "-m", "harness.worker", str(implementation.file)],
+            _command(str(python), implementation.file),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._stderr,
-            env=environment,
+            env=_variables(str(python)),
             start_new_session=True,  # Ctrl-C reaches the harness, which then ends the worker
         )
         assert self._process.stdin is not None
         self._requests = cast(BinaryIO, self._process.stdin)
         self.info: dict[str, Any] = {}  # what the worker says of itself, once weights are loaded
+
+    @property
+    def alive(self) -> bool:
+        """Whether it can still be asked."""
+        return not self._stderr.closed
 
     def __enter__(self) -> Self:
         return self
@@ -71,6 +89,8 @@ class Worker:
             precision=precision,
             variant=self.implementation.variant,
             threads=threads,
+            cpus=cpus_for(threads),
+            checkout=str(self.checkout) if self.checkout else None,
         )
 
     def call(
@@ -162,6 +182,16 @@ class Worker:
         self._stderr.close()
 
 
-def _python_path() -> str:
-    """The worker finds the same ``harness`` and ``reference``, installed or not."""
-    return os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
+def _command(python: str, file: Path) -> list[str]:
+    if python == sys.executable:
+        return [python, "-m", "harness.worker", str(file)]
+    return [python, "-P", "-c", START, str(ROOT / "harness" / "__init__.py"), str(file)]
+
+
+def _variables(python: str) -> dict[str, str]:
+    """Environment variables: ours, but where Python finds packages is the interpreter's own business."""
+    private = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
+    variables = {name: value for name, value in os.environ.items() if name not in private}
+    if python == sys.executable:  # the worker finds the same ``harness`` and ``reference``, installed or not
+        variables["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
+    return variables | {"PYTHONUNBUFFERED": "1"}

@@ -1,11 +1,21 @@
 """How exactly an implementation computes BERT: its hidden states against the reference in float64."""
 
-from dataclasses import dataclass
+import time
+from collections.abc import Generator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from harness import plan, record
 from harness.batch import Batch, from_lists
+from harness.begin import Homes, fail, parity_path, parity_record, start_worker
+from harness.checkpoints import Checkpoints
+from harness.errors import Failure
+from harness.folder import read_folder
+from harness.implementation import Implementation, find
+from harness.isolate import Show, Worker, WorkerError
 from harness.protocol import Array
 
 EXACT = 4.0  # times the rounding floor: below it, differences are those of another order of summation
@@ -34,6 +44,7 @@ class Outputs:
 
     hidden: Array  # [tokens, hidden size]
     pooled: Array | None  # [sequences, hidden size]
+    layers: list[Array] = field(default_factory=list)  # of the embeddings and after each layer; empty: not shown
 
 
 def published_batch(tokenizer: Any, vocabulary: int, longest: int) -> Batch:
@@ -48,8 +59,10 @@ def published_batch(tokenizer: Any, vocabulary: int, longest: int) -> Batch:
 
 
 def differences(outputs: Outputs, exact: Outputs) -> dict[str, Any]:
-    """Largest and mean absolute difference and lowest cosine of hidden states; the same of the pooled output."""
+    """Largest and mean absolute difference and lowest cosine of hidden states; also of pooled output and layers."""
     result = _compare(outputs.hidden, exact.hidden)
+    if len(outputs.layers) == len(exact.layers):
+        result["layers"] = [_compare(mine, theirs) for mine, theirs in zip(outputs.layers, exact.layers, strict=True)]
     if outputs.pooled is not None and exact.pooled is not None:
         result["pooled"] = _compare(outputs.pooled, exact.pooled)
     return result
@@ -74,3 +87,94 @@ def verdict(by_precision: dict[str, dict[str, Any]], floor: float) -> str:
     if single["max"] <= EXACT * floor and (double is None or double["max"] <= 1e-12):
         return "exact"
     return "close" if single["cosine"] >= CLOSE else "differs"
+
+
+def diagnose(folder: Path, batch: Batch, outputs: Outputs, floor: float) -> dict[str, Any]:
+    """Why an implementation differs: the smallest set of known deviations that reproduces it, as a record holds it."""
+    from harness.deviations import diagnose, sentence
+
+    weights = read_folder(folder)
+    found = diagnose(weights.encoder, weights.config, batch, outputs, floor)
+    return asdict(found) | {"sentence": sentence(found)}
+
+
+def run_parities(
+    made: plan.Plan, homes: Homes, checkpoints: Checkpoints, show: Show
+) -> Generator[record.Parity, None, tuple[list[Implementation], list[Implementation]]]:
+    """Parity of all that have a home; gives back which can be trained and which only encode."""
+    exact = _exact(made, checkpoints, show)
+    trained: list[Implementation] = []
+    encoders: list[Implementation] = []
+    for implementation in made.implementations:
+        if implementation.name not in homes or implementation.job:
+            continue
+        result, trainable = _run_parity(made, implementation, homes, checkpoints, exact, show)
+        (trained if trainable else encoders).append(implementation)
+        yield result
+    return trained, encoders
+
+
+def _exact(made: plan.Plan, checkpoints: Checkpoints, show: Show) -> tuple[Any, Outputs, float]:
+    """The published batch, the reference's outputs in float64, and how far float32 rounding is from them."""
+    batch = published_batch(made.tokenizer, made.config["vocab_size"], made.config["max_position_embeddings"])
+    show("reference in float64", 0, 1)
+    try:
+        with Worker(find("reference")) as worker:
+            outputs = {
+                precision: _outputs(worker, made, checkpoints, batch, precision)[0] for precision in ("fp64", "fp32")
+            }
+    except WorkerError as error:
+        raise Failure(f"the reference, which all are compared with, does not run: {error}\n{error.stderr}") from error
+    floor = differences(outputs["fp32"], outputs["fp64"])["max"]
+    return batch, outputs["fp64"], floor
+
+
+def _outputs(
+    worker: Worker, made: plan.Plan, checkpoints: Checkpoints, batch: Any, precision: str
+) -> tuple[Outputs, dict[str, Any]]:
+    """Hidden states (per layer where they are shown) and pooled output; and what the worker says of itself."""
+    worker.load(checkpoints.bare(), None, made.device, precision, made.threads)
+    _, arrays = worker.call("encode", batch._asdict())
+    shown, layers = worker.call("layers", batch._asdict())
+    by_layer = [layers[str(number)] for number in range(shown["layers"])]
+    return Outputs(arrays["hidden"], arrays.get("pooled"), by_layer), worker.info
+
+
+def _run_parity(
+    made: plan.Plan,
+    implementation: Implementation,
+    homes: Homes,
+    checkpoints: Checkpoints,
+    exact: tuple[Any, Outputs, float],
+    show: Show,
+) -> tuple[record.Parity, bool]:
+    """Its record, and whether it can be trained."""
+    batch, target, floor = exact
+    result, trainable = parity_record(made, implementation), False
+    result.floor = floor
+    start = time.perf_counter()
+    show(f"{implementation.name}: parity", 0, 1)
+    try:
+        with start_worker(made, implementation, homes) as worker:
+            for precision in ("fp32", "fp64"):
+                try:
+                    outputs, info = _outputs(worker, made, checkpoints, batch, precision)
+                except WorkerError as error:
+                    if precision == "fp64" and error.kind == "NotImplementedError":
+                        continue  # it does not compute in float64; float32 decides
+                    raise
+                result.differences[precision] = differences(outputs, target)
+                result.implementation["version"], trainable = info["version"], info["trainable"]
+                result.precision["resolved"] = (
+                    result.precision["resolved"] if precision == "fp64" else info["precision"]
+                )
+                best = outputs
+        result.verdict = verdict(result.differences, floor)
+        if result.verdict != "exact":
+            show(f"{implementation.name}: why it differs", 0, 1)
+            result.diagnosis = diagnose(checkpoints.bare(), batch, best, floor)
+    except (WorkerError, ValueError) as error:
+        fail(result, error)
+    result.seconds = time.perf_counter() - start
+    record.write(result, parity_path(made, result))
+    return result, trainable

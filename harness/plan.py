@@ -3,16 +3,20 @@
 import hashlib
 import json
 import math
-from dataclasses import asdict, dataclass, replace
+import os
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal, get_args
+
+import platformdirs
+import yaml
 
 from harness import provenance
 from harness.data import data_folder
 from harness.download import sha256_of
 from harness.errors import BadInput
-from harness.implementation import Implementation, find
+from harness.implementation import Implementation, find, implementations
 from harness.read import read_split
 from harness.task import Context, Task, load_task, suites, task_files
 from harness.weights import Weights, find_weights
@@ -21,11 +25,13 @@ from reference.tokenizer import Tokenizer
 # Appendix A.2 of the paper; clipping is in Google's code (optimization.py).
 WARMUP, WEIGHT_DECAY, MAX_GRAD_NORM = 0.1, 0.01, 1.0
 Select = Literal["last", "dev"]
+How = Literal["trained", "encoded", "job"]  # fine-tuned itself, with the reference's weights, a program of its own
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 HERE = Path(__file__).parent
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
 # What training and prediction depend on, beside the implementation's own file.
 CODE = [HERE / name for name in ("batch.py", "encode.py", "finetune.py", "read.py", "tensors.py")]
+ENCODER_CODE = [HERE / name for name in ("heads.py", "folder.py")]
 REFERENCE_CODE = sorted((HERE.parent / "reference").glob("*.py"))
 
 
@@ -52,6 +58,7 @@ class Options:
     limit: int | None = None
     save_model: Path | None = None
     rerun: bool = False
+    checkouts: dict[str, Path] = field(default_factory=dict)  # by implementation: where its repository lies
     command: str = ""
 
 
@@ -71,9 +78,10 @@ class Plan:
     precision: str  # of evaluation and timing
     training_precision: str
     threads: int
+    checkouts: dict[str, Path]  # by full name of the implementation
 
 
-def prepare(options: Options) -> Plan:
+def prepare(options: Options, tasks_needed: bool = True) -> Plan:
     """Resolve the options. BadInput for whatever is not there, with what to do."""
     import reference
     from reference.checkpoint import read_config
@@ -82,8 +90,8 @@ def prepare(options: Options) -> Plan:
     _check_numbers(options)
     if not options.implementations:
         raise BadInput("no implementation is named; `python -m harness list` shows them")
-    implementations = [find(name) for name in dict.fromkeys(options.implementations)]
-    tasks = _tasks(options)
+    chosen = _implementations(options.implementations)
+    tasks = _tasks(options) if tasks_needed else []
     weights = find_weights(options.weights)
     try:
         device = reference.resolve_device(options.device)
@@ -101,7 +109,7 @@ def prepare(options: Options) -> Plan:
     fast_bf16 = reference.resolve_precision("auto", device) == "bf16" if on_gpu else provenance.hardware_bf16()
     return Plan(
         options=options,
-        implementations=implementations,
+        implementations=chosen,
         tasks=tasks,
         weights=weights,
         config=config,
@@ -112,7 +120,51 @@ def prepare(options: Options) -> Plan:
         precision=reference.resolve_precision(options.precision, device),
         training_precision="bf16" if fast_bf16 else "fp32",
         threads=options.threads or provenance.usable_cores(),
+        checkouts=_checkouts(chosen, options.checkouts),
     )
+
+
+def _implementations(names: list[str]) -> list[Implementation]:
+    """Those that are named; "all" is every one, the reference first."""
+    if names == ["all"]:
+        return sorted(implementations().values(), key=lambda each: each.name != "reference")
+    return [find(name) for name in dict.fromkeys(names)]
+
+
+def _checkouts(chosen: list[Implementation], given: dict[str, Path]) -> dict[str, Path]:
+    """Folder of each implementation that is used from a repository: as said now, else in the user's file.
+
+    The file is what BERT_ATLAS_CHECKOUTS names, else ``checkouts.yaml`` in the user's configuration folder: a mapping
+    of names to folders. A variant without a folder of its own uses that of its implementation.
+    """
+    known = implementations()
+    for name in given:
+        if name not in known or not known[name].checkout:
+            takes = ", ".join(sorted(each.name for each in known.values() if each.checkout))
+            raise BadInput(f"--checkout {name}=...: no implementation of that name uses a repository (those: {takes})")
+    folders = _checkouts_file() | given
+    found = {}
+    for each in chosen:
+        folder = folders.get(each.name, folders.get(each.name.partition(":")[0]))
+        if each.checkout and folder is not None:
+            if not folder.is_dir():
+                raise BadInput(f"the checkout of {each.name} is said to be {folder}, which is no folder")
+            found[each.name] = folder.resolve()
+    return found
+
+
+def _checkouts_file() -> dict[str, Path]:
+    given = os.environ.get("BERT_ATLAS_CHECKOUTS")
+    file = Path(given).expanduser() if given else platformdirs.user_config_path("bert-atlas") / "checkouts.yaml"
+    if not file.is_file():
+        if given:
+            raise BadInput(f"BERT_ATLAS_CHECKOUTS names {file}, which does not exist")
+        return {}
+    try:
+        values = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+        return {str(name): Path(folder).expanduser() for name, folder in values.items()}
+    except (yaml.YAMLError, AttributeError, TypeError, UnicodeDecodeError) as error:
+        raise BadInput(f"{file}: not a mapping of implementations to folders: {error}") from error
 
 
 def _check_numbers(options: Options) -> None:
@@ -244,10 +296,15 @@ def _tokenizer_hashes(plan: Plan) -> dict[str, str]:
     return {file.name: _hash(file) for file in files if file.is_file()}
 
 
-def key(plan: Plan, implementation: Implementation, task: Task, seed: int) -> str:
+def key(plan: Plan, implementation: Implementation, task: Task, seed: int, how: How = "trained") -> str:
     """Hash of all that determines a quality run's result; the code that computes metrics is not in it."""
+    checkout = plan.checkouts.get(implementation.name)
+    code = [code_of(implementation), provenance.code_hash(*CODE)]
+    if how == "encoded":
+        code += [code_of(find("reference")), provenance.code_hash(*ENCODER_CODE)]
     determinants = {
-        "implementation": [implementation.name, code_of(implementation), provenance.code_hash(*CODE)],
+        "implementation": [implementation.name, code, asdict(implementation.requirements), how],
+        "checkout": provenance.commit_of(checkout) if checkout else None,
         "versions": {name: provenance.versions().get(name) for name in ("torch", "transformers", "tokenizers")},
         "task": [_declared(task), _declared(training_task(task)), data_hashes(plan, task)],
         "checkpoint": [plan.weights.sha256, _tokenizer_hashes(plan)],

@@ -66,6 +66,25 @@ def usable_cores() -> int:
     return max(1, int(min(cores, _cpu_quota())))
 
 
+def commit_of(folder: Path) -> str | None:
+    """The commit that a repository is at, with "+changes" where its files are not those; None: not a repository."""
+    commit = _output("git", "-C", str(folder), "rev-parse", "HEAD").strip()
+    changes = _output("git", "-C", str(folder), "status", "--porcelain", "--untracked-files=no").strip()
+    return (commit + "+changes" if changes else commit) or None
+
+
+def cpus_for(threads: int | None) -> list[int] | None:
+    """CPUs to run so many threads on, each on a core of its own as far as they go; None: any."""
+    if not threads or not hasattr(os, "sched_getaffinity"):
+        return None
+    by_core: dict[str, list[int]] = {}
+    for cpu in _allowed_cpus():
+        words = _words(CPUS / f"cpu{cpu}/topology/thread_siblings_list")
+        by_core.setdefault(words[0] if words else str(cpu), []).append(cpu)
+    ranked = sorted((place, cpu) for cpus in by_core.values() for place, cpu in enumerate(cpus))
+    return sorted(cpu for _, cpu in ranked[:threads])
+
+
 def hardware_bf16() -> bool:
     """Whether this processor multiplies bf16 faster than float32, without asking torch."""
     return not FAST_BF16.isdisjoint(_processor()[1])

@@ -66,7 +66,9 @@ class Speed(Record):
 
     comparison: str  # shared by the records that were timed together
     shape: dict[str, Any]  # name, sequences, tokens, longest, whether it is latency
-    load: dict[str, Any]  # of the machine meanwhile: load average, steal, other processes, noisy
+    # of the machine meanwhile: load average, steal, other processes, noisy; quiet: the reference's time over the
+    # fastest that it was ever seen to take here
+    load: dict[str, Any]
     # by implementation: version, code, batching, wall and cpu seconds (raw), sequences_per_second, tokens_per_second,
     # p50, p90, p99 (seconds), ratio to the reference with its range, peak memory in bytes
     implementations: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -78,11 +80,13 @@ class Parity(Record):
 
     kind = "parity"
 
-    implementation: dict[str, Any]  # name, version, catalog_id, code (hash)
+    implementation: dict[str, Any]  # name, version, catalog_id, code (hash), checkout, environment
     verdict: str = ""  # exact, close, differs
     floor: float = 0.0  # largest difference of the reference in float32 to itself in float64: rounding alone
     # by precision: largest and mean absolute difference of hidden states, lowest cosine, of pooled output
     differences: dict[str, dict[str, Any]] = field(default_factory=dict)
+    # of one that is not exact: whether known deviations reproduce it, which, what each costs, and a sentence
+    diagnosis: dict[str, Any] = field(default_factory=dict)
 
 
 KINDS: dict[str, type[Record]] = {cls.kind: cls for cls in (Quality, Speed, Parity)}

@@ -108,9 +108,39 @@ def _add_parity(
         notes.append(f"{name}, parity {parity.state}: {parity.reason}")
         return
     single, double = parity.differences["fp32"], parity.differences.get("fp64")
-    _cell(rows, name, column, parity.verdict, f"{single['max']:.0e} fp32")
+    _cell(rows, name, column, parity.verdict, f"{single['max']:.0e} {parity.precision['resolved']}")
     if double is not None:
         _cell(rows, name, column, f"{double['max']:.0e} fp64")
+    if parity.diagnosis:
+        notes.append(f"{name} {parity.verdict}: {parity.diagnosis['sentence']}")
+
+
+def layer_tables(records: list[record.Record]) -> list[Table]:
+    """For each implementation that shows its layers, how far each is from the reference in float64."""
+    tables = []
+    for each in records:
+        if not isinstance(each, record.Parity):
+            continue
+        shown = {p: d["layers"] for p, d in each.differences.items() if "layers" in d}
+        if not shown:
+            continue
+        table = Table("after", title=f"{each.implementation['name']}, by layer", title_justify="left")
+        for precision in shown:
+            for what in ("largest", "mean", "cosine"):
+                table.add_column(f"{what}\n{precision}", justify="right")
+        for number in range(len(next(iter(shown.values())))):
+            cells = [
+                text
+                for layers in shown.values()
+                for text in (
+                    f"{layers[number]['max']:.1e}",
+                    f"{layers[number]['mean']:.1e}",
+                    f"{layers[number]['cosine']:.6f}",
+                )
+            ]
+            table.add_row("embeddings" if number == 0 else f"layer {number}", *cells)
+        tables.append(table)
+    return tables
 
 
 def _add_quality(

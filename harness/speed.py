@@ -1,14 +1,28 @@
 """Throughput and latency: implementations of one comparison are timed in turn, never at the same time."""
 
+import json
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
+from filelock import FileLock
 
+from harness import evaluate, plan, provenance, record
 from harness.batch import Batch
-from harness.isolate import Progress, Worker, WorkerError
+from harness.begin import Homes, common, start_worker
+from harness.checkpoints import Checkpoints
+from harness.download import cache_folder
+from harness.implementation import Implementation
+from harness.isolate import Progress, Show, Worker, WorkerError
 from harness.protocol import Array
 
+LATENCY = (1, 128)  # sequences, length
+THROUGHPUT = ((8, 128), (32, 128))
+OWN_LENGTHS = 128  # sequences of a task that are timed
+AT_ONCE = 6  # implementations beside the reference that are loaded for timing: more would not fit the memory
 ROUNDS = 5  # each implementation's turns at one shape
 SECONDS = 0.4  # that a turn lasts at least, so that the clock's grain and a start-up do not show
 BATCH = 32  # sequences that a user of a padded implementation feeds at a time, in the order given
@@ -93,3 +107,121 @@ def _summary(shape: Shape, wall: list[Array], cpu: list[Array]) -> dict[str, Any
         "p90": p90,
         "p99": p99,
     }
+
+
+def against_quiet(result: record.Speed) -> float:
+    """The reference's median time at this shape over the fastest pass ever seen of it here; kept in the cache.
+
+    Other work on the machine slows implementations unequally, so that even ratios taken in turn are then wrong.
+    """
+    figures = result.implementations["reference"]
+    fastest = min(seconds for turn in figures["wall"] for seconds in turn)
+    conditions = [record.hardware(result), result.checkpoint["sha256"], result.precision["resolved"], result.versions]
+    key = json.dumps([*conditions, result.shape], sort_keys=True)
+    file = cache_folder() / "calibration.json"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{file}.lock"):
+        known: dict[str, float] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        known[key] = min(fastest, known.get(key, fastest))
+        record.write_json(known, file)
+    return round(float(figures["p50"]) / known[key], 3)
+
+
+def _shapes(made: plan.Plan) -> list[Shape]:
+    """Fixed shapes, and the lengths of each task's first scored split."""
+    positions, vocabulary = made.config["max_position_embeddings"], made.config["vocab_size"]
+    shapes = [fixed(n, min(length, positions), vocabulary) for n, length in (LATENCY, *THROUGHPUT)]
+    for task in made.tasks:
+        batch = evaluate.load_splits(made, task)[task.evaluate[0]].encoded.batch
+        first = batch.select(np.arange(min(len(batch.lengths), OWN_LENGTHS)))
+        shapes.append(Shape(task.name, first, own_lengths=True))
+    return shapes
+
+
+def run_speed(
+    made: plan.Plan, implementations: list[Implementation], homes: Homes, checkpoints: Checkpoints, show: Show
+) -> Iterator[record.Speed]:
+    """Time all in turn, a few at a time, each few beside the reference where it takes part."""
+    shapes = _shapes(made) if implementations else []
+    reference = [each for each in implementations if each.name == "reference"]
+    others = [each for each in implementations if each.name != "reference"]
+    groups = [others[i : i + AT_ONCE] for i in range(0, len(others), AT_ONCE)] or [[]]
+    comparison = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    for number, group in enumerate(groups):
+        name = comparison if len(groups) == 1 else f"{comparison}-{number + 1}"
+        yield from _time_group(made, [*reference, *group], homes, checkpoints, shapes, name, show)
+
+
+def _time_group(
+    made: plan.Plan,
+    group: list[Implementation],
+    homes: Homes,
+    checkpoints: Checkpoints,
+    shapes: list[Shape],
+    comparison: str,
+    show: Show,
+) -> Iterator[record.Speed]:
+    """Shape by shape; one that fails is left out of the rest, and said."""
+    workers: dict[str, Worker] = {}
+    failed: dict[str, dict[str, Any]] = {}
+    try:
+        for implementation in group:
+            worker = workers[implementation.name] = start_worker(made, implementation, homes)
+            show(f"{implementation.name}: loading for timing", 0, 1)
+            try:
+                worker.load(checkpoints.bare(), None, made.device, made.precision, made.threads)
+            except WorkerError as error:
+                failed[implementation.name] = {"state": "failed", "reason": str(error)}
+                workers.pop(implementation.name).close()
+        for shape in shapes if workers else []:
+            yield _time_shape(made, workers, failed, shape, comparison, show)
+    finally:
+        for worker in workers.values():
+            worker.close()
+
+
+def _time_shape(
+    made: plan.Plan,
+    workers: dict[str, Worker],
+    failed: dict[str, dict[str, Any]],
+    shape: Shape,
+    comparison: str,
+    show: Show,
+) -> record.Speed:
+    key = f"{comparison}-{shape.name.replace(' ', '')}"
+    result = record.Speed(
+        **common(made, key, made.options.precision, made.precision),
+        comparison=comparison,
+        shape={
+            "name": shape.name,
+            "sequences": len(shape.batch.lengths),
+            "tokens": len(shape.batch.ids),
+            "longest": int(shape.batch.lengths.max()),
+            "latency": shape.latency,
+            "own_lengths": shape.own_lengths,
+        },
+        load={},
+        implementations=dict(failed),
+    )
+    before, start = provenance.load_snapshot(), time.perf_counter()
+    measured = measure(workers, shape, lambda done, total: show(f"timing {shape.name}", done, total))
+    for name, figures in measured.items():
+        try:
+            if figures["state"] == "ok":
+                info = {key: workers[name].info[key] for key in ("version", "batching", "precision")}
+                info["catalog_id"] = workers[name].implementation.catalog_id
+                figures |= info | {"memory": workers[name].call("memory")[0]}
+        except WorkerError as error:
+            figures |= {"state": "failed", "reason": str(error)}
+        if figures["state"] == "failed":  # it takes no part in the shapes to come
+            workers.pop(name).close()
+            failed[name] = figures
+    result.implementations |= measured
+    if all(figures["state"] == "failed" for figures in result.implementations.values()):
+        result.state, result.reason = "failed", "no implementation could be timed"
+    result.load = provenance.load_between(before)
+    if measured.get("reference", {}).get("state") == "ok":
+        result.load["quiet"] = against_quiet(result)
+    result.seconds = time.perf_counter() - start
+    record.write(result, made.options.runs / "speed" / f"{key}.json")
+    return result

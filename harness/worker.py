@@ -28,31 +28,55 @@ class Session:
 
     def __init__(self, file: Path, progress: Callable[..., None]) -> None:
         self.file, self.progress = file, progress
+        self.module: Any = None  # the implementation's file, once imported
         self.model: Any = None
+        self.folder = ""
         self.training: Any = None
         self.kept: Any = None
 
     def load(
-        self, folder: str, head: str | None, device: str, precision: str, variant: str, threads: int | None
+        self,
+        folder: str,
+        head: str | None,
+        device: str,
+        precision: str,
+        variant: str,
+        threads: int | None,
+        cpus: list[int] | None = None,
+        checkout: str | None = None,
     ) -> Answer:
-        """Import the implementation and load its weights."""
+        """Import the implementation and load its weights; ``cpus`` are those that it may run on."""
+        _pin(cpus)
         if threads:
             _set_threads(threads)
-        spec = importlib.util.spec_from_file_location(f"harness.implementations.{self.file.stem}", self.file)
-        if spec is None or spec.loader is None:
-            raise ImportError(f"{self.file} cannot be imported")
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[spec.name] = module  # dataclasses and pickle look a class's module up there
-        spec.loader.exec_module(module)
+        module = self._import(checkout)
+        self.model = self.training = self.kept = None  # the memory is needed for the new one
         start = time.perf_counter()
-        self.model = module.load(folder, head, device, precision, variant)
+        self.model, self.folder = module.load(folder, head, device, precision, variant), folder
         seconds = time.perf_counter() - start
         if threads:
             _set_threads(threads)
-        trainable = hasattr(self.model, "logits")
-        return {"version": self.model.version, "batching": self.model.batching, "trainable": trainable} | {
-            "seconds": seconds
+        return {
+            "version": self.model.version,
+            "batching": self.model.batching,
+            "trainable": hasattr(self.model, "logits"),
+            "precision": getattr(self.model, "precision", precision),
+            "seconds": seconds,
         }, {}
+
+    def _import(self, checkout: str | None) -> Any:
+        """The implementation's file as a module, once; its repository, where it has one, is first on the path."""
+        if self.module is None:
+            if checkout:
+                sys.path.insert(0, checkout)
+            spec = importlib.util.spec_from_file_location(f"harness.implementations.{self.file.stem}", self.file)
+            if spec is None or spec.loader is None:
+                raise ImportError(f"{self.file} cannot be imported")
+            module = importlib.util.module_from_spec(spec)
+            sys.modules[spec.name] = module  # dataclasses and pickle look a class's module up there
+            spec.loader.exec_module(module)
+            self.module = module
+        return self.module
 
     def encode(self, **arrays: Array) -> Answer:
         """Hidden states of the last layer and pooled output."""
@@ -62,11 +86,44 @@ class Session:
             hidden, pooled = self.model.fetch(encoded, batch), self.model.pooled(encoded, batch)
         return {}, {"hidden": hidden} | ({} if pooled is None else {"pooled": pooled})
 
-    def predict(self, kind: str, batch_tokens: int, **arrays: Array) -> Answer:
-        """Logits of the head for every sequence (or token), in the order given."""
-        from harness.finetune import predict
+    def layers(self, **arrays: Array) -> Answer:
+        """Hidden states of the embeddings and after each layer; none from a model that does not show them."""
+        if not hasattr(self.model, "layers"):
+            return {"layers": 0}, {}
+        with _no_gradients():
+            layers = self.model.layers(Batch(**arrays))
+        return {"layers": len(layers)}, {str(number): layer for number, layer in enumerate(layers)}
 
-        return {}, {"logits": predict(self.model, Batch(**arrays), kind, batch_tokens, self.progress)}
+    def tokenize(self, texts: list[str]) -> Answer:
+        """Word piece ids of each text by the implementation's own tokenizer; None where it has none."""
+        if not hasattr(self.module, "tokenizer"):
+            return {"ids": None}, {}
+        tokenize = self.module.tokenizer(self.folder)
+        return {"ids": [list(map(int, tokenize(text))) for text in texts]}, {}
+
+    def job(self, threads: int | None, cpus: list[int] | None, checkout: str | None, **arguments: Any) -> Answer:
+        """Run the program that the implementation is, on a task; its predictions by split."""
+        _pin(cpus)
+        if threads:
+            _set_threads(threads)
+        module = self._import(checkout)
+        return module.job(checkout=checkout, progress=self.progress, **arguments), {}
+
+    def predict(self, kind: str, batch_tokens: int, **arrays: Array) -> Answer:
+        """Logits of the head for every sequence (or token), in the order given.
+
+        The model's own head where it can be trained, else one in numpy over its hidden states.
+        """
+        batch = Batch(**arrays)
+        if hasattr(self.model, "logits"):
+            from harness.finetune import predict
+
+            return {}, {"logits": predict(self.model, batch, kind, batch_tokens, self.progress)}
+        from harness import heads
+
+        with _no_gradients():
+            head = heads.Head(self.folder, kind)
+            return {}, {"logits": heads.predict(self.model, head, batch, batch_tokens, self.progress)}
 
     def start_training(self, recipe: dict[str, Any], kind: str, seed: int, labels: Array, **arrays: Array) -> Answer:
         """Prepare the optimizer; ``train_epoch`` does the work."""
@@ -133,14 +190,21 @@ class Session:
         return answer, {}
 
 
+def _pin(cpus: list[int] | None) -> None:
+    """Run on these CPUs only: some frameworks start a thread for every CPU that they see, whatever they are told."""
+    if cpus and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, cpus)
+
+
 def _set_threads(threads: int) -> None:
     """Bound the threads of whatever computes: variables for libraries still to come, and torch if it is here.
 
     To be called before an implementation is imported, and after: torch takes no more from the variables than
     there are cores, and is not imported here, as its memory would count for one that does not use it.
     """
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TF_NUM_INTRAOP_THREADS"):
         os.environ[name] = str(threads)
+    os.environ["TF_NUM_INTEROP_THREADS"] = "1"
     torch = sys.modules.get("torch")
     if torch is not None:
         torch.set_num_threads(threads)
@@ -200,5 +264,10 @@ def _is_out_of_memory(error: Exception) -> bool:
     )
 
 
+def main(file: str) -> None:
+    """Serve over standard input and output until the harness closes the pipe."""
+    serve(Path(file), *take_over_pipes())
+
+
 if __name__ == "__main__":
-    serve(Path(sys.argv[1]), *take_over_pipes())
+    main(sys.argv[1])

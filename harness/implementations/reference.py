@@ -43,6 +43,9 @@ class Model:
     def pooled(self, encoded: Any, batch: Batch) -> Array | None:
         return to_numpy(self.bert.pooler(encoded, self.pack(batch))) if self.bert.pooler else None
 
+    def layers(self, batch: Batch) -> list[Array]:
+        return [to_numpy(hidden) for hidden in self.bert.all_hidden_states(self.pack(batch))]
+
     def logits(self, batch: Batch) -> Any:
         return self.module(self.pack(batch))
 

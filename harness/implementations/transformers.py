@@ -52,6 +52,11 @@ class Model:
     def pooled(self, encoded: Any, batch: Batch) -> Array | None:
         return None if encoded.pooler_output is None else to_numpy(encoded.pooler_output)
 
+    def layers(self, batch: Batch) -> list[Array]:
+        bert, mask = getattr(self.module, "bert", self.module), pad(batch)[2] == 1
+        states = bert(**self.inputs(batch), output_hidden_states=True).hidden_states
+        return [to_numpy(hidden)[mask] for hidden in states]
+
     def logits(self, batch: Batch) -> Any:
         inputs = self.inputs(batch)
         logits = self.module(**inputs).logits

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from harness.errors import BadInput
-from harness.implementation import describe, find, implementations, requirements
+from harness.implementation import Requirements, describe, find, implementations, requirements
 
 ROOT = Path(__file__).parents[2]
 CONSTANTS = 'NAME = "mine"\nTITLE = "Mine"\nCATALOG_ID = "mine-id"\n'
@@ -31,7 +31,7 @@ def test_built_in_ones_describe_themselves() -> None:
     known = implementations()
     assert {"reference", "transformers", "transformers:eager"} <= set(known)
     assert known["reference"].deviations == {}
-    assert "torch" in known["reference"].requirements
+    assert "torch" in known["reference"].requirements.packages
     eager = known["transformers:eager"]
     assert (eager.variant, eager.file) == ("eager", known["transformers"].file)
     assert eager.title == "Hugging Face transformers, attention in plain PyTorch"
@@ -73,7 +73,7 @@ def test_constants_may_have_types(tmp_path: Path, annotation: str) -> None:
 def test_computed_constants_and_undefined_ones_are_left_alone(tmp_path: Path) -> None:
     computed = "COUNT: int\nHERE = __file__\nBAD = {[]: 1}\nSIZE = 2 * HERE\nA, B = 1, 2\nNAME += 'x'\n"
     (only,) = describe(written(tmp_path, "raise SystemExit('it was imported')\n" + CONSTANTS + computed))
-    assert (only.name, only.catalog_id, only.requirements) == ("mine", "mine-id", ())
+    assert (only.name, only.catalog_id, only.requirements.packages) == ("mine", "mine-id", ())
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,21 @@ def test_a_file_that_is_none_is_named(tmp_path: Path, source: str, message: str)
     ids=["one line", "several lines", "none said", "another block", "indented", "no block"],
 )
 def test_requirements_of_a_pep_723_header(source: str, expected: tuple[str, ...]) -> None:
-    assert requirements(source) == expected
+    assert requirements(source).packages == expected
+
+
+def test_requirements_say_how_they_are_installed() -> None:
+    header = (
+        "# /// script",
+        '# requires-python = ">=3.11,<3.12"',
+        '# dependencies = ["old==1.0"]',
+        "# [tool.bert-atlas]",
+        "# no-deps = true",
+        '# build = ["setuptools<70", "wheel"]',
+        "# ///",
+    )
+    expected = Requirements(">=3.11,<3.12", ("old==1.0",), no_deps=True, build=("setuptools<70", "wheel"))
+    assert requirements("\n".join(header) + "\n") == expected
 
 
 def make_package(folder: Path, source: str, module: str = "their_package.deep.bert", parent: str = "") -> None:

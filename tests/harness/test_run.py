@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,8 @@ import psutil
 import pytest
 import yaml
 
-from harness import cli, evaluate, plan, record, run, speed
+from harness import cli, evaluate, parity, plan, record, run, speed
+from harness.checkpoints import Checkpoints
 from harness.isolate import Worker, WorkerError
 from harness.parity import Outputs
 from harness.plan import Options, prepare
@@ -231,9 +233,10 @@ def test_speeds_are_of_one_comparison(done: Done) -> None:
 # ---- again ----
 
 
-def no_parity(made: plan.Plan, implementation: Any, checkpoints: Any, batch: Any, precision: str) -> Outputs:
-    """What four workers would answer, for tests of what comes after them."""
-    return Outputs(np.ones((len(batch.ids), 32)), None)
+def no_parity(worker: Worker, made: plan.Plan, checkpoints: Any, batch: Any, precision: str) -> Any:
+    """What workers would answer, for tests of what comes after them."""
+    info = {"version": "1", "trainable": True, "precision": precision}
+    return Outputs(np.ones((len(batch.ids), 32)), None), info
 
 
 def first_quality(options: Options) -> tuple[Quality, list[str | None]]:
@@ -247,7 +250,7 @@ def first_quality(options: Options) -> tuple[Quality, list[str | None]]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Worker, "load", spy)
-        patch.setattr(run, "_outputs", no_parity)
+        patch.setattr(parity, "_outputs", no_parity)
         records = run.run(prepare(options), lambda *_: None)
         quality = next(each for each in records if isinstance(each, Quality))
         records.close()  # type: ignore[attr-defined]
@@ -280,7 +283,7 @@ def test_a_failed_run_is_repeated(options: Callable[..., Options], done: Done, t
 def test_what_is_finished_is_shown_where_a_file_turns_out_to_be_bad(
     tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run, "_outputs", no_parity)
+    monkeypatch.setattr(parity, "_outputs", no_parity)
     (tmp_path / "bad.tsv").write_text("text\tlabel\na fine soup\tyes\nno soup\tmaybe\n")
     fields = {key: value for key, value in OWN["own-classes"].items() if key != "rows"}
     declared = {"name": "bad", "title": "bad", "files": {"train": "bad.tsv", "dev": "bad.tsv"}, "evaluate": ["dev"]}
@@ -296,7 +299,8 @@ def test_what_is_finished_is_shown_where_a_file_turns_out_to_be_bad(
 
 
 def compute(made: plan.Plan, result: Quality, folder: Path) -> dict[str, list[Any]]:
-    return evaluate.quality(made, result, made.implementations[0], made.tasks[0], folder, lambda *_: None)
+    start = partial(Worker, made.implementations[0])
+    return evaluate.fine_tuned(start, made, result, made.tasks[0], folder, lambda *_: None)
 
 
 @pytest.fixture
@@ -308,7 +312,7 @@ def small(options: Callable[..., Options], quality_record: Callable[..., Quality
 
 def test_out_of_memory_each_batch_goes_in_two_pieces(small: tuple[plan.Plan, Quality], tmp_path: Path) -> None:
     made, result = small
-    folder = run.Checkpoints(made, tmp_path).with_head(made.tasks[0], 42)
+    folder = Checkpoints(made, tmp_path).with_head(made.tasks[0], 42)
     assert len(compute(made, result, folder)["dev"]) == LIMIT
     assert result.metrics
     assert result.recipe["micro_batches"] == 2
