@@ -299,7 +299,7 @@ def _add_parity(rows: dict[tuple[str, str], Row], record: dict[str, Any]) -> Non
         row.catalog_id = row.catalog_id or described.get("catalog_id")
         if record["state"] == "ok":
             row.verdict, row.difference = record["verdict"], record["differences"]["fp32"]["max"]
-            row.cause = str(record.get("cause") or "")
+            row.cause = str(record.get("diagnosis", {}).get("sentence") or "")
             row.missing.pop(PARITY, None)
         elif not row.verdict:
             row.missing[PARITY] = _missing(record["state"], record["reason"])

@@ -11,7 +11,7 @@ from catalog.load import read_folder
 from catalog.schema import Paper
 from catalog.sources import Endpoints, arxiv_titles
 
-BATCH = 500  # papers a request
+BATCH = 50  # papers a request
 PAUSE = 3.0  # seconds between two requests, which arXiv asks for
 ALIKE = 0.9  # papers are renamed a little between versions
 

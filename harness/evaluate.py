@@ -88,7 +88,7 @@ def encoded(
     splits = load_splits(made, task)
     worker.load(folder, None, made.device, made.precision, made.threads)
     result.implementation["version"] = worker.info["version"]
-    result.precision["resolved"] = worker.info["precision"]
+    result.implementation["precision"] = worker.info["precision"]
     result.training = {"by": "reference", "examples": len(splits["train"].examples)}
     return _answers(worker, result, task, splits, show)
 

@@ -165,9 +165,7 @@ def _run_parity(
                     raise
                 result.differences[precision] = differences(outputs, target)
                 result.implementation["version"], trainable = info["version"], info["trainable"]
-                result.precision["resolved"] = (
-                    result.precision["resolved"] if precision == "fp64" else info["precision"]
-                )
+                result.implementation.setdefault("precision", info["precision"])
                 best = outputs
         result.verdict = verdict(result.differences, floor)
         if result.verdict != "exact":

@@ -4,6 +4,7 @@ import hashlib
 import json
 import math
 import os
+import re
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -275,9 +276,13 @@ def _hash(path: Path) -> str:
 
 
 def code_of(implementation: Implementation) -> str:
-    """Hash of the code that computes: the implementation's file, and for the reference the model itself."""
+    """Hash of the code that computes: the implementation's file, what of ours it imports, and the reference's model."""
     own = REFERENCE_CODE if implementation.file == HERE / "implementations" / "reference.py" else []
-    return provenance.code_hash(implementation.file, *own)
+    imported = re.findall(
+        r"(?m)^from harness(?:\.(\w+))? import (\w+)", implementation.file.read_text(encoding="utf-8")
+    )
+    files = {HERE / f"{module or name}.py" for module, name in imported}
+    return provenance.code_hash(implementation.file, *own, *(file for file in files if file.is_file()))
 
 
 def _declared(task: Task) -> dict[str, Any]:

@@ -59,8 +59,8 @@ def record_files(path: Path) -> list[Path]:
 
 
 def _check(path: Path, each: record.Record) -> None:
-    if each.state != "ok":
-        raise BadInput(f"{path}: the run {each.state} ({each.reason}); run it again")
+    if each.state != "ok" and not each.reason:
+        raise BadInput(f"{path}: the run {each.state} and does not say why; run it again")
     if isinstance(each, record.Quality) and each.limit is not None:
         raise BadInput(f"{path}: the run was limited to {each.limit} examples; run it without --limit")
     if isinstance(each, record.Quality) and each.task["suite"] == "own":

@@ -108,7 +108,7 @@ def _add_parity(
         notes.append(f"{name}, parity {parity.state}: {parity.reason}")
         return
     single, double = parity.differences["fp32"], parity.differences.get("fp64")
-    _cell(rows, name, column, parity.verdict, f"{single['max']:.0e} {parity.precision['resolved']}")
+    _cell(rows, name, column, parity.verdict, f"{single['max']:.0e} {parity.implementation.get('precision', 'fp32')}")
     if double is not None:
         _cell(rows, name, column, f"{double['max']:.0e} fp64")
     if parity.diagnosis:

@@ -27,12 +27,13 @@ summary_en: '<script>document.title = "owned"</script> and **not bold**'
 
 @pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of the site, in both languages, with the records that ran for the tests and one hostile entry."""
+    """The folder of the site, in both languages, with the published records, two failures and one hostile entry."""
     folder = tmp_path_factory.mktemp("site")
     entries, pages, site = folder / "entries", folder / "docs", folder / "site"
     shutil.copytree(ROOT / "catalog/entries", entries)
     (entries / "papers/nasty-title.yaml").write_text(NASTY, encoding="utf-8")
-    results = ROOT / "tests/catalog/results_index.json"
+    results = folder / "index.json"
+    results.write_text(json.dumps(with_failures()), encoding="utf-8")
     run("catalog", "build", "--entries", entries, "--results", results, "--output", pages)
     for config, language, target in (("mkdocs.yml", "en", site), ("mkdocs.zh.yml", "zh", site / "zh")):
         own = folder / config
@@ -42,6 +43,16 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
         )
         run("mkdocs", "build", "--quiet", "--strict", "--config-file", own)
     return site
+
+
+def with_failures() -> dict[str, Any]:
+    """The published records, and beside them one implementation that failed and one that was skipped."""
+    index: dict[str, Any] = json.loads((ROOT / "results/index.json").read_text(encoding="utf-8"))
+    parity = next(r for r in index["records"] if r["kind"] == "parity" and r["implementation"]["name"] == "reference")
+    for name, state, reason in (("broken", "failed", "out of memory"), ("absent", "skipped", "needs a checkout")):
+        who = {"name": name, "catalog_id": None, "code": ""}
+        index["records"].append({**parity, "implementation": who, "state": state, "reason": reason})
+    return index
 
 
 def run(*arguments: object) -> None:

@@ -1,5 +1,9 @@
 """The site in a real browser: what a visitor can find, use and read, in both languages."""
 
+import json
+import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +14,7 @@ pytest.importorskip("playwright")
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
+ROOT = Path(__file__).parents[2]
 PAGES = (
     *("index.html", "catalog.html", "papers.html", "tags.html", "timeline.html", "list-2018.html", "family.html"),
     *("leaderboard.html", "method.html", "contribute.html", "api/reference.html", "entries/bert.html"),
@@ -192,12 +197,27 @@ def test_a_hostile_entry_is_only_text(page: Page, site: str) -> None:
 
 
 def test_the_leaderboard_shows_machine_date_and_plot(page: Page, site: str) -> None:
+    index = json.loads((ROOT / "results/index.json").read_text(encoding="utf-8"))
     page.goto(site + "leaderboard.html")
-    expect(page.locator("h2").first).to_contain_text("Intel(R) Xeon(R)")
-    expect(page.locator("article")).to_contain_text("measured 2026-11-22")
+    for record in index["records"]:
+        gpus = record["machine"]["gpus"] if record["device"].startswith("cuda") else []
+        expect(page.locator("article")).to_contain_text(gpus[0]["name"] if gpus else record["machine"]["cpu"])
+    assert page.get_by_text(re.compile(r"^measured 20\d\d-\d\d-\d\d")).count() >= 1
     assert page.locator("svg.plot circle").count() >= 2
-    page.locator("table.board th button").first.click()
-    expect(page.locator("table.board th").first).to_have_attribute("aria-sort", "ascending")
+    expect(page.locator("table.gaps").first).to_contain_text("skipped: needs a checkout")
+
+
+def test_the_leaderboard_sorts_whole_implementations(page: Page, site: str) -> None:
+    page.goto(site + "leaderboard.html")
+    table = page.locator("table.board").first
+    header = table.locator("th", has_text=re.compile("sequences/s")).first
+    header.get_by_role("button").click()
+    expect(header).to_have_attribute("aria-sort", "ascending")
+    column = header.evaluate("each => each.cellIndex")
+    cells = table.locator(f"tbody tr:first-child > :nth-child({column + 1})")
+    rates = [float(each) for each in cells.evaluate_all("all => all.map(each => each.dataset.value ?? 'inf')")]
+    assert len(rates) >= 2
+    assert rates == sorted(rates)
 
 
 def test_the_family_can_be_clicked(page: Page, site: str) -> None:
@@ -268,3 +288,13 @@ def test_a_page_is_small_and_does_not_jump(page: Page, site: str, name: str) -> 
 def test_the_page_for_lost_visitors(page: Page, site: str, built: Path) -> None:
     assert "页面不存在" in (built / "404.html").read_text(encoding="utf-8")
     assert "zh/entries/bert.html" in (built / "sitemap.xml").read_text(encoding="utf-8")
+
+
+def test_every_link_within_the_site_leads_somewhere(built: Path) -> None:
+    lychee = str(Path(sys.executable).with_name("lychee"))
+    options = ("--offline", "--no-progress", "--include-fragments", "--root-dir", str(built))
+    done = subprocess.run([lychee, *options, f"{built}/**/*.html"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    checked = re.search(r"([\d,]+) OK", done.stdout)
+    assert checked is not None, done.stdout
+    assert int(checked[1].replace(",", "")) > 10_000

@@ -1,10 +1,9 @@
-"""The pages that are written for MkDocs, and the results on them.
+"""The pages that are written for MkDocs, and the published results on them."""
 
-results_index.json was made by running the harness.
-"""
-
+import dataclasses
 import json
 import re
+import xml.etree.ElementTree as ET
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -15,12 +14,14 @@ pytest.importorskip("griffe")
 
 from catalog import drawing, leaderboard
 from catalog.errors import BadInput
+from catalog.links import Link
 from catalog.load import load
 from catalog.pages import build
 from tests.catalog.conftest import Write
 
 ROOT = Path(__file__).parents[2]
-INDEX = Path(__file__).with_name("results_index.json")
+INDEX = ROOT / "results/index.json"
+COMPARED = ("reference", "transformers")
 NASTY = """'<img src=x onerror=alert(1)> **b** [l](javascript:alert(1)) "q" {{ 7 * 7 }} | `c`'"""
 
 
@@ -37,9 +38,39 @@ def catalog(entries: Path, write: Write) -> Path:
     return entries
 
 
-def made(catalog: Path, tmp_path: Path, results: Path = INDEX) -> Path:
-    build(load(catalog), results, ROOT / "docs", tmp_path / "out", "https://example.org/atlas")
+def made(catalog: Path, tmp_path: Path, results: Path = INDEX, links: dict[str, Link] | None = None) -> Path:
+    build(load(catalog), results, ROOT / "docs", tmp_path / "out", "https://example.org/atlas", links)
     return tmp_path / "out"
+
+
+def published() -> list[dict[str, Any]]:
+    """The published records of two implementations on one machine, from the same weights, on the embedded tasks."""
+    records = json.loads(INDEX.read_text("utf-8"))["records"]
+    first = next(r for r in records if r["kind"] == "parity" and r["implementation"]["name"] == "reference")
+    same = ("machine", "checkpoint", "device", "threads")
+    found = [r for r in records if r["state"] == "ok" and all(r[name] == first[name] for name in same)]
+    for record in found:
+        if record["kind"] == "speed":
+            figures = record["implementations"].items()
+            record["implementations"] = {name: each for name, each in figures if name in COMPARED}
+    return [r for r in found if r["kind"] == "speed" or r["implementation"]["name"] in COMPARED]
+
+
+def written(tmp_path: Path, records: list[dict[str, Any]]) -> Path:
+    path = tmp_path / "index.json"
+    path.write_text(json.dumps({"schema": 1, "records": records}), "utf-8")
+    return path
+
+
+def board_of(tmp_path: Path, records: list[dict[str, Any]]) -> leaderboard.Board:
+    path = written(tmp_path, records)
+    (board,) = leaderboard.boards(leaderboard.read_index(path), path)
+    return board
+
+
+def of(records: list[dict[str, Any]], kind: str, name: str = "transformers") -> list[dict[str, Any]]:
+    """The records of one kind that are of this implementation alone."""
+    return [r for r in records if r["kind"] == kind and r["implementation"]["name"] == name]
 
 
 def page(out: Path, name: str) -> str:
@@ -122,50 +153,154 @@ def test_an_empty_index_is_no_result(catalog: Path, tmp_path: Path) -> None:
 
 
 def test_results_join_the_entry_by_its_id(catalog: Path, tmp_path: Path) -> None:
-    out = made(catalog, tmp_path)
+    records = published()
+    out = made(catalog, tmp_path, written(tmp_path, records))
     entry, board = page(out, "en/entries/bert-atlas.md"), page(out, "en/leaderboard.md")
     assert "Measured here" in entry
     assert "parity</th><td>exact" in entry
     assert 'href="entries/bert-atlas.html">reference</a>' in board
-    assert "Intel(R) Xeon(R) Processor, 2 cores" in board
-    assert "2026-11-22" in board
+    assert records[0]["machine"]["cpu"] in board
+    assert min(record["started"] for record in records)[:10] in board
     assert "Measured here" not in page(out, "en/entries/albert.md")
 
 
-def test_boards_keep_what_was_recorded() -> None:
-    records = leaderboard.read_index(INDEX)
-    (board,) = leaderboard.boards(records, INDEX)
+def test_boards_keep_what_was_recorded(tmp_path: Path) -> None:
+    records = published()
+    board = board_of(tmp_path, records)
     row = next(row for row in board.rows if row.implementation == "reference")
-    qualities = [r for r in records if r["kind"] == "quality" and r["implementation"]["name"] == "reference"]
-    quality = next(r for r in qualities if r["task"]["name"] == "mini-sentiment")
+    quality = next(r for r in of(records, "quality", "reference") if r["task"]["name"] == "mini-sentiment")
     score = row.scores["mini-sentiment"]
     assert (score.value, score.low, score.high) == tuple(quality["metrics"][0][k] for k in ("value", "low", "high"))
     assert set(row.speeds) == {r["shape"]["name"] for r in records if r["kind"] == "speed"}
     shape, points = leaderboard.points(board, "mini-sentiment")
-    assert shape == "lengths of mini-sentiment"
-    assert {point.row.implementation for point in points} == {"reference", "transformers"}
+    assert shape is not None
+    assert (shape.name, shape.own_lengths) == ("mini-sentiment", True)
+    assert {point.row.implementation for point in points} == set(COMPARED)
+
+
+def test_the_fastest_comes_first(tmp_path: Path) -> None:
+    records = published()
+    (timed,) = (r for r in records if r["kind"] == "speed" and r["shape"]["name"] == "32 x 128")
+    for fast in COMPARED:
+        for name, figures in timed["implementations"].items():
+            figures["sequences_per_second"] = 200.0 if name == fast else 100.0
+        board = board_of(tmp_path, records)
+        assert board.throughput is not None
+        assert (board.throughput.name, board.rows[0].implementation) == ("32 x 128", fast)
+
+
+def test_the_home_page_says_what_its_speed_is_of(catalog: Path, tmp_path: Path) -> None:
+    records = published()
+    timed = next(r for r in records if r["kind"] == "speed" and r["shape"]["name"] == "32 x 128")
+    home = page(made(catalog, tmp_path, written(tmp_path, records)), "en/index.md")
+    assert "Sequences a second, in batches of 32 x 128 tokens" in home
+    assert timed["machine"]["cpu"] in home
+    for figures in timed["implementations"].values():
+        assert f"<td>{figures['sequences_per_second']:.0f}</td>" in home
 
 
 def test_a_task_that_was_not_measured_has_no_number(catalog: Path, tmp_path: Path) -> None:
-    index = json.loads(INDEX.read_text())
-    index["records"] = [
-        r for r in index["records"]
-        if not (r["kind"] == "quality" and r["implementation"]["name"] == "transformers" and "ner" in r["task"]["name"])
-    ]  # fmt: skip
-    path = tmp_path / "index.json"
-    path.write_text(json.dumps(index))
-    (board,) = leaderboard.boards(leaderboard.read_index(path), path)
-    row = next(row for row in board.rows if row.implementation == "transformers")
-    assert set(row.scores) == {"mini-sentiment"}
-    assert "<td>–</td>" in page(made(catalog, tmp_path, path), "en/leaderboard.md")
+    records = published()
+    dropped = next(r for r in of(records, "quality") if "ner" in r["task"]["name"])
+    records.remove(dropped)
+    row = next(row for row in board_of(tmp_path, records).rows if row.implementation == "transformers")
+    assert set(row.scores) == {r["task"]["name"] for r in of(records, "quality")}
+    assert "<td>–</td>" in page(made(catalog, tmp_path, written(tmp_path, records)), "en/leaderboard.md")
+
+
+def test_a_run_without_a_result_says_why(catalog: Path, tmp_path: Path) -> None:
+    """One port is skipped altogether; transformers differs, fails on a task, and dies while it is timed."""
+    records = published()
+    (parity,), failed = of(records, "parity"), of(records, "quality")[0]
+    port = {**parity["implementation"], "name": "port", "catalog_id": "bert"}
+    skipped = {"state": "skipped", "reason": "needs a checkout of <b>x</b>", "differences": {}, "verdict": ""}
+    records.append({**parity, **skipped, "implementation": port})
+    parity |= {"verdict": "differs", "cause": "gelu by tanh"}
+    failed |= {"state": "failed", "reason": "out of memory", "metrics": []}
+    last = max((r for r in records if r["kind"] == "speed"), key=lambda r: str(r["started"]))
+    last["implementations"]["transformers"] = {"state": "failed", "reason": "killed"}
+    out = made(catalog, tmp_path, written(tmp_path, records))
+    text, chinese = page(out, "en/leaderboard.md"), page(out, "zh/leaderboard.md")
+    assert '<small class="cause">gelu by tanh</small>' in text
+    assert "skipped: needs a checkout of &lt;b&gt;x&lt;/b&gt;" in text
+    assert "跳过：needs a checkout" in chinese
+    assert f"<td>{failed['task']['name']}</td><td>failed: out of memory</td>" in text
+    assert "<td>timing</td><td>failed: killed</td>" in text
+    assert 'href="entries/bert.html">port</a>' in text
+    assert "needs a checkout of" in page(out, "en/entries/bert.md")
+    lines = page(out, "en/catalog.md").splitlines()
+    assert "data-measured" not in next(line for line in lines if '"entries/bert.html"' in line)
+    board = board_of(tmp_path, records)
+    differing = next(row for row in board.rows if row.implementation == "transformers")
+    assert failed["task"]["name"] not in differing.scores
+    assert [row.implementation for row in board.rows][-1] == "port"
+    assert all(row.implementation != "port" for group in board.groups for row in group)
+
+
+@pytest.mark.parametrize("year", [2020, 2999])
+def test_a_run_that_failed_does_not_take_back_one_that_went_well(year: int, tmp_path: Path) -> None:
+    records = published()
+    tried = {"state": "failed", "reason": "out of memory", "started": f"{year}-01-01T00:00:00+00:00"}
+    failed = [{**r, **tried} for kind in ("parity", "quality") for r in of(records, kind)]
+    board = board_of(tmp_path, [*records, *failed])
+    assert board.gaps == []
+    assert [row.scores for row in board.rows] == [row.scores for row in board_of(tmp_path, records).rows]
+
+
+def test_timing_that_failed_is_forgotten_once_it_went_well(tmp_path: Path) -> None:
+    records = published()
+    timed = next(r for r in records if r["kind"] == "speed")
+    figures = {"transformers": {"state": "failed", "reason": "killed"}}
+    failed = {**timed, "started": "2020-01-01T00:00:00+00:00", "implementations": figures}
+    assert board_of(tmp_path, [*records, failed]).gaps == []
+
+
+def test_variants_stand_beside_their_implementation(tmp_path: Path) -> None:
+    records = published()
+    for each in [r for r in records if r["kind"] == "speed"]:
+        slow = {**each["implementations"]["transformers"], "sequences_per_second": 0.5}
+        each["implementations"]["transformers:eager"] = slow
+    groups = board_of(tmp_path, records).groups
+    names = [[row.implementation for row in group] for group in groups]
+    assert ["transformers", "transformers:eager"] in names
+    assert {row.catalog_id for group in groups for row in group if len(group) == 2} == {"huggingface-transformers"}
+
+
+def test_a_plot_of_many_names_the_best_and_the_reference(tmp_path: Path) -> None:
+    board = board_of(tmp_path, published())
+    _, points = leaderboard.points(board, "mini-ner")
+    reference = next(point for point in points if point.row.implementation == "reference")
+    many = [reference]
+    for number in range(30):  # each slower and worse than the one before
+        score = dataclasses.replace(reference.score, value=reference.score.value * (1.3 - number / 100))
+        row = dataclasses.replace(reference.row, implementation=f"port-{number}")
+        many.append(leaderboard.Point(row, score, reference.rate * (3 - number / 20)))
+    picture = ET.fromstring(drawing.draw_points(many, "speed", "score"))
+    labels = {text.text for text in picture.findall("text") if text.get("class") is None}
+    assert labels == {"reference fp32", "port-0 fp32"}
+    told = [str(title.text).split(" ")[0] for title in picture.iter("title")]
+    assert told == [point.row.implementation for point in many]
+
+
+def test_a_dead_link_says_so_beside_its_archived_copy(catalog: Path, write: Write, tmp_path: Path) -> None:
+    write("post", "article", url="https://example.org/gone", archived_url="https://web.archive.org/web/2019/x")
+    write("fine", "article", url="https://example.org/fine", title="Another walk")
+    links = {
+        "https://example.org/gone": Link("dead", "404", "2026-11-01", ["2026-11-01", "2026-11-08", "2026-11-15"]),
+        "https://example.org/fine": Link("unknown", "timeout", "2026-11-01"),
+    }
+    out = made(catalog, tmp_path, links=links)
+    dead = '<a href="https://example.org/gone" rel="noopener" class="dead">example.org</a><span class="since">'
+    copy = '</span><a href="https://web.archive.org/web/2019/x" rel="noopener">'
+    assert f"{dead}dead since 2026-11-01{copy}archived copy</a>" in page(out, "en/entries/post.md")
+    assert f"{dead}失效于 2026-11-01{copy}存档</a>" in page(out, "zh/entries/post.md")
+    assert "since" not in page(out, "en/entries/fine.md")
 
 
 def changed(tmp_path: Path, **values: Any) -> Path:
-    index = json.loads(INDEX.read_text())
-    index["records"][0] |= values
-    path = tmp_path / "index.json"
-    path.write_text(json.dumps(index))
-    return path
+    records = published()
+    records[0] |= values
+    return written(tmp_path, records)
 
 
 @pytest.mark.parametrize(
@@ -177,6 +312,7 @@ def changed(tmp_path: Path, **values: Any) -> Path:
         ('{"schema": 1, "records": [{"schema": 1, "kind": "rumour"}]}', "'rumour'"),
         ('{"schema": 1, "records": [{"schema": 7, "kind": "speed"}]}', "schema 7"),
         ('{"schema": 1, "records": [{"schema": 1, "kind": "speed", "state": "ok"}]}', "lacks or misuses 'machine'"),
+        ('{"schema": 1, "records": [{"schema": 1, "kind": "speed", "state": "fine"}]}', "in state 'fine'"),
     ],
 )
 def test_a_bad_index_is_refused(text: str, message: str, catalog: Path, tmp_path: Path) -> None:

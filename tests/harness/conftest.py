@@ -177,3 +177,18 @@ def tiny_head(tiny_checkpoint: Path) -> Callable[[str], Path]:
         return folder
 
     return folder_of
+
+
+@pytest.fixture(scope="session")
+def environment() -> Callable[[str], Path]:
+    """A function: name of an implementation to the interpreter of its environment; without one, the test is skipped."""
+    from harness.environment import find_environment, python_of, unmet
+    from harness.implementation import find
+
+    def python(name: str) -> Path:
+        needs = find(name).requirements
+        if unmet(needs) and find_environment(needs) is None:
+            pytest.skip(f"{name} has no environment: `python -m harness env create {name}` makes it")
+        return python_of(find(name), lambda *_: None)
+
+    return python
