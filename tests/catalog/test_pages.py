@@ -215,7 +215,7 @@ def test_a_run_without_a_result_says_why(catalog: Path, tmp_path: Path) -> None:
     port = {**parity["implementation"], "name": "port", "catalog_id": "bert"}
     skipped = {"state": "skipped", "reason": "needs a checkout of <b>x</b>", "differences": {}, "verdict": ""}
     records.append({**parity, **skipped, "implementation": port})
-    parity |= {"verdict": "differs", "cause": "gelu by tanh"}
+    parity |= {"verdict": "differs", "diagnosis": {"sentence": "gelu by tanh"}}
     failed |= {"state": "failed", "reason": "out of memory", "metrics": []}
     last = max((r for r in records if r["kind"] == "speed"), key=lambda r: str(r["started"]))
     last["implementations"]["transformers"] = {"state": "failed", "reason": "killed"}
