@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from harness import plan, record
+from harness import plan, record, tokenizers
 from harness.batch import Batch, from_lists
 from harness.begin import Homes, fail, parity_path, parity_record, start_worker
 from harness.checkpoints import Checkpoints
@@ -167,6 +167,7 @@ def _run_parity(
                 result.implementation["version"], trainable = info["version"], info["trainable"]
                 result.implementation.setdefault("precision", info["precision"])
                 best = outputs
+            result.tokenizer = tokenizers.compare(worker, made.tokenizer)
         result.verdict = verdict(result.differences, floor)
         if result.verdict != "exact":
             show(f"{implementation.name}: why it differs", 0, 1)

@@ -87,6 +87,8 @@ class Parity(Record):
     differences: dict[str, dict[str, Any]] = field(default_factory=dict)
     # of one that is not exact: whether known deviations reproduce it, which, what each costs, and a sentence
     diagnosis: dict[str, Any] = field(default_factory=dict)
+    # of one that ships a tokenizer: how many hard strings it was given, how many it cut as ours does, which not
+    tokenizer: dict[str, Any] = field(default_factory=dict)
 
 
 KINDS: dict[str, type[Record]] = {cls.kind: cls for cls in (Quality, Speed, Parity)}

@@ -111,6 +111,11 @@ def _add_parity(
     _cell(rows, name, column, parity.verdict, f"{single['max']:.0e} {parity.implementation.get('precision', 'fp32')}")
     if double is not None:
         _cell(rows, name, column, f"{double['max']:.0e} fp64")
+    if parity.tokenizer:
+        same, all_of_them = parity.tokenizer["equal"], parity.tokenizer["strings"]
+        _cell(rows, name, "own\ntokenizer", f"{same} of {all_of_them}")
+        if same < all_of_them:
+            notes.append(f"{name}, own tokenizer: otherwise than ours {', '.join(parity.tokenizer['different'])}")
     if parity.diagnosis:
         notes.append(f"{name} {parity.verdict}: {parity.diagnosis['sentence']}")
 

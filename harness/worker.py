@@ -95,11 +95,21 @@ class Session:
         return {"layers": len(layers)}, {str(number): layer for number, layer in enumerate(layers)}
 
     def tokenize(self, texts: list[str]) -> Answer:
-        """Word piece ids of each text by the implementation's own tokenizer; None where it has none."""
+        """Word piece ids of each text by the implementation's own tokenizer, None for a text that it fails at.
+
+        None instead of the list where it has no tokenizer.
+        """
         if not hasattr(self.module, "tokenizer"):
             return {"ids": None}, {}
         tokenize = self.module.tokenizer(self.folder)
-        return {"ids": [list(map(int, tokenize(text))) for text in texts]}, {}
+        ids: list[list[int] | None] = []
+        for text in texts:
+            try:
+                ids.append(list(map(int, tokenize(text))))
+            except Exception:  # whatever class its authors did not foresee
+                traceback.print_exc()
+                ids.append(None)
+        return {"ids": ids}, {}
 
     def job(self, threads: int | None, cpus: list[int] | None, checkout: str | None, **arguments: Any) -> Answer:
         """Run the program that the implementation is, on a task; its predictions by split."""

@@ -188,7 +188,7 @@ def environment() -> Callable[[str], Path]:
     def python(name: str) -> Path:
         needs = find(name).requirements
         if unmet(needs) and find_environment(needs) is None:
-            pytest.skip(f"{name} has no environment: `python -m harness env create {name}` makes it")
+            pytest.skip("its environment is not made: `python -m harness env create NAME`, or `make test-ports`")
         return python_of(find(name), lambda *_: None)
 
     return python
