@@ -3,7 +3,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help run test lint site test-site ci
+# Whose environments are made for test-ports: names of `harness list`, or all. They take 1 to 4 GB each.
+PORTS ?= all
+
+.PHONY: help run test lint site test-site test-ports ci
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -28,7 +31,12 @@ site: .venv/.test  ## build the catalog's site into build/site
 test-site: .venv/.test  ## the site's tests in a real browser (needs chromium)
 	$(BIN)/python -m pytest tests/browser
 
-ci: lint test test-site  ## what the gate runs
+test-ports: .venv/.test  ## tests of implementations in environments of their own
+	$(BIN)/python -m harness env create $(PORTS)
+	$(BIN)/python -m pytest -m ports
+
+ci: lint test test-site  ## what the gate runs: all of these, and ports of TensorFlow and Chainer
+	$(MAKE) test-ports PORTS="bert-tensorflow bert-chainer"
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv

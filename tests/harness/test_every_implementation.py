@@ -7,11 +7,16 @@ import numpy as np
 import pytest
 
 from harness.batch import Batch, from_lists
+from harness.environment import unmet
 from harness.implementation import find, implementations
 from harness.isolate import Worker
 from harness.parity import Outputs, differences, verdict
 
-INSTALLED = [name for name, each in implementations().items() if not each.checkout and not each.job]
+INSTALLED = [
+    pytest.param(name, marks=[pytest.mark.ports] if unmet(each.requirements) else [])
+    for name, each in implementations().items()
+    if not each.checkout and not each.job
+]
 
 
 @pytest.fixture(scope="module")
