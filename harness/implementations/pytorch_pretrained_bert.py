@@ -1,0 +1,101 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["pytorch-pretrained-bert==0.6.2", "torch>=2.11", "numpy>=1.26", "safetensors>=0.5"]
+# ///
+"""pytorch-pretrained-bert, from which Hugging Face transformers grew, with its own heads and tokenizer."""
+
+import json
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from harness.batch import Batch, pad
+from harness.folder import read_folder
+from harness.protocol import Array
+from harness.tensors import parameters_by_name, synchronize, to_numpy
+
+NAME = "pytorch-pretrained-bert"
+TITLE = "pytorch-pretrained-bert"
+CATALOG_ID = "huggingface-pytorch-pretrained-bert"
+VARIANTS: dict[str, str] = {}
+DEVIATIONS: dict[str, str] = {}
+
+DTYPES = {"fp64": "float64", "fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}  # torch's names
+
+
+class Model:
+    """The Protocol of ``harness.implementation`` over a model class of the package."""
+
+    batching = "padded"
+
+    def __init__(self, module: Any, device: str, head: str | None, has_pooler: bool) -> None:
+        self.module, self.device, self.head, self.has_pooler = module, device, head, has_pooler
+        self.bert = getattr(module, "bert", module)
+        self.version = f"pytorch-pretrained-bert {version('pytorch-pretrained-bert')}, torch {version('torch')}"
+
+    def inputs(self, batch: Batch) -> tuple[Any, Any, Any]:
+        import torch
+
+        ids, segments, mask = (torch.from_numpy(x).to(self.device) for x in pad(batch))
+        return ids, segments, mask
+
+    def encode(self, batch: Batch) -> Any:
+        return self.bert(*self.inputs(batch), output_all_encoded_layers=False)  # hidden states, pooled output
+
+    def fetch(self, encoded: Any, batch: Batch) -> Array:
+        return to_numpy(encoded[0])[pad(batch)[2] == 1]
+
+    def pooled(self, encoded: Any, batch: Batch) -> Array | None:
+        return to_numpy(encoded[1]) if self.has_pooler else None
+
+    def layers(self, batch: Batch) -> list[Array]:
+        ids, segments, mask = self.inputs(batch)
+        states = [self.bert.embeddings(ids, segments), *self.bert(ids, segments, mask)[0]]
+        return [to_numpy(hidden)[pad(batch)[2] == 1] for hidden in states]
+
+    def logits(self, batch: Batch) -> Any:
+        inputs = self.inputs(batch)
+        logits = self.module(*inputs)
+        return logits[inputs[2].bool()] if self.head == "tagging" else logits
+
+    def export(self) -> dict[str, Array]:
+        return parameters_by_name(self.module)
+
+    def synchronize(self) -> None:
+        synchronize(self.device)
+
+
+def load(folder: str, head: str | None, device: str, precision: str, variant: str = "") -> Model:
+    """The weights of a Hugging Face folder; RuntimeError naming every one that is missing, left over or misshapen.
+
+    Its own ``from_pretrained`` only logs them.
+    """
+    import pytorch_pretrained_bert as package
+    import torch
+
+    config, state, classifier = read_folder(folder)
+    settings = package.BertConfig.from_dict(config)
+    if head is None:
+        module = package.BertModel(settings)
+    else:
+        kind = package.BertForTokenClassification if head == "tagging" else package.BertForSequenceClassification
+        module = kind(settings, len(classifier.get("classifier.bias", ())))
+    has_pooler = "pooler.dense.weight" in state and head != "tagging"
+    if not has_pooler and head in (None, "tagging"):  # the classes have one even where nobody asks for its output
+        getattr(module, "bert", module).pooler = torch.nn.Identity()
+        state = {name: array for name, array in state.items() if not name.startswith("pooler.")}
+    if head is not None:
+        state = {f"bert.{name}": array for name, array in state.items()} | classifier
+    module.load_state_dict({name: torch.from_numpy(array) for name, array in state.items()})
+    return Model(module.to(device, getattr(torch, DTYPES[precision])).eval(), device, head, has_pooler)
+
+
+def tokenizer(folder: str) -> Callable[[str], list[int]]:
+    """The package's own tokenizer, on the folder's vocabulary."""
+    from pytorch_pretrained_bert import BertTokenizer
+
+    settings = Path(folder) / "tokenizer_config.json"
+    lower = json.loads(settings.read_text(encoding="utf-8")).get("do_lower_case", True) if settings.is_file() else True
+    own = BertTokenizer(str(Path(folder) / "vocab.txt"), do_lower_case=lower)
+    return lambda text: own.convert_tokens_to_ids(["[CLS]", *own.tokenize(text), "[SEP]"])

@@ -1,0 +1,104 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["simple-bert-pytorch==0.2.0", "torch>=2.11", "numpy>=1.26", "safetensors>=0.5"]
+# ///
+"""simple-bert-pytorch, which needs nothing but torch; it has a tokenizer of its own."""
+
+import json
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from harness.batch import Batch, pad
+from harness.folder import read_folder
+from harness.protocol import Array
+from harness.tensors import synchronize, to_numpy
+
+NAME = "simple-bert-pytorch"
+TITLE = "simple-bert-pytorch"
+CATALOG_ID = "simple-bert-pytorch"
+VARIANTS: dict[str, str] = {}
+DEVIATIONS: dict[str, str] = {}
+
+DTYPES = {"fp64": "float64", "fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}  # torch's names
+
+
+class Model:
+    """The Protocol of ``harness.implementation`` over a ``Backbone`` and, where there is one, a ``Pooler``."""
+
+    batching = "padded"
+
+    def __init__(self, backbone: Any, pooler: Any, device: str) -> None:
+        self.backbone, self.pooler, self.device = backbone, pooler, device
+        self.version = f"simple-bert-pytorch {version('simple-bert-pytorch')}, torch {version('torch')}"
+
+    def inputs(self, batch: Batch) -> dict[str, Any]:
+        import torch
+
+        ids, segments, mask = (torch.from_numpy(x).to(self.device) for x in pad(batch))
+        # A mask of numbers would be added to the scores as it is.
+        return {"input_ids": ids, "token_type_ids": segments, "attention_mask": mask.bool()}
+
+    def encode(self, batch: Batch) -> Any:
+        return self.backbone(**self.inputs(batch))
+
+    def fetch(self, encoded: Any, batch: Batch) -> Array:
+        return to_numpy(encoded)[pad(batch)[2] == 1]
+
+    def pooled(self, encoded: Any, batch: Batch) -> Array | None:
+        return to_numpy(self.pooler(encoded)) if self.pooler is not None else None
+
+    def layers(self, batch: Batch) -> list[Array]:
+        inputs = self.inputs(batch)
+        mask = inputs.pop("attention_mask")
+        states = [self.backbone.embeddings(**inputs)]
+        for layer in self.backbone.encoder.layer:
+            states.append(layer(states[-1], mask))
+        return [self.fetch(hidden, batch) for hidden in states]
+
+    def synchronize(self) -> None:
+        synchronize(self.device)
+
+
+def load(folder: str, head: str | None, device: str, precision: str, variant: str = "") -> Model:
+    """The weights of a Hugging Face folder; RuntimeError naming every one that is missing, left over or misshapen."""
+    import torch
+    from simple_bert_pytorch.modules import Backbone, Pooler
+
+    config, encoder, _ = read_folder(folder)
+    backbone = Backbone(
+        vocab_size=config["vocab_size"],
+        num_layers=config["num_hidden_layers"],
+        dim=config["hidden_size"],
+        num_heads=config["num_attention_heads"],
+        intermediate_size=config["intermediate_size"],
+        max_length=config["max_position_embeddings"],
+        activation=config["hidden_act"],
+        layer_norm_eps=config.get("layer_norm_eps", 1e-12),
+    )
+    tensors = {name: torch.from_numpy(array) for name, array in encoder.items()}
+    pooling = {name.removeprefix("pooler."): tensors.pop(name) for name in encoder if name.startswith("pooler.")}
+    backbone.load_state_dict(tensors)
+    pooler = Pooler(config["hidden_size"]) if pooling else None
+    dtype = getattr(torch, DTYPES[precision])
+    if pooler is not None:
+        pooler.load_state_dict(pooling)
+        pooler = pooler.to(device, dtype).eval()
+    return Model(backbone.to(device, dtype).eval(), pooler, device)
+
+
+def tokenizer(folder: str) -> Callable[[str], list[int]]:
+    """The package's own tokenizer, on the folder's vocabulary; a token that is not in it gets an id beyond its end."""
+    from simple_bert_pytorch.tokenizer import Tokenizer
+
+    settings = Path(folder) / "tokenizer_config.json"
+    lower = json.loads(settings.read_text(encoding="utf-8")).get("do_lower_case", True) if settings.is_file() else True
+    lines = (Path(folder) / "vocab.txt").read_text(encoding="utf-8").removesuffix("\n").split("\n")
+    own = Tokenizer({token: number for number, token in enumerate(lines)}, do_lower_case=lower)
+
+    def tokenize(text: str) -> list[int]:
+        (ids,) = own([text])["input_ids"]
+        return list(ids)
+
+    return tokenize

@@ -1,0 +1,124 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["tbert==0.1.8", "torch>=2.11", "numpy>=1.26", "safetensors>=0.5"]
+# ///
+"""tbert by Innodata Labs, a port of Google's code to PyTorch.
+
+While training it drops out attention and its output, but neither the embeddings nor what feed-forward adds.
+"""
+
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+
+from harness.batch import Batch, pad
+from harness.folder import read_folder
+from harness.protocol import Array
+from harness.tensors import synchronize, to_numpy
+
+NAME = "tbert"
+TITLE = "tbert"
+CATALOG_ID = "innodatalabs-tbert"
+VARIANTS: dict[str, str] = {}
+DEVIATIONS: dict[str, str] = {}
+
+DTYPES = {"fp64": "float64", "fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}  # torch's names
+EMBEDDINGS = {
+    "bert.embedding.token_embedding.weight": "embeddings.word_embeddings.weight",
+    "bert.embedding.segment_embedding.weight": "embeddings.token_type_embeddings.weight",
+    "bert.embedding.position_embedding": "embeddings.position_embeddings.weight",
+    "bert.embedding.layer_norm.weight": "embeddings.LayerNorm.weight",
+    "bert.embedding.layer_norm.bias": "embeddings.LayerNorm.bias",
+}
+LAYER = {
+    "attention.query": "attention.self.query",
+    "attention.key": "attention.self.key",
+    "attention.value": "attention.self.value",
+    "dense": "attention.output.dense",
+    "dense_layer_norm": "attention.output.LayerNorm",
+    "intermediate": "intermediate.dense",
+    "output": "output.dense",
+    "output_layer_norm": "output.LayerNorm",
+}
+
+
+def hugging_face_names(layers: int) -> dict[str, str]:
+    """What Hugging Face calls the weights of a ``BertPooler``, by their names here; the classifier's are the same."""
+    return EMBEDDINGS | {
+        f"{own}.{kind}": f"{name}.{kind}"
+        for kind in ("weight", "bias")
+        for own, name in [
+            ("pooler", "pooler.dense"),
+            ("classifier", "classifier"),
+            *((f"bert.encoder.{i}.{own}", f"encoder.layer.{i}.{LAYER[own]}") for i in range(layers) for own in LAYER),
+        ]
+    }
+
+
+class Model:
+    """The Protocol of ``harness.implementation`` over a ``BertPooler``, under a linear classifier when trained."""
+
+    batching = "padded"
+
+    def __init__(self, module: Any, device: str, head: str | None, names: dict[str, str]) -> None:
+        self.module, self.device, self.head, self.names = module, device, head, names
+        self.version = f"tbert {version('tbert')}, torch {version('torch')}"
+
+    def inputs(self, batch: Batch) -> tuple[Any, Any, Any]:
+        import torch
+
+        ids, segments, mask = (torch.from_numpy(x).to(self.device) for x in pad(batch))
+        return ids, segments, mask
+
+    def states(self, batch: Batch) -> list[Any]:
+        """[sequences, longest, hidden] after each layer; tbert itself gives them without the first dimension."""
+        inputs = self.inputs(batch)
+        return [hidden.unflatten(0, inputs[0].shape) for hidden in self.module.bert(*inputs)]
+
+    def encode(self, batch: Batch) -> Any:
+        return self.states(batch)[-1]
+
+    def fetch(self, encoded: Any, batch: Batch) -> Array:
+        return to_numpy(encoded)[pad(batch)[2] == 1]
+
+    def pooled(self, encoded: Any, batch: Batch) -> Array | None:
+        return to_numpy(self.module.pooler(encoded[:, 0]).tanh()) if hasattr(self.module, "pooler") else None
+
+    def layers(self, batch: Batch) -> list[Array]:
+        embedded = self.module.bert.embedding(*self.inputs(batch)[:2])
+        return [self.fetch(hidden, batch) for hidden in (embedded, *self.states(batch))]
+
+    def logits(self, batch: Batch) -> Any:
+        inputs = self.inputs(batch)
+        hidden = self.encode(batch)[inputs[2].bool()] if self.head == "tagging" else self.module(*inputs)
+        return self.module.classifier(self.module.dropout(hidden))
+
+    def export(self) -> dict[str, Array]:
+        state = {self.names[name]: to_numpy(tensor) for name, tensor in self.module.state_dict().items()}
+        prefix = {name: "" if name.startswith("classifier.") else "bert." for name in state}
+        return {prefix[name] + name: np.ascontiguousarray(array) for name, array in state.items()}
+
+    def synchronize(self) -> None:
+        synchronize(self.device)
+
+
+def load(folder: str, head: str | None, device: str, precision: str, variant: str = "") -> Model:
+    """The weights of a Hugging Face folder; ValueError or RuntimeError naming each that does not fit."""
+    import torch
+    from tbert.bert import BertPooler
+
+    config, encoder, classifier = read_folder(folder)
+    module = BertPooler(config)
+    if head == "tagging" or (head is None and "pooler.dense.weight" not in encoder):
+        del module.pooler
+        encoder = {name: array for name, array in encoder.items() if not name.startswith("pooler.")}
+    if head is not None:
+        module.classifier = torch.nn.Linear(config["hidden_size"], len(classifier.get("classifier.bias", ())))
+    weights = encoder | (classifier if head is not None else {})
+    names = hugging_face_names(config["num_hidden_layers"])
+    wanted = {names[name] for name in module.state_dict()}
+    if wanted != weights.keys():
+        raise ValueError(f"missing or left over: {', '.join(sorted(wanted ^ weights.keys()))}")
+    module.load_state_dict({name: torch.from_numpy(weights[names[name]]) for name in module.state_dict()})
+    return Model(module.to(device, getattr(torch, DTYPES[precision])).eval(), device, head, names)
