@@ -22,6 +22,13 @@ def to_device(batch: Batch, device: str) -> tuple[Any, Any]:
     return torch.from_numpy(batch.ids).to(device), torch.from_numpy(batch.segments).to(device)
 
 
+def dtype(precision: str) -> Any:
+    """The torch type of "fp64", "fp32", "bf16" or "fp16"."""
+    import torch
+
+    return {"fp64": torch.float64, "fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+
+
 def synchronize(device: str) -> None:
     """Wait for a GPU; the CPU is never behind."""
     if device.startswith("cuda"):

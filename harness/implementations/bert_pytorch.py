@@ -17,7 +17,7 @@ import numpy as np
 from harness.batch import Batch, pad
 from harness.folder import read_folder
 from harness.protocol import Array
-from harness.tensors import synchronize, to_numpy
+from harness.tensors import dtype, synchronize, to_numpy
 
 NAME = "bert-pytorch"
 TITLE = "codertimo BERT-pytorch"
@@ -32,7 +32,7 @@ DEVIATIONS = {
     "gelu-tanh": "gelu by its tanh approximation",
 }
 
-DTYPES = {"fp64": "float64", "fp32": "float32", "bf16": "bfloat16"}  # torch's names; its mask is too low for fp16
+PRECISIONS = ("fp64", "fp32", "bf16")  # its mask is too low for fp16
 SEGMENTS = "embeddings.token_type_embeddings.weight"
 EMBEDDINGS = {
     "bert.embedding.token.weight": "embeddings.word_embeddings.weight",
@@ -127,7 +127,7 @@ def load(folder: str, head: str | None, device: str, precision: str, variant: st
     """The weights of a Hugging Face folder; ValueError or RuntimeError naming each that does not fit."""
     import torch
 
-    if precision not in DTYPES:
+    if precision not in PRECISIONS:
         raise NotImplementedError(f"{NAME} does not compute in {precision}")
     config, encoder, classifier = read_folder(folder)
     weights = encoder | (classifier if head is not None else {})
@@ -142,7 +142,7 @@ def load(folder: str, head: str | None, device: str, precision: str, variant: st
     tensors["bert.embedding.position.pe"] = module["bert"].embedding.position.pe
     module.load_state_dict(tensors)
     spare = {name: weights[name] for name in weights.keys() - wanted}
-    return Model(module.to(device, getattr(torch, DTYPES[precision])).eval(), device, head, names, spare)
+    return Model(module.to(device, dtype(precision)).eval(), device, head, names, spare)
 
 
 def build(config: dict[str, Any], head: str | None, labels: int) -> Any:

@@ -14,15 +14,13 @@ from typing import Any
 from harness.batch import Batch, pad
 from harness.folder import read_folder
 from harness.protocol import Array
-from harness.tensors import synchronize, to_numpy
+from harness.tensors import dtype, synchronize, to_numpy
 
 NAME = "curated-transformers"
 TITLE = "curated-transformers"
 CATALOG_ID = "explosion-curated-transformers"
 VARIANTS = {"sdpa": "attention by torch's fused function"}
 DEVIATIONS: dict[str, str] = {}
-
-DTYPES = {"fp64": "float64", "fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}  # torch's names
 
 
 class Model:
@@ -67,7 +65,7 @@ def load(folder: str, head: str | None, device: str, precision: str, variant: st
     module = BERTEncoder.from_hf_config(hf_config=config)
     tensors = {name: torch.from_numpy(array) for name, array in encoder.items() if not name.startswith("pooler.")}
     module.load_state_dict(module.state_dict_from_hf(tensors))
-    return Model(module.to(device, getattr(torch, DTYPES[precision])).eval(), device, variant == "sdpa")
+    return Model(module.to(device, dtype(precision)).eval(), device, variant == "sdpa")
 
 
 def tokenizer(folder: str) -> Callable[[str], list[int]]:

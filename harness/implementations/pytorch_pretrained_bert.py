@@ -13,15 +13,13 @@ from typing import Any
 from harness.batch import Batch, pad
 from harness.folder import read_folder
 from harness.protocol import Array
-from harness.tensors import parameters_by_name, synchronize, to_numpy
+from harness.tensors import dtype, parameters_by_name, synchronize, to_numpy
 
 NAME = "pytorch-pretrained-bert"
 TITLE = "pytorch-pretrained-bert"
 CATALOG_ID = "huggingface-pytorch-pretrained-bert"
 VARIANTS: dict[str, str] = {}
 DEVIATIONS: dict[str, str] = {}
-
-DTYPES = {"fp64": "float64", "fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}  # torch's names
 
 
 class Model:
@@ -88,7 +86,7 @@ def load(folder: str, head: str | None, device: str, precision: str, variant: st
     if head is not None:
         state = {f"bert.{name}": array for name, array in state.items()} | classifier
     module.load_state_dict({name: torch.from_numpy(array) for name, array in state.items()})
-    return Model(module.to(device, getattr(torch, DTYPES[precision])).eval(), device, head, has_pooler)
+    return Model(module.to(device, dtype(precision)).eval(), device, head, has_pooler)
 
 
 def tokenizer(folder: str) -> Callable[[str], list[int]]:

@@ -13,15 +13,13 @@ from typing import Any
 from harness.batch import Batch, pad
 from harness.folder import read_folder
 from harness.protocol import Array
-from harness.tensors import synchronize, to_numpy
+from harness.tensors import dtype, synchronize, to_numpy
 
 NAME = "sentence-transformers"
 TITLE = "sentence-transformers"
 CATALOG_ID = "sentence-transformers"
 VARIANTS: dict[str, str] = {}
 DEVIATIONS: dict[str, str] = {}
-
-DTYPES = {"fp64": "float64", "fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}  # torch's names
 
 
 class Model:
@@ -64,7 +62,7 @@ def load(folder: str, head: str | None, device: str, precision: str, variant: st
     from sentence_transformers import SentenceTransformer
 
     transformers.utils.logging.disable_progress_bar()
-    settings = {"dtype": getattr(torch, DTYPES[precision]), "ignore_mismatched_sizes": True}
+    settings = {"dtype": dtype(precision), "ignore_mismatched_sizes": True}
     module: Any = SentenceTransformer(folder, device=device, model_kwargs=settings, local_files_only=True).eval()
     encoder, bert = read_folder(folder).encoder, module[0].model
     if "pooler.dense.weight" not in encoder:

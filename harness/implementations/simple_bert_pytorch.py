@@ -13,15 +13,13 @@ from typing import Any
 from harness.batch import Batch, pad
 from harness.folder import read_folder
 from harness.protocol import Array
-from harness.tensors import synchronize, to_numpy
+from harness.tensors import dtype, synchronize, to_numpy
 
 NAME = "simple-bert-pytorch"
 TITLE = "simple-bert-pytorch"
 CATALOG_ID = "simple-bert-pytorch"
 VARIANTS: dict[str, str] = {}
 DEVIATIONS: dict[str, str] = {}
-
-DTYPES = {"fp64": "float64", "fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}  # torch's names
 
 
 class Model:
@@ -81,11 +79,11 @@ def load(folder: str, head: str | None, device: str, precision: str, variant: st
     pooling = {name.removeprefix("pooler."): tensors.pop(name) for name in encoder if name.startswith("pooler.")}
     backbone.load_state_dict(tensors)
     pooler = Pooler(config["hidden_size"]) if pooling else None
-    dtype = getattr(torch, DTYPES[precision])
+    number = dtype(precision)
     if pooler is not None:
         pooler.load_state_dict(pooling)
-        pooler = pooler.to(device, dtype).eval()
-    return Model(backbone.to(device, dtype).eval(), pooler, device)
+        pooler = pooler.to(device, number).eval()
+    return Model(backbone.to(device, number).eval(), pooler, device)
 
 
 def tokenizer(folder: str) -> Callable[[str], list[int]]:

@@ -15,7 +15,7 @@ import numpy as np
 from harness.batch import Batch, pad
 from harness.folder import read_folder
 from harness.protocol import Array
-from harness.tensors import synchronize, to_numpy
+from harness.tensors import dtype, synchronize, to_numpy
 
 NAME = "tbert"
 TITLE = "tbert"
@@ -23,7 +23,6 @@ CATALOG_ID = "innodatalabs-tbert"
 VARIANTS: dict[str, str] = {}
 DEVIATIONS: dict[str, str] = {}
 
-DTYPES = {"fp64": "float64", "fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}  # torch's names
 EMBEDDINGS = {
     "bert.embedding.token_embedding.weight": "embeddings.word_embeddings.weight",
     "bert.embedding.segment_embedding.weight": "embeddings.token_type_embeddings.weight",
@@ -121,4 +120,4 @@ def load(folder: str, head: str | None, device: str, precision: str, variant: st
     if wanted != weights.keys():
         raise ValueError(f"missing or left over: {', '.join(sorted(wanted ^ weights.keys()))}")
     module.load_state_dict({name: torch.from_numpy(weights[names[name]]) for name in module.state_dict()})
-    return Model(module.to(device, getattr(torch, DTYPES[precision])).eval(), device, head, names)
+    return Model(module.to(device, dtype(precision)).eval(), device, head, names)

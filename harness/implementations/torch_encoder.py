@@ -10,7 +10,7 @@ from typing import Any
 from harness.batch import Batch, pad
 from harness.folder import read_folder
 from harness.protocol import Array
-from harness.tensors import synchronize, to_numpy
+from harness.tensors import dtype, synchronize, to_numpy
 
 NAME = "torch-encoder"
 TITLE = "torch.nn.TransformerEncoder"
@@ -18,7 +18,6 @@ CATALOG_ID = "pytorch"
 VARIANTS: dict[str, str] = {}
 DEVIATIONS: dict[str, str] = {}
 
-DTYPES = {"fp64": "float64", "fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}  # torch's names
 EMBEDDINGS = ("word_embeddings", "position_embeddings", "token_type_embeddings")
 LAYER = {
     "self_attn.out_proj": "attention.output.dense",
@@ -77,7 +76,7 @@ def load(folder: str, head: str | None, device: str, precision: str, variant: st
     module = build(config, "pooler.dense.weight" in encoder)
     tensors = {name: torch.from_numpy(array) for name, array in encoder.items()}
     module.load_state_dict(torch_names(tensors, config["num_hidden_layers"]))
-    return Model(module.to(device, getattr(torch, DTYPES[precision])).eval(), device)
+    return Model(module.to(device, dtype(precision)).eval(), device)
 
 
 def build(config: dict[str, Any], has_pooler: bool) -> Any:
