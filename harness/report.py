@@ -211,7 +211,8 @@ def _add_speed(rows: dict[str, dict[str, list[str]]], notes: list[str], speed: r
 
 def _load(load: dict[str, Any]) -> str:
     steal = "" if load.get("steal") is None else f"{load['steal']:.1%} of its time was taken away, "
-    return f"{steal}{load['others']:.1%} went to other processes"
+    slower = f", the reference took {load['quiet']:.2f} times its quiet time" if "quiet" in load else ""
+    return f"{steal}{load['others']:.1%} went to other processes{slower}"
 
 
 def print_report(report: Report, console: Console) -> None:

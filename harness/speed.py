@@ -22,6 +22,7 @@ from harness.protocol import Array
 LATENCY = (1, 128)  # sequences, length
 THROUGHPUT = ((8, 128), (32, 128))
 OWN_LENGTHS = 128  # sequences of a task that are timed
+CONTENDED = 1.25  # times its quiet time: where the reference takes longer, all of the comparison is to be doubted
 AT_ONCE = 6  # implementations beside the reference that are loaded for timing: more would not fit the memory
 ROUNDS = 5  # each implementation's turns at one shape
 SECONDS = 0.4  # that a turn lasts at least, so that the clock's grain and a start-up do not show
@@ -222,6 +223,7 @@ def _time_shape(
     result.load = provenance.load_between(before)
     if measured.get("reference", {}).get("state") == "ok":
         result.load["quiet"] = against_quiet(result)
+        result.load["noisy"] |= result.load["quiet"] > CONTENDED
     result.seconds = time.perf_counter() - start
     record.write(result, made.options.runs / "speed" / f"{key}.json")
     return result
