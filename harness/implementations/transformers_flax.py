@@ -1,0 +1,110 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = [
+#     "transformers==4.57.6", "flax==0.12.8", "jax==0.10.2", "numpy==2.4.6", "safetensors==0.8.0", "tokenizers==0.22.2",
+# ]
+# ///
+"""``FlaxBertModel`` of transformers 4, the last that has it; compiled, as JAX's users do."""
+
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+
+from harness.batch import Batch, pad
+from harness.folder import read_folder
+from harness.protocol import Array
+from harness.tf_keras_shim import check_weights, pad_to_multiple
+
+NAME = "transformers-flax"
+TITLE = "Hugging Face transformers, Flax"
+CATALOG_ID = "huggingface-transformers"
+VARIANTS = {"bf16": "in bfloat16"}
+DEVIATIONS: dict[str, str] = {}
+
+DTYPES = {"fp64": "float64", "fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}  # numpy's names
+
+
+class Model:
+    """The Protocol of ``harness.implementation`` over a model of Flax and its parameters."""
+
+    batching = "padded"
+
+    def __init__(self, flax_model: Any, parameters: Any, precision: str) -> None:
+        import jax
+
+        self.parameters, self.precision = parameters, precision
+        self.has_pooler, self.longest = "pooler" in parameters, flax_model.config.max_position_embeddings
+
+        def call(parameters: Any, ids: Any, segments: Any, mask: Any, every: bool) -> Any:
+            return flax_model(
+                ids, mask, segments, params=parameters, train=False, output_hidden_states=every, return_dict=True
+            )
+
+        self.call = jax.jit(call, static_argnames="every")
+        self.version = ", ".join(f"{name} {version(name)}" for name in ("transformers", "flax", "jax"))
+
+    def run(self, batch: Batch, every: bool) -> Any:
+        arrays = pad_to_multiple(batch, 32, self.longest)  # every length is compiled anew; padding is masked anyway
+        return self.call(self.parameters, *arrays, every=every)
+
+    def encode(self, batch: Batch) -> Any:
+        import jax
+
+        return jax.block_until_ready(self.run(batch, every=False))
+
+    def fetch(self, encoded: Any, batch: Batch) -> Array:
+        mask = pad(batch)[2] == 1
+        return to_numpy(encoded.last_hidden_state)[:, : mask.shape[1]][mask]
+
+    def pooled(self, encoded: Any, batch: Batch) -> Array | None:
+        return to_numpy(encoded.pooler_output) if self.has_pooler else None
+
+    def layers(self, batch: Batch) -> list[Array]:
+        mask = pad(batch)[2] == 1
+        states = self.run(batch, every=True).hidden_states
+        return [to_numpy(hidden)[:, : mask.shape[1]][mask] for hidden in states]
+
+    def synchronize(self) -> None:
+        """``encode`` has waited."""
+
+
+def to_numpy(array: Any) -> Array:
+    """An array of JAX; what numpy does not have becomes float32."""
+    return np.asarray(array if array.dtype == "float64" else array.astype("float32"))
+
+
+def load(folder: str, head: str | None, device: str, precision: str, variant: str = "") -> Model:
+    """The weights of a Hugging Face folder; ValueError where they do not fit."""
+    if device != "cpu":
+        raise NotImplementedError(f"{NAME} runs on the CPU only: jax is installed without support for GPUs")
+    import jax
+    from transformers import BertConfig, FlaxBertModel
+
+    precision = variant or precision
+    jax.config.update("jax_enable_x64", precision == "fp64")
+    config, weights, _ = read_folder(folder)
+    check_weights(config, weights)
+    dtype = jax.numpy.dtype(DTYPES[precision])
+    has_pooler = "pooler.dense.weight" in weights
+    settings = BertConfig(**config)
+    flax_model = FlaxBertModel(settings, dtype=dtype, add_pooling_layer=has_pooler, _do_init=False)
+    return Model(flax_model, parameters(weights, dtype), precision)
+
+
+def parameters(weights: dict[str, Array], dtype: Any) -> dict[str, Any]:
+    """The weights as Flax's nested dictionaries; reading them from Hugging Face's file would want torch installed."""
+    import jax
+
+    tree: dict[str, Any] = {}
+    for name, weight in weights.items():
+        *path, kind = name.split(".")
+        if kind == "weight" and path[-1].endswith("_embeddings"):
+            kind = "embedding"
+        elif kind == "weight":
+            kind = "scale" if path[-1] == "LayerNorm" else "kernel"
+        branch = tree
+        for part in path:
+            branch = branch.setdefault(part, {})
+        branch[kind] = jax.numpy.asarray(weight.T if kind == "kernel" else weight, dtype)
+    return tree
