@@ -281,6 +281,61 @@ def report(
         write_report(found, output)
 
 
+@app.command(
+    epilog="Examples:\n\n"
+    "python -m harness compare reference transformers --runs results\n\n"
+    "python -m harness compare old/reference new/reference --data ~/data --fail-if-worse 1.5"
+)
+def compare(
+    a: Annotated[str, typer.Argument(help="An implementation in --runs, FOLDER/NAME, a record, a folder of one's.")],
+    b: Annotated[str, typer.Argument(help="The same, of what is compared with it.")],
+    runs: Annotated[Path, typer.Option(help="Where implementations' records are looked for.")] = Path("runs"),
+    data: Annotated[
+        Path | None, typer.Option(envvar="BERT_ATLAS_DATA", help="Folder of task data (see `data get`).")
+    ] = None,
+    task: Annotated[list[Path] | None, typer.Option(help="A task of your own: its YAML file. Repeatable.")] = None,
+    examples: Annotated[int, typer.Option(min=0, help="How many answers that differ are shown of each task.")] = 10,
+    output: Annotated[Path | None, typer.Option(help="Also write everything to this JSON file, but gold.")] = None,
+    fail_if_worse: Annotated[
+        float | None,
+        typer.Option(
+            metavar="POINTS", help="Exit code 1 if on a task B's whole 95% interval is more than this below A."
+        ),
+    ] = None,
+) -> None:
+    """Compare B with A: how large the difference is, how sure, in quality and in speed, and on which examples."""
+    from harness.compare import compare as compare_records
+    from harness.compare import judge, print_comparison, write
+
+    made = compare_records(a, b, runs, data, task or [])
+    print_comparison(made, _output(), examples)
+    if output is not None:
+        write(made, output)
+    if fail_if_worse is None:
+        return
+    worse, unsure = judge(made, fail_if_worse)
+    for subject in unsure:
+        print(f"{subject}: that {made.b} is worse by more than {fail_if_worse:g} points is not ruled out")
+    if worse:
+        raise Failure(f"{made.b} is worse by more than {fail_if_worse:g} points on {', '.join(worse)}")
+
+
+@app.command(epilog="Example: python -m harness history results runs")
+def history(
+    records: Annotated[list[Path] | None, typer.Argument(help="Folders of records.  [default: results]")] = None,
+) -> None:
+    """Show figures over the commits, on each kind of machine, and mark steps beyond the noise."""
+    from harness.history import histories, history_tables
+    from harness.record import read_all
+
+    folders = records or [Path("results")]
+    found = histories(read_all(folders))
+    if not found:
+        raise BadInput(f"no records in {', '.join(map(str, folders))}; `python -m harness run` makes some")
+    for table in history_tables(found):
+        _output().print(table)
+
+
 @app.command("list", epilog="Example: python -m harness list")
 def list_() -> None:
     """Show implementations, tasks and weights that can be named."""

@@ -191,6 +191,32 @@ class Session:
                 cpu.append(time.process_time() - start[1])
         return {}, {"wall": np.array(wall), "cpu": np.array(cpu)}
 
+    def serve(
+        self, together: int, bound: float, allowed: int, arrivals: Array, picks: Array, **arrays: Array
+    ) -> Answer:
+        """Seconds from each query's arrival until its result is ready; query ``i`` is the sequence ``picks[i]``.
+
+        What has arrived meanwhile is computed in order, up to ``together`` queries at once. ``arrivals`` are seconds
+        from the start, kept by the clock whatever is being computed, so that a slow answer delays no arrival. Ends
+        early once more than ``allowed`` took longer than ``bound``. One query and a full batch warm up.
+        """
+        batch, latencies, done, over = Batch(**arrays), np.empty(len(arrivals)), 0, 0
+        with _no_gradients():
+            for size in (1, together):
+                self.model.encode(batch.select(picks[:size]))
+            self.model.synchronize()
+            start = time.perf_counter()
+            while done < len(arrivals) and over <= allowed:
+                time.sleep(max(0.0, arrivals[done] - (time.perf_counter() - start)))
+                arrived = int(np.searchsorted(arrivals, time.perf_counter() - start, "right"))
+                now = slice(done, max(done + 1, min(arrived, done + together)))
+                self.model.encode(batch.select(picks[now]))
+                self.model.synchronize()
+                latencies[now] = time.perf_counter() - start - arrivals[now]
+                over += int((latencies[now] > bound).sum())
+                done = now.stop
+        return {}, {"latencies": latencies[:done]}
+
     def memory(self) -> Answer:
         """Peak memory of this process so far, in bytes: resident, and on the GPU where one was used."""
         answer = {"resident": _peak_resident(), "gpu": None}

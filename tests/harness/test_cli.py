@@ -19,7 +19,10 @@ from harness.errors import BadInput, Failure
 from harness.record import Quality
 
 ROOT = Path(__file__).parents[2]
-COMMANDS = ["run", "report", "list", "doctor", "predict", "publish", "check-record", "data get", "data list"]
+COMMANDS = [
+    *("run", "parity", "report", "compare", "history", "list", "doctor", "predict", "publish", "check-record"),
+    *("data get", "data list", "env list", "env create", "env remove"),
+]
 
 
 def harness(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:

@@ -3,6 +3,7 @@
 import io
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +113,56 @@ def test_padded_implementations_are_fed_so_many_sequences_in_their_order() -> No
 
 def test_packed_implementations_are_fed_so_many_tokens_longest_first() -> None:
     assert timed("packed", sequences=2, tokens=18, repeats=2).fed == [[9, 9], [5, 3, 2]] * 2
+
+
+class Slow(Recorder):
+    """A model that takes 20 ms, whatever it is fed."""
+
+    def encode(self, batch: Batch) -> None:
+        super().encode(batch)
+        time.sleep(0.02)
+
+
+def served(together: int, arrivals: list[float], bound: float = 9.0, allowed: int = 99) -> tuple[Slow, list[float]]:
+    """Queries for sequences 0, 1, 2, ... at these times: the model without its warm-up, and their latencies."""
+    session = Session(Path("unused"), lambda **_: None)
+    session.model = Slow("padded")
+    picks = np.arange(len(arrivals))
+    _, arrays = session.serve(together, bound, allowed, np.array(arrivals), picks, **BATCH._asdict())
+    session.model.fed = session.model.fed[2:]
+    return session.model, arrays["latencies"].tolist()
+
+
+def test_queries_are_served_in_order_and_wait_for_those_before_them() -> None:
+    model, latencies = served(1, [0.0, 0.0, 0.0])
+    assert model.fed == [[3], [9], [5]]
+    assert latencies == sorted(latencies)
+    assert latencies[0] >= 0.02
+    assert latencies[2] >= 0.06
+
+
+def test_queries_that_are_there_together_are_computed_together() -> None:
+    assert served(3, [0.0, 0.0, 0.0, 0.3])[0].fed == [[3, 9, 5], [2]]
+
+
+def test_serving_ends_once_too_many_took_too_long() -> None:
+    assert len(served(1, [0.0] * 5, bound=0.0, allowed=1)[1]) == 2
+
+
+def test_a_job_and_a_tokenizer(tmp_path: Path) -> None:
+    file = tmp_path / "both.py"
+    file.write_text(
+        "def job(checkout, progress, task):\n"
+        "    progress(done=1, total=1)\n"
+        "    return {'version': '1', 'recipe': checkout, 'predictions': {'dev': [task]}}\n"
+        "def tokenizer(folder):\n"
+        "    return lambda text: [len(text), 1 // len(text)]\n"
+    )
+    seen: list[dict[str, Any]] = []
+    session = Session(file, lambda **what: seen.append(what))
+    answer, _ = session.job(threads=None, cpus=None, checkout=None, task="x")
+    assert (answer["predictions"], seen) == ({"dev": ["x"]}, [{"done": 1, "total": 1}])
+    assert session.tokenize(["ab", "", "c"])[0]["ids"] == [[2, 0], None, [1, 1]], "a text that it fails at is None"
 
 
 def test_keep_restore_and_cast() -> None:
