@@ -169,7 +169,9 @@ def _run_parity(
                 best = outputs
             result.tokenizer = tokenizers.compare(worker, made.tokenizer)
         result.verdict = verdict(result.differences, floor)
-        if result.verdict != "exact":
+        if result.verdict != "exact" and result.implementation["precision"] not in ("fp32", "fp64"):
+            result.diagnosis = {"sentence": f"computes in {result.implementation['precision']}"}
+        elif result.verdict != "exact":
             show(f"{implementation.name}: why it differs", 0, 1)
             result.diagnosis = diagnose(checkpoints.bare(), batch, best, floor)
     except (WorkerError, ValueError) as error:

@@ -1,0 +1,139 @@
+# /// script
+# requires-python = ">=3.11,<3.12"
+# dependencies = [
+#     "chainer==7.8.1", "numpy==1.26.4", "scipy==1.14.1", "protobuf==4.25.9", "six==1.17.0", "safetensors==0.8.0",
+# ]
+# [tool.bert-atlas]
+# build = ["setuptools<70", "wheel"]
+# ///
+"""BERT in Chainer, from the user's copy of the repository. Without scipy, Chainer's erf is a loop in Python."""
+
+import sys
+import types
+from collections.abc import Callable
+from typing import Any
+
+from harness import tensorflow1
+from harness.batch import Batch, pad
+from harness.folder import read_folder
+from harness.protocol import Array
+
+NAME = "bert-chainer"
+TITLE = "bert-chainer"
+CATALOG_ID = "soskek-bert-chainer"
+CHECKOUT = "https://github.com/soskek/bert-chainer"
+VARIANTS = {"fixed": "with the original's LayerNorm epsilon"}
+DEVIATIONS = {"layer-norm-epsilon": "1e-6, Chainer's default, where the original has 1e-12"}
+
+POOLER = {"pooler.dense.weight", "pooler.dense.bias"}
+NAMES = {  # parts of the repository's names, and Hugging Face's for them
+    "/layer_": "/layer/",
+    "attention_output_": "attention/output/",
+    "attention/query": "attention/self/query",
+    "attention/key": "attention/self/key",
+    "attention/value": "attention/self/value",
+    "intermediate_dense1": "intermediate/dense",
+    "intermediate_dense2": "output/dense",
+    "intermediate_ln": "output/LayerNorm",
+    "output/ln": "output/LayerNorm",
+    "post_embedding_ln": "embeddings/LayerNorm",
+    "pooler": "pooler/dense",
+    "word_embeddings": "embeddings/word_embeddings",
+    "position_embeddings": "embeddings/position_embeddings",
+    "token_type_embeddings": "embeddings/token_type_embeddings",
+}
+ENDS = {"W": "weight", "b": "bias", "gamma": "weight", "beta": "bias"}
+
+
+def hugging_face_name(path: str) -> str:
+    """``/encoder/layer_0/intermediate_dense1/W`` is ``encoder.layer.0.intermediate.dense.weight``."""
+    for part, theirs in NAMES.items():
+        path = path.replace(part, theirs)
+    stem, _, end = path[1:].rpartition("/")
+    return f"{stem}/{ENDS[end]}".replace("/", ".")
+
+
+class Model:
+    """The Protocol of ``harness.implementation`` over the repository's ``BertModel``."""
+
+    batching = "padded"
+
+    def __init__(self, folder: str, epsilon: float | None) -> None:
+        import chainer
+        import modeling
+
+        config, weights, _ = read_folder(folder)
+        chainer.config.train = False
+        chainer.config.enable_backprop = False
+        self.bert = modeling.BertModel(modeling.BertConfig.from_dict(config))
+        self.has_pooler = not POOLER.isdisjoint(weights)
+        self._give(weights)
+        for link in self.bert.links():
+            if epsilon is not None and isinstance(link, chainer.links.LayerNormalization):
+                link.eps = epsilon
+        self.version = f"soskek/bert-chainer, chainer {chainer.__version__}"
+
+    def _give(self, weights: dict[str, Array]) -> None:
+        """Give every parameter its weight; a pooler may be absent. ValueError names what does not fit."""
+        import numpy as np
+
+        one = np.zeros([1, 1], dtype=np.int32)
+        self.bert.get_pooled_output(one)  # parameters get their shapes when they are first used
+        parameters = {hugging_face_name(path): parameter for path, parameter in self.bert.namedparams()}
+        absent = parameters.keys() - weights.keys() - (set() if self.has_pooler else POOLER)
+        if absent:
+            raise ValueError(f"the checkpoint lacks {', '.join(sorted(absent))}")
+        if left := weights.keys() - parameters.keys():
+            raise ValueError(f"the model has no place for {', '.join(sorted(left))}")
+        for name, weight in weights.items():
+            shape = parameters[name].shape
+            if shape != weight.shape:
+                raise ValueError(f"{name}: the model has {list(shape)}, the weights {list(weight.shape)}")
+            parameters[name].array[...] = weight
+
+    def _inputs(self, batch: Batch) -> tuple[Array, Array, Array]:
+        ids, segments, mask = pad(batch)
+        return ids, mask, segments
+
+    def encode(self, batch: Batch) -> Any:
+        return self.bert.get_sequence_output(*self._inputs(batch))
+
+    def fetch(self, encoded: Any, batch: Batch) -> Array:
+        states: Array = encoded.array[pad(batch)[2] == 1]
+        return states
+
+    def pooled(self, encoded: Any, batch: Batch) -> Array | None:
+        import chainer
+
+        if not self.has_pooler:
+            return None
+        pooled: Array = chainer.functions.tanh(self.bert.pooler(encoded[:, 0])).array
+        return pooled
+
+    def layers(self, batch: Batch) -> list[Array]:
+        inputs = self._inputs(batch)
+        states = [self.bert.get_embedding_output(*inputs), *self.bert.get_all_encoder_layers(*inputs)]
+        return [self.fetch(state, batch) for state in states]
+
+    def synchronize(self) -> None:
+        """Chainer computes at once on the CPU."""
+
+
+def load(folder: str, head: str | None, device: str, precision: str, variant: str = "") -> Model:
+    """The weights of a Hugging Face folder in the repository's BertModel."""
+    if precision != "fp32":
+        raise NotImplementedError(f"{NAME} computes in float32 only")
+    if device != "cpu":
+        raise NotImplementedError(f"{NAME} runs on the CPU only: its GPU library, CuPy, is not installed with it")
+    return Model(folder, 1e-12 if variant == "fixed" else None)
+
+
+def tokenizer(folder: str) -> Callable[[str], list[int]]:
+    """The repository's own tokenizer. Of TensorFlow it wants the name of ``open``, and nothing else."""
+    if "tensorflow" not in sys.modules:
+        tensorflow = types.ModuleType("tensorflow")
+        tensorflow.gfile = types.SimpleNamespace(GFile=open)  # type: ignore[attr-defined]
+        sys.modules["tensorflow"] = tensorflow
+    from tokenization import FullTokenizer
+
+    return tensorflow1.tokenizer(FullTokenizer, folder)

@@ -1,0 +1,145 @@
+# /// script
+# requires-python = ">=3.11,<3.12"
+# dependencies = [
+#     "tensorflow-cpu==2.15.1", "numpy==1.26.4", "safetensors==0.8.0", "six==1.17.0",
+#     "bert-tensorflow==1.0.4", "bert-serving-server==1.10.0", "bert-serving-client==1.10.0",
+#     "pyzmq==27.3.0", "GPUtil==1.4.0", "termcolor==3.3.0",
+# ]
+# ///
+"""bert_language_understanding: a TextCNN, pre-trained as BERT is and then fine-tuned; from the user's copy."""
+
+import re
+import sys
+import time
+import types
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from harness import tensorflow1, tensorflow1_job
+from harness.protocol import Array
+
+NAME = "bert-language-understanding"
+TITLE = "bert_language_understanding"
+CATALOG_ID = "brightmart-bert-language-understanding"
+CHECKOUT = "https://github.com/brightmart/bert_language_understanding"
+DEVIATIONS = {"no-bert": "a TextCNN over words, pre-trained on the task's own texts; no weights are read"}
+JOB = ["go_emotions", "mini-sentiment"]
+
+STEPS = 200  # of each stage, more or less: minutes on two cores
+BATCH_SIZE = 64
+LENGTH = 32  # words of a text; by default 200, which long documents need
+LM_LENGTH = 10  # of a sentence in pre-training
+SIZE = 128  # of a word's vector: of fine-tuning by default, where it finds nothing in a checkpoint of another size
+EPOCHS, LM_EPOCHS = 35, 30  # by default
+DATA, PRETRAINED, TUNED = "./data/", "./checkpoint_lm/", "./checkpoint_lm_save/"
+
+
+def job(
+    checkout: str, weights: str, task: dict[str, Any], splits: dict[str, Any], out: str, progress: Callable[..., None]
+) -> dict[str, Any]:
+    """Pre-train with ``train_bert_lm.py``, fine-tune with ``train_bert_fine_tuning.py``, and predict with its model."""
+    place, names = Path(out), task["outputs"]
+    lines = [f"{_words(example['text'])} {_labels(example['label'], names)}\n" for example in splits["train"]]
+    (place / "lm.txt").write_text("".join(line.partition("__label__")[0] + "\n" for line in lines), encoding="utf-8")
+    (place / "train.txt").write_text("".join(lines), encoding="utf-8")
+    (place / "valid.txt").write_text("".join(lines[:128]), encoding="utf-8")  # for scores that it prints
+    most = max(1, STEPS * BATCH_SIZE // len(lines))
+    lm_epochs, epochs = min(LM_EPOCHS, most), min(EPOCHS, most)
+    sizes = {"data_path": DATA, "ckpt_dir": PRETRAINED, "d_model": SIZE, "sequence_length": LENGTH, "process_num": 2}
+    files = {"training_data_file": "train.txt", "valid_data_file": "valid.txt", "test_data_file": "valid.txt"}
+    stages = {
+        "train_bert_lm": {"mask_lm_source_file": "lm.txt", "num_epochs": lm_epochs},
+        # It counts on from the epochs that the checkpoint has seen.
+        "train_bert_fine_tuning": files | {"ckpt_dir_save": TUNED, "num_epochs": lm_epochs + epochs},
+    }
+    for done, (program, flags) in enumerate(stages.items()):
+        progress(what=program, done=done, total=len(stages))
+        script = Path(checkout) / f"{program}.py"
+        tensorflow1_job.run(script, sizes | flags, place, lambda line: None, __name__)
+    answers = iter(_decode(_predict(splits, place), task["kind"], names))
+    return {
+        "version": f"brightmart/bert_language_understanding, tensorflow {tensorflow1.alias().__version__}",
+        "recipe": f"its own, {lm_epochs} and {epochs} epochs in batches of {BATCH_SIZE}, {LENGTH} words of {SIZE}",
+        "predictions": {split: [next(answers) for _ in splits[split]] for split in splits if split != "train"},
+    }
+
+
+def _words(text: str) -> str:
+    return " ".join(re.findall(r"\w+|[^\w\s]", text.lower()))
+
+
+def _labels(label: str | list[str], names: list[str]) -> str:
+    own = [label] if isinstance(label, str) else label
+    return " ".join(f"__label__{names.index(name)}" for name in own)
+
+
+def prepare() -> None:
+    """For the programs: they would save a checkpoint every 256,000 examples only, so they do it at their end."""
+    tf = alias()
+    base: Any = tf.Session
+
+    class Session(base):
+        def __exit__(self, *error: Any) -> None:
+            flags = tf.app.flags.FLAGS
+            tf.train.Saver().save(self, getattr(flags, "ckpt_dir_save", flags.ckpt_dir) + "last")
+            super().__exit__(*error)
+
+    tf.Session = Session
+
+
+def alias() -> Any:
+    """Names that the repository's modules want, and TensorFlow 1."""
+    tf = tensorflow1.alias()
+    tf.contrib.layers.batch_norm = lambda inputs, is_training, scope: tf.layers.batch_normalization(
+        inputs, momentum=0.999, epsilon=1e-3, scale=False, training=is_training, name=scope
+    )
+    time.clock = time.perf_counter  # type: ignore[attr-defined]
+    # The texts have spaces between their words, as those of the repository; jieba would make every space a word.
+    jieba = types.ModuleType("jieba")
+    jieba.lcut = str.split  # type: ignore[attr-defined]
+    sys.modules["jieba"] = jieba
+    return tf
+
+
+def _predict(splits: dict[str, Any], place: Path) -> dict[int, Array]:
+    """For each label of the training data, by its number: the logits of all examples of the scored splits."""
+    tf = alias()
+    from data_util_hdf5 import create_or_load_vocabulary, get_lable2index, set_config, transform_data_to_index
+    from model.bert_cnn_model import BertCNNModel
+
+    data = f"{place}/{DATA}"
+    vocabulary, _ = create_or_load_vocabulary(data, "", 0)  # both load what the programs saved
+    labels = get_lable2index(data, "")
+    any_label = next(iter(labels))
+    texts = [_words(example["text"]) for split in splits if split != "train" for example in splits[split]]
+    lines = [f"{text} __label__{any_label}" for text in texts]
+    ids, _ = transform_data_to_index(lines, None, vocabulary, labels, LENGTH, "test", "word")
+    flags = types.SimpleNamespace(
+        **{"batch_size": BATCH_SIZE, "sequence_length": LENGTH, "sequence_length_lm": LM_LENGTH, "d_model": SIZE},
+        **{"is_training": True, "is_fine_tuning": True, "learning_rate": 0.0, "dropout_keep_prob": 1.0},
+        **dict.fromkeys(("num_layer", "num_header", "d_k", "d_v")),  # of its transformer, which is not used
+    )
+    logits = []
+    with tf.Graph().as_default(), tf.Session() as session:
+        # As its own evaluation does: in training mode, so that batch norm has the statistics of the batch.
+        model = BertCNNModel(set_config(flags, len(labels), len(vocabulary)))
+        tf.train.Saver().restore(session, tf.train.latest_checkpoint(f"{place}/{TUNED}"))
+        for start in range(0, len(ids), BATCH_SIZE):
+            batch = ids[np.arange(start, start + BATCH_SIZE) % len(ids)]  # the last is filled up from the first
+            logits.append(session.run(model.logits, {model.input_x: batch, model.dropout_keep_prob: 1.0}))
+    rows = np.concatenate(logits)[: len(ids)]
+    return {int(label): rows[:, column] for label, column in labels.items()}
+
+
+def _decode(logits: dict[int, Array], kind: str, names: list[str]) -> list[str | list[str]]:
+    """By its own rule: labels whose logit is 0.5 or more; the highest where there is none, or there must be one."""
+    numbers = list(logits)
+    rows = np.stack([logits[number] for number in numbers], axis=1)
+    likeliest = [names[numbers[column]] for column in rows.argmax(-1)]
+    if kind == "classification":
+        return list(likeliest)
+    chosen = [[names[number] for number, value in zip(numbers, row, strict=True) if value >= 0.5] for row in rows]
+    return [own or [first] for own, first in zip(chosen, likeliest, strict=True)]
