@@ -1,7 +1,7 @@
 # /// script
 # requires-python = ">=3.11"
 # dependencies = [
-#     "openvino==2026.4.1", "nncf==3.4.0", "torch==2.13.0", "transformers==5.23.0", "numpy>=1.26", "safetensors>=0.5",
+#     "openvino==2026.4.1", "nncf==3.4.0", "torch>=2.11", "transformers>=5.17", "numpy>=1.26", "safetensors>=0.5",
 # ]
 # ///
 """OpenVINO in 8 bits, as its companion nncf makes the model: weights alone, or with activations calibrated."""
