@@ -17,6 +17,7 @@ run: .venv/.run  ## measure the reference and transformers on the embedded suite
 
 test: .venv/.test  ## all tests but those in a browser
 	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m engines tests/harness/test_engine_ports.py
 
 lint: .venv/.test  ## style and types
 	$(BIN)/ruff check .

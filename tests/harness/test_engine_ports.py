@@ -26,7 +26,10 @@ from harness.parity import Outputs, differences
 from harness.protocol import Array
 from reference.checkpoint import Checkpoint, read, save
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # the exporters', of their own and of torch's
+pytestmark = [
+    pytest.mark.engines,
+    pytest.mark.filterwarnings("ignore"),  # the exporters', of their own and of torch's
+]
 
 EXACT = ["onnxruntime", "openvino", "ctranslate2"]
 EIGHT_BITS = ["onnxruntime:int8", "ctranslate2:int8", "openvino-int8", "openvino-int8:calibrated"]
