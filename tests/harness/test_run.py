@@ -500,7 +500,7 @@ def test_what_is_finished_is_kept_when_it_is_ended(
         process.kill()
     assert gone(workers), "a worker was left behind"
     records = record.read_all([tmp_path])
-    assert {each.kind for each in records} == ({"parity", "quality"} if kind == "quality" else {"parity"})
+    assert {each.kind for each in records} >= {"parity", kind}, "more, where the signal came late"
     assert all(each.state == "ok" for each in records)
     assert "Traceback" not in err
     if number == signal.SIGINT:
