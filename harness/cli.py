@@ -108,6 +108,10 @@ def run(
     select: Annotated[str, typer.Option(help="Epoch to score: last, or dev for the best on the dev set.")] = "last",
     limit: Annotated[int | None, typer.Option(help="Use only so many examples of each split.")] = None,
     save_model: Annotated[Path | None, typer.Option(help="Write the fine-tuned model to this folder.")] = None,
+    load: Annotated[
+        float | None,
+        typer.Option(metavar="MS", help="Also find the rate at which the 99th percentile of latency is within this."),
+    ] = None,
     rerun: Annotated[bool, typer.Option("--rerun", help="Run again what is already recorded.")] = False,
 ) -> None:
     """Fine-tune, score and time implementations; print the table and write the records."""
@@ -116,6 +120,8 @@ def run(
     own = [str(path) for path in task or []]
     if context not in (None, "sentence", "document"):
         raise BadInput(f"--context {context!r} is neither sentence nor document")
+    if load is not None and not 0 < load < float("inf"):
+        raise BadInput(f"--load is {load}; it is a latency in milliseconds, above 0")
     made = prepare(
         Options(
             implementations=_names(impl),
@@ -138,6 +144,7 @@ def run(
             save_model=save_model,
             rerun=rerun,
             checkouts=_checkouts(checkout),
+            bound=None if load is None else load / 1000,
             command=_command(data, runs),
         )
     )
@@ -318,6 +325,28 @@ def compare(
         print(f"{subject}: that {made.b} is worse by more than {fail_if_worse:g} points is not ruled out")
     if worse:
         raise Failure(f"{made.b} is worse by more than {fail_if_worse:g} points on {', '.join(worse)}")
+
+
+@app.command(epilog="Example: python -m harness rescore results --data ~/data")
+def rescore(
+    records: Annotated[list[Path], typer.Argument(help="Records, or folders of them.")],
+    data: Annotated[
+        Path | None, typer.Option(envvar="BERT_ATLAS_DATA", help="Folder of task data (see `data get`).")
+    ] = None,
+    task: Annotated[list[Path] | None, typer.Option(help="A task of your own: its YAML file. Repeatable.")] = None,
+    write: Annotated[bool, typer.Option("--write", help="Put what differs into the records.")] = False,
+) -> None:
+    """Compute metrics again from stored predictions, without a model; show what differs from the records."""
+    from harness.rescore import rescore as rescore_records
+
+    total = differ = 0
+    for path, changes in rescore_records(records, data, task or [], write):
+        for change in changes:
+            print(f"{path}: {change.what}: {change.old} -> {change.new}")
+        total, differ = total + 1, differ + bool(changes)
+    print(f"{total} scored again, {differ} different{', written anew' if differ and write else ''}")
+    if differ and not write:
+        raise SystemExit(1)
 
 
 @app.command(epilog="Example: python -m harness history results runs")

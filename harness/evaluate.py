@@ -11,12 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from harness import metrics, plan, provenance, record
+from harness import metrics, plan, provenance, record, sanity
 from harness.encode import Encoded, Prediction, decode, encode, gold
+from harness.errors import BadInput, Failure
 from harness.isolate import Worker, WorkerError
 from harness.protocol import Array
 from harness.read import read_split
 from harness.task import Task
+from reference.tokenizer import Tokenizer
 
 BATCH_TOKENS = 4096  # of one forward pass in evaluation
 Show = Callable[..., None]  # progress: what is done, how much of how much
@@ -42,6 +44,19 @@ def load_splits(made: plan.Plan, task: Task) -> dict[str, Split]:
     return splits
 
 
+def _examined(task: Task, splits: dict[str, Split], tokenizer: Tokenizer | None) -> dict[str, sanity.Counts]:
+    """The record's field ``sanity``; without the tokenizer that made the tokens, nothing is said of what was cut."""
+    seen = set(sanity.inputs(splits["train"].examples))
+    counts = {}
+    for name, split in splits.items():
+        counts[name] = {"examples": len(split.examples)}
+        if tokenizer is not None:
+            counts[name] |= sanity.truncation(task, split.examples, split.encoded, tokenizer)
+        if name != "train":
+            counts[name]["in_train"] = sum(each in seen for each in sanity.inputs(split.examples))
+    return counts
+
+
 def fine_tuned(
     start: Start,
     made: plan.Plan,
@@ -60,6 +75,7 @@ def fine_tuned(
     Raises WorkerError if the implementation fails.
     """
     splits = load_splits(made, task)
+    result.sanity = _examined(task, splits, made.tokenizer)
     for micro_batches in (1, 2):
         result.recipe["micro_batches"] = micro_batches
         try:
@@ -86,6 +102,7 @@ def encoded(
 ) -> Predictions:
     """Fill ``result`` in for one that only encodes: with the weights that the reference fine-tuned, in ``folder``."""
     splits = load_splits(made, task)
+    result.sanity = _examined(task, splits, made.tokenizer)
     worker.load(folder, None, made.device, made.precision, made.threads)
     result.implementation["version"] = worker.info["version"]
     result.implementation["precision"] = worker.info["precision"]
@@ -94,8 +111,13 @@ def encoded(
 
 
 def done_by_itself(worker: Worker, made: plan.Plan, result: record.Quality, task: Task, show: Show) -> Predictions:
-    """Fill ``result`` in for one that is a program of its own: it gets the examples and gives predictions back."""
+    """Fill ``result`` in for one that is a program of its own: it gets the examples and gives predictions back.
+
+    It cuts texts in its own way, of which nothing is known. Raises WorkerError if it fails, or answers what is no
+    answer to the task.
+    """
     splits = load_splits(made, task)
+    result.sanity = _examined(task, splits, None)
 
     def show_job(what: str, done: int = 0, total: int = 1) -> None:
         show(what, done, total)
@@ -114,30 +136,30 @@ def done_by_itself(worker: Worker, made: plan.Plan, result: record.Quality, task
         )
     result.implementation["version"] = answer["version"]
     result.recipe = {"own": answer["recipe"], "select": "last"}
-    predictions = {
-        split: [tuple(each) if isinstance(each, list) else each for each in answer["predictions"][split]]
-        for split in task.evaluate
-    }
-    for split in task.evaluate:
-        _score(result, task, split, splits[split].examples, predictions[split])
-    return _with_ids(splits, predictions)
+    try:
+        return _scored(result, task, splits, {split: answer["predictions"].get(split, []) for split in task.evaluate})
+    except (BadInput, Failure) as error:  # its run fails; those of the others go on
+        raise WorkerError(str(error), "predictions") from error
 
 
 def _answers(worker: Worker, result: record.Quality, task: Task, splits: dict[str, Split], show: Show) -> Predictions:
     """Predict and score all splits that the task says; peak memory goes into the record."""
-    predictions = {}
-    for split in task.evaluate:
-        predictions[split] = _predict(worker, task, splits[split], split, show)
-        _score(result, task, split, splits[split].examples, predictions[split])
+    predictions = {split: _predict(worker, task, splits[split], split, show) for split in task.evaluate}
     result.training["memory"] = worker.call("memory")[0]
-    return _with_ids(splits, predictions)
+    return _scored(result, task, splits, predictions)
 
 
-def _with_ids(splits: dict[str, Split], predictions: dict[str, list[Prediction]]) -> Predictions:
-    return {
-        split: [[example.id, prediction] for example, prediction in zip(splits[split].examples, answers, strict=True)]
-        for split, answers in predictions.items()
+def _scored(
+    result: record.Quality, task: Task, splits: dict[str, Split], predictions: dict[str, list[Prediction]]
+) -> Predictions:
+    """Put the scores of all splits into the record; the predictions with the examples' ids."""
+    answers = {
+        split: sanity.paired(splits[split].examples, each, f"{task.name} {split}")
+        for split, each in predictions.items()
     }
+    examples = {split: splits[split].examples for split in answers}
+    result.metrics, result.flags = score(result, task, examples, answers)
+    return answers
 
 
 def _train(worker: Worker, result: record.Quality, task: Task, splits: dict[str, Split], show: Show) -> dict[str, Any]:
@@ -181,28 +203,46 @@ def _predict(worker: Worker, task: Task, split: Split, name: str, show: Show) ->
     arrays = split.encoded.batch._asdict()
     answer = worker.call("predict", arrays, kind=task.kind, batch_tokens=BATCH_TOKENS, on_progress=show_split)
     logits: Array = answer[1]["logits"]
+    batch = split.encoded.batch
+    wanted = (len(batch.ids) if task.kind == "tagging" else len(batch.lengths), len(task.outputs))
+    if logits.shape != wanted:
+        raise WorkerError(f"{task.name} {name}: logits of shape {logits.shape}, not {wanted}", "shape")
     if not np.isfinite(logits).all():
         raise WorkerError("the model answered with numbers that are not finite", "not finite")
     return decode(task, logits, split.encoded, split.examples)
 
 
-def _score(result: record.Quality, task: Task, split: str, examples: list[Any], predicted: list[Prediction]) -> None:
-    """Metrics with their intervals, and what a reader must be warned of."""
-    answers = gold(task, examples)
-    if answers is None:
-        result.flags.append(f"{split}: no labels, predictions only")
-        return
+def score(
+    result: record.Quality, task: Task, examples: dict[str, list[Any]], answers: Predictions
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """The metrics and the flags of a record, from its predictions; the same at the end of its run and ever after.
+
+    ``examples`` are those of each split in ``answers``. Of ``result`` are read what goes into the signatures, and
+    the flags that do not come from predictions; it is not changed. Failure where predictions are not of the examples.
+    """
+    found, warnings = [], sanity.flags(result.sanity)
+    for split, pairs in answers.items():
+        predicted = sanity.aligned(examples[split], pairs, f"{task.name} {split}")
+        right = gold(task, examples[split])
+        if right is None:
+            warnings.append(f"{split}: no labels, predictions only")
+            continue
+        for metric in _scores(task, split, right, predicted, task.metrics, extra=_extra(result, task)):
+            baseline = metrics.baseline(task.kind, metric.name, right, task.positive)
+            found.append({"split": split, **asdict(metric), "baseline": baseline})
+            if metric.name == task.metrics[0] and metric.low <= baseline:
+                warnings.append(f"{split}: the interval reaches down to the baseline, {baseline:.3f}")
+        if warning := metrics.degenerate(task.kind, right, predicted):
+            warnings.append(f"{split}: {warning}")
+    of_splits = tuple(f"{split}: " for split in answers)
+    return found, [*(flag for flag in result.flags if not flag.startswith(of_splits)), *warnings]
+
+
+def _extra(result: record.Quality, task: Task) -> list[str]:
+    """What signatures say of a run, besides what metrics do by themselves."""
     extra = ["select=dev"] if result.recipe["select"] == "dev" else []
     extra += [f"context={task.context}"] if task.kind == "tagging" else []
-    extra += [f"limit={result.limit}"] if result.limit else []
-    for metric in _scores(task, split, answers, predicted, task.metrics, extra=extra):
-        baseline = metrics.baseline(task.kind, metric.name, answers, task.positive)
-        result.metrics.append({"split": split, **asdict(metric), "baseline": baseline})
-        if metric.name == task.metrics[0] and metric.low <= baseline:
-            result.flags.append(f"{split}: the interval reaches down to the baseline, {baseline:.3f}")
-    warning = metrics.degenerate(task.kind, answers, predicted)
-    if warning:
-        result.flags.append(f"{split}: {warning}")
+    return extra + ([f"limit={result.limit}"] if result.limit else [])
 
 
 def _scores(

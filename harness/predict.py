@@ -33,15 +33,27 @@ def predict_file(folder: Path, file: Path, device: str = "auto") -> str:
     examples = read_split(task, "test", None)
     try:
         device = reference.resolve_device(device)
-        model = Model(reference.load(folder, task.kind, device, "fp32"), device)
+        model = Model(reference.load(folder, task.kind, device, "fp32", frozen=True), device, "fp32")
         tokenizer = Tokenizer.from_folder(folder)
     except (ValueError, OSError) as error:  # of the device, of the weights
         raise BadInput(f"{folder}: {error}") from error
     encoded = encode(task, examples, tokenizer, task.max_length)
     logits = predict(model, encoded.batch, task.kind, BATCH_TOKENS, lambda **_: None)
+    if task.kind == "tagging":
+        logits = logits[:, _columns(folder, task)]
     if not np.isfinite(logits).all():
         raise Failure(f"{folder}: the model answers with numbers that are not finite; train it again")
     return _written(task, examples, decode(task, logits, encoded, examples), logits)
+
+
+def _columns(folder: Path, task: Task) -> list[int]:
+    """Which of the model's columns is each tag of the task: a model trained elsewhere may have them in any order."""
+    from reference.checkpoint import read_config
+
+    labels = read_config(folder)[1]
+    if sorted(labels) != sorted(task.outputs):
+        raise BadInput(f"{folder}: its tags are {', '.join(labels)}; in IOB2 they would be {', '.join(task.outputs)}")
+    return [labels.index(name) for name in task.outputs]
 
 
 def _task(folder: Path, file: Path) -> Task:

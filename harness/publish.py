@@ -70,8 +70,22 @@ def _check(path: Path, each: record.Record) -> None:
     for text in _strings(dataclasses.asdict(each)):
         if private := _private(text):
             raise BadInput(f"{path}: holds {private}, in {text!r}; replace it by a word that says as much in public")
-    if isinstance(each, record.Quality) and each.predictions and not (path.parent / each.predictions).is_file():
-        raise BadInput(f"{path}: its predictions, {each.predictions}, are not beside it")
+    if isinstance(each, record.Quality) and each.predictions:
+        _check_predictions(path, each, path.parent / each.predictions)
+
+
+def _check_predictions(path: Path, each: record.Quality, file: Path) -> None:
+    """They are beside the record, one for each example that was scored."""
+    if not file.is_file():
+        raise BadInput(f"{path}: its predictions, {file.name}, are not beside it")
+    stored = record.read_predictions(file)
+    for metric in each.metrics:
+        ids = [name for name, _ in stored.get(metric["split"], [])]
+        if not len(ids) == len(set(ids)) == metric["n"]:
+            raise BadInput(
+                f"{path}: {len(ids)} predictions of {len(set(ids))} examples of {metric['split']}, "
+                f"and {metric['n']} were scored; run it again"
+            )
 
 
 def _strings(value: Any) -> Iterator[str]:

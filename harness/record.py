@@ -54,6 +54,8 @@ class Quality(Record):
     limit: int | None = None  # only so many training and evaluation examples; such a run is not published
     metrics: list[dict[str, Any]] = field(default_factory=list)  # split, name, value, low, high, n, baseline, signature
     flags: list[str] = field(default_factory=list)  # what a reader must know before believing the number
+    # by split: examples, how many were cut (and tokens_lost by them), how many stand in_train too
+    sanity: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)  # examples, seconds, loss by epoch, peak memory in bytes
     predictions: str | None = None  # file beside this one: for each split [example id, prediction] pairs
 

@@ -14,18 +14,40 @@ PRECISIONS = ("fp64", "fp32", "bf16", "fp16")
 
 
 def load(
-    folder: Path | str, head: str | None = None, device: str = "auto", precision: str = "auto"
+    folder: Path | str,
+    head: str | None = None,
+    device: str = "auto",
+    precision: str = "auto",
+    frozen: bool = False,
 ) -> "torch.nn.Module":
     """A ``reference.model.Bert``, or a head of ``reference.heads.HEADS`` on one, ready to use.
 
     ``folder`` is a Hugging Face folder, a folder of Google's or a TensorFlow checkpoint. ``device`` "auto" is
-    CUDA where there is one; ``precision`` "auto" is bf16 on a GPU that has it and fp32 elsewhere.
+    CUDA where there is one. ``frozen`` is for inference alone and faster on a CPU (``reference.kernels``).
+    ``precision`` "auto" is bf16 where the device is fast at it (on a CPU only if frozen) and fp32 elsewhere; what
+    was chosen stands in the module's attributes ``device_used`` and ``precision_used``.
     Raises CheckpointError, naming the tensors, where the checkpoint does not hold what was asked for.
     """
     from reference.checkpoint import build, read
 
     device = resolve_device(device)
-    return build(read(folder), head, torch_dtype(resolve_precision(precision, device))).to(device)
+    if precision == "auto" and frozen and device == "cpu" and fast_bf16():
+        precision = "bf16"
+    precision = resolve_precision(precision, device)
+    module = build(read(folder), head, torch_dtype(precision)).to(device)
+    if frozen:
+        from reference.kernels import freeze
+
+        freeze(module)
+    module.device_used, module.precision_used = device, precision  # type: ignore[assignment]
+    return module
+
+
+def fast_bf16() -> bool:
+    """Whether this processor multiplies bf16 itself: AMX, or AVX-512 with BF16."""
+    import torch
+
+    return torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
 
 
 def resolve_device(device: str) -> str:

@@ -16,6 +16,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import cached_property, partial
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Self
 
@@ -113,6 +114,11 @@ class Packed:
         return self.cu_seqlens[:-1].long()
 
     @cached_property
+    def runs(self) -> list[tuple[int, int]]:
+        """Neighbours of one length, as (sequences, length): a batch sorted by length has few of them."""
+        return [(len(list(neighbours)), length) for length, neighbours in groupby(self.lengths)]
+
+    @cached_property
     def slots(self) -> Tensor:
         """[T] each token's place in a flattened [B, S] rectangle whose rows are filled from the left."""
         longest = max(self.lengths)
@@ -166,7 +172,21 @@ def attention(qkv: Tensor, batch: Packed, dropout: float) -> Tensor:
         q, k, v = qkv.unbind(1)  # 3 x [T, N, D]
         longest = max(batch.lengths)
         return varlen.varlen_attn(q, k, v, batch.cu_seqlens, batch.cu_seqlens, longest, longest)  # type: ignore[return-value]
-    # Elsewhere scaled_dot_product_attention wants a rectangle; only attention pays for its padding.
+    return attention_by_runs(qkv, batch, dropout) if qkv.is_cpu else attention_in_rectangle(qkv, batch, dropout)
+
+
+def attention_by_runs(qkv: Tensor, batch: Packed, dropout: float) -> Tensor:
+    """Sequences of one length at a time, where they lie: no copy, no mask, but a call for each run."""
+    contexts = []
+    for run, (count, length) in zip(qkv.split([n * length for n, length in batch.runs]), batch.runs, strict=True):
+        q, k, v = run.unflatten(0, (count, length)).permute(2, 0, 3, 1, 4)  # 3 x [count, N, length, D]
+        context = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout)
+        contexts.append(context.transpose(1, 2).flatten(0, 1))
+    return contexts[0] if len(contexts) == 1 else torch.cat(contexts)
+
+
+def attention_in_rectangle(qkv: Tensor, batch: Packed, dropout: float) -> Tensor:
+    """All sequences in one call; only attention pays for the padding."""
     rectangle = qkv.new_zeros(len(batch.lengths) * max(batch.lengths), *qkv.shape[1:])
     rectangle = rectangle.index_copy(0, batch.slots, qkv).unflatten(0, (len(batch.lengths), -1))
     q, k, v = rectangle.permute(2, 0, 3, 1, 4)  # 3 x [B, N, S, D]
@@ -285,12 +305,14 @@ class Bert(nn.Module):
 
 
 def kernel_rows(hidden: Tensor) -> int:
-    """How many rows to compute with: those of ``hidden`` [T, H], on the CPU in bf16 rounded up to a multiple of 128.
+    """How many rows to compute with: those of ``hidden`` [T, H], on the CPU a few more.
 
     oneDNN compiles a kernel for every new number of rows and keeps it; unrounded, fine-tuning fills the memory.
     """
-    half = hidden.dtype == torch.bfloat16 or torch.is_autocast_enabled("cpu")
-    return -(-len(hidden) // 128) * 128 if half and hidden.device.type == "cpu" else len(hidden)
+    if not hidden.is_cpu:
+        return len(hidden)
+    step = 16 if len(hidden) <= 256 else 128
+    return -(-len(hidden) // step) * step
 
 
 def fill(rows: Tensor, count: int) -> Tensor:
@@ -299,12 +321,23 @@ def fill(rows: Tensor, count: int) -> Tensor:
 
 
 def check(batch: Packed, config: BertConfig) -> None:
-    """Raise ValueError for a sequence that is longer than the position table."""
+    """Raise ValueError for a sequence longer than the position table, and on the CPU for ids outside of theirs.
+
+    A GPU would have to be waited for; there the embedding stops the process with an assertion of CUDA's.
+    """
     longest = max(batch.lengths)
     if longest > config.max_position_embeddings:
         raise ValueError(
             f"a sequence of {longest} tokens does not fit the {config.max_position_embeddings} positions of this model"
         )
+    if batch.ids.is_cpu and not torch.compiler.is_compiling():
+        for name, ids, count in (
+            ("word piece", batch.ids, config.vocab_size),
+            ("segment", batch.segments, config.type_vocab_size),
+        ):
+            low, high = (int(value) for value in ids.aminmax())
+            if low < 0 or high >= count:
+                raise ValueError(f"{name} ids from {low} to {high}: this model has those from 0 to {count - 1}")
 
 
 def initialize(module: nn.Module, std: float) -> None:

@@ -13,18 +13,19 @@ from harness.tensors import synchronize, to_device, to_numpy
 NAME = "reference"
 TITLE = "BERT Atlas reference"
 CATALOG_ID = "bert-atlas"
+VARIANTS = {"bf16": "in bfloat16, for processors that are fast at it"}
 DEVIATIONS: dict[str, str] = {}
 
 
-class Model:
-    """The Protocol of ``harness.implementation`` over ``reference``."""
+class Encoder:
+    """The Protocol of ``harness.implementation`` over ``reference``, without training."""
 
     batching = "packed"
 
-    def __init__(self, module: Any, device: str) -> None:
+    def __init__(self, module: Any, device: str, precision: str) -> None:
         import torch
 
-        self.module, self.device = module, device
+        self.module, self.device, self.precision = module, device, precision
         self.bert = getattr(module, "bert", module)
         self.version = f"torch {torch.__version__}"
 
@@ -46,6 +47,13 @@ class Model:
     def layers(self, batch: Batch) -> list[Array]:
         return [to_numpy(hidden) for hidden in self.bert.all_hidden_states(self.pack(batch))]
 
+    def synchronize(self) -> None:
+        synchronize(self.device)
+
+
+class Model(Encoder):
+    """The same with what fine-tuning needs."""
+
     def logits(self, batch: Batch) -> Any:
         return self.module(self.pack(batch))
 
@@ -54,12 +62,10 @@ class Model:
 
         return {name: to_numpy(tensor) for name, tensor in tensors_of(self.module).items()}
 
-    def synchronize(self) -> None:
-        synchronize(self.device)
 
-
-def load(folder: str, head: str | None, device: str, precision: str, variant: str = "") -> Model:
-    """The weights of a Hugging Face folder in our own model."""
+def load(folder: str, head: str | None, device: str, precision: str, variant: str = "") -> Encoder:
+    """The weights of a Hugging Face folder in our own model; a bare encoder is frozen, as nobody trains one."""
     import reference
 
-    return Model(reference.load(folder, head, device, precision), device)
+    module = reference.load(folder, head, device, variant or precision, frozen=head is None)
+    return (Encoder if variant else Model)(module, device, variant or precision)

@@ -20,7 +20,7 @@ from harness.record import Quality
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = [
-    *("run", "parity", "report", "compare", "history", "list", "doctor", "predict", "publish", "check-record"),
+    *("run", "parity", "report", "compare", "rescore", "history", "list", "doctor", "predict", "publish", "check-record"),
     *("data get", "data list", "env list", "env create", "env remove"),
 ]
 

@@ -34,7 +34,9 @@ def test_records_and_predictions_are_copied_by_machine_and_implementation(
     runs: Path,
     tmp_path: Path,
 ) -> None:
-    put(quality_record("transformers:eager", predictions="one.json.gz"), runs / "quality" / "one.json")
+    metrics = [quality_record().metrics[0] | {"n": 1}]
+    named = {"predictions": "one.json.gz", "metrics": metrics}
+    put(quality_record("transformers:eager", **named), runs / "quality" / "one.json")
     record.write_predictions(runs / "quality" / "one.json.gz", PREDICTIONS)
     put(speed_record(), runs / "speed" / "two.json")
     put(parity_record(), runs / "parity" / "three.json")
@@ -98,6 +100,26 @@ def test_a_run_that_proves_nothing_is_refused(
     path = put(quality_record(**fields), runs / "one.json")
     with pytest.raises(BadInput, match=rf"one\.json: .*{message}"):
         publish([path], tmp_path / "results")
+
+
+@pytest.mark.parametrize(
+    ("pairs", "message"),
+    [
+        ([["0", "positive"]], "1 predictions of 1 examples of dev, and 2 were scored"),
+        ([["0", "positive"]] * 2, "2 predictions of 1 examples of dev, and 2 were scored"),
+        ([], "0 predictions of 0 examples of dev"),
+    ],
+)
+def test_predictions_that_are_not_one_for_each_example_are_refused(
+    quality_record: Callable[..., Quality], runs: Path, tmp_path: Path, pairs: list[Any], message: str
+) -> None:
+    metrics = [quality_record().metrics[0] | {"n": 2}]
+    path = put(quality_record(predictions="one.json.gz", metrics=metrics), runs / "one.json")
+    record.write_predictions(runs / "one.json.gz", {"dev": pairs})
+    with pytest.raises(BadInput, match=rf"one\.json: {message}.*; run it again"):
+        publish([path], tmp_path / "results")
+    record.write_predictions(runs / "one.json.gz", {"dev": [["0", "positive"], ["1", "negative"]]})
+    assert len(publish([path], tmp_path / "results")) == 3
 
 
 def test_a_task_of_ones_own_is_refused(quality_record: Callable[..., Quality], runs: Path, tmp_path: Path) -> None:

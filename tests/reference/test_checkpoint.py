@@ -496,7 +496,7 @@ def test_a_bf16_file_is_loaded_as_fp32(saved: Path) -> None:
         *([] if torch.cuda.is_available() else [({"device": "cuda"}, "no CUDA device")]),
     ],
 )
-def test_arguments_that_are_unknown(arguments: dict[str, str], message: str, saved: Path) -> None:
+def test_arguments_that_are_unknown(arguments: dict[str, Any], message: str, saved: Path) -> None:
     with pytest.raises(ValueError, match=message):
         reference.load(saved, **({"device": "cpu"} | arguments))
 

