@@ -9,6 +9,8 @@ import numpy.typing as npt
 IntArray = npt.NDArray[np.int64]
 
 IGNORE = -100  # the label of a token that has none
+SEQUENCES = 32  # that a user of a padded implementation feeds at a time, in the order given
+TOKENS = 4096  # that a packed one gets at a time: as many as 32 x 128
 
 
 class Batch(NamedTuple):
@@ -54,6 +56,14 @@ def pad(batch: Batch) -> tuple[IntArray, IntArray, IntArray]:
     ids, segments = np.zeros_like(mask), np.zeros_like(mask)
     ids[mask == 1], segments[mask == 1] = batch.ids, batch.segments
     return ids, segments, mask
+
+
+def pad_to_multiple(batch: Batch, step: int, longest: int) -> list[npt.NDArray[np.int32]]:
+    """Ids, segments and mask, [sequences, length]: a multiple of ``step``, but not more than ``longest``."""
+    arrays = pad(batch)
+    length = arrays[0].shape[1]
+    more = max(0, min(-length % step, longest - length))
+    return [np.pad(array.astype(np.int32), ((0, 0), (0, more))) for array in arrays]
 
 
 def in_order(lengths: IntArray, size: int) -> Iterator[IntArray]:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from harness import metrics, plan, provenance, record, sanity
+from harness.batch import Batch, in_order
 from harness.encode import Encoded, Prediction, decode, encode, gold
 from harness.errors import BadInput, Failure
 from harness.isolate import Worker, WorkerError
@@ -21,6 +22,7 @@ from harness.task import Task
 from reference.tokenizer import Tokenizer
 
 BATCH_TOKENS = 4096  # of one forward pass in evaluation
+AT_ONCE = 4096  # sequences that a worker gets together
 Show = Callable[..., None]  # progress: what is done, how much of how much
 Start = Callable[[], Worker]
 Predictions = dict[str, list[list[Any]]]  # by split: [example id, prediction] for each example
@@ -196,14 +198,28 @@ def _train(worker: Worker, result: record.Quality, task: Task, splits: dict[str,
     return {"examples": len(train.examples), "seconds": seconds, "losses": losses, "dev_by_epoch": scores}
 
 
-def _predict(worker: Worker, task: Task, split: Split, name: str, show: Show) -> list[Prediction]:
-    def show_split(done: int, total: int) -> None:
-        show(f"scoring {name}", done, total)
+def logits_of(worker: Worker, batch: Batch, kind: str, told: Callable[[int], None]) -> Array:
+    """What a worker predicts for every sequence (or token), in the order given; ``told`` hears of how many.
 
-    arrays = split.encoded.batch._asdict()
-    answer = worker.call("predict", arrays, kind=task.kind, batch_tokens=BATCH_TOKENS, on_progress=show_split)
-    logits: Array = answer[1]["logits"]
+    It gets a part at a time, so that its memory does not grow with the data.
+    """
+    parts = []
+    for piece in in_order(batch.lengths, AT_ONCE):
+        arrays, before = batch.select(piece)._asdict(), int(piece[0])
+        _, answer = worker.call(
+            "predict",
+            arrays,
+            kind=kind,
+            batch_tokens=BATCH_TOKENS,
+            on_progress=lambda done, total, before=before: told(before + done),
+        )
+        parts.append(answer["logits"])
+    return np.concatenate(parts)
+
+
+def _predict(worker: Worker, task: Task, split: Split, name: str, show: Show) -> list[Prediction]:
     batch = split.encoded.batch
+    logits = logits_of(worker, batch, task.kind, lambda done: show(f"scoring {name}", done, len(batch.lengths)))
     wanted = (len(batch.ids) if task.kind == "tagging" else len(batch.lengths), len(task.outputs))
     if logits.shape != wanted:
         raise WorkerError(f"{task.name} {name}: logits of shape {logits.shape}, not {wanted}", "shape")

@@ -30,8 +30,8 @@ ENTRY_POINTS = "bert_atlas.implementations"
 class Model(Protocol):
     """A loaded model. ``encode`` is enough; one that also has ``module`` and ``logits`` can be trained.
 
-    It may also have ``layers(batch)``, hidden states [tokens, hidden] of the embeddings and after each layer, and
-    ``precision``, where a variant computes in one of its own.
+    It may also have ``layers(batch)``, hidden states [tokens, hidden] of the embeddings and after each layer,
+    ``precision``, where a variant computes in one of its own, and ``tokens``: how many at a time suit a packed one.
     """
 
     batching: Literal["packed", "padded"]  # how its users feed it: by token budget, or in rectangles

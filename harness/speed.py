@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -10,14 +10,16 @@ from typing import Any
 import numpy as np
 from filelock import FileLock
 
-from harness import evaluate, plan, provenance, record
-from harness.batch import Batch
+from harness import evaluate, plan, provenance, record, scenarios
+from harness.batch import SEQUENCES, TOKENS, Batch
 from harness.begin import Homes, common, start_worker
 from harness.checkpoints import Checkpoints
 from harness.download import cache_folder
+from harness.encode import encode
 from harness.implementation import Implementation
 from harness.isolate import Progress, Show, Worker, WorkerError
 from harness.protocol import Array
+from harness.task import Task
 
 LATENCY = (1, 128)  # sequences, length
 THROUGHPUT = ((8, 128), (32, 128))
@@ -26,8 +28,6 @@ CONTENDED = 1.25  # times its quiet time: where the reference takes longer, all 
 AT_ONCE = 6  # implementations beside the reference that are loaded for timing: more would not fit the memory
 ROUNDS = 5  # each implementation's turns at one shape
 SECONDS = 0.4  # that a turn lasts at least, so that the clock's grain and a start-up do not show
-BATCH = 32  # sequences that a user of a padded implementation feeds at a time, in the order given
-TOKENS = 4096  # that a packed one gets at a time: as many as 32 x 128
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,21 @@ class Shape:
     batch: Batch
     latency: bool = False  # one sequence at a time: percentiles are reported
     own_lengths: bool = False  # lengths of a task: each implementation is fed as its users feed it
+    tokenizer_rate: float | None = None  # sequences a second that the tokenizer makes of the same texts
+
+    def description(self) -> dict[str, Any]:
+        """What the record says of it."""
+        lengths, counts = np.unique(self.batch.lengths, return_counts=True)
+        said = {
+            "name": self.name,
+            "sequences": len(self.batch.lengths),
+            "tokens": len(self.batch.ids),
+            "longest": int(lengths[-1]),
+            "lengths": np.stack([lengths, counts], axis=1).tolist(),
+            "latency": self.latency,
+            "own_lengths": self.own_lengths,
+        }
+        return said if self.tokenizer_rate is None else said | {"tokenizer_sequences_per_second": self.tokenizer_rate}
 
 
 def fixed(sequences: int, length: int, vocabulary: int) -> Shape:
@@ -84,7 +99,7 @@ def measure(workers: dict[str, Worker], shape: Shape, on_progress: Progress | No
 
 
 def _pass(worker: Worker, shape: Shape, repeats: int) -> dict[str, Array]:
-    sequences = BATCH if shape.own_lengths else None
+    sequences = SEQUENCES if shape.own_lengths else None
     tokens = TOKENS if shape.own_lengths else None
     return worker.call("time", shape.batch._asdict(), sequences=sequences, tokens=tokens, repeats=repeats)[1]
 
@@ -118,7 +133,8 @@ def against_quiet(result: record.Speed) -> float:
     figures = result.implementations["reference"]
     fastest = min(seconds for turn in figures["wall"] for seconds in turn)
     conditions = [record.hardware(result), result.checkpoint["sha256"], result.precision["resolved"], result.versions]
-    key = json.dumps([*conditions, result.shape], sort_keys=True)
+    shape = {name: result.shape[name] for name in ("name", "sequences", "tokens", "longest")}
+    key = json.dumps([*conditions, shape], sort_keys=True)
     file = cache_folder() / "calibration.json"
     file.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{file}.lock"):
@@ -133,10 +149,22 @@ def _shapes(made: plan.Plan) -> list[Shape]:
     positions, vocabulary = made.config["max_position_embeddings"], made.config["vocab_size"]
     shapes = [fixed(n, min(length, positions), vocabulary) for n, length in (LATENCY, *THROUGHPUT)]
     for task in made.tasks:
-        batch = evaluate.load_splits(made, task)[task.evaluate[0]].encoded.batch
+        split = evaluate.load_splits(made, task)[task.evaluate[0]]
+        batch = split.encoded.batch
         first = batch.select(np.arange(min(len(batch.lengths), OWN_LENGTHS)))
-        shapes.append(Shape(task.name, first, own_lengths=True))
+        rate = tokenizer_rate(made, task, split.examples[:OWN_LENGTHS])
+        shapes.append(Shape(task.name, first, own_lengths=True, tokenizer_rate=rate))
     return shapes
+
+
+def tokenizer_rate(made: plan.Plan, task: Task, examples: list[Any]) -> float:
+    """Sequences a second that are made of these examples, on as many cores as the tokenizer takes; a median."""
+    seconds = []
+    for _ in range(ROUNDS):
+        start = time.perf_counter()
+        sequences = len(encode(task, examples, made.tokenizer, task.max_length).batch.lengths)
+        seconds.append(time.perf_counter() - start)
+    return sequences / float(np.median(seconds))
 
 
 def run_speed(
@@ -193,37 +221,53 @@ def _time_shape(
     result = record.Speed(
         **common(made, key, made.options.precision, made.precision),
         comparison=comparison,
-        shape={
-            "name": shape.name,
-            "sequences": len(shape.batch.lengths),
-            "tokens": len(shape.batch.ids),
-            "longest": int(shape.batch.lengths.max()),
-            "latency": shape.latency,
-            "own_lengths": shape.own_lengths,
-        },
+        shape=shape.description(),
         load={},
-        implementations=dict(failed),
     )
     before, start = provenance.load_snapshot(), time.perf_counter()
     measured = measure(workers, shape, lambda done, total: show(f"timing {shape.name}", done, total))
-    for name, figures in measured.items():
-        try:
-            if figures["state"] == "ok":
-                info = {key: workers[name].info[key] for key in ("version", "batching", "precision")}
-                info["catalog_id"] = workers[name].implementation.catalog_id
-                figures |= info | {"memory": workers[name].call("memory")[0]}
-        except WorkerError as error:
-            figures |= {"state": "failed", "reason": str(error)}
-        if figures["state"] == "failed":  # it takes no part in the shapes to come
-            workers.pop(name).close()
-            failed[name] = figures
-    result.implementations |= measured
-    if all(figures["state"] == "failed" for figures in result.implementations.values()):
-        result.state, result.reason = "failed", "no implementation could be timed"
+    result.implementations = failed | measured
     result.load = provenance.load_between(before)
     if measured.get("reference", {}).get("state") == "ok":
         result.load["quiet"] = against_quiet(result)
         result.load["noisy"] |= result.load["quiet"] > CONTENDED
+    _add(measured, workers, failed, _said_by)
+    bound = made.options.bound
+    if shape.own_lengths and bound is not None:
+        _add(measured, workers, failed, lambda worker: _under_load(worker, shape, made.device, bound, show))
+    if all(figures["state"] == "failed" for figures in result.implementations.values()):
+        result.state, result.reason = "failed", "no implementation could be timed"
     result.seconds = time.perf_counter() - start
     record.write(result, made.options.runs / "speed" / f"{key}.json")
     return result
+
+
+def _add(
+    measured: dict[str, dict[str, Any]],
+    workers: dict[str, Worker],
+    failed: dict[str, dict[str, Any]],
+    ask: Callable[[Worker], dict[str, Any]],
+) -> None:
+    """Add to the figures of each what its worker answers; one that failed takes no part in what is to come."""
+    for name, figures in measured.items():
+        try:
+            if figures["state"] == "ok":
+                figures |= ask(workers[name])
+        except WorkerError as error:
+            figures |= {"state": "failed", "reason": str(error)}
+        if figures["state"] == "failed" and name in workers:
+            workers.pop(name).close()
+            failed[name] = {"state": "failed", "reason": figures["reason"]}
+
+
+def _said_by(worker: Worker) -> dict[str, Any]:
+    """What is loaded there, and how much memory it has needed."""
+    info = {key: worker.info[key] for key in ("version", "batching", "precision")}
+    return info | {"catalog_id": worker.implementation.catalog_id, "memory": worker.call("memory")[0]}
+
+
+def _under_load(worker: Worker, shape: Shape, device: str, bound: float, show: Show) -> dict[str, Any]:
+    def show_scenario(what: str, done: float, total: float) -> None:
+        show(f"{worker.implementation.name}, {shape.name}, {what}", done, total)
+
+    return {"scenarios": scenarios.run_scenarios(worker, shape.batch, device, bound, show_scenario)}

@@ -24,11 +24,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-try:
-    from torch.nn.attention import varlen  # flash attention over packed sequences, in newer versions of torch
-except ImportError:
-    varlen = None  # type: ignore[assignment]
-
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": F.gelu,  # x Phi(x) by erf: Google's code until 2019-02, and what every released checkpoint means
     "gelu_new": partial(F.gelu, approximate="tanh"),  # Google's code since
@@ -169,9 +164,11 @@ def attention_as_in_the_paper(qkv: Tensor, batch: Packed, dropout: float) -> Ten
 def attention(qkv: Tensor, batch: Packed, dropout: float) -> Tensor:
     """The same by fused kernels. qkv [T, 3, N, D] -> [T, N, D]"""
     if flash_attention_fits(qkv) and not dropout:
+        from torch.nn.attention.varlen import varlen_attn  # here, as importing it takes a second
+
         q, k, v = qkv.unbind(1)  # 3 x [T, N, D]
         longest = max(batch.lengths)
-        return varlen.varlen_attn(q, k, v, batch.cu_seqlens, batch.cu_seqlens, longest, longest)  # type: ignore[return-value]
+        return varlen_attn(q, k, v, batch.cu_seqlens, batch.cu_seqlens, longest, longest)  # type: ignore[return-value]
     return attention_by_runs(qkv, batch, dropout) if qkv.is_cpu else attention_in_rectangle(qkv, batch, dropout)
 
 
@@ -197,7 +194,7 @@ def attention_in_rectangle(qkv: Tensor, batch: Packed, dropout: float) -> Tensor
 def flash_attention_fits(qkv: Tensor) -> bool:
     """Whether flash attention takes packed sequences here: half precision, on a GPU from Ampere on."""
     half = qkv.dtype in (torch.bfloat16, torch.float16)
-    return varlen is not None and half and qkv.is_cuda and torch.cuda.get_device_capability(qkv.device) >= (8, 0)
+    return half and qkv.is_cuda and torch.cuda.get_device_capability(qkv.device) >= (8, 0)
 
 
 class Embeddings(nn.Module):

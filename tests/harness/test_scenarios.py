@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from math import exp, factorial, floor
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -10,10 +11,26 @@ import pytest
 
 from harness import scenarios
 from harness.batch import Batch
-from harness.isolate import Worker
+from harness.implementation import describe
+from harness.isolate import Worker, WorkerError
 from harness.protocol import Array
-from harness.scenarios import Floats, highest_rate, may_exceed, offline, poisson, queries_needed, server, server_of
+from harness.scenarios import (
+    MLPERF_MARGIN,
+    SAMPLE_INDEX_SEED,
+    Floats,
+    highest_rate,
+    may_exceed,
+    mlperf_queries,
+    offline,
+    percentile_interval,
+    poisson,
+    queries_needed,
+    run_scenarios,
+    server,
+    server_of,
+)
 
+STUBS = Path(__file__).parent / "stubs"
 SERVICE = 0.01  # seconds that the simulated worker takes for each query
 
 
@@ -37,9 +54,10 @@ def within(latency: float, load: float) -> float:
     return (1 - load) * total
 
 
-@pytest.mark.parametrize(("percentile", "queries"), [(0.9, 23_886), (0.99, 262_742)])
-def test_as_many_queries_as_mlperf_asks_for(percentile: float, queries: int) -> None:
-    assert queries_needed(percentile, 0.99, 1 / 20) == queries
+@pytest.mark.parametrize(("percentile", "queries", "rounded"), [(0.9, 23_886, 24_576), (0.99, 262_742, 270_336)])
+def test_as_many_queries_as_mlperf_asks_for(percentile: float, queries: int, rounded: int) -> None:
+    assert queries_needed(percentile, MLPERF_MARGIN) == queries
+    assert mlperf_queries(percentile) == rounded
 
 
 def test_fewer_queries_than_that_by_default_and_more_for_a_smaller_margin() -> None:
@@ -61,6 +79,27 @@ def test_fewer_queries_than_that_by_default_and_more_for_a_smaller_margin() -> N
 )
 def test_early_stopping_is_mlperfs(percentile: float, queries: int, over: int) -> None:
     assert may_exceed(queries, percentile) == over
+
+
+@pytest.mark.parametrize("queries", [459, 2628, 20_000])
+def test_either_limit_of_a_percentile_holds_with_the_confidence_that_is_said(queries: int) -> None:
+    """The exact probability: the percentile of a uniform distribution is a number, its order statistics are Beta."""
+    from scipy.stats import beta
+
+    places = percentile_interval(np.arange(queries, dtype=np.float64))  # of the order statistics that are the limits
+    low, high = (beta(place + 1, queries - place) for place in places)
+    assert places[0] < 0.99 * queries < places[1]
+    assert low.cdf(0.99) >= 0.99
+    assert high.sf(0.99) >= 0.99
+    assert beta(places[0] + 2, queries - places[0] - 1).cdf(0.99) < 0.99, "the next one up would not"
+    assert beta(places[1], queries - places[1] + 1).sf(0.99) < 0.99, "nor the next one down"
+
+
+def test_the_order_of_latencies_does_not_matter() -> None:
+    latencies = np.random.default_rng(0).exponential(size=3000)
+    low, high = percentile_interval(latencies)
+    assert low < np.percentile(latencies, 99) < high
+    assert percentile_interval(latencies[::-1]) == [low, high]
 
 
 def test_arrivals_are_a_poisson_process_that_the_seed_tells() -> None:
@@ -94,6 +133,7 @@ def test_a_run_lasts_a_minute_and_has_the_queries_that_its_claim_needs() -> None
     assert 60 <= poisson(50.0, fast["queries"], 0)[-1] <= fast["seconds"] < 61
     assert server(one_by_one, 50.0, bound=0.5) == fast, "the same seed, the same load"
     assert server(one_by_one, 50.0, bound=0.5, seed=1) != fast
+    assert fast["p99_interval"][0] <= fast["p99"] <= fast["p99_interval"][1] <= 0.5
 
 
 def test_a_percentile_within_the_bound_by_luck_alone_is_not_claimed() -> None:
@@ -103,9 +143,17 @@ def test_a_percentile_within_the_bound_by_luck_alone_is_not_claimed() -> None:
     allowed = with_so_many_over(0)["allowed"]
     assert allowed == may_exceed(2628) == 14
     assert with_so_many_over(allowed)["held"]
+    assert with_so_many_over(allowed)["p99_interval"] == [0.5, 0.5]
     lost = with_so_many_over(allowed + 1)
-    assert lost["p99"] < lost["bound"]
+    assert lost["p99"] < 1.0 < lost["p99_interval"][1]
     assert (lost["held"], lost["over"]) == (False, allowed + 1)
+
+
+def test_a_run_is_long_enough_for_a_queue_to_outgrow_the_bound() -> None:
+    """In a minute at 5% above what it can do, queries come to wait 3 s: less than this bound."""
+    over = server(one_by_one, 1.06 / SERVICE, bound=10.0)
+    assert over["queries"] / over["rate"] == pytest.approx(200, rel=0.05)
+    assert not over["held"]
 
 
 def test_there_are_always_enough_queries_to_prove_something() -> None:
@@ -118,6 +166,7 @@ def test_a_run_that_is_lost_ends_early() -> None:
     assert not lost["held"]
     assert lost["answered"] < 300 < lost["queries"]
     assert lost["over"] == lost["allowed"] + 1
+    assert lost["p99_interval"] is None, "what was not answered may have any latency"
 
 
 @pytest.mark.parametrize("first", [3.0, 100.0, 1000.0])
@@ -126,13 +175,29 @@ def test_the_highest_rate_is_the_one_that_theory_says(first: float) -> None:
 
     bound = 4 * SERVICE
     load = brentq(lambda load: within(bound, load) - 0.99, 0.1, 0.95)
-    trials: list[dict[str, Any]] = []
-    found = highest_rate(one_by_one, bound, first, seconds=600.0, margin_of_tail=1 / 10, told=trials.append)
+    told: list[tuple[int, float]] = []
+
+    def tell(number: int, rate: float) -> None:
+        told.append((number, rate))
+
+    found = highest_rate(one_by_one, bound, first, tell, seconds=600.0, margin_of_tail=1 / 10)
     assert found["rate"] == pytest.approx(load / SERVICE, rel=0.08)
-    assert found["trials"] == trials
-    held = {trial["rate"]: trial["held"] for trial in trials}
+    assert told == [(number, trial["rate"]) for number, trial in enumerate(found["trials"], 1)]
+    assert told[0] == (1, first)
+    held = {trial["rate"]: trial["held"] for trial in found["trials"]}
     assert held[found["rate"]]
-    assert min(rate for rate, ok in held.items() if not ok) <= found["rate"] * 1.05
+    assert min(rate for rate, ok in held.items() if not ok) <= found["rate"] * (1 + found["resolution"])
+
+
+def test_what_is_claimed_is_said() -> None:
+    found = highest_rate(one_by_one, 0.5, 50.0)
+    said = {key: found[key] for key in ("bound", "percentile", "confidence", "resolution", "mlperf_queries")}
+    assert said == {"bound": 0.5, "percentile": 0.99, "confidence": 0.99, "resolution": 0.05, "mlperf_queries": 270_336}
+    assert found["schedule_rng_seed"] != found["sample_index_rng_seed"]
+    (best,) = [trial for trial in found["trials"] if trial["rate"] == found["rate"]]
+    assert best["p99_interval"][1] <= 0.5
+    assert best["seconds"] >= 60
+    assert best["queries"] >= queries_needed()
 
 
 def test_no_rate_is_held_where_one_query_takes_longer_than_the_bound() -> None:
@@ -175,9 +240,13 @@ def test_offline_goes_on_for_a_minute_after_the_warm_up(
         result["joules"] = 42.0
 
     monkeypatch.setattr(scenarios.energy, "meter", meter)
-    figures = offline(cast(Worker, worker), BATCH, "cuda")
+    told: list[float] = []
+    figures = offline(cast(Worker, worker), BATCH, "cuda", told=told.append)
     assert metered == [("cuda", passes)], "the warm-up takes no part"
-    assert figures["energy"] == {"joules": 42.0}
+    assert figures["energy"] == {"joules": 42.0, "joules_per_1000_samples": pytest.approx(14_000 / passes)}
+    assert told == sorted(told)
+    assert told[-1] == figures["seconds"]
+    assert max(np.diff(told, prepend=0.0)) <= max(scenarios.STEP + seconds, seconds), "it is heard of in between"
     assert figures["samples"] == 3 * passes
     assert figures["seconds"] == pytest.approx(seconds * passes)
     assert figures["seconds"] >= 60
@@ -187,10 +256,46 @@ def test_offline_goes_on_for_a_minute_after_the_warm_up(
 
 def test_a_worker_is_told_when_which_sequence_comes() -> None:
     worker = Simulated(1.0)
-    figures = server(server_of(cast(Worker, worker), BATCH, seed=5), 60.0, bound=0.1, seed=5)
+    figures = server(server_of(cast(Worker, worker), BATCH, seed=6), 60.0, bound=0.1, seed=5)
     assert figures == server(one_by_one, 60.0, bound=0.1, seed=5)
     ((command, arguments, arrays),) = worker.asked
     assert (command, arguments["bound"], arguments["allowed"]) == ("serve", 0.1, figures["allowed"])
     np.testing.assert_array_equal(arrays["arrivals"], poisson(60.0, figures["queries"], 5))
     assert set(arrays) == {"ids", "segments", "cu_seqlens", "arrivals", "picks"}
     assert np.bincount(arrays["picks"]) == pytest.approx([figures["queries"] / 3] * 3, rel=0.1)
+
+
+def test_where_energy_cannot_be_had_the_reason_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scenarios.energy, "POWERCAP", tmp_path)
+    figures = offline(cast(Worker, Simulated(1.0)), BATCH, "cpu", 5.0)
+    assert list(figures["energy"]) == ["absent"]
+    assert "RAPL" in figures["energy"]["absent"]
+
+
+def test_both_scenarios_of_a_real_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scenarios, "SECONDS", 0.2)
+    shown: list[str] = []
+    (plain,) = [each for each in describe(STUBS / "plain.py") if not each.variant]
+    with Worker(plain) as worker:
+        worker.load(Path("f"), None, "cpu", "fp32", 1)
+        found = run_scenarios(worker, BATCH, "cpu", 0.02, lambda what, done, total: shown.append(what))
+    assert found["offline"]["seconds"] >= 0.2
+    assert found["server"]["trials"][0]["rate"] == found["offline"]["samples_per_second"]
+    assert any(trial["held"] for trial in found["server"]["trials"]) == (found["server"]["rate"] is not None)
+    assert found["server"]["sample_index_rng_seed"] == SAMPLE_INDEX_SEED
+    assert "noisy" in found["load"]
+    assert shown[0] == "offline"
+    assert shown[-1].startswith(f"server, trial {len(found['server']['trials'])}, ")
+
+
+def test_a_worker_that_dies_under_load_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Dying(Simulated):
+        def call(
+            self, command: str, arrays: dict[str, Array], **arguments: Any
+        ) -> tuple[dict[str, Any], dict[str, Array]]:
+            if command == "serve":
+                raise WorkerError("it broke", "died")
+            return super().call(command, arrays, **arguments)
+
+    with pytest.raises(WorkerError, match="it broke"):
+        run_scenarios(cast(Worker, Dying(20.0)), BATCH, "cpu", 1.0, lambda *_: None)

@@ -1,13 +1,22 @@
-"""Timing: turns, ratios and percentiles, on workers whose speed is known."""
+"""Timing: turns, ratios and percentiles, on workers whose speed is known; and records of ones that are real."""
 
+import sys
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import pytest
 
-from harness import speed
+from harness import record, scenarios, speed
+from harness.batch import SEQUENCES, TOKENS
+from harness.checkpoints import Checkpoints
+from harness.implementation import describe
 from harness.isolate import Worker, WorkerError
+from harness.plan import Options, prepare
 from harness.protocol import Array
+
+STUBS = Path(__file__).parent / "stubs"
 
 
 class Clocked:
@@ -103,7 +112,7 @@ def test_without_the_reference_there_are_no_ratios() -> None:
 def test_own_lengths_are_fed_as_users_feed_them_and_rectangles_whole() -> None:
     calls: list[tuple[str, dict[str, Any]]] = []
     measured([Clocked("a", [1.0], calls)], speed.Shape("rte", SHAPE.batch, own_lengths=True))
-    assert {(each["sequences"], each["tokens"]) for _, each in calls} == {(speed.BATCH, speed.TOKENS)}
+    assert {(each["sequences"], each["tokens"]) for _, each in calls} == {(SEQUENCES, TOKENS)}
     calls.clear()
     measured([Clocked("a", [1.0], calls)], SHAPE)
     assert {(each["sequences"], each["tokens"]) for _, each in calls} == {(None, None)}
@@ -113,3 +122,109 @@ def test_progress_is_told_of_each_round() -> None:
     told: list[tuple[int, int]] = []
     measured([Clocked("a", [1.0], [])], SHAPE, on_progress=lambda done, total: told.append((done, total)))
     assert told == [(turn, speed.ROUNDS) for turn in range(speed.ROUNDS + 1)]
+
+
+# ---- records, of real workers whose implementations need no framework ----
+
+LOADING_FAILS = """
+NAME = "broken"
+TITLE = "Broken"
+CATALOG_ID = "broken"
+
+
+def load(folder, head, device, precision, variant=""):
+    raise RuntimeError("no such kernel")
+"""
+# Encodes a task's own lengths until it has been asked for something under load.
+BREAKS_UNDER_LOAD = """
+import inspect
+
+NAME = "breaks"
+TITLE = "Breaks under load"
+CATALOG_ID = "breaks"
+
+
+class Model:
+    version, batching = "1", "packed"
+
+    def encode(self, batch):
+        if any(frame.function == "serve" and "picks" in frame.frame.f_locals for frame in inspect.stack()):
+            raise RuntimeError("too many at once")
+        return batch.ids
+
+    def synchronize(self):
+        pass
+
+
+def load(folder, head, device, precision, variant=""):
+    return Model()
+"""
+
+
+@pytest.fixture
+def timed(tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[record.Speed]]:
+    """A function that times the stub ``plain`` and the given files on two tasks."""
+
+    def run(*sources: str, **options: Any) -> list[record.Speed]:
+        monkeypatch.setattr(speed, "SECONDS", 0.01)
+        monkeypatch.setattr(speed, "cache_folder", lambda: tmp_path / "cache")
+        made = prepare(
+            Options(
+                implementations=["reference"],
+                tasks=["mini-sentiment", "mini-ner"],
+                weights=str(tiny_checkpoint),
+                runs=tmp_path / "runs",
+                device="cpu",
+                threads=1,
+                limit=40,
+                **options,
+            )
+        )
+        files = [STUBS / "plain.py"]
+        for number, source in enumerate(sources):
+            files.append(tmp_path / f"stub{number}.py")
+            files[-1].write_text(source)
+        stubs = [describe(file)[0] for file in files]
+        homes = {stub.name: Path(sys.executable) for stub in stubs}
+        done = list(speed.run_speed(made, stubs, homes, Checkpoints(made, tmp_path), lambda *_: None))
+        written = sorted(record.read_all([tmp_path / "runs"]), key=lambda each: each.key)
+        assert written == sorted(done, key=lambda each: each.key), "as it is written, so it is given"
+        return done
+
+    return run
+
+
+def test_a_shape_is_described_by_its_lengths_and_a_task_by_its_tokenizer_too(
+    timed: Callable[..., list[record.Speed]],
+) -> None:
+    records = {each.shape["name"]: each for each in timed()}
+    assert list(records) == ["1 x 128", "8 x 128", "32 x 128", "mini-sentiment", "mini-ner"]
+    assert records["8 x 128"].shape["lengths"] == [[128, 8]]
+    assert "tokenizer_sequences_per_second" not in records["8 x 128"].shape
+    for name in ("mini-sentiment", "mini-ner"):
+        shape = records[name].shape
+        lengths, counts = np.array(shape["lengths"]).T
+        assert lengths.tolist() == sorted(set(lengths))
+        assert (counts.sum(), lengths @ counts, lengths[-1]) == (shape["sequences"], shape["tokens"], shape["longest"])
+        assert shape["tokenizer_sequences_per_second"] > 100
+    assert "scenarios" not in records["mini-ner"].implementations["stub"], "nobody asked for load"
+
+
+def test_under_load_each_task_is_measured_and_what_fails_is_left_out_of_the_rest(
+    timed: Callable[..., list[record.Speed]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scenarios, "SECONDS", 0.1)
+    records = {each.shape["name"]: each.implementations for each in timed(LOADING_FAILS, BREAKS_UNDER_LOAD, bound=0.01)}
+    for name, figures in records.items():
+        assert figures["stub"]["state"] == "ok"
+        assert ("scenarios" in figures["stub"]) == name.startswith("mini-"), "fixed shapes are not lengths of users"
+        assert figures["broken"] == {"state": "failed", "reason": "no such kernel"}
+    found = records["mini-ner"]["stub"]["scenarios"]
+    assert found["offline"]["seconds"] >= 0.1
+    assert found["server"]["bound"] == 0.01
+    assert records["32 x 128"]["breaks"]["state"] == "ok"
+    assert (records["mini-sentiment"]["breaks"]["state"], len(records["mini-sentiment"]["breaks"]["wall"])) == (
+        "failed",
+        speed.ROUNDS,
+    )
+    assert records["mini-ner"]["breaks"] == {"state": "failed", "reason": "too many at once"}
