@@ -1,10 +1,9 @@
 """Measured results: ``results/index.json``, which the harness writes, arranged for the pages. Nothing is averaged
 over tasks: an implementation that was not measured on a task has no number there; where a run was tried and gave
-none, its reason stands instead."""
+none, its reason stands instead. What several seeds give together is computed by the harness alone."""
 
 import json
 import math
-import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -30,15 +29,32 @@ METRIC_NAMES = {
 
 @dataclass
 class Score:
-    """The main metric of one implementation on the dev set of one task."""
+    """The main metric of one implementation on one split of a task, over the seeds."""
 
     metric: str
-    value: float  # mean over the seeds
-    low: float  # of one seed: its 95% interval; of several: the lowest of the seeds
+    value: float  # mean of the seeds that did not collapse; where all did, of all
+    deviation: float | None  # sample standard deviation of the same; None of one seed
+    least: float  # the lowest and highest of the same
+    greatest: float
+    low: float  # the 95% interval within one seed
     high: float
     n: int  # examples
-    seeds: list[int]
+    seeds: list[int]  # of the runs that finished
+    collapsed: list[int]  # seeds no better than a constant answer
+    failed: list[int]  # seeds without a figure
+    with_collapsed: list[float | None] | None  # mean and deviation of all seeds, where that is another figure
+    published: list[dict[str, Any]] = field(default_factory=list)  # value, told, url: what others published of the same
     flags: list[str] = field(default_factory=list)  # what a reader must know before believing the number
+
+    @property
+    def tried(self) -> int:
+        """How many seeds there are, failed ones among them."""
+        return len(self.seeds) + len(self.failed)
+
+    @property
+    def counted(self) -> int:
+        """How many seeds the mean is of."""
+        return len(self.seeds) - (len(self.collapsed) if self.with_collapsed else 0)
 
 
 @dataclass
@@ -156,20 +172,23 @@ def family_name(implementation: str) -> str:
     return implementation.partition(":")[0]
 
 
-def read_index(path: Path) -> list[dict[str, Any]]:
-    """The published records: ``{"schema": 1, "records": [...]}``; none where the file does not exist.
+Index = dict[str, list[dict[str, Any]]]
+
+
+def read_index(path: Path) -> Index:
+    """The published ``records`` and their ``scores`` over all seeds; none where the file does not exist.
 
     BadInput for another schema version, an unknown kind or state of record, or a number that is not finite.
     """
     if not path.exists():
-        return []
+        return {"records": [], "scores": []}
 
     def refuse(constant: str) -> None:
         raise ValueError(f"{constant} is not a number that a record may hold")
 
     try:
         index = json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
-        schema, records = index["schema"], index["records"]
+        schema, records, scores = index["schema"], index["records"], index.get("scores", [])
         odd = [each for each in records if each["schema"] != SCHEMA or each["kind"] not in KINDS]
         states = {str(each["state"]) for each in records if each not in odd} - set(STATES)
     except OSError as error:
@@ -181,10 +200,11 @@ def read_index(path: Path) -> list[dict[str, Any]]:
         raise BadInput(f"{path}: {what}; this version of BERT Atlas reads schema {SCHEMA} of {', '.join(KINDS)}")
     if states:
         raise BadInput(f"{path}: a record in state {min(states)!r}, which is none of {', '.join(STATES)}")
-    if not all(math.isfinite(number) for number in _numbers(records)):
+    if not scores and any(each["kind"] == "quality" and each.get("metrics") for each in records):
+        raise BadInput(f"{path}: has runs and no scores; make it again with the harness")
+    if not all(math.isfinite(number) for number in _numbers([records, scores])):
         raise BadInput(f"{path}: holds a number that is not finite")
-    found: list[dict[str, Any]] = records
-    return found
+    return {"records": records, "scores": scores}
 
 
 def _numbers(value: Any) -> Iterable[float]:
@@ -196,32 +216,41 @@ def _numbers(value: Any) -> Iterable[float]:
             yield from _numbers(child)
 
 
-def boards(records: list[dict[str, Any]], path: Path) -> list[Board]:
+def boards(index: Index, path: Path) -> list[Board]:
     """One board for each machine and checkpoint. BadInput naming ``path`` where a record lacks a field."""
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    scores: dict[tuple[str, str], list[dict[str, Any]]] = {}
     try:
-        for each in records:
-            key = (_machine(each), each["checkpoint"]["sha256"])
-            groups.setdefault(key, []).append(each)
-        return [_board(machine, group) for (machine, _), group in groups.items()]
+        for each in index["records"]:
+            groups.setdefault((_hardware(each), each["checkpoint"]["sha256"]), []).append(each)
+        for each in index["scores"]:
+            scores.setdefault((each["hardware"], each["checkpoint"]), []).append(each)
+        return [_board(group, scores.get(key, [])) for key, group in groups.items()]
     except (KeyError, TypeError, IndexError, AttributeError) as error:
         raise BadInput(f"{path}: a record lacks or misuses {error}; make the index again with the harness") from error
 
 
-def _machine(record: dict[str, Any]) -> str:
-    """Such as ``Intel(R) Xeon(R) Processor, 2 cores, 24 GiB`` or ``NVIDIA H100 80GB HBM3``."""
+def _hardware(record: dict[str, Any]) -> str:
+    """What computed, in the harness's words: ``Intel(R) Xeon(R) Processor, 2 cores`` or ``NVIDIA H100 80GB HBM3``."""
     machine = record["machine"]
     if record["device"].startswith("cuda") and machine["gpus"]:
         return str(machine["gpus"][0]["name"])
-    return f"{machine['cpu']}, {record['threads']} cores, {machine['memory'] / 2**30:.0f} GiB"
+    return f"{machine['cpu']}, {record['threads']} cores"
 
 
-def _board(machine: str, records: list[dict[str, Any]]) -> Board:
+def _machine(record: dict[str, Any]) -> str:
+    """The hardware, and of a processor's machine the memory."""
+    on_gpu = record["device"].startswith("cuda") and record["machine"]["gpus"]
+    return _hardware(record) + ("" if on_gpu else f", {record['machine']['memory'] / 2**30:.0f} GiB")
+
+
+def _board(records: list[dict[str, Any]], scores: list[dict[str, Any]]) -> Board:
     records = sorted(records, key=lambda each: str(each["started"]))
     rows: dict[tuple[str, str], Row] = {}
     for each in (r for r in records if r["kind"] == "speed"):
         _add_speed(rows, each)
-    _add_scores(rows, [r for r in records if r["kind"] == "quality"])
+    _add_runs(rows, [r for r in records if r["kind"] == "quality"])
+    _add_scores(rows, scores)
     for each in (r for r in records if r["kind"] == "parity"):
         _add_parity(rows, each)
     ids = {family_name(row.implementation): row.catalog_id for row in rows.values() if row.catalog_id}
@@ -230,7 +259,7 @@ def _board(machine: str, records: list[dict[str, Any]]) -> Board:
     timed = [r["shape"] for r in records if r["kind"] == "speed"]
     shapes = {Shape(**{each.name: shape[each.name] for each in fields(Shape)}) for shape in timed}
     board = Board(
-        machine=machine,
+        machine=_machine(records[-1]),
         checkpoint=str(records[0]["checkpoint"]["name"]),
         first=str(records[0]["started"])[:10],
         last=str(records[-1]["started"])[:10],
@@ -273,22 +302,36 @@ def _add_speed(rows: dict[tuple[str, str], Row], record: dict[str, Any]) -> None
             row.missing[TIMING] = _missing(figures["state"], figures.get("reason"))
 
 
-def _add_scores(rows: dict[tuple[str, str], Row], records: list[dict[str, Any]]) -> None:
-    """Of one seed the last run that went well counts; a failure is kept where there is none."""
-    runs: dict[tuple[str, str, str], dict[int, dict[str, Any]]] = {}
+def _add_runs(rows: dict[tuple[str, str], Row], records: list[dict[str, Any]]) -> None:
+    """The rows of quality runs, and why one gave no number; a failure is kept where no run of its seed went well."""
+    finished = {_run(each) for each in records if each["state"] == "ok"}
     for each in records:
-        key = (each["implementation"]["name"], each["precision"]["resolved"], each["task"]["name"])
-        by_seed = runs.setdefault(key, {})
-        if each["state"] == "ok" or each["seed"] not in by_seed:
-            by_seed[each["seed"]] = each
-    for (name, _, task), by_seed in runs.items():
-        good = {seed: run for seed, run in by_seed.items() if run["state"] == "ok" and run["metrics"]}
-        for run in by_seed.values():
-            row = _row(rows, name, run, run["implementation"])
-            if run["state"] != "ok":
-                row.missing[task] = _missing(run["state"], run["reason"])
-        if good:
-            row.scores[task] = _score(good)
+        row = _row(rows, each["implementation"]["name"], each, each["implementation"])
+        if each["state"] != "ok" and _run(each) not in finished:
+            row.missing[each["task"]["name"]] = _missing(each["state"], each["reason"])
+
+
+def _run(record: dict[str, Any]) -> tuple[str, str, str, int]:
+    return (
+        record["implementation"]["name"],
+        record["precision"]["resolved"],
+        record["task"]["name"],
+        record["seed"],
+    )
+
+
+def _add_scores(rows: dict[tuple[str, str], Row], scores: list[dict[str, Any]]) -> None:
+    """The main metric of each split. A task's first split goes by the name of the task alone: mostly dev."""
+    main = [each for each in scores if each["main"]]
+    first: dict[tuple[str, ...], str] = {}
+    for each in sorted(main, key=lambda each: each["split"] != "dev"):
+        first.setdefault((each["implementation"], each["precision"], each["task"], each["context"]), each["split"])
+    for each in main:
+        name = (each["implementation"], each["precision"])
+        title = each["task"] + (", document" if each["context"] == "document" else "")
+        if each["split"] != first[(*name, each["task"], each["context"])]:
+            title += f", {each['split']}"
+        rows[name].scores[title] = _score(each)
 
 
 def _add_parity(rows: dict[tuple[str, str], Row], record: dict[str, Any]) -> None:
@@ -317,21 +360,13 @@ def _speed(figures: dict[str, Any], record: dict[str, Any]) -> Speed:
     )
 
 
-def _score(by_seed: dict[int, dict[str, Any]]) -> Score:
-    """The first metric of the dev set, which is the task's main one."""
-    runs = list(by_seed.values())
-    metrics = [next((m for m in run["metrics"] if m["split"] == "dev"), run["metrics"][0]) for run in runs]
-    values = [metric["value"] for metric in metrics]
-    single = len(values) == 1
-    return Score(
-        metric=METRIC_NAMES.get(metrics[0]["name"], str(metrics[0]["name"])),
-        value=statistics.fmean(values),
-        low=metrics[0]["low"] if single else min(values),
-        high=metrics[0]["high"] if single else max(values),
-        n=metrics[0]["n"],
-        seeds=sorted(by_seed),
-        flags=list(dict.fromkeys(str(flag) for run in runs for flag in run["flags"])),
-    )
+def _score(values: dict[str, Any]) -> Score:
+    own = {
+        "metric": METRIC_NAMES.get(values["metric"], str(values["metric"])),
+        "value": values["mean"],
+        "published": [each for each in values["published"] if each["url"].startswith("https://")],
+    }
+    return Score(**own, **{each.name: values[each.name] for each in fields(Score) if each.name not in own})
 
 
 def rate(board: Board, row: Row) -> float:

@@ -43,10 +43,10 @@ def build(
     """
     if not (docs / "en").is_dir():
         raise BadInput(f"{docs} holds no folder en; name the folder of the hand-written pages with --docs")
-    records = leaderboard.read_index(results)
+    index = leaderboard.read_index(results)
     listed = sorted(map(fields, entries), key=lambda e: (-e["year"], e["title"].lower()))
     dead = {address: str(link.first_failed) for address, link in (links or {}).items() if link.state == "dead"}
-    atlas = Atlas(listed, leaderboard.boards(records, results), dead)
+    atlas = Atlas(listed, leaderboard.boards(index, results), dead)
     newest = [entry.id for entry in export.newest(entries)]
     packages = [read_package(name) for name in PACKAGES]
     count = 0

@@ -3,7 +3,7 @@
 import errno
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -115,6 +115,7 @@ def run(
     rerun: Annotated[bool, typer.Option("--rerun", help="Run again what is already recorded.")] = False,
 ) -> None:
     """Fine-tune, score and time implementations; print the table and write the records."""
+    from harness import run as main_path
     from harness.plan import Options, prepare
 
     own = [str(path) for path in task or []]
@@ -148,7 +149,7 @@ def run(
             command=_command(data, runs),
         )
     )
-    _run(made, runs)
+    _run(made, runs, main_path.run)
 
 
 def _checkouts(given: list[str] | None) -> dict[str, Path]:
@@ -168,11 +169,10 @@ def _command(data: Path | None, runs: Path) -> str:
     return command(["python", "-m", "harness", *sys.argv[1:]], folders)
 
 
-def _run(made: Any, runs: Path, parity_only: bool = False) -> list["Record"]:
-    """Run the plan, with progress; print and write the table, even of what was finished before an error."""
+def _run(made: Any, runs: Path, path: Callable[..., Iterator["Record"]]) -> list["Record"]:
+    """Go along the path with progress; print and write the table, even of what was finished before an error."""
     from rich.console import Console
 
-    from harness import run as main_path
     from harness.report import arrange, print_report, write_report
 
     records: list[Record] = []
@@ -180,7 +180,7 @@ def _run(made: Any, runs: Path, parity_only: bool = False) -> list["Record"]:
     log = Console(stderr=True)
     with _progress(log) as show:
         try:
-            for each in main_path.run_parity(made, show) if parity_only else main_path.run(made, show):
+            for each in path(made, show):
                 records.append(each)
                 log.print(_line(each), highlight=False, markup=False, soft_wrap=True)
         except (KeyboardInterrupt, BadInput, Failure) as error:
@@ -253,6 +253,7 @@ def parity(
     layers: Annotated[bool, typer.Option("--layers", help="Show the differences after every layer.")] = False,
 ) -> None:
     """Compare hidden states with the reference in float64, and find out why they differ where they do."""
+    from harness import run as main_path
     from harness.plan import Options, prepare
     from harness.report import layer_tables
 
@@ -266,15 +267,70 @@ def parity(
         checkouts=_checkouts(checkout),
         command=_command(None, runs),
     )
-    records = _run(prepare(options, tasks_needed=False), runs, parity_only=True)
+    records = _run(prepare(options, tasks_needed=False), runs, main_path.run_parity)
     for table in layer_tables(records) if layers else []:
         _output().print(table)
+
+
+@app.command(
+    epilog="Examples:\n\n"
+    "python -m harness time --impl reference:bf16,openvino:bf16 --shapes 1x16,1x128,32x128\n\n"
+    "python -m harness time --impl reference,transformers --tasks sst2,mrpc --by-length --data ~/data"
+)
+def time(
+    impl: Annotated[str, typer.Option(help="Implementations, separated by commas, or all; see `list`.")] = "reference",
+    checkout: Annotated[
+        list[str] | None, typer.Option(help="Where an implementation's repository lies: NAME=FOLDER. Repeatable.")
+    ] = None,
+    shapes: Annotated[str, typer.Option(help="SEQUENCESxLENGTH, separated by commas.")] = "1x128,8x128,32x128",
+    tasks: Annotated[str, typer.Option(help="Tasks whose own lengths are timed too; see `list`.")] = "",
+    by_length: Annotated[bool, typer.Option("--by-length", help="Feed these sorted by length to everybody.")] = False,
+    weights: Annotated[
+        str, typer.Option(help="A name of `list`, a Hub id, a folder or a TensorFlow checkpoint.")
+    ] = "minilm-l6",
+    data: Annotated[
+        Path | None, typer.Option(envvar="BERT_ATLAS_DATA", help="Folder of task data (see `data get`).")
+    ] = None,
+    runs: Annotated[Path, typer.Option(help="Folder for the records.")] = Path("runs"),
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, fp32, bf16, fp16.")] = "auto",
+    threads: Annotated[int | None, typer.Option(help="CPU threads.  [default: all cores]")] = None,
+) -> None:
+    """Time implementations in turn, without fine-tuning; the reference takes part, as the ratios are to it."""
+    from harness import run as main_path
+    from harness.plan import Options, prepare
+
+    options = Options(
+        implementations=list(dict.fromkeys(["reference", *_names(impl)])) if impl != "all" else ["all"],
+        tasks=_names(tasks),
+        shapes=_shapes(shapes),
+        by_length=by_length,
+        weights=weights,
+        data=data,
+        runs=runs,
+        device=device,
+        precision=precision,
+        threads=threads,
+        checkouts=_checkouts(checkout),
+        command=_command(data, runs),
+    )
+    _run(prepare(options, tasks_needed=bool(options.tasks)), runs, main_path.run_time)
+
+
+def _shapes(text: str) -> tuple[tuple[int, int], ...]:
+    shapes = []
+    for name in _names(text):
+        sequences, times, length = name.partition("x")
+        if not (times and sequences.isdecimal() and length.isdecimal() and int(sequences) and int(length)):
+            raise BadInput(f"--shapes: {name!r} is not of the form SEQUENCESxLENGTH, such as 32x128")
+        shapes.append((int(sequences), int(length)))
+    return tuple(shapes)
 
 
 @app.command(epilog="Example: python -m harness report runs results --output report")
 def report(
     records: Annotated[list[Path], typer.Argument(help="Folders of records, or single ones.")],
-    output: Annotated[Path | None, typer.Option(help="also write report.md, .csv, .json and .svg here.")] = None,
+    output: Annotated[Path | None, typer.Option(help="also write report.html, .md, .csv, .json and .svg here.")] = None,
 ) -> None:
     """Print the table of finished runs."""
     from harness.record import read_all

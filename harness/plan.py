@@ -60,6 +60,9 @@ class Options:
     save_model: Path | None = None
     rerun: bool = False
     checkouts: dict[str, Path] = field(default_factory=dict)  # by implementation: where its repository lies
+    shapes: tuple[tuple[int, int], ...] = ()  # sequences and length that are timed; (): the usual ones
+    by_length: bool = False  # batches of a task's own lengths are sorted for everybody
+    bound: float | None = None  # of the latency under load, in seconds; None: no load
     command: str = ""
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import psutil
 
-from harness import record
+from harness import anchors, record, seeds
 from harness.errors import BadInput
 
 
@@ -29,10 +29,14 @@ def publish(paths: list[Path], results: Path) -> list[Path]:
 
 
 def write_index(results: Path) -> Path:
-    """All published records in one file, ``index.json``, which the catalog reads; raw timings stay in their own."""
+    """All published records in one file, ``index.json``, which the catalog reads; raw timings stay in their own.
+
+    With them the scores of all seeds together, and beside each what others published of the same.
+    """
+    found = [record.read(path) for path in record_files(results)]
     records = []
-    for path in record_files(results):
-        values = {"kind": (each := record.read(path)).kind, **dataclasses.asdict(each)}
+    for each in found:
+        values = {"kind": each.kind, **dataclasses.asdict(each)}
         if isinstance(each, record.Speed):
             figures = each.implementations.items()
             values["implementations"] = {
@@ -40,8 +44,19 @@ def write_index(results: Path) -> Path:
                 for name, those in figures
             }
         records.append(values)
-    record.write_json({"schema": record.SCHEMA, "records": records}, results / "index.json")
+    index = {"schema": record.SCHEMA, "records": records, "scores": scores_with_anchors(found)}
+    record.write_json(index, results / "index.json")
     return results / "index.json"
+
+
+def scores_with_anchors(records: list[record.Record]) -> list[dict[str, Any]]:
+    """The scores over all seeds as JSON, each with the figures that were published of the same."""
+    return [
+        dataclasses.asdict(score)
+        | {"published": [{"value": a.value, "told": a.told, "url": a.url} for a in anchors.beside(runs, score)]}
+        for runs in seeds.group(records)
+        for score in seeds.scores(runs)
+    ]
 
 
 def check_record(path: Path) -> None:

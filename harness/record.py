@@ -71,6 +71,9 @@ class Speed(Record):
     # of the machine meanwhile: load average, steal, other processes, noisy; quiet: the reference's time over the
     # fastest that it was ever seen to take here
     load: dict[str, Any]
+    # by harness.limits, in the precision of the run: seconds that BERT's matrix products alone would take, FLOP a
+    # second in them, bytes a second in copying
+    limits: dict[str, Any] = field(default_factory=dict)
     # by implementation: version, code, batching, wall and cpu seconds (raw), sequences_per_second, tokens_per_second,
     # p50, p90, p99 (seconds), ratio to the reference with its range, peak memory in bytes
     implementations: dict[str, dict[str, Any]] = field(default_factory=dict)

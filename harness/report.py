@@ -1,6 +1,5 @@
-"""Records to tables: on the terminal, as Markdown, CSV and JSON, and as a picture."""
+"""Records to tables: on the terminal, as Markdown, CSV and JSON, and as a picture. (The page is ``page.py``'s.)"""
 
-import csv
 import dataclasses
 import io
 import json
@@ -13,7 +12,7 @@ from rich.console import CONSOLE_SVG_FORMAT, Console
 from rich.table import Table
 from rich.text import Text
 
-from harness import record
+from harness import anchors, record, seeds
 from harness.errors import Failure
 
 METRIC_NAMES = {
@@ -26,6 +25,15 @@ METRIC_NAMES = {
     "spearman": "Spearman",
     "entity_f1": "entity F1",
 }
+ONE_SEED = "a score of one seed: under it its 95% interval (bootstrap over examples)"
+SEVERAL_SEEDS = (
+    "a score of several seeds: their mean ± sample standard deviation; under it the lowest and the highest seed, and "
+    "the 95% interval within one seed (bootstrap over examples; the mean of the seeds' intervals)"
+)
+COLLAPSED = (
+    "a seed has collapsed if it is no better than a constant answer, such as the majority class; such seeds are "
+    "counted, and are in the mean only where it says so, or where all collapsed"
+)
 
 
 @dataclass(frozen=True)
@@ -35,6 +43,7 @@ class Report:
     columns: list[str]
     rows: dict[str, dict[str, list[str]]]  # by implementation and column: the lines of the cell
     notes: list[str]  # flags, failures, and how to read the table
+    legend: list[str]  # how to read the scores shown
     signatures: list[str]  # of the metrics shown
 
 
@@ -44,31 +53,41 @@ def arrange(records: list[record.Record]) -> Report:
     notes: list[str] = []
     signatures: dict[str, None] = {}
     latest = _latest(records)
-    varied = _varied(latest)
+    groups = seeds.group(records)
+    varied = _varied(records)
     for each in latest:
         if isinstance(each, record.Parity):
             _add_parity(rows, notes, each, varied)
-    for each in latest:
-        if isinstance(each, record.Quality):
-            _add_quality(rows, notes, signatures, each, varied)
+    for runs in groups:
+        _add_quality(rows, notes, signatures, runs, varied)
     for each in sorted(latest, key=lambda each: each.started):
         if isinstance(each, record.Speed):
             _add_speed(rows, notes, each, varied)
+    rows = dict(sorted(rows.items(), key=lambda item: item[0].split(",")[0] != "reference"))  # it comes first
     columns = list(dict.fromkeys(column for cells in rows.values() for column in cells))
-    return Report(columns, rows, list(dict.fromkeys(notes)), list(signatures))
+    return Report(columns, rows, list(dict.fromkeys(notes)), _legend(groups), list(signatures))
 
 
-def _latest(records: list[record.Record]) -> list[record.Record]:
-    """Of records that measured the same thing, the one that was started last; in the order given."""
-    found: dict[tuple[Any, ...], record.Record] = {}
+def _legend(groups: list[seeds.Runs]) -> list[str]:
+    shown = [score for runs in groups for score in seeds.scores(runs) if score.main]
+    needed = {
+        ONE_SEED: any(score.tried == 1 for score in shown),
+        SEVERAL_SEEDS: any(score.tried > 1 for score in shown),
+        COLLAPSED: any(score.collapsed for score in shown),
+    }
+    return [text for text, is_needed in needed.items() if is_needed]
+
+
+def _latest(records: list[record.Record]) -> list[record.Speed | record.Parity]:
+    """Of records of speed or parity that measured the same thing, the one started last; in the order given."""
+    found: dict[tuple[Any, ...], record.Speed | record.Parity] = {}
     for each in records:
         if isinstance(each, record.Speed):
             same: tuple[Any, ...] = ("speed", each.shape["name"], *sorted(each.implementations))
-        elif isinstance(each, record.Quality):
-            same = ("quality", each.implementation["name"], each.task["name"], each.task["context"], each.seed)
-        else:
-            assert isinstance(each, record.Parity)
+        elif isinstance(each, record.Parity):
             same = ("parity", each.implementation["name"])
+        else:
+            continue
         same = (*same, each.checkpoint["sha256"], record.hardware(each), each.precision["resolved"])
         if same not in found or found[same].started <= each.started:
             found[same] = each
@@ -81,7 +100,6 @@ def _varied(records: list[record.Record]) -> set[str]:
         "checkpoint": {each.checkpoint["name"] for each in records},
         "hardware": {record.hardware(each) for each in records},
         "precision": {each.precision["resolved"] for each in records if not isinstance(each, record.Parity)},
-        "seed": {each.seed for each in records if isinstance(each, record.Quality)},
     }
     return {name for name, values in found.items() if len(values) > 1}
 
@@ -152,37 +170,74 @@ def _add_quality(
     rows: dict[str, dict[str, list[str]]],
     notes: list[str],
     signatures: dict[str, None],
-    quality: record.Quality,
+    runs: seeds.Runs,
     varied: set[str],
 ) -> None:
-    name = _row(quality.implementation["name"], quality, varied)
-    whole_documents = quality.task["kind"] == "tagging" and quality.task["context"] == "document"
-    subject = quality.task["name"] + (", document" if whole_documents else "")
-    task = _column(subject, quality, varied)
-    if quality.state != "ok":
-        _cell(rows, name, task, quality.state)
-        notes.append(f"{name} on {task}, seed {quality.seed}, {quality.state}: {quality.reason}")
-        return
-    seed = f" s{quality.seed}" if "seed" in varied else ""
-    for metric in _main_metrics(quality):
-        split = "" if metric["split"] == "dev" else f", {metric['split']}"
-        mark = "*" if any(flag.startswith(f"{metric['split']}:") for flag in quality.flags) else ""
-        interval = f"{metric['low']:.3f}-{metric['high']:.3f}"
-        column = f"{task}{split}\n{METRIC_NAMES[metric['name']]}"
-        _cell(rows, name, column, f"{metric['value']:.3f}{mark}{seed}", interval)
-        signatures[metric["signature"]] = None
-    for flag in quality.flags:
-        notes.append(f"* {name} on {task}, seed {quality.seed}: {flag}")
-    if quality.limit:
-        notes.append(f"limited to {quality.limit} examples a split: not a result, and cannot be published")
+    first = runs.any
+    name = _row(first.implementation["name"], first, varied)
+    whole_documents = first.task["kind"] == "tagging" and first.task["context"] == "document"
+    task = _column(first.task["name"] + (", document" if whole_documents else ""), first, varied)
+    if not runs.finished:
+        _cell(rows, name, task, runs.failed[0].state)
+    for score in seeds.scores(runs):
+        if not score.main:
+            continue
+        split = "" if score.split == "dev" else f", {score.split}"
+        published = anchors.beside(runs, score)
+        lines = [*score_lines(score), *(f"published {each.value:.3f}" for each in published)]
+        _cell(rows, name, f"{task}{split}\n{METRIC_NAMES[score.metric]}", *lines)
+        said = f"{name} on {task}{split}, {METRIC_NAMES[score.metric]}"
+        notes += [
+            f"published, not measured by us: {said}: {each.value:.3f} ({each.told}, {each.url})" for each in published
+        ]
+    for run in runs.finished:
+        for split in dict.fromkeys(metric["split"] for metric in run.metrics):
+            signatures[seeds.main_metric(run, split)["signature"]] = None
+    for flag in dict.fromkeys(flag for run in runs.finished for flag in run.flags):
+        notes.append(f"* {name} on {task}, {_seeds([r for r in runs.finished if flag in r.flags])}: {flag}")
+    for reason in dict.fromkeys(run.reason for run in runs.failed):
+        failed = [run for run in runs.failed if run.reason == reason]
+        notes.append(f"{name} on {task}, {_seeds(failed)}, {failed[0].state}: {reason}")
+    if runs.left_out:
+        notes.append(f"{name} on {task}: runs with another recipe or other data, left out: {runs.left_out}")
+    if first.limit:
+        notes.append(f"limited to {first.limit} examples a split: not a result, and cannot be published")
 
 
-def _main_metrics(quality: record.Quality) -> list[dict[str, Any]]:
-    """The first metric of each split."""
-    first: dict[str, dict[str, Any]] = {}
-    for metric in quality.metrics:
-        first.setdefault(metric["split"], metric)
-    return list(first.values())
+def _seeds(runs: list[record.Quality]) -> str:
+    return f"{'seed' if len(runs) == 1 else 'seeds'} {', '.join(str(run.seed) for run in runs)}"
+
+
+def subject(score: seeds.Score) -> str:
+    """The task, and what of context and split must be said: ``conll2003, document, test``."""
+    document = ", document" if score.context == "document" else ""
+    return f"{score.task}{document}{'' if score.split == 'dev' else f', {score.split}'}"
+
+
+def score_lines(score: seeds.Score) -> list[str]:
+    """A score as the lines of a cell: value or mean, spread, interval, and what became of seeds that do not count."""
+    mark = "*" if any(flag.startswith(f"{score.split}:") for flag in score.flags) else ""
+    interval = f"{score.low:.3f}-{score.high:.3f}"
+    if score.tried == 1:
+        return [f"{score.mean:.3f}{mark}", interval, *(["collapsed"] if score.collapsed else [])]
+    counted = len(score.counted)
+    seeds_of = f"{counted} seeds" if counted == score.tried else f"{counted} of {score.tried} seeds"
+    lines = [f"{mean_and_deviation(score.mean, score.deviation)}{mark} ({seeds_of})"]
+    if counted > 1:
+        lines.append(f"seeds {score.least:.3f}-{score.greatest:.3f}")
+    lines.append(f"95% {interval}")
+    if score.collapsed:
+        lines.append(f"{len(score.collapsed)} of {score.tried} seeds collapsed")
+    if score.with_collapsed:
+        lines.append(f"with them {mean_and_deviation(*score.with_collapsed)}")
+    if score.failed:
+        lines.append(f"{len(score.failed)} of {score.tried} seeds failed")
+    return lines
+
+
+def mean_and_deviation(mean: float, deviation: float | None) -> str:
+    """Such as ``0.574 ± 0.012``."""
+    return f"{mean:.3f}" if deviation is None else f"{mean:.3f} ± {deviation:.3f}"
 
 
 def _add_speed(rows: dict[str, dict[str, list[str]]], notes: list[str], speed: record.Speed, varied: set[str]) -> None:
@@ -196,6 +251,7 @@ def _add_speed(rows: dict[str, dict[str, list[str]]], notes: list[str], speed: r
             notes.append(f"{name}, timing {figures['state']}: {figures['reason']}")
             continue
         ratio = [f"{figures['ratio'][0]:.2f}x"] if "ratio" in figures else []
+        ratio += _of_limit(speed, figures)
         if speed.shape["latency"]:
             percentiles = [f"{1000 * figures[p]:.1f}" for p in ("p50", "p90", "p99")]
             cells[f"{shape}\nms p50/90/99"] = [" / ".join(percentiles), *ratio]
@@ -205,8 +261,17 @@ def _add_speed(rows: dict[str, dict[str, list[str]]], notes: list[str], speed: r
         memory = figures["memory"]["gpu"] or figures["memory"]["resident"]
         cells.pop("peak\nmemory", None)  # of all shapes so far: the last says it
         cells["peak\nmemory"] = [f"{memory / 2**20:.0f} MiB"]
+    if speed.limits.get("seconds"):
+        notes.append("% of limit: BERT's matrix products alone, in the run's precision, take that share of the time")
     if speed.load.get("noisy"):
         notes.append(f"timing {shape}: the machine was busy with other work; {_load(speed.load)}")
+
+
+def _of_limit(speed: record.Speed, figures: dict[str, Any]) -> list[str]:
+    """How near it comes to what the machine can do, where it computes in the precision that this was measured in."""
+    if not speed.limits.get("seconds") or figures["precision"] != speed.precision["resolved"]:
+        return []
+    return [f"{speed.limits['seconds'] / figures['p50']:.0%} of limit"]
 
 
 def _load(load: dict[str, Any]) -> str:
@@ -227,8 +292,10 @@ def print_report(report: Report, console: Console) -> None:
         console.print(table)
     for note in report.notes:
         console.print(Text(note), style="yellow" if note.startswith("*") else None)
+    for text in report.legend:
+        console.print(Text(text), style="dim")
     if report.signatures:
-        console.print(Text("under each score its 95% interval; signatures:"), style="dim")
+        console.print(Text("signatures:"), style="dim")
         for signature in report.signatures:
             console.print(Text(f"  {signature}"), style="dim", soft_wrap=True)
 
@@ -267,7 +334,7 @@ def to_markdown(report: Report) -> str:
     ]
     header = line([["implementation"], *(column.split("\n") for column in report.columns)])
     parts = [header, f"| --- |{' ---: |' * len(report.columns)}", *rows, ""]
-    parts += [f"- {_escaped(note)}" for note in report.notes]
+    parts += [f"- {_escaped(note)}" for note in [*report.legend, *report.notes]]
     parts += ["", "Signatures:", "", *(f"- `{signature}`" for signature in report.signatures)]
     return "\n".join(parts) + "\n"
 
@@ -275,40 +342,6 @@ def to_markdown(report: Report) -> str:
 def _escaped(text: str) -> str:
     """On one line, and without what Markdown or HTML would take for markup."""
     return re.sub(r"([\\`*_<>|\[\]])", r"\\\1", " ".join(text.split()))
-
-
-def to_csv(records: list[record.Record]) -> str:
-    """Long form: one line for each number."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["kind", "implementation", "subject", "split", "seed", "name", "value", "low", "high", "state"])
-    for each in records:
-        writer.writerows(_csv_lines(each))
-    return out.getvalue()
-
-
-def _csv_lines(each: record.Record) -> list[list[Any]]:
-    if isinstance(each, record.Quality):
-        head: list[Any] = ["quality", each.implementation["name"], each.task["name"]]
-        if each.state != "ok":
-            return [[*head, "", each.seed, "", "", "", "", each.state]]
-        return [
-            [*head, m["split"], each.seed, m["name"], m["value"], m["low"], m["high"], each.state] for m in each.metrics
-        ]
-    if isinstance(each, record.Parity):
-        head = ["parity", each.implementation["name"], each.checkpoint["name"], "", ""]
-        lines = [[*head, f"max_{p}", d["max"], "", "", each.state] for p, d in each.differences.items()]
-        return lines or [[*head, "", "", "", "", each.state]]
-    assert isinstance(each, record.Speed)
-    lines = []
-    for name, figures in each.implementations.items():
-        head = ["speed", name, each.shape["name"], "", ""]
-        if figures["state"] != "ok":
-            lines.append([*head, "", "", "", "", figures["state"]])
-            continue
-        names = ("sequences_per_second", "tokens_per_second", "p50", "p90", "p99")
-        lines += [[*head, key, figures[key], "", "", "ok"] for key in names]
-    return lines
 
 
 def to_json(records: list[record.Record]) -> str:
@@ -325,9 +358,13 @@ def to_svg(report: Report) -> str:
 
 
 def write_report(records: list[record.Record], folder: Path) -> list[Path]:
-    """``report.md``, ``report.csv``, ``report.json`` and ``report.svg``."""
+    """``report.html``, ``report.md``, ``report.csv``, ``report.json`` and ``report.svg``."""
+    from harness.long_form import to_csv
+    from harness.page import to_html
+
     report = arrange(records)
     texts = {
+        "report.html": to_html(records),
         "report.md": to_markdown(report),
         "report.svg": to_svg(report),
         "report.csv": to_csv(records),

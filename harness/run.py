@@ -39,3 +39,11 @@ def run_parity(made: plan.Plan, show: Show) -> Iterator[record.Parity]:
     with tempfile.TemporaryDirectory(prefix="bert-atlas-") as temporary:
         homes = yield from find_homes(made, show)
         yield from parity.run_parities(made, homes, Checkpoints(made, Path(temporary)), show)
+
+
+def run_time(made: plan.Plan, show: Show) -> Iterator[record.Record]:
+    """Timing alone, of the weights as they are: what ``python -m harness time`` does."""
+    with tempfile.TemporaryDirectory(prefix="bert-atlas-") as temporary:
+        homes = yield from find_homes(made, show)
+        timed = [each for each in made.implementations if each.name in homes and not each.job]
+        yield from speed.run_speed(made, timed, homes, Checkpoints(made, Path(temporary)), show)

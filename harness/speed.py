@@ -147,13 +147,17 @@ def against_quiet(result: record.Speed) -> float:
 def _shapes(made: plan.Plan) -> list[Shape]:
     """Fixed shapes, and the lengths of each task's first scored split."""
     positions, vocabulary = made.config["max_position_embeddings"], made.config["vocab_size"]
-    shapes = [fixed(n, min(length, positions), vocabulary) for n, length in (LATENCY, *THROUGHPUT)]
+    wanted = made.options.shapes or (LATENCY, *THROUGHPUT)
+    shapes = [fixed(n, min(length, positions), vocabulary) for n, length in wanted]
     for task in made.tasks:
         split = evaluate.load_splits(made, task)[task.evaluate[0]]
         batch = split.encoded.batch
-        first = batch.select(np.arange(min(len(batch.lengths), OWN_LENGTHS)))
+        order = np.arange(min(len(batch.lengths), OWN_LENGTHS))
+        name = task.name
+        if made.options.by_length:
+            order, name = order[np.argsort(-batch.lengths[order], kind="stable")], f"{name}, by length"
         rate = tokenizer_rate(made, task, split.examples[:OWN_LENGTHS])
-        shapes.append(Shape(task.name, first, own_lengths=True, tokenizer_rate=rate))
+        shapes.append(Shape(name, batch.select(order), own_lengths=True, tokenizer_rate=rate))
     return shapes
 
 
@@ -217,7 +221,7 @@ def _time_shape(
     comparison: str,
     show: Show,
 ) -> record.Speed:
-    key = f"{comparison}-{shape.name.replace(' ', '')}"
+    key = f"{comparison}-{shape.name.replace(' ', '').replace(',', '-')}"
     result = record.Speed(
         **common(made, key, made.options.precision, made.precision),
         comparison=comparison,
@@ -232,6 +236,8 @@ def _time_shape(
         result.load["quiet"] = against_quiet(result)
         result.load["noisy"] |= result.load["quiet"] > CONTENDED
     _add(measured, workers, failed, _said_by)
+    if "reference" in workers:
+        result.limits = _limits(workers["reference"], made, shape)
     bound = made.options.bound
     if shape.own_lengths and bound is not None:
         _add(measured, workers, failed, lambda worker: _under_load(worker, shape, made.device, bound, show))
@@ -264,6 +270,15 @@ def _said_by(worker: Worker) -> dict[str, Any]:
     """What is loaded there, and how much memory it has needed."""
     info = {key: worker.info[key] for key in ("version", "batching", "precision")}
     return info | {"catalog_id": worker.implementation.catalog_id, "memory": worker.call("memory")[0]}
+
+
+def _limits(worker: Worker, made: plan.Plan, shape: Shape) -> dict[str, Any]:
+    try:
+        tokens = len(shape.batch.ids)
+        answer = worker.call("limits", config=made.config, tokens=tokens, precision=made.precision, device=made.device)
+    except WorkerError as error:
+        return {"absent": str(error)}
+    return answer[0]
 
 
 def _under_load(worker: Worker, shape: Shape, device: str, bound: float, show: Show) -> dict[str, Any]:

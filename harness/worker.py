@@ -219,6 +219,13 @@ class Session:
                 done = now.stop
         return {}, {"latencies": latencies[:done]}
 
+    def limits(self, config: dict[str, Any], tokens: int, precision: str, device: str) -> Answer:
+        """What the machine can do at most; see ``harness.limits``. For a worker that has torch."""
+        from harness.limits import limits
+
+        with _no_gradients():
+            return dict(limits(config, tokens, precision, device)), {}
+
     def memory(self) -> Answer:
         """Peak memory of this process so far, in bytes: resident, and on the GPU where one was used."""
         answer = {"resident": _peak_resident(), "gpu": None}

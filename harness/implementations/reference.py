@@ -13,7 +13,10 @@ from harness.tensors import synchronize, to_device, to_numpy
 NAME = "reference"
 TITLE = "BERT Atlas reference"
 CATALOG_ID = "bert-atlas"
-VARIANTS = {"bf16": "in bfloat16, for processors that are fast at it"}
+VARIANTS = {
+    "bf16": "in bfloat16, for processors that are fast at it",
+    "unfrozen": "the layers as they are trained",
+}
 DEVIATIONS: dict[str, str] = {}
 
 
@@ -22,7 +25,7 @@ class Encoder:
 
     batching = "packed"
 
-    def __init__(self, module: Any, device: str, precision: str) -> None:
+    def __init__(self, module: Any, device: str, precision: str = "fp32") -> None:
         import torch
 
         self.module, self.device, self.precision = module, device, precision
@@ -68,5 +71,6 @@ def load(folder: str, head: str | None, device: str, precision: str, variant: st
     """The weights of a Hugging Face folder in our own model; a bare encoder is frozen, as nobody trains one."""
     import reference
 
-    module = reference.load(folder, head, device, variant or precision, frozen=head is None)
-    return (Encoder if variant else Model)(module, device, variant or precision)
+    precision = "bf16" if variant == "bf16" else precision
+    module = reference.load(folder, head, device, precision, frozen=head is None and variant != "unfrozen")
+    return (Encoder if variant else Model)(module, device, precision)

@@ -17,6 +17,8 @@ from catalog.errors import BadInput
 from catalog.links import Link
 from catalog.load import load
 from catalog.pages import build
+from harness.publish import scores_with_anchors
+from harness.record import Quality
 from tests.catalog.conftest import Write
 
 ROOT = Path(__file__).parents[2]
@@ -49,16 +51,19 @@ def published() -> list[dict[str, Any]]:
     first = next(r for r in records if r["kind"] == "parity" and r["implementation"]["name"] == "reference")
     same = ("machine", "checkpoint", "device", "threads")
     found = [r for r in records if r["state"] == "ok" and all(r[name] == first[name] for name in same)]
-    for record in found:
-        if record["kind"] == "speed":
-            figures = record["implementations"].items()
-            record["implementations"] = {name: each for name, each in figures if name in COMPARED}
-    return [r for r in found if r["kind"] == "speed" or r["implementation"]["name"] in COMPARED]
+    timed = {
+        r["shape"]["name"]: r for r in found if r["kind"] == "speed" and r["implementations"].keys() >= set(COMPARED)
+    }
+    for record in timed.values():
+        record["implementations"] = {name: record["implementations"][name] for name in COMPARED}
+    return [r for r in found if r["kind"] != "speed" and r["implementation"]["name"] in COMPARED] + [*timed.values()]
 
 
 def written(tmp_path: Path, records: list[dict[str, Any]]) -> Path:
     path = tmp_path / "index.json"
-    path.write_text(json.dumps({"schema": 1, "records": records}), "utf-8")
+    runs = [{name: value for name, value in r.items() if name != "kind"} for r in records if r["kind"] == "quality"]
+    scores = scores_with_anchors([Quality(**run) for run in runs])
+    path.write_text(json.dumps({"schema": 1, "records": records, "scores": scores}), "utf-8")
     return path
 
 
@@ -247,6 +252,66 @@ def test_a_run_that_failed_does_not_take_back_one_that_went_well(year: int, tmp_
     assert [row.scores for row in board.rows] == [row.scores for row in board_of(tmp_path, records).rows]
 
 
+def with_seeds(records: list[dict[str, Any]], values: dict[int, float], **fields: Any) -> list[dict[str, Any]]:
+    """The records, but transformers' run on mini-sentiment in their middle is one of each seed, with this accuracy."""
+    (run,) = (r for r in of(records, "quality") if r["task"]["name"] == "mini-sentiment")
+    interval = {"low": 0.6, "high": 0.8, "baseline": 0.5}
+    runs = [
+        {**run, **fields, "seed": seed, "metrics": [{**run["metrics"][0], **interval, "value": value}]}
+        for seed, value in values.items()
+    ]
+    return [r for r in records if r is not run] + runs
+
+
+def test_several_seeds_are_a_mean_a_deviation_and_a_range(catalog: Path, tmp_path: Path) -> None:
+    records = with_seeds(published(), {1: 0.70, 2: 0.72, 3: 0.5, 4: 0.74})
+    lost = {**records[-1], "seed": 5, "state": "failed", "reason": "killed", "metrics": []}
+    path = written(tmp_path, [*records, lost])
+    (board,) = leaderboard.boards(leaderboard.read_index(path), path)
+    score = next(row for row in board.rows if row.implementation == "transformers").scores["mini-sentiment"]
+    assert (round(score.value, 3), round(score.deviation or 0, 3)) == (0.72, 0.02)
+    assert (score.tried, score.counted, score.collapsed, score.failed) == (5, 3, [3], [5])
+    out = made(catalog, tmp_path, path)
+    text, chinese = page(out, "en/leaderboard.md"), page(out, "zh/leaderboard.md")
+    assert "0.720 ± 0.020" in text
+    assert "3 of 5 seeds, 0.700–0.740</small><br><small>95% 0.600–0.800</small>" in text
+    assert (
+        "1 of 5 seeds collapsed</small><br><small>with them 0.665 ± 0.111</small><br><small>1 of 5 seeds failed</small>"
+        in text
+    )
+    assert "5 个种子中 1 个崩溃" in chinese
+    assert "killed" in text, "the reason stands among the gaps"
+
+
+def test_a_published_figure_links_to_its_source(catalog: Path, tmp_path: Path) -> None:
+    path = written(tmp_path, published())
+    index = json.loads(path.read_text("utf-8"))
+    (score,) = (
+        each
+        for each in index["scores"]
+        if each["main"] and (each["implementation"], each["task"]) == ("transformers", "mini-ner")
+    )
+    told = {"value": 0.912, "told": '"one" run'}
+    score["published"] = [told | {"url": "https://example.org/paper"}, told | {"url": "javascript:alert(1)"}]
+    path.write_text(json.dumps(index), "utf-8")
+    text = page(made(catalog, tmp_path, path), "en/leaderboard.md")
+    assert text.count("published 0.912") == 1
+    assert '<a href="https://example.org/paper" rel="noopener" title="&#34;one&#34; run">published 0.912</a>' in text
+
+
+def test_other_splits_and_contexts_have_columns_of_their_own(tmp_path: Path) -> None:
+    records = published()
+    run = next(r for r in of(records, "quality") if r["task"]["name"] == "mini-ner")
+    run["metrics"].append({**run["metrics"][0], "split": "test", "value": 0.25})
+    records.append({**run, "task": {**run["task"], "context": "document"}})
+    board = board_of(tmp_path, records)
+    columns = [task for task in board.tasks if "ner" in task]
+    assert columns == ["mini-ner", "mini-ner, document", "mini-ner, document, test", "mini-ner, test"]
+    assert (
+        next(row for row in board.rows if row.implementation == "transformers").scores["mini-ner, test"].value == 0.25
+    )
+
+
 def test_timing_that_failed_is_forgotten_once_it_went_well(tmp_path: Path) -> None:
     records = published()
     timed = next(r for r in records if r["kind"] == "speed")
@@ -313,6 +378,14 @@ def changed(tmp_path: Path, **values: Any) -> Path:
         ('{"schema": 1, "records": [{"schema": 7, "kind": "speed"}]}', "schema 7"),
         ('{"schema": 1, "records": [{"schema": 1, "kind": "speed", "state": "ok"}]}', "lacks or misuses 'machine'"),
         ('{"schema": 1, "records": [{"schema": 1, "kind": "speed", "state": "fine"}]}', "in state 'fine'"),
+        (
+            '{"schema": 1, "records": [{"schema": 1, "kind": "quality", "state": "ok", "metrics": [{}]}]}',
+            "has runs and no scores",
+        ),
+        (
+            '{"schema": 1, "records": [], "scores": [{"hardware": "x"}]}',
+            "lacks or misuses 'checkpoint'",
+        ),
     ],
 )
 def test_a_bad_index_is_refused(text: str, message: str, catalog: Path, tmp_path: Path) -> None:

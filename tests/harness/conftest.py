@@ -128,6 +128,7 @@ def _speed(shape: str) -> dict[str, Any]:
             "state": "ok",
             "version": "torch 2.13.0",
             "batching": "packed",
+            "precision": "fp32",
             "wall": [[seconds]],
             "cpu": [[seconds]],
             "sequences_per_second": 8 / seconds,

@@ -20,7 +20,20 @@ from harness.record import Quality
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = [
-    *("run", "parity", "report", "compare", "rescore", "history", "list", "doctor", "predict", "publish", "check-record"),
+    *(
+        "run",
+        "parity",
+        "time",
+        "report",
+        "compare",
+        "rescore",
+        "history",
+        "list",
+        "doctor",
+        "predict",
+        "publish",
+        "check-record",
+    ),
     *("data get", "data list", "env list", "env create", "env remove"),
 ]
 
@@ -146,6 +159,9 @@ def test_version(main: Main) -> None:
         (["run", "--lr", "nan"], "--lr is nan"),
         (["run", "--colour", "blue"], "--colour"),
         (["runn"], "runn"),
+        (["time", "--shapes", "32"], "--shapes: '32' is not of the form SEQUENCESxLENGTH"),
+        (["time", "--shapes", "0x128"], "--shapes: '0x128'"),
+        (["time", "--tasks", "rtee"], "did you mean rte"),
         (["report"], "records"),
         (["report", "absent"], "absent does not exist"),
         (["publish", "absent"], "absent does not exist"),

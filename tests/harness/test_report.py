@@ -1,10 +1,11 @@
-"""Reports: every number with its interval, nothing hidden, nothing averaged, in four forms."""
+"""Reports: every number with its interval, nothing hidden, nothing averaged over tasks, in five forms."""
 
 import csv
 import io
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
 from xml.etree import ElementTree
@@ -13,8 +14,10 @@ import pytest
 from rich.console import Console
 
 from harness.errors import Failure
+from harness.long_form import to_csv
+from harness.page import to_html
 from harness.record import Parity, Quality, Record, Speed
-from harness.report import arrange, print_report, to_csv, to_json, to_markdown, write_report
+from harness.report import arrange, print_report, to_json, to_markdown, write_report
 
 Qualities: TypeAlias = Callable[..., Quality]
 Speeds: TypeAlias = Callable[..., Speed]
@@ -112,14 +115,62 @@ def test_flags_mark_the_score_that_they_are_about(quality_record: Qualities) -> 
     assert "limited to 16 examples" in text
 
 
-def test_each_seed_is_shown(quality_record: Qualities) -> None:
+def test_several_seeds_are_one_figure_that_says_what_is_what(quality_record: Qualities) -> None:
     records: list[Record] = [quality_record(seed=seed, metrics=[scored(value)]) for seed, value in ((1, 0.8), (2, 0.9))]
     assert arrange(records).rows["reference"]["mini-sentiment\naccuracy"] == [
-        "0.800 s1",
-        "0.750-0.850",
-        "0.900 s2",
-        "0.850-0.950",
+        "0.850 ± 0.071 (2 seeds)",
+        "seeds 0.800-0.900",
+        "95% 0.800-0.900",
     ]
+    for text in (printed(records), to_markdown(arrange(records))):
+        assert "mean ± sample standard deviation" in text
+        assert "a score of one seed" not in text
+        assert "collapsed" not in text
+    assert "a score of one seed: under it its 95% interval" in printed(records[:1])
+
+
+def test_collapsed_and_failed_seeds_are_in_the_cell(quality_record: Qualities) -> None:
+    values = {1: 0.7, 2: 0.5, 3: 0.72, 4: 0.74}
+    records: list[Record] = [quality_record(seed=seed, metrics=[scored(value)]) for seed, value in values.items()]
+    records.append(quality_record(seed=5, state="failed", reason="killed", metrics=[]))
+    assert arrange(records).rows["reference"]["mini-sentiment\naccuracy"] == [
+        "0.720 ± 0.020 (3 of 5 seeds)",
+        "seeds 0.700-0.740",
+        "95% 0.670-0.770",
+        "1 of 5 seeds collapsed",
+        "with them 0.665 ± 0.111",
+        "1 of 5 seeds failed",
+    ]
+    text = printed(records)
+    assert "reference on mini-sentiment, seed 5, failed: killed" in text
+    assert "a seed has collapsed if it is no better than a constant answer" in text
+    alone = arrange([quality_record(metrics=[scored(0.5)])])
+    assert alone.rows["reference"]["mini-sentiment\naccuracy"] == ["0.500", "0.450-0.550", "collapsed"]
+
+
+def test_what_is_said_of_several_seeds_is_said_once(quality_record: Qualities) -> None:
+    records = [quality_record(seed=seed, flags=["dev: odd", f"dev: odd in {seed}"]) for seed in (1, 2)]
+    records += [quality_record(seed=seed, state="failed", reason="killed", metrics=[]) for seed in (3, 4)]
+    notes = arrange([*records]).notes
+    assert notes == [
+        "* reference on mini-sentiment, seeds 1, 2: dev: odd",
+        "* reference on mini-sentiment, seed 1: dev: odd in 1",
+        "* reference on mini-sentiment, seed 2: dev: odd in 2",
+        "reference on mini-sentiment, seeds 3, 4, failed: killed",
+    ]
+
+
+def test_runs_of_another_recipe_are_left_out_and_said(quality_record: Qualities) -> None:
+    usual = quality_record()
+    other = quality_record(seed=1, recipe=usual.recipe | {"epochs": 9}, started="2020-01-01T00:00:00+00:00")
+    report = arrange([other, usual])
+    assert report.rows["reference"]["mini-sentiment\naccuracy"] == ["0.812", "0.750-0.875"]
+    assert "reference on mini-sentiment: runs with another recipe or other data, left out: 1" in report.notes
+
+
+def test_the_reference_comes_first(quality_record: Qualities) -> None:
+    names = ("bert-keras", "reference", "transformers")
+    assert list(arrange([quality_record(name) for name in names]).rows) == ["reference", "bert-keras", "transformers"]
 
 
 def test_of_the_same_run_the_last_counts(quality_record: Qualities, speed_record: Speeds) -> None:
@@ -174,6 +225,17 @@ def test_latency_is_in_percentiles_and_ratios_are_to_the_reference(speed_record:
     assert arrange([speed_record(implementations=without)]).rows["transformers"]["8 x 128\nseq/s"] == ["100"]
 
 
+def test_the_share_of_what_the_machine_can_do_at_most(speed_record: Speeds) -> None:
+    timed = speed_record()
+    p50 = timed.implementations["reference"]["p50"]
+    report = arrange([replace(timed, limits={"seconds": p50 / 4, "flops_per_second": 1e11, "bytes_per_second": 1e10})])
+    cells = report.rows["reference"]["8 x 128\nseq/s"]
+    assert cells[-1] == "25% of limit"
+    assert any(note.startswith("% of limit:") for note in report.notes)
+    other = arrange([replace(timed, limits={"seconds": 1.0}, precision={"asked": "bf16", "resolved": "bf16"})])
+    assert "limit" not in str(other.rows), "it computed in another precision"
+
+
 def test_a_busy_machine_is_said(speed_record: Speeds) -> None:
     load = {"load_average": 3.0, "steal": 0.031, "others": 0.25, "noisy": True}
     text = printed([speed_record(load=load)])
@@ -223,6 +285,18 @@ def test_csv_is_read_back(quality_record: Qualities, speed_record: Speeds, parit
     assert {row["name"] for row in rows if row["kind"] == "parity"} == {"max_fp32", "max_fp64"}
     speeds = {(row["implementation"], row["name"]): row["value"] for row in rows if row["kind"] == "speed"}
     assert float(speeds["transformers", "p50"]) == 0.08
+    assert {(row["checkpoint"], row["precision"]) for row in rows} == {("minilm-l6", "fp32")}
+
+
+def test_csv_says_what_several_seeds_give_together(quality_record: Qualities) -> None:
+    records: list[Record] = [quality_record(seed=seed, metrics=[scored(value)]) for seed, value in ((1, 0.8), (2, 0.9))]
+    records.append(quality_record("transformers"))
+    rows = [row for row in csv.DictReader(io.StringIO(to_csv(records))) if row["kind"] == "seeds"]
+    assert {(row["implementation"], row["seed"], row["split"]) for row in rows} == {("reference", "1 2", "dev")}
+    values = {row["name"].removeprefix("accuracy_"): float(row["value"]) for row in rows}
+    assert values == pytest.approx(
+        {"mean": 0.85, "deviation": 0.0707107, "least": 0.8, "greatest": 0.9, "counted": 2, "collapsed": 0, "failed": 0}
+    )
 
 
 def test_files_are_written_and_json_is_the_records(
@@ -230,13 +304,14 @@ def test_files_are_written_and_json_is_the_records(
 ) -> None:
     records: list[Record] = [quality_record(), speed_record()]
     files = {file.name: file.read_text() for file in write_report(records, tmp_path / "new")}
-    assert files.keys() == {"report.md", "report.svg", "report.csv", "report.json"}
+    assert files.keys() == {"report.html", "report.md", "report.svg", "report.csv", "report.json"}
     read = json.loads(files["report.json"])
     assert read == json.loads(to_json(records))
     assert [each["kind"] for each in read] == ["quality", "speed"]
     assert read[0]["metrics"] == quality_record().metrics
     assert files["report.md"] == to_markdown(arrange(records))
     assert files["report.csv"] == to_csv(records)
+    assert files["report.html"] == to_html(records)
     picture = ElementTree.fromstring(files["report.svg"])
     assert "0.812" in "".join(picture.itertext())
     assert not re.search(r"url\(\W*http|href=|@import", files["report.svg"]), "nothing is fetched to show it"

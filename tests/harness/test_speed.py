@@ -210,6 +210,13 @@ def test_a_shape_is_described_by_its_lengths_and_a_task_by_its_tokenizer_too(
     assert "scenarios" not in records["mini-ner"].implementations["stub"], "nobody asked for load"
 
 
+def test_shapes_that_are_asked_for_and_batches_sorted_by_length(timed: Callable[..., list[record.Speed]]) -> None:
+    records = {each.shape["name"]: each for each in timed(shapes=((1, 16), (3, 200)), by_length=True)}
+    names = ["1 x 16", "3 x 200", "mini-sentiment, by length", "mini-ner, by length"]
+    assert list(records) == names
+    assert [records[name].shape["latency"] for name in names] == [True, False, False, False]
+
+
 def test_under_load_each_task_is_measured_and_what_fails_is_left_out_of_the_rest(
     timed: Callable[..., list[record.Speed]], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,0 +1,224 @@
+"""Plots as SVG, drawn by hand: few kinds, no dependency, colours from the page's style sheet.
+
+A drawing is an ElementTree element, so that whatever text goes into it is escaped. Each names itself to readers who
+do not see it; its numbers stand in a table beside it (``page.py``).
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from xml.etree.ElementTree import Element, SubElement
+
+WIDTH = 640
+LEFT, RIGHT, TOP, BOTTOM = 52, 16, 26, 44  # margins of a plot with two axes
+ROW = 22  # height of a row of a plot with names at the left
+LETTER = 6.4  # width of a letter of a label
+FEW = 8  # so many points can all be named; of more, those that none beats, and the reference
+
+
+@dataclass(frozen=True)
+class Point:
+    """One implementation: how fast, and how right, with the interval of the latter."""
+
+    name: str
+    rate: float
+    score: float
+    low: float
+    high: float
+    is_reference: bool = False
+
+
+@dataclass(frozen=True)
+class Row:
+    """One implementation: its values, the same in kind for all rows of a plot."""
+
+    name: str
+    values: list[float]
+    mark: float | None = None  # such as their mean
+    hollow: tuple[float, ...] = ()  # values that do not count
+
+
+def scatter(points: list[Point], title: str, x_label: str, y_label: str) -> Element:
+    """Score against rate, on a log scale; a line is the score's interval."""
+    height = 340
+    rates = [point.rate for point in points]
+    low, high = min(rates) / 1.25, max(rates) * 1.5
+    bottom, top = _padded(min(point.low for point in points), max(point.high for point in points))
+    x = _scale(math.log(low), math.log(high), LEFT, WIDTH - RIGHT)
+    y = _scale(bottom, top, height - BOTTOM, TOP)
+    svg = _drawing(WIDTH, height, title)
+    for tick in _ticks(bottom, top):
+        _line(svg, "grid", LEFT, y(tick), WIDTH - RIGHT, y(tick))
+        _text(svg, LEFT - 8, y(tick) + 4, f"{tick:g}", "tick end")
+    for tick in _log_ticks(low, high):
+        _line(svg, "grid", x(math.log(tick)), TOP, x(math.log(tick)), height - BOTTOM)
+        _text(svg, x(math.log(tick)), height - BOTTOM + 17, f"{tick:g}", "tick middle")
+    _text(svg, LEFT, 14, y_label, "axis")
+    _text(svg, WIDTH - RIGHT, height - 8, x_label, "axis end")
+    best = [point for point in points if not any(o.rate > point.rate and o.score > point.score for o in points)]
+    named = points if len(points) <= FEW else [point for point in points if point in best or point.is_reference]
+    places = {id(point): (x(math.log(point.rate)), y(point.score)) for point in points}
+    for point in sorted(points, key=lambda point: point in named):
+        px, py = places[id(point)]
+        kind = "reference" if point.is_reference else "named" if point in named else "other"
+        mark = SubElement(svg, "g", {"class": f"mark {kind}"})
+        told = f"{point.name}: {point.score:.3f} ({point.low:.3f} to {point.high:.3f}), {point.rate:.0f} a second"
+        SubElement(mark, "title").text = told
+        _line(mark, "interval", px, y(point.low), px, y(point.high))
+        SubElement(mark, "circle", {"cx": f"{px:.1f}", "cy": f"{py:.1f}", "r": "4.5"})
+    _label(svg, [(point.name, *places[id(point)]) for point in named], list(places.values()), height)
+    return svg
+
+
+def dots(rows: list[Row], title: str, x_label: str) -> Element:
+    """A row for each name: its values as dots, its mark as a line; hollow values do not count."""
+    every = [value for row in rows for value in (*row.values, *row.hollow)]
+    bottom, top = _padded(min(every), max(every))
+    svg, x = _rows(rows, title, x_label, lambda left: _scale(bottom, top, left, WIDTH - RIGHT), _ticks(bottom, top))
+    for number, row in enumerate(rows):
+        middle = TOP + (number + 0.5) * ROW
+        if row.mark is not None:
+            _line(svg, "mean", x(row.mark), middle - 8, x(row.mark), middle + 8)
+        for values, kind in ((row.values, "seed"), (row.hollow, "seed hollow")):
+            for value in values:
+                _dot(svg, kind, x(value), middle, f"{row.name}: {value:.3f}")
+    return svg
+
+
+def ranges(rows: list[Row], names: Sequence[str], title: str, x_label: str) -> Element:
+    """A row for each name: a line from its first value to its last, on a log scale, each value marked by ``names``."""
+    every = [value for row in rows for value in row.values]
+    low, high = min(every) / 1.15, max(every) * 1.15
+
+    def scale(left: float) -> Callable[[float], float]:
+        of_log = _scale(math.log(low), math.log(high), left, WIDTH - RIGHT)
+        return lambda value: of_log(math.log(value))
+
+    svg, x = _rows(rows, title, x_label, scale, _log_ticks(low, high))
+    for number, row in enumerate(rows):
+        middle = TOP + (number + 0.5) * ROW
+        _line(svg, "range", x(row.values[0]), middle, x(row.values[-1]), middle)
+        for place, (name, value) in enumerate(zip(names, row.values, strict=True)):
+            _dot(svg, f"step s{place}", x(value), middle, f"{row.name}: {name} {value:.1f}")
+    return svg
+
+
+def bars(pairs: list[tuple[int, int]], title: str, x_label: str, y_label: str) -> Element:
+    """How often each number comes, in at most 40 bins of equal width."""
+    height, last = 220, max(number for number, _ in pairs)
+    width = max(1, math.ceil((last + 1) / 40))
+    counts = [0] * (last // width + 1)
+    for number, count in pairs:
+        counts[number // width] += count
+    x = _scale(0, len(counts) * width, LEFT, WIDTH - RIGHT)
+    y = _scale(0, max(counts), height - BOTTOM, TOP)
+    svg = _drawing(WIDTH, height, title)
+    for tick in [tick for tick in _ticks(0, max(counts)) if tick == int(tick)]:
+        _line(svg, "grid", LEFT, y(tick), WIDTH - RIGHT, y(tick))
+        _text(svg, LEFT - 8, y(tick) + 4, f"{tick:g}", "tick end")
+    for number, count in enumerate(counts):
+        if count:
+            start, end = x(number * width), x((number + 1) * width)
+            box = {"x": start + 0.5, "y": y(count), "width": max(1.0, end - start - 1), "height": y(0) - y(count)}
+            bar = SubElement(svg, "rect", {"class": "bar", **{name: f"{value:.1f}" for name, value in box.items()}})
+            lengths = f"{number * width}" if width == 1 else f"{number * width} to {(number + 1) * width - 1}"
+            SubElement(bar, "title").text = f"{lengths}: {count}"
+    for tick in _ticks(0, len(counts) * width):
+        _text(svg, x(tick), height - BOTTOM + 17, f"{tick:g}", "tick middle")
+    _text(svg, LEFT, 14, y_label, "axis")
+    _text(svg, WIDTH - RIGHT, height - 8, x_label, "axis end")
+    return svg
+
+
+# --- pieces -----------------------------------------------------------------------------------------------------------
+
+
+def _drawing(width: float, height: float, title: str) -> Element:
+    box = {"viewBox": f"0 0 {width:g} {height:g}", "width": f"{width:g}", "height": f"{height:g}"}
+    return Element("svg", {"class": "plot", "role": "img", "aria-label": title, **box})
+
+
+def _rows(
+    rows: list[Row],
+    title: str,
+    x_label: str,
+    scale: Callable[[float], Callable[[float], float]],
+    ticks: list[float],
+) -> tuple[Element, Callable[[float], float]]:
+    """The drawing with names, lines and axis of a plot by rows, and where a value stands."""
+    left = min(max(len(row.name) for row in rows) * LETTER + 14, 0.45 * WIDTH)
+    bottom = TOP + len(rows) * ROW
+    x, svg = scale(left), _drawing(WIDTH, bottom + BOTTOM - 4, title)
+    for tick in ticks:
+        _line(svg, "grid", x(tick), TOP - 6, x(tick), bottom)
+        _text(svg, x(tick), bottom + 16, f"{tick:g}", "tick middle")
+    for number, row in enumerate(rows):
+        middle = TOP + (number + 0.5) * ROW
+        _line(svg, "row", left, middle, WIDTH - RIGHT, middle)
+        _text(svg, left - 10, middle + 4, _cut(row.name, int((left - 14) / LETTER)), "end")
+    _text(svg, WIDTH - RIGHT, bottom + 34, x_label, "axis end")
+    return svg, x
+
+
+def _cut(name: str, letters: int) -> str:
+    return name if len(name) <= letters else name[: letters - 1] + "…"
+
+
+def _line(parent: Element, kind: str, x0: float, y0: float, x1: float, y1: float) -> None:
+    SubElement(parent, "path", {"class": kind, "d": f"M{x0:.1f} {y0:.1f}L{x1:.1f} {y1:.1f}"})
+
+
+def _text(parent: Element, x: float, y: float, text: str, kind: str = "") -> None:
+    SubElement(parent, "text", {"class": kind, "x": f"{x:.1f}", "y": f"{y:.1f}"}).text = text
+
+
+def _dot(parent: Element, kind: str, x: float, y: float, told: str) -> None:
+    dot = SubElement(parent, "circle", {"class": kind, "cx": f"{x:.1f}", "cy": f"{y:.1f}", "r": "4.5"})
+    SubElement(dot, "title").text = told
+
+
+def _label(
+    svg: Element, names: list[tuple[str, float, float]], points: list[tuple[float, float]], height: float
+) -> None:
+    """Names beside their points, or as near as there is room, over no other name or point."""
+    taken = [(x - 5, y - 5, x + 5, y + 5) for x, y in points]
+    for name, x, y in names:
+        width = LETTER * len(name)
+        steps = [sign * 14 * n for n in range(int(height // 14)) for sign in (1, -1)]
+        tries = [(left, y + step) for step in steps for left in (x + 9, x - 9 - width)]
+        inside = [(a, b) for a, b in tries if LEFT < a < WIDTH - 4 - width and TOP <= b <= height - BOTTOM - 4]
+        boxes = {(a, b): (a, b - 7, a + width, b + 7) for a, b in inside or tries[:1]}
+        free = (place for place, box in boxes.items() if not any(_overlap(box, each) for each in taken))
+        left, middle = next(free, next(iter(boxes)))
+        taken.append(boxes[left, middle])
+        if abs(middle - y) > 14:
+            _line(svg, "leader", x, y, left if left > x else left + width, middle)
+        _text(svg, left, middle + 4, name, "name")
+
+
+def _overlap(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+
+
+def _scale(low: float, high: float, start: float, end: float) -> Callable[[float], float]:
+    return lambda value: start + (value - low) / (high - low) * (end - start)
+
+
+def _padded(low: float, high: float) -> tuple[float, float]:
+    """A little more than the range; a range also where all values are equal."""
+    pad = max(0.05 * (high - low), 0.005)
+    return low - pad, high + pad
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """About five round numbers between the two."""
+    step = 10 ** math.floor(math.log10((high - low) / 4))
+    step *= next(factor for factor in (1, 2, 5, 10) if (high - low) / (step * factor) <= 6)
+    return [round(step * n, 10) for n in range(math.ceil(low / step), math.floor(high / step) + 1)]
+
+
+def _log_ticks(low: float, high: float) -> list[float]:
+    """1, 2 and 5 times powers of ten between the two; where these are few, equal steps."""
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    ticks = [digit * 10.0**power for power in powers for digit in (1, 2, 5) if low <= digit * 10.0**power <= high]
+    return ticks if len(ticks) >= 2 else _ticks(low, high)
