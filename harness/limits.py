@@ -40,7 +40,7 @@ def copying(device: str) -> float:
     """Bytes a second that are read and written when a large tensor is copied."""
     import torch
 
-    source = torch.ones(1 << (28 if device.startswith("cuda") else 25), device=device)
+    source = torch.ones(1 << (28 if device.startswith("cuda") else 26), device=device)
     target = torch.empty_like(source)
     return 2 * source.nbytes / _median(lambda: target.copy_(source), device)
 

@@ -16,7 +16,7 @@ from harness.begin import Homes, common, start_worker
 from harness.checkpoints import Checkpoints
 from harness.download import cache_folder
 from harness.encode import encode
-from harness.implementation import Implementation
+from harness.implementation import Implementation, find
 from harness.isolate import Progress, Show, Worker, WorkerError
 from harness.protocol import Array
 from harness.task import Task
@@ -179,10 +179,14 @@ def run_speed(
     reference = [each for each in implementations if each.name == "reference"]
     others = [each for each in implementations if each.name != "reference"]
     groups = [others[i : i + AT_ONCE] for i in range(0, len(others), AT_ONCE)] or [[]]
+    limits = _limits(made, homes, checkpoints, shapes) if reference else {}
     comparison = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     for number, group in enumerate(groups):
         name = comparison if len(groups) == 1 else f"{comparison}-{number + 1}"
-        yield from _time_group(made, [*reference, *group], homes, checkpoints, shapes, name, show)
+        for result in _time_group(made, [*reference, *group], homes, checkpoints, shapes, name, show):
+            result.limits = limits.get(result.shape["name"], {})
+            record.write(result, made.options.runs / "speed" / f"{result.key}.json")
+            yield result
 
 
 def _time_group(
@@ -236,15 +240,12 @@ def _time_shape(
         result.load["quiet"] = against_quiet(result)
         result.load["noisy"] |= result.load["quiet"] > CONTENDED
     _add(measured, workers, failed, _said_by)
-    if "reference" in workers:
-        result.limits = _limits(workers["reference"], made, shape)
     bound = made.options.bound
     if shape.own_lengths and bound is not None:
         _add(measured, workers, failed, lambda worker: _under_load(worker, shape, made.device, bound, show))
     if all(figures["state"] == "failed" for figures in result.implementations.values()):
         result.state, result.reason = "failed", "no implementation could be timed"
     result.seconds = time.perf_counter() - start
-    record.write(result, made.options.runs / "speed" / f"{key}.json")
     return result
 
 
@@ -272,13 +273,23 @@ def _said_by(worker: Worker) -> dict[str, Any]:
     return info | {"catalog_id": worker.implementation.catalog_id, "memory": worker.call("memory")[0]}
 
 
-def _limits(worker: Worker, made: plan.Plan, shape: Shape) -> dict[str, Any]:
-    try:
-        tokens = len(shape.batch.ids)
-        answer = worker.call("limits", config=made.config, tokens=tokens, precision=made.precision, device=made.device)
-    except WorkerError as error:
-        return {"absent": str(error)}
-    return answer[0]
+def _limits(made: plan.Plan, homes: Homes, checkpoints: Checkpoints, shapes: list[Shape]) -> dict[str, dict[str, Any]]:
+    """What the machine can do at most, by shape; in a worker of its own, as it takes memory."""
+    found = {}
+    with start_worker(made, find("reference"), homes) as worker:
+        try:
+            worker.load(checkpoints.bare(), None, made.device, made.precision, made.threads)
+            for shape in shapes:
+                found[shape.name] = worker.call(
+                    "limits",
+                    config=made.config,
+                    tokens=len(shape.batch.ids),
+                    precision=made.precision,
+                    device=made.device,
+                )[0]
+        except WorkerError as error:
+            return {shape.name: {"absent": str(error)} for shape in shapes}
+    return found
 
 
 def _under_load(worker: Worker, shape: Shape, device: str, bound: float, show: Show) -> dict[str, Any]:
