@@ -1,6 +1,6 @@
 """Inference on the CPU: the layers of ``reference.model`` with their weights laid out for oneDNN once.
 
-``freeze`` puts them in place. What they save (docs/en/records.md has the figures): PyTorch lays a weight out anew
+``freeze`` puts them in place. What they save (docs/records.md has the figures): PyTorch lays a weight out anew
 at every product; gelu and the residual are added to the tiles of a product while these are in the cache; and memory
 that was freed is not given back to the system, which would clear it page by page before the next layer gets it.
 """
@@ -17,7 +17,7 @@ from reference.model import Bert, BertConfig, Layer, Packed, fill
 # Activations that oneDNN computes behind a product: its name for the operation, and for the algorithm.
 FUSED = {"gelu": ("gelu", "none"), "gelu_new": ("gelu", "tanh"), "gelu_pytorch_tanh": ("gelu", "tanh")}
 FUSED |= {"relu": ("relu", "")}
-KEEP = {-1: 1 << 33, -3: 1 << 30}  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD of mallopt(3): what malloc keeps, in bytes
+KEEP = {-1: 2**31 - 1, -3: 2**30}  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of mallopt(3), in bytes; it takes an int
 
 
 def freeze(module: nn.Module) -> nn.Module:
