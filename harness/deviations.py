@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
+from time import process_time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -65,6 +66,7 @@ SEES_PADDING = frozenset({"no-padding-mask", "padding-mask-from-ids", "mask-cons
 KEPT = 4  # coarse sets that are tried with all fine ones
 HELPS, CLEARLY = 1.1, 2.0  # times less must remain, in the mean square, for a deviation to help, and clearly so
 ALIKE = 0.99  # lowest cosine that reduced precision leaves
+BUDGET = 60.0  # seconds of CPU that a search takes at most
 
 
 # -- BERT, with switches --
@@ -225,6 +227,7 @@ class Diagnosis:
 
     deviations: tuple[Found, ...]
     reproduced: bool  # what remains is rounding
+    complete: bool  # the search came to its end, within BUDGET
     difference: float  # largest absolute difference of hidden states that remains
     tolerance: float  # as much is rounding
     cosine: float  # lowest of a token's hidden states, observed and with the deviations
@@ -238,16 +241,18 @@ def diagnose(
     """The smallest set of DEVIATIONS with which BERT gives the observed hidden states, to a few rounding floors.
 
     ``tensors`` are arrays under Hugging Face's names without ``bert.``; ``floor`` is how far float32 rounding is
-    from exact BERT. ``observed.layers``, where there, make the search faster. Where no set reproduces them, the
-    diagnosis is of the nearest. Raises ValueError where ``observed`` has another shape or is not finite.
+    from exact BERT. ``observed.layers``, where there, make the search faster. Where no set reproduces them, or none is
+    found within BUDGET, the diagnosis is of the nearest. Raises ValueError where ``observed`` has another shape or is
+    not finite.
     """
     import torch
 
     weights = {name: torch.from_numpy(np.array(values, dtype=np.float64)) for name, values in tensors.items()}
     bert = Bert(weights, config)
     differences(observed, bert.outputs(batch, NONE))  # raises what has to be raised
-    whole = Trial(bert, batch, observed.hidden, -1, floor)
-    on = _explain(whole, list(_probes(bert, batch, observed, floor)))
+    deadline = process_time() + BUDGET
+    whole = Trial(bert, batch, observed.hidden, -1, floor, deadline)
+    on, complete = _explain(whole, list(_probes(bert, batch, observed, floor, deadline)))
     exact, found = bert.outputs(batch, NONE), differences(observed, bert.outputs(batch, on))
     costs = [
         Found(
@@ -260,6 +265,7 @@ def diagnose(
     return Diagnosis(
         deviations=tuple(sorted(costs, key=lambda each: -each.alone)),
         reproduced=whole.fits(on),
+        complete=complete,
         difference=found["max"],
         tolerance=whole.tolerance(on),
         cosine=found["cosine"],
@@ -275,13 +281,19 @@ def sentence(diagnosis: Diagnosis) -> str:
         parts = parts or ["no deviation: what differs is rounding"]
         if diagnosis.pooled is not None and diagnosis.pooled > diagnosis.tolerance:
             parts.append(f"the pooled output differs for a reason not known ({_short(diagnosis.pooled)})")
-        return "; ".join(parts)
+    else:
+        parts.append(_unexplained(diagnosis))
+    if not diagnosis.complete:
+        parts.append(f"the search was stopped after {BUDGET:.0f} s of CPU")
+    return "; ".join(parts)
+
+
+def _unexplained(diagnosis: Diagnosis) -> str:
+    """What remains, and from which layer on."""
     start = next((number for number, value in enumerate(diagnosis.layers) if value > diagnosis.tolerance), None)
     where = "" if start is None else " from the embeddings on" if start == 0 else f" from layer {start} on"
-    remains = f"{_short(diagnosis.difference)} remains{where}, cosine {diagnosis.cosine:.5g}"
-    if diagnosis.cosine >= ALIKE:
-        return "; ".join([*parts, f"reduced precision ({remains})"])
-    return "; ".join([*parts, f"not reproduced by known deviations ({remains})"])
+    what = "reduced precision" if diagnosis.cosine >= ALIKE else "not reproduced by known deviations"
+    return f"{what} ({_short(diagnosis.difference)} remains{where}, cosine {diagnosis.cosine:.5g})"
 
 
 def _short(value: float) -> str:
@@ -329,16 +341,26 @@ class Distance(NamedTuple):
 class Trial:
     """What was observed of a batch after some layer, and how far BERT with given deviations is from it."""
 
-    def __init__(self, bert: Bert, batch: Batch, observed: Array, depth: int, floor: float) -> None:
-        self.bert, self.batch, self.depth, self.floor = bert, batch, depth, floor
+    def __init__(self, bert: Bert, batch: Batch, observed: Array, depth: int, floor: float, deadline: float) -> None:
+        """``deadline``: CPU seconds of this process after which nothing more is computed; TimeoutError instead."""
+        self.bert, self.batch, self.depth, self.floor, self.deadline = bert, batch, depth, floor, deadline
         self.observed = observed.astype(np.float64)
-        self.distance, self.rounding = cache(self._distance), cache(self._rounding)
+        self.known: dict[On, Distance] = {}
+        self.rounding = cache(self._rounding)
 
     def hidden(self, on: On, single: bool = False) -> Array:
+        if process_time() > self.deadline:
+            raise TimeoutError
         return self.bert.outputs(self.batch, on, self.depth, single).hidden
 
-    def _distance(self, on: On) -> Distance:
-        return _distance(self.hidden(on), self.observed)
+    def distance(self, on: On) -> Distance:
+        if on not in self.known:
+            self.known[on] = _distance(self.hidden(on), self.observed)
+        return self.known[on]
+
+    def nearest(self) -> On:
+        """Of the deviations that have been tried, those that leave least."""
+        return min(self.known, key=self.distance, default=NONE)
 
     def rough(self, on: On) -> Distance:
         """``distance``, computed in float32: twice as fast, and enough to tell great deviations apart."""
@@ -367,7 +389,7 @@ def _distance(values: Array, others: Array) -> Distance:
     return Distance(float(np.sqrt(np.square(difference).mean())), float(np.abs(difference).max()))
 
 
-def _probes(bert: Bert, batch: Batch, observed: Outputs, floor: float) -> Iterator[Trial]:
+def _probes(bert: Bert, batch: Batch, observed: Outputs, floor: float, deadline: float) -> Iterator[Trial]:
     """One short sequence that shows most deviations: after the first layer, if that was observed, and the last."""
 
     def dullness(number: int) -> tuple[int, bool, bool, int]:
@@ -379,24 +401,34 @@ def _probes(bert: Bert, batch: Batch, observed: Outputs, floor: float) -> Iterat
     # Attention to padding and unmoved heads depend on how wide the whole batch is.
     bert = replace(bert, width=int(batch.lengths.max()))
     if len(observed.layers) == bert.config["num_hidden_layers"] + 1:
-        yield Trial(bert, sequence, observed.layers[1][tokens], 1, floor)
-    yield Trial(bert, sequence, observed.hidden[tokens], -1, floor)
+        yield Trial(bert, sequence, observed.layers[1][tokens], 1, floor, deadline)
+    yield Trial(bert, sequence, observed.hidden[tokens], -1, floor, deadline)
 
 
-def _explain(whole: Trial, probes: Iterable[Trial]) -> On:
-    """A set that reproduces what was observed and of which nothing can be left off; else the nearest."""
-    tried, shown = [NONE], []
-    for probe in probes:
-        for on in _proposals(probe):
-            if probe.fits(on) and not whole.fits(on):
-                shown.append(_without_idle(probe, on))
-                on = _climb(whole, on)  # what one sequence does not show, the others may
-            tried.append(on)
-            if whole.fits(on):
-                return _without_idle(whole, on)
+def _explain(whole: Trial, probes: list[Trial]) -> tuple[On, bool]:
+    """A set that reproduces what was observed and of which nothing can be left off; else the nearest.
+
+    And whether the search came to its end; ``whole`` has no deadline afterwards.
+    """
+    tried, shown, complete = [NONE], [], True
+    try:
+        for probe in probes:
+            for on in _proposals(probe):
+                if probe.fits(on) and not whole.fits(on):
+                    shown.append(_without_idle(probe, on))
+                    on = _climb(whole, on)  # what one sequence does not show, the others may
+                tried.append(on)
+                if whole.fits(on):
+                    return _without_idle(whole, on), complete
+    except TimeoutError:
+        complete = False
+        tried += [trial.nearest() for trial in (*probes, whole)]
+    finally:
+        whole.deadline = math.inf  # what was found is yet to be measured
     nearest = min(tried, key=whole.distance)
     # Deviations that a first layer showed are true, even where what is not known is greater than they.
-    return next((on for on in shown if whole.replaces(on, nearest)), _without_idle(whole, nearest))
+    told = next((on for on in shown if whole.replaces(on, nearest)), None)
+    return told if told is not None else _without_idle(whole, nearest), complete
 
 
 def _proposals(trial: Trial) -> Iterator[On]:

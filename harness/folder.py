@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 from harness.protocol import Array
 
 HEAD = ("classifier.", "cls.", "qa_outputs.")
+POOLER = {"pooler.dense.weight", "pooler.dense.bias"}
+NORMS = ("attention.output.LayerNorm", "output.LayerNorm")  # of a layer
 
 
 class Folder(NamedTuple):
@@ -34,6 +36,56 @@ def read_folder(folder: str | Path) -> Folder:
         if name not in head and not name.endswith("position_ids")
     }
     return Folder(config, encoder, head)
+
+
+def check_weights(config: dict[str, Any], weights: dict[str, Array]) -> None:
+    """ValueError that names what is missing, left over or misshapen in a BERT encoder; a pooler is left out anyway."""
+    hidden, inner = config["hidden_size"], config["intermediate_size"]
+    tables = {
+        "word": config["vocab_size"],
+        "position": config["max_position_embeddings"],
+        "token_type": config["type_vocab_size"],
+    }
+    shapes: dict[str, tuple[int, ...]] = {
+        f"embeddings.{name}_embeddings.weight": (rows, hidden) for name, rows in tables.items()
+    }
+    dense: dict[str, tuple[int, ...]] = {
+        f"attention.self.{name}": (hidden, hidden) for name in ("query", "key", "value")
+    }
+    dense |= {"attention.output.dense": (hidden, hidden), "intermediate.dense": (inner, hidden)}
+    dense |= {"output.dense": (hidden, inner)}
+    norms = ["embeddings.LayerNorm"]
+    for layer in (f"encoder.layer.{i}" for i in range(config["num_hidden_layers"])):
+        norms += [f"{layer}.{norm}" for norm in NORMS]
+        for name, shape in dense.items():
+            shapes |= {f"{layer}.{name}.weight": shape, f"{layer}.{name}.bias": shape[:1]}
+    shapes |= {f"{norm}.{kind}": (hidden,) for norm in norms for kind in ("weight", "bias")}
+    if absent := shapes.keys() - weights.keys():
+        raise ValueError(f"the checkpoint lacks {', '.join(sorted(absent))}")
+    if left := weights.keys() - shapes.keys() - POOLER:
+        raise ValueError(f"the model has no place for {', '.join(sorted(left))}")
+    for name, shape in shapes.items():
+        if weights[name].shape != shape:
+            raise ValueError(f"{name}: the model has {list(shape)}, the weights {list(weights[name].shape)}")
+
+
+def read_vocabulary(folder: str | Path) -> list[str]:
+    """The word pieces by id, from ``vocab.txt`` or else from ``tokenizer.json``."""
+    file = Path(folder) / "vocab.txt"
+    if file.is_file():
+        return file.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+    numbers = json.loads((Path(folder) / "tokenizer.json").read_text(encoding="utf-8"))["model"]["vocab"]
+    return sorted(numbers, key=numbers.__getitem__)
+
+
+def is_uncased(folder: str | Path, pieces: list[str]) -> bool:
+    """Whether its tokenizer lowers capitals: as its settings say, or else as its vocabulary of ``pieces`` shows."""
+    settings = Path(folder) / "tokenizer_config.json"
+    said = json.loads(settings.read_text(encoding="utf-8")) if settings.is_file() else {}
+    uncased = said.get("do_lower_case")
+    if uncased is not None:
+        return bool(uncased)
+    return all(piece == piece.lower() for piece in pieces if not piece.startswith("["))
 
 
 def google_name(name: str) -> tuple[str, bool]:

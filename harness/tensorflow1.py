@@ -4,7 +4,6 @@
 """
 
 import importlib
-import json
 import os
 import sys
 import tempfile
@@ -14,10 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from harness.batch import Batch, pad
-from harness.folder import google_name, read_folder
+from harness.folder import POOLER, google_name, is_uncased, read_folder, read_vocabulary
 from harness.protocol import Array
-
-POOLER = {"pooler.dense.weight", "pooler.dense.bias"}
 
 
 def alias() -> Any:
@@ -152,25 +149,11 @@ def check_supported(name: str, device: str, precision: str) -> None:
         raise NotImplementedError(f"{name} runs on the CPU only: the TensorFlow that it is installed with has no GPU")
 
 
-def read_vocabulary(folder: str | Path) -> list[str]:
-    """The word pieces by id, from ``vocab.txt`` or else from ``tokenizer.json``."""
-    file = Path(folder) / "vocab.txt"
-    if file.is_file():
-        return file.read_text(encoding="utf-8").removesuffix("\n").split("\n")
-    numbers = json.loads((Path(folder) / "tokenizer.json").read_text(encoding="utf-8"))["model"]["vocab"]
-    return sorted(numbers, key=numbers.__getitem__)
-
-
 def tokenizer(full_tokenizer: Any, folder: str | Path) -> Callable[[str], list[int]]:
     """Google's ``FullTokenizer`` from a folder: text to the ids of [CLS] text [SEP]."""
     pieces = read_vocabulary(folder)
-    settings = Path(folder) / "tokenizer_config.json"
-    said = json.loads(settings.read_text(encoding="utf-8")) if settings.is_file() else {}
     with tempfile.TemporaryDirectory() as place:
         file = Path(place) / "vocab.txt"
         file.write_text("\n".join(pieces) + "\n", encoding="utf-8")
-        uncased = said.get("do_lower_case")
-        if uncased is None:  # a cased vocabulary has words with capitals
-            uncased = all(piece == piece.lower() for piece in pieces if not piece.startswith("["))
-        own = full_tokenizer(str(file), do_lower_case=uncased)
+        own = full_tokenizer(str(file), do_lower_case=is_uncased(folder, pieces))
     return lambda text: own.convert_tokens_to_ids(["[CLS]", *own.tokenize(text), "[SEP]"])

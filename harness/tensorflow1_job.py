@@ -15,7 +15,7 @@ from typing import Any
 
 import harness
 from harness import tensorflow1
-from harness.folder import read_folder
+from harness.folder import is_uncased, read_folder, read_vocabulary
 
 # As in ``harness.isolate``: the package ``harness`` alone becomes something that can be imported.
 START = """
@@ -101,7 +101,7 @@ def write_release(modeling: Any, weights: str | Path, place: Path) -> dict[str, 
     with model.session.graph.as_default():
         tf.train.Saver().save(model.session, str(place / "bert_model.ckpt"), write_meta_graph=False)
     model.session.close()
-    pieces = tensorflow1.read_vocabulary(weights)
+    pieces = read_vocabulary(weights)
     (place / "vocab.txt").write_text("".join(f"{piece}\n" for piece in pieces), encoding="utf-8")
     (place / "bert_config.json").write_text(json.dumps(read_folder(weights).config), encoding="utf-8")
     return {
@@ -110,11 +110,3 @@ def write_release(modeling: Any, weights: str | Path, place: Path) -> dict[str, 
         "init_checkpoint": place / "bert_model.ckpt",
         "do_lower_case": is_uncased(weights, pieces),
     }
-
-
-def is_uncased(weights: str | Path, pieces: list[str]) -> bool:
-    """Whether the tokenizer lowers capitals: as its settings say, or else as its vocabulary shows."""
-    settings = Path(weights) / "tokenizer_config.json"
-    said = json.loads(settings.read_text(encoding="utf-8")) if settings.is_file() else {}
-    uncased = said.get("do_lower_case")
-    return all(piece == piece.lower() for piece in pieces if piece[:1] != "[") if uncased is None else bool(uncased)

@@ -4,15 +4,11 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
-from harness.batch import Batch, pad
+from harness.batch import Batch, pad, pad_to_multiple
 from harness.folder import google_name
 from harness.protocol import Array
 
 States = Callable[[Any, Any, Any], list[Any]]  # ids, segments and mask to hidden states, those of the embeddings first
-POOLER = {"pooler.dense.weight", "pooler.dense.bias"}
-NORMS = ("attention.output.LayerNorm", "output.LayerNorm")
 
 
 def tensorflow() -> Any:
@@ -64,45 +60,6 @@ class Model:
 
     def synchronize(self) -> None:
         """On the CPU a call returns when it has computed."""
-
-
-def pad_to_multiple(batch: Batch, step: int, longest: int) -> list[Array]:
-    """Ids, segments and mask as int32, [sequences, length]: a multiple of ``step``, but not more than ``longest``."""
-    arrays = pad(batch)
-    length = arrays[0].shape[1]
-    more = max(0, min(-length % step, longest - length))
-    return [np.pad(array.astype("int32"), ((0, 0), (0, more))) for array in arrays]
-
-
-def check_weights(config: dict[str, Any], weights: dict[str, Array]) -> None:
-    """ValueError that names what is missing, left over or misshapen in a BERT encoder; a pooler is left out anyway."""
-    hidden, inner = config["hidden_size"], config["intermediate_size"]
-    tables = {
-        "word": config["vocab_size"],
-        "position": config["max_position_embeddings"],
-        "token_type": config["type_vocab_size"],
-    }
-    shapes: dict[str, tuple[int, ...]] = {
-        f"embeddings.{name}_embeddings.weight": (rows, hidden) for name, rows in tables.items()
-    }
-    dense: dict[str, tuple[int, ...]] = {
-        f"attention.self.{name}": (hidden, hidden) for name in ("query", "key", "value")
-    }
-    dense |= {"attention.output.dense": (hidden, hidden), "intermediate.dense": (inner, hidden)}
-    dense |= {"output.dense": (hidden, inner)}
-    norms = ["embeddings.LayerNorm"]
-    for layer in (f"encoder.layer.{i}" for i in range(config["num_hidden_layers"])):
-        norms += [f"{layer}.{norm}" for norm in NORMS]
-        for name, shape in dense.items():
-            shapes |= {f"{layer}.{name}.weight": shape, f"{layer}.{name}.bias": shape[:1]}
-    shapes |= {f"{norm}.{kind}": (hidden,) for norm in norms for kind in ("weight", "bias")}
-    if absent := shapes.keys() - weights.keys():
-        raise ValueError(f"the checkpoint lacks {', '.join(sorted(absent))}")
-    if left := weights.keys() - shapes.keys() - POOLER:
-        raise ValueError(f"the model has no place for {', '.join(sorted(left))}")
-    for name, shape in shapes.items():
-        if weights[name].shape != shape:
-            raise ValueError(f"{name}: the model has {list(shape)}, the weights {list(weights[name].shape)}")
 
 
 def google_reader(weights: dict[str, Array]) -> Callable[[str], Array]:

@@ -7,7 +7,7 @@ that was freed is not given back to the system, which would clear it page by pag
 
 import ctypes
 import sys
-from typing import cast
+from typing import Any, NoReturn, cast
 
 import torch
 from torch import Tensor, nn
@@ -67,6 +67,12 @@ class FrozenLayer(nn.Module):
         self.qkv, self.output = FrozenLinear(layer.attention.qkv), FrozenLinear(layer.attention.output)
         self.up, self.down = FrozenLinear(layer.up, config.hidden_act), FrozenLinear(layer.down)
         self.attention_norm, self.output_norm = layer.attention_norm, layer.output_norm
+
+    def _apply(self, *_: Any, **__: Any) -> NoReturn:
+        raise RuntimeError("a frozen model cannot be moved or cast; load it anew")
+
+    def _save_to_state_dict(self, *_: Any, **__: Any) -> NoReturn:
+        raise RuntimeError("a frozen model has no weights to save; load it unfrozen")
 
     def forward(self, hidden: Tensor, batch: Packed) -> Tensor:
         qkv = self.qkv(hidden).unflatten(-1, (3, self.heads, -1))  # [T, 3, N, D]

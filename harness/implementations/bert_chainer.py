@@ -15,7 +15,7 @@ from typing import Any
 
 from harness import tensorflow1
 from harness.batch import Batch, pad
-from harness.folder import read_folder
+from harness.folder import POOLER, read_folder
 from harness.protocol import Array
 
 NAME = "bert-chainer"
@@ -25,7 +25,6 @@ CHECKOUT = "https://github.com/soskek/bert-chainer"
 VARIANTS = {"fixed": "with the original's LayerNorm epsilon"}
 DEVIATIONS = {"layer-norm-epsilon": "1e-6, Chainer's default, where the original has 1e-12"}
 
-POOLER = {"pooler.dense.weight", "pooler.dense.bias"}
 NAMES = {  # parts of the repository's names, and Hugging Face's for them
     "/layer_": "/layer/",
     "attention_output_": "attention/output/",

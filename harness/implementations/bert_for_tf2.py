@@ -25,7 +25,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from harness import tensorflow1, tf_keras_shim
-from harness.folder import read_folder
+from harness.folder import check_weights, read_folder
 
 NAME = "bert-for-tf2"
 TITLE = "bert-for-tf2 (kpe)"
@@ -45,7 +45,7 @@ def load(folder: str, head: str | None, device: str, precision: str, variant: st
     from params_flow.activations import gelu_exact
 
     config, weights, _ = read_folder(folder)
-    tf_keras_shim.check_weights(config, weights)
+    check_weights(config, weights)
     params = bert.loader.map_stock_config_to_params(SimpleNamespace(**(config | {"embedding_size": None})))
     params.out_layer_ndxs = list(range(config["num_hidden_layers"]))
     if variant == "fixed":

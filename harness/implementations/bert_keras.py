@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 
 from harness import tensorflow1, tf_keras_shim
-from harness.folder import read_folder
+from harness.folder import check_weights, read_folder
 from harness.protocol import Array
 
 NAME = "bert-keras"
@@ -56,7 +56,7 @@ def load(folder: str, head: str | None, device: str, precision: str, variant: st
     from transformer.model import create_transformer
 
     config, weights, _ = read_folder(folder)
-    tf_keras_shim.check_weights(config, weights)
+    check_weights(config, weights)
     transformer = create_transformer(
         embedding_dim=config["hidden_size"],
         vocab_size=config["vocab_size"] - TextEncoder.SPECIAL_COUNT,  # which it adds; its ids are ours then

@@ -26,7 +26,7 @@ JOB = ["conll2003", "mini-ner"]  # its entity types are PER, LOC, ORG and MISC
 
 STEPS = 100  # of training: minutes on two cores, where run_ner.sh asks for 4 epochs of the whole of CoNLL-2003
 BATCH_SIZE = 32
-MAX_LENGTH = 64  # pieces that it reads of a sentence; run_ner.sh has 128, but sentences are not merged here
+MAX_LENGTH = 64  # pieces that it reads of a sentence at most; run_ner.sh has 128, but sentences are not merged here
 
 Sentence = list[str]
 
@@ -43,6 +43,8 @@ def job(
     from bert import modeling, tokenization
 
     flags = tensorflow1_job.write_release(modeling, weights, place)
+    tokenize = tokenization.FullTokenizer(str(flags["vocab_file"]), flags["do_lower_case"]).tokenize
+    length = _length([example["words"] for split in splits.values() for example in split], tokenize)
     train = splits["train"]
     scored = {split: [example["words"] for example in splits[split]] for split in splits if split != "train"}
     sentences = [words for split in scored.values() for words in split]
@@ -52,21 +54,26 @@ def job(
     tensorflow1_job.run(
         Path(checkout) / "BERT_NER.py",
         flags
-        | {"task_name": "NER", "crf": False, "do_train": True, "do_predict": True, "max_seq_length": MAX_LENGTH}
+        | {"task_name": "NER", "crf": False, "do_train": True, "do_predict": True, "max_seq_length": length}
         | {"train_batch_size": BATCH_SIZE, "num_train_epochs": epochs}
         | {"data_dir": place, "output_dir": output, "middle_output": place},
         place,
         tensorflow1_job.show_stages(progress),
     )
-    tokenizer = tokenization.FullTokenizer(str(flags["vocab_file"]), flags["do_lower_case"])
-    tags, unscored = _read(output / "label_test.txt", sentences, tokenizer.tokenize)
+    tags, unscored = _read(output / "label_test.txt", sentences, tokenize)
     answers = iter(tags)
     return {
         "version": f"kyzhouhzau/BERT-NER, tensorflow {tf.__version__}",
         "recipe": f"its own, without CRF: learning rate 5e-5, {STEPS} steps of {BATCH_SIZE} sentences ({epochs:.2g} "
-        f"epochs), {MAX_LENGTH} word pieces; {unscored} words were never scored",
+        f"epochs), {length} word pieces; {unscored} words were never scored",
         "predictions": {split: [next(answers) for _ in examples] for split, examples in scored.items()},
     }
+
+
+def _length(sentences: list[Sentence], tokenize: Callable[[str], list[str]]) -> int:
+    """Room for the longest sentence after [CLS], but not more than MAX_LENGTH; padding is computed like text."""
+    longest = max(sum(len(tokenize(word)) for word in _ended(words)) for words in sentences)
+    return min(MAX_LENGTH, 1 + longest)
 
 
 def _ended(words: Sentence) -> Sentence:

@@ -6,7 +6,11 @@
 #     "pyzmq==27.3.0", "GPUtil==1.4.0", "termcolor==3.3.0",
 # ]
 # ///
-"""bert-as-service: a real server on this machine, in a process of its own, asked by its real client."""
+"""bert-as-service: a real server on this machine, in processes of its own, asked by its real client.
+
+Wall-clock time is that of both. CPU seconds and memory, which the worker measures of its own process, are the client's
+alone, and the version says so.
+"""
 
 import importlib.metadata
 import json
@@ -28,7 +32,7 @@ from typing import Any, BinaryIO, cast
 import harness
 from harness import tensorflow1
 from harness.batch import Batch, IntArray, pad
-from harness.folder import read_folder
+from harness.folder import read_folder, read_vocabulary
 from harness.protocol import Array, exactly, receive, send
 from harness.worker import take_over_pipes
 
@@ -159,7 +163,7 @@ def write_checkpoint(folder: str, place: str) -> None:
 
 def token_names(folder: str, size: int) -> list[str]:
     """The word pieces by id. One that the server could not tell from another gets a name of its own."""
-    pieces = [piece.strip() for piece in tensorflow1.read_vocabulary(folder)[:size]]
+    pieces = [piece.strip() for piece in read_vocabulary(folder)[:size]]
     pieces += [""] * (size - len(pieces))
     first = {piece: number for number, piece in reversed(list(enumerate(pieces)))}
     return [
@@ -182,7 +186,8 @@ class Model:
         self.client = BertClient("127.0.0.1", self.server.port, self.server.port_out, check_length=False, timeout=60000)
         self.client.timeout = -1
         packages = ("bert-serving-server", "bert-serving-client", "tensorflow-cpu")
-        self.version = ", ".join(f"{package} {importlib.metadata.version(package)}" for package in packages)
+        versions = ", ".join(f"{package} {importlib.metadata.version(package)}" for package in packages)
+        self.version = f"{versions} (CPU seconds and memory are the client's, without the server's)"
 
     def encode(self, batch: Batch) -> Any:
         ranges = [slice(start, end) for start, end in pairwise(batch.cu_seqlens)]

@@ -25,7 +25,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from harness import tensorflow1, tf_keras_shim
-from harness.folder import read_folder
+from harness.folder import check_weights, read_folder
 
 NAME = "keras-bert"
 TITLE = "keras-bert (CyberZHG)"
@@ -45,7 +45,7 @@ def load(folder: str, head: str | None, device: str, precision: str, variant: st
     from keras_bert import loader
 
     config, weights, _ = read_folder(folder)
-    tf_keras_shim.check_weights(config, weights)
+    check_weights(config, weights)
     # Its loader asks this function for Google's variables by name, one by one.
     loader.checkpoint_loader = lambda _: tf_keras_shim.google_reader(weights)
     keras_model = loader.load_trained_model_from_checkpoint(str(Path(folder) / "config.json"), "", seq_len=None)

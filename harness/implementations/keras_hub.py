@@ -14,10 +14,9 @@ from types import SimpleNamespace
 from typing import Any
 
 from harness import tensorflow1, tensors
-from harness.batch import Batch, pad
-from harness.folder import read_folder
+from harness.batch import Batch, pad, pad_to_multiple
+from harness.folder import check_weights, read_folder
 from harness.protocol import Array
-from harness.tf_keras_shim import check_weights, pad_to_multiple
 
 NAME = "keras-hub"
 TITLE = "KerasHub"

@@ -11,10 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from harness.batch import Batch, pad
-from harness.folder import read_folder
+from harness.batch import Batch, pad, pad_to_multiple
+from harness.folder import check_weights, read_folder
 from harness.protocol import Array
-from harness.tf_keras_shim import check_weights, pad_to_multiple
 
 NAME = "transformers-flax"
 TITLE = "Hugging Face transformers, Flax"

@@ -526,6 +526,14 @@ def test_bert_ner_reads_each_sentence_as_one_and_tags_every_word(run: Callable[.
 
 
 @pytest.mark.ports
+def test_bert_ner_reads_no_more_pieces_than_the_longest_sentence_has(run: Callable[..., dict[str, Any]]) -> None:
+    words = [{"words": ["Anna"], "tags": ["B-PER"]}, {"words": ["a-b", "Anna"], "tags": ["O", "B-PER"]}]
+    answer = run("bert-ner", "mini-ner", {"train": words, "dev": words})
+    assert answer["predictions"] == {"dev": [["B-PER"], ["O", "B-PER"]]}
+    assert "5 word pieces; 0 words were never scored" in answer["recipe"], "[CLS], three pieces and a full stop"
+
+
+@pytest.mark.ports
 def test_bert_ner_without_googles_code_says_where_to_get_it(run: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
     with pytest.raises(WorkerError, match=r"/bert is empty: clone google-research/bert there, and check out ffbda2a"):
         run("bert-ner", "conll2003", {"train": [], "dev": []}, checkout=tmp_path)
@@ -545,7 +553,7 @@ def test_a_program_that_fails_is_quoted(
 
 
 @pytest.mark.ports
-def test_each_aspect_of_a_review_gets_one_of_its_values(run: Callable[..., dict[str, Any]]) -> None:
+def test_each_aspect_of_a_review_gets_one_of_its_values(run: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
     names = load_task("sentiment-fine-grain").outputs
     reviews = {
         f"味道 \t{row}": [names[4 * aspect + (aspect + row) % 4] for aspect in range(20)]  # a tab must not cut the text
@@ -557,7 +565,11 @@ def test_each_aspect_of_a_review_gets_one_of_its_values(run: Callable[..., dict[
     }
     answer = run("sentiment-fine-grain", "sentiment-fine-grain", splits)
     assert answer["predictions"] == {"dev": list(reversed(reviews.values()))}
-    assert answer["recipe"].startswith("its own: learning rate 5e-5, 3 epochs")
+    assert answer["recipe"].startswith("its own: learning rate 5e-5, 2 epochs")
+    assert "the same values" not in answer["recipe"]
+    shutil.rmtree(tmp_path / "output")
+    splits["dev"] = splits["dev"][:1] * 2
+    assert run("sentiment-fine-grain", "sentiment-fine-grain", splits)["recipe"].endswith("all reviews the same values")
 
 
 @pytest.mark.ports
@@ -569,6 +581,7 @@ def test_the_cnn_is_pre_trained_fine_tuned_and_asked_in_the_order_given(run: Cal
     assert answer["predictions"] == {"dev": [("positive", "negative")[i % 3 == 0] for i in range(70)]}
     assert answer["stages"] == [("train_bert_lm", 0, 2), ("train_bert_fine_tuning", 1, 2)]
     assert "30 and 35 epochs" in answer["recipe"]
+    assert answer["recipe"].endswith("pre-trained on the 6 texts of the task alone")
 
 
 @pytest.mark.ports

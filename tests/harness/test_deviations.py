@@ -1,6 +1,7 @@
 """Deviations: the plain BERT against other code, and diagnoses of differences that were planted."""
 
 import copy
+import itertools
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -304,7 +305,7 @@ def test_what_was_planted_is_found_and_nothing_else(tiny: Subject, on: list[str]
     observed = tiny.plain(on)
     found = tiny.diagnose(observed if layers else replace(observed, layers=[]))
     assert names(found) == set(on)
-    assert found.reproduced
+    assert (found.reproduced, found.complete) == (True, True)
     assert found.difference <= EXACT
     assert len(found.layers) == (3 if layers else 0)
 
@@ -359,8 +360,25 @@ def test_noise_is_not_reproduced(tiny: Subject) -> None:
     noise = np.random.default_rng(0).normal(size=tiny.exact.hidden.shape)
     found = tiny.diagnose(Outputs(tiny.exact.hidden + noise, None))
     assert (found.deviations, found.reproduced) == ((), False)
+    assert found.complete
     assert found.difference == pytest.approx(np.abs(noise).max())
     assert sentence(found).startswith("not reproduced by known deviations (")
+
+
+def test_a_search_that_takes_too_long_tells_the_best_it_has(tiny: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
+    trials = itertools.count()
+    monkeypatch.setattr("harness.deviations.process_time", lambda: float(next(trials)))  # a second for each
+    observed = huggingface(tiny, dtype=torch.bfloat16, hidden_act="relu")
+    found = tiny.diagnose(replace(observed, layers=[]))
+    assert 60 < next(trials) < 100, "what was found is measured afterwards"
+    assert (names(found), found.reproduced, found.complete) == ({"relu"}, False, False)
+    assert sentence(found).endswith("; the search was stopped after 60 s of CPU")
+
+
+def test_a_search_without_any_time_has_found_nothing(tiny: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.deviations.BUDGET", -1.0)
+    found = tiny.diagnose(tiny.plain(["relu"]))
+    assert (names(found), found.reproduced, found.complete) == (set(), False, False)
 
 
 def test_a_missing_layer_is_not_reproduced(tiny: Subject) -> None:
@@ -418,7 +436,7 @@ def test_outputs_that_cannot_be_compared_are_refused(tiny: Subject) -> None:
 def test_a_sentence_is_one_plain_line(alone: float) -> None:
     expected = {1.9e-4: "1.9e-4", 4.6e-3: "4.6e-3", 0.35: "0.35", 7.74: "7.7", 222.6: "223"}[alone]
     found = tuple(Found(name, alone, alone) for name in ("gelu-tanh", "layer-norm-epsilon-1e-6"))
-    diagnosis = Diagnosis(found, True, 1e-6, 1e-5, 1.0, (), None)
+    diagnosis = Diagnosis(found, True, True, 1e-6, 1e-5, 1.0, (), None)
     assert sentence(diagnosis) == f"tanh gelu ({expected}); LayerNorm epsilon 1e-6 ({expected})"
 
 

@@ -98,6 +98,16 @@ def test_a_frozen_model_has_nothing_to_train() -> None:
     assert not any(parameter.requires_grad for parameter in frozen.parameters())
 
 
+def test_a_frozen_model_is_neither_moved_nor_cast_nor_saved() -> None:
+    frozen = freeze(bert(torch.float32))
+
+    for change in (frozen.double, frozen.bfloat16, lambda: frozen.to("cpu")):
+        with pytest.raises(RuntimeError, match="load it anew"):
+            change()
+    with pytest.raises(RuntimeError, match="load it unfrozen"):
+        frozen.state_dict()
+
+
 def test_what_is_refused_is_refused_when_frozen() -> None:
     frozen = freeze(bert(torch.float32))
 
