@@ -3,14 +3,15 @@
 from collections.abc import Generator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from harness import plan, provenance, record
+from harness import keys, plan, provenance, record
 from harness.environment import find_environment, python_of
 from harness.errors import Failure
 from harness.implementation import Implementation
 from harness.isolate import Show, Worker
 
+R = TypeVar("R", bound=record.Record)
 Homes = dict[str, Path]  # by name of implementation: the interpreter that it runs in
 
 
@@ -18,23 +19,36 @@ def find_homes(made: plan.Plan, show: Show) -> Generator[record.Parity, None, Ho
     """The interpreter of each implementation; environments that are not there yet are made.
 
     One that has no home is recorded as skipped (its repository is not there) or failed, and takes no further part.
+    It is tried again each time, as that depends on what else is on the machine.
     """
     homes: Homes = {}
     for implementation in made.implementations:
-        result = parity_record(made, implementation)
+        if lacking := lacks(made, implementation):
+            yield _without_home(made, implementation, "skipped", lacking)
+            continue
         try:
-            if implementation.checkout and implementation.name not in made.checkouts:
-                result.state, result.reason = "skipped", f"needs a checkout of {implementation.checkout}"
-            else:
-                homes[implementation.name] = python_of(
-                    implementation, lambda what, name=implementation.name: show(f"{name}: {what}", 0, 1)
-                )
+            homes[implementation.name] = python_of(
+                implementation, lambda what, name=implementation.name: show(f"{name}: {what}", 0, 1)
+            )
         except Failure as error:
-            fail(result, error)
-        if implementation.name not in homes:
-            record.write(result, parity_path(made, result))
-            yield result
+            yield _without_home(made, implementation, "failed", str(error))
     return homes
+
+
+def _without_home(made: plan.Plan, implementation: Implementation, state: str, reason: str) -> record.Parity:
+    result = parity_record(made, implementation, starts=False)
+    result.state, result.reason = state, reason
+    path = parity_path(made, result)
+    with record.exclusive(path, lambda: None):
+        record.write(result, path)
+    return result
+
+
+def lacks(made: plan.Plan, implementation: Implementation) -> str | None:
+    """What must be given before an implementation can take part; None: nothing."""
+    if implementation.checkout and implementation.name not in made.checkouts:
+        return f"needs a checkout of {implementation.checkout}"
+    return None
 
 
 def start_worker(made: plan.Plan, implementation: Implementation, homes: Homes) -> Worker:
@@ -54,8 +68,23 @@ def common(made: plan.Plan, key: str, asked: str, resolved: str) -> dict[str, An
         "versions": provenance.versions(),
         "commit": provenance.git_commit(),
         "command": made.options.command,
-        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "started": now(),
     }
+
+
+def now() -> str:
+    """As records have it."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def kept(made: plan.Plan, kind: type[R], key: str, path: Path) -> R | None:
+    """The record of the same run, where there is one that ``--rerun`` does not say to make anew."""
+    if made.options.rerun == "all" or not path.is_file():
+        return None
+    known = record.read(path)
+    if not isinstance(known, kind) or known.key != key:
+        return None
+    return None if known.state == "failed" and made.options.rerun == "failed" else known
 
 
 def who(made: plan.Plan, implementation: Implementation) -> dict[str, Any]:
@@ -63,7 +92,7 @@ def who(made: plan.Plan, implementation: Implementation) -> dict[str, Any]:
     who: dict[str, Any] = {
         "name": implementation.name,
         "catalog_id": implementation.catalog_id,
-        "code": plan.code_of(implementation),
+        "code": keys.code_of(implementation),
     }
     if implementation.name in made.checkouts:
         who["checkout"] = {
@@ -81,10 +110,11 @@ def fail(result: record.Record, error: Exception) -> None:
     result.reason = str(error)
 
 
-def parity_record(made: plan.Plan, implementation: Implementation) -> record.Parity:
-    key = f"parity-{implementation.name.replace(':', '-')}-{made.weights.sha256[:12]}"
+def parity_record(made: plan.Plan, implementation: Implementation, starts: bool = True) -> record.Parity:
+    key = keys.parity_key(made, implementation, starts)
     return record.Parity(**common(made, key, "fp32", "fp32"), implementation=who(made, implementation))
 
 
 def parity_path(made: plan.Plan, result: record.Parity) -> Path:
-    return made.options.runs / "parity" / f"{result.key}.json"
+    name = result.implementation["name"].replace(":", "-")
+    return made.options.runs / "parity" / f"parity-{name}-{result.key[:12]}.json"

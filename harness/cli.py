@@ -79,7 +79,8 @@ def _names(text: str) -> list[str]:
     "python -m harness run --impl reference\n\n"
     "python -m harness run --impl reference,transformers --tasks rte,conll2003 --data ~/data\n\n"
     "python -m harness run --impl reference --task my_task.yaml --weights bert-base-uncased --save-model my-model\n\n"
-    "python -m harness run --impl all --checkout bert-chainer=~/bert-chainer"
+    "python -m harness run --impl all --checkout bert-chainer=~/bert-chainer\n\n"
+    "python -m harness run --impl reference,transformers --tasks rte,mrpc --seeds 5 --precision fp32,bf16 --dry-run"
 )
 def run(
     impl: Annotated[str, typer.Option(help="Implementations, separated by commas, or all; see `list`.")] = "reference",
@@ -89,6 +90,9 @@ def run(
     tasks: Annotated[str, typer.Option(help="Tasks, separated by commas; see `list`.")] = "",
     task: Annotated[list[Path] | None, typer.Option(help="A task of your own: its YAML file. Repeatable.")] = None,
     suite: Annotated[str | None, typer.Option(help="All tasks of a suite.  [default: mini, if no task]")] = None,
+    splits: Annotated[
+        str, typer.Option(help="Splits to score, such as dev,test, instead of the task's; test may be test_matched.")
+    ] = "",
     weights: Annotated[
         str, typer.Option(help="A name of `list`, a Hub id, a folder or a TensorFlow checkpoint.")
     ] = "minilm-l6",
@@ -97,8 +101,11 @@ def run(
     ] = None,
     runs: Annotated[Path, typer.Option(help="Folder for the records.")] = Path("runs"),
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    precision: Annotated[str, typer.Option(help="Of evaluation and timing: auto, fp32, bf16, fp16.")] = "auto",
+    precision: Annotated[
+        str, typer.Option(help="Of evaluation and timing: auto, fp32, bf16, fp16, or several of these, with commas.")
+    ] = "auto",
     seed: Annotated[int, typer.Option(help="Of the new head, the order of examples and dropout.")] = 42,
+    seeds: Annotated[int, typer.Option(help="How many seeds, counted up from --seed.")] = 1,
     threads: Annotated[int | None, typer.Option(help="CPU threads.  [default: all cores]")] = None,
     lr: Annotated[float | None, typer.Option(help="Peak learning rate, instead of the task's.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training data, instead of the task's.")] = None,
@@ -112,28 +119,36 @@ def run(
         float | None,
         typer.Option(metavar="MS", help="Also find the rate at which the 99th percentile of latency is within this."),
     ] = None,
-    rerun: Annotated[bool, typer.Option("--rerun", help="Run again what is already recorded.")] = False,
+    rerun: Annotated[
+        str, typer.Option(help="missing: run what has no record; failed: also what failed before; all: everything.")
+    ] = "missing",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would be run, and about how long it takes; run nothing.")
+    ] = False,
 ) -> None:
     """Fine-tune, score and time implementations; print the table and write the records."""
     from harness import run as main_path
-    from harness.plan import Options, prepare
+    from harness.dry_run import print_dry_run
+    from harness.plan import Options, prepare_each
 
     own = [str(path) for path in task or []]
     if context not in (None, "sentence", "document"):
         raise BadInput(f"--context {context!r} is neither sentence nor document")
     if load is not None and not 0 < load < float("inf"):
         raise BadInput(f"--load is {load}; it is a latency in milliseconds, above 0")
-    made = prepare(
+    if seeds < 1:
+        raise BadInput(f"--seeds is {seeds}; it must be above 0")
+    plans = prepare_each(
         Options(
             implementations=_names(impl),
             tasks=_names(tasks) + own,
             suite=suite if suite or tasks or own else "mini",
+            splits=tuple(_names(splits)),
             weights=weights,
             data=data,
             runs=runs,
-            seeds=(seed,),
+            seeds=tuple(range(seed, seed + seeds)),
             device=device,
-            precision=precision,
             threads=threads,
             epochs=epochs,
             learning_rate=lr,
@@ -143,13 +158,18 @@ def run(
             select=select,  # type: ignore[arg-type]
             limit=limit,
             save_model=save_model,
-            rerun=rerun,
+            rerun=rerun,  # type: ignore[arg-type]
+            dry_run=dry_run,
             checkouts=_checkouts(checkout),
             bound=None if load is None else load / 1000,
             command=_command(data, runs),
-        )
+        ),
+        _names(precision),
     )
-    _run(made, runs, main_path.run)
+    if dry_run:
+        print_dry_run(plans, _output())
+    else:
+        _run(plans, runs, main_path.run)
 
 
 def _checkouts(given: list[str] | None) -> dict[str, Path]:
@@ -173,6 +193,7 @@ def _run(made: Any, runs: Path, path: Callable[..., Iterator["Record"]]) -> list
     """Go along the path with progress; print and write the table, even of what was finished before an error."""
     from rich.console import Console
 
+    from harness.record import Quality
     from harness.report import arrange, print_report, write_report
 
     records: list[Record] = []
@@ -191,6 +212,8 @@ def _run(made: Any, runs: Path, path: Callable[..., Iterator["Record"]]) -> list
         log.print(f"records and report in {runs}/", highlight=False)
     if ended is not None:
         raise ended
+    if any(isinstance(each, Quality) and each.state == "failed" for each in records):
+        log.print("what failed is kept and not tried again, but with --rerun failed", highlight=False)
     if any(each.state == "failed" for each in records) or any(_partly_failed(each) for each in records):
         raise SystemExit(1)
     return records

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Generator
 from dataclasses import asdict, dataclass, field
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from harness import plan, record, tokenizers
 from harness.batch import Batch, from_lists
-from harness.begin import Homes, fail, parity_path, parity_record, start_worker
+from harness.begin import Homes, fail, kept, now, parity_path, parity_record, start_worker
 from harness.checkpoints import Checkpoints
 from harness.errors import Failure
 from harness.folder import read_folder
@@ -101,15 +102,27 @@ def diagnose(folder: Path, batch: Batch, outputs: Outputs, floor: float) -> dict
 def run_parities(
     made: plan.Plan, homes: Homes, checkpoints: Checkpoints, show: Show
 ) -> Generator[record.Parity, None, tuple[list[Implementation], list[Implementation]]]:
-    """Parity of all that have a home; gives back which can be trained and which only encode."""
-    exact = _exact(made, checkpoints, show)
+    """Parity of all that have a home; gives back which can be trained and which only encode.
+
+    What is recorded of the same code, versions and weights is not measured again.
+    """
+    exact = cache(lambda: _exact(made, checkpoints, show))  # not needed where all is recorded
     trained: list[Implementation] = []
     encoders: list[Implementation] = []
     for implementation in made.implementations:
         if implementation.name not in homes or implementation.job:
             continue
-        result, trainable = _run_parity(made, implementation, homes, checkpoints, exact, show)
-        (trained if trainable else encoders).append(implementation)
+        result = parity_record(made, implementation)
+        path = parity_path(made, result)
+        label = f"{implementation.name}: parity"
+        with record.exclusive(path, partial(show, f"{label}, which another process measures now", 0, 1)):
+            known = kept(made, record.Parity, result.key, path)
+            if known is None:
+                show(label, 0, 1)
+                _measure(made, implementation, homes, checkpoints, exact(), result, show)
+                record.write(result, path)
+        result = known or result
+        (trained if result.implementation.get("trainable") else encoders).append(implementation)
         yield result
     return trained, encoders
 
@@ -140,20 +153,19 @@ def _outputs(
     return Outputs(arrays["hidden"], arrays.get("pooled"), by_layer), worker.info
 
 
-def _run_parity(
+def _measure(
     made: plan.Plan,
     implementation: Implementation,
     homes: Homes,
     checkpoints: Checkpoints,
     exact: tuple[Any, Outputs, float],
+    result: record.Parity,
     show: Show,
-) -> tuple[record.Parity, bool]:
-    """Its record, and whether it can be trained."""
+) -> None:
+    """Fill the record in, also with whether the implementation can be trained."""
     batch, target, floor = exact
-    result, trainable = parity_record(made, implementation), False
-    result.floor = floor
+    result.floor, result.started = floor, now()
     start = time.perf_counter()
-    show(f"{implementation.name}: parity", 0, 1)
     try:
         with start_worker(made, implementation, homes) as worker:
             for precision in ("fp32", "fp64"):
@@ -164,7 +176,7 @@ def _run_parity(
                         continue  # it does not compute in float64; float32 decides
                     raise
                 result.differences[precision] = differences(outputs, target)
-                result.implementation["version"], trainable = info["version"], info["trainable"]
+                result.implementation |= {name: info[name] for name in ("version", "trainable")}
                 result.implementation.setdefault("precision", info["precision"])
                 best = outputs
             result.tokenizer = tokenizers.compare(worker, made.tokenizer)
@@ -177,5 +189,3 @@ def _run_parity(
     except (WorkerError, ValueError) as error:
         fail(result, error)
     result.seconds = time.perf_counter() - start
-    record.write(result, parity_path(made, result))
-    return result, trainable

@@ -1,12 +1,9 @@
 """From what the user typed to what will be run; every mistake in the input is found here, before any work."""
 
-import hashlib
-import json
 import math
 import os
-import re
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
-from functools import cache
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -15,7 +12,6 @@ import yaml
 
 from harness import provenance
 from harness.data import data_folder
-from harness.download import sha256_of
 from harness.errors import BadInput
 from harness.implementation import Implementation, find, implementations
 from harness.read import read_split
@@ -26,14 +22,9 @@ from reference.tokenizer import Tokenizer
 # Appendix A.2 of the paper; clipping is in Google's code (optimization.py).
 WARMUP, WEIGHT_DECAY, MAX_GRAD_NORM = 0.1, 0.01, 1.0
 Select = Literal["last", "dev"]
-How = Literal["trained", "encoded", "job"]  # fine-tuned itself, with the reference's weights, a program of its own
+Rerun = Literal["missing", "failed", "all"]  # each with those before it
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
-HERE = Path(__file__).parent
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
-# What training and prediction depend on, beside the implementation's own file.
-CODE = [HERE / name for name in ("batch.py", "encode.py", "finetune.py", "read.py", "tensors.py")]
-ENCODER_CODE = [HERE / name for name in ("heads.py", "folder.py")]
-REFERENCE_CODE = sorted((HERE.parent / "reference").glob("*.py"))
 
 
 @dataclass(frozen=True)
@@ -43,6 +34,7 @@ class Options:
     implementations: list[str]
     tasks: list[str]  # names, or paths of YAML files
     suite: str | None = None
+    splits: tuple[str, ...] = ()  # that are scored; (): those that each task says
     weights: str = "minilm-l6"
     data: Path | None = None
     runs: Path = Path("runs")
@@ -58,7 +50,8 @@ class Options:
     select: Select = "last"
     limit: int | None = None
     save_model: Path | None = None
-    rerun: bool = False
+    rerun: Rerun = "missing"
+    dry_run: bool = False  # the plan is wanted and nothing else: not even folders are made
     checkouts: dict[str, Path] = field(default_factory=dict)  # by implementation: where its repository lies
     shapes: tuple[tuple[int, int], ...] = ()  # sequences and length that are timed; (): the usual ones
     by_length: bool = False  # batches of a task's own lengths are sorted for everybody
@@ -92,6 +85,7 @@ def prepare(options: Options, tasks_needed: bool = True) -> Plan:
     from reference.errors import CheckpointError
 
     _check_numbers(options)
+    _check_words(options)
     if not options.implementations:
         raise BadInput("no implementation is named; `python -m harness list` shows them")
     chosen = _implementations(options.implementations)
@@ -108,7 +102,8 @@ def prepare(options: Options, tasks_needed: bool = True) -> Plan:
     for task in tasks:
         _check_data(task, folder)
         _check_length(task, config["max_position_embeddings"])
-    _make_folders(options)
+    if not options.dry_run:
+        _make_folders(options)
     on_gpu = device.startswith("cuda")
     fast_bf16 = reference.resolve_precision("auto", device) == "bf16" if on_gpu else provenance.hardware_bf16()
     return Plan(
@@ -126,6 +121,25 @@ def prepare(options: Options, tasks_needed: bool = True) -> Plan:
         threads=options.threads or provenance.usable_cores(),
         checkouts=_checkouts(chosen, options.checkouts),
     )
+
+
+def prepare_each(options: Options, precisions: Sequence[str]) -> list[Plan]:
+    """A plan for each precision, alike in all else; one that is named twice, as with auto, is planned once."""
+    import reference
+
+    if not precisions:
+        raise BadInput(f"no precision is named; --precision takes some of {', '.join(PRECISIONS)}")
+    asked = [replace(options, precision=name) for name in precisions]
+    for each in asked:
+        _check_words(each)
+    made = prepare(asked[0])
+    plans: dict[str, Plan] = {}
+    for each in asked:
+        precision = reference.resolve_precision(each.precision, made.device)
+        plans.setdefault(precision, replace(made, options=each, precision=precision))
+    if options.save_model is not None and len(plans) > 1:
+        raise BadInput("--save-model saves weights, which are the same whatever the --precision; name one of these")
+    return list(plans.values())
 
 
 def _implementations(names: list[str]) -> list[Implementation]:
@@ -180,10 +194,13 @@ def _check_numbers(options: Options) -> None:
     for seed in options.seeds:
         if not 0 <= seed < 2**63:
             raise BadInput(f"--seed is {seed}; it must be from 0 to 2^63 - 1")
-    if options.precision not in PRECISIONS:
-        raise BadInput(f"--precision {options.precision!r} is not one of {', '.join(PRECISIONS)}")
-    if options.select not in get_args(Select):
-        raise BadInput(f"--select {options.select!r} is not one of {', '.join(get_args(Select))}")
+
+
+def _check_words(options: Options) -> None:
+    known = {"precision": PRECISIONS, "select": get_args(Select), "rerun": get_args(Rerun)}
+    for name, words in known.items():
+        if (said := getattr(options, name)) not in words:
+            raise BadInput(f"--{name} {said!r} is not one of {', '.join(words)}")
 
 
 def _make_folders(options: Options) -> None:
@@ -225,7 +242,28 @@ def _tasks(options: Options) -> list[Task]:
         ]
     if options.max_length is not None:
         tasks = [replace(task, max_length=options.max_length) for task in tasks]
-    return tasks
+    return [_with_splits(task, options) for task in tasks] if options.splits else tasks
+
+
+def _with_splits(task: Task, options: Options) -> Task:
+    """The task, scored on other splits than it says; ``test`` means test_matched and its like where it has those."""
+    scored: list[str] = []
+    known = [split for split in task.files if split != "train"]
+    for name in options.splits:
+        found = [name] if name in known else [split for split in known if split.startswith(f"{name}_")]
+        if not found:
+            raise BadInput(f"--splits: task {task.name} has no split {name!r} to score; it has {', '.join(known)}")
+        scored += found
+    if options.select == "dev" and not scored[0].startswith("dev"):
+        raise BadInput(f"--select dev goes by the first split of --splits, here {scored[0]}; name a dev split first")
+    return replace(task, evaluate=tuple(dict.fromkeys(scored)))
+
+
+def seeds_of(made: Plan, implementation: Implementation, task: Task) -> tuple[int, ...]:
+    """The seeds that an implementation is run from on a task: one for a program that draws its own numbers."""
+    if implementation.job:
+        return made.options.seeds[:1] if task.name in implementation.job else ()
+    return made.options.seeds
 
 
 def training_task(task: Task) -> Task:
@@ -263,63 +301,3 @@ def recipe(plan: Plan, task: Task) -> dict[str, Any]:
         "select": options.select,
         "micro_batches": 1,
     }
-
-
-def data_hashes(plan: Plan, task: Task) -> dict[str, str]:
-    """sha256 of the files that the run reads, by split."""
-    trainer = training_task(task)
-    files = {"train": task_files(trainer, plan.data)["train"]}
-    files |= {split: task_files(task, plan.data)[split] for split in task.evaluate}
-    return {split: _hash(path) for split, path in files.items()}
-
-
-@cache
-def _hash(path: Path) -> str:
-    return sha256_of(path)
-
-
-def code_of(implementation: Implementation) -> str:
-    """Hash of the code that computes: the implementation's file, what of ours it imports, and the reference's model."""
-    own = REFERENCE_CODE if implementation.file == HERE / "implementations" / "reference.py" else []
-    imported = re.findall(
-        r"(?m)^from harness(?:\.(\w+))? import (\w+)", implementation.file.read_text(encoding="utf-8")
-    )
-    files = {HERE / f"{module or name}.py" for module, name in imported}
-    return provenance.code_hash(implementation.file, *own, *(file for file in files if file.is_file()))
-
-
-def _declared(task: Task) -> dict[str, Any]:
-    """What a task says that its result depends on: all but titles, where files lie, and what the recipe holds."""
-    said = {
-        name: value for name, value in asdict(task).items() if name not in ("title", "suite", "recipes", "download")
-    }
-    said["labels"] = list(task.labels.items())  # their order is that of the outputs
-    said["files"] = {split: [file.header, file.columns] for split, file in task.files.items()}
-    return said
-
-
-def _tokenizer_hashes(plan: Plan) -> dict[str, str]:
-    """sha256 of the files that the tokenizer is made from."""
-    files = [plan.tokenizer_folder / name for name in TOKENIZER_FILES]
-    return {file.name: _hash(file) for file in files if file.is_file()}
-
-
-def key(plan: Plan, implementation: Implementation, task: Task, seed: int, how: How = "trained") -> str:
-    """Hash of all that determines a quality run's result; the code that computes metrics is not in it."""
-    checkout = plan.checkouts.get(implementation.name)
-    code = [code_of(implementation), provenance.code_hash(*CODE)]
-    if how == "encoded":
-        code += [code_of(find("reference")), provenance.code_hash(*ENCODER_CODE)]
-    determinants = {
-        "implementation": [implementation.name, code, asdict(implementation.requirements), how],
-        "checkout": provenance.commit_of(checkout) if checkout else None,
-        "versions": {name: provenance.versions().get(name) for name in ("torch", "transformers", "tokenizers")},
-        "task": [_declared(task), _declared(training_task(task)), data_hashes(plan, task)],
-        "checkpoint": [plan.weights.sha256, _tokenizer_hashes(plan)],
-        "recipe": recipe(plan, task),
-        "seed": seed,
-        "precision": plan.precision,
-        "device": plan.device.split(":")[0],
-        "limit": plan.options.limit,
-    }
-    return hashlib.sha256(json.dumps(determinants, sort_keys=True).encode()).hexdigest()

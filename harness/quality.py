@@ -1,59 +1,93 @@
 """Quality runs: each task from each seed, by those that are trained, those that only encode, and programs."""
 
+import json
+import shutil
+import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
-from harness import evaluate, plan, record
-from harness.begin import Homes, common, fail, start_worker, who
+from harness import evaluate, keys, plan, record
+from harness.begin import Homes, common, fail, kept, start_worker, who
 from harness.checkpoints import Checkpoints
 from harness.download import cache_folder
-from harness.implementation import Implementation, find
+from harness.implementation import Implementation
 from harness.isolate import Show, Worker, WorkerError
 from harness.task import Task
 
+DESCRIPTION = "bert_atlas.json"  # of a saved model; it is moved to its place last
 
-def _quality_record(
-    made: plan.Plan, implementation: Implementation, task: Task, seed: int, how: plan.How
-) -> tuple[record.Quality, Path]:
-    """An empty record and its file."""
-    key = plan.key(made, implementation, task, seed, how)
-    stem = f"{implementation.name.replace(':', '-')}-{task.name}-{seed}-{key[:12]}"
-    result = record.Quality(
+
+def find_kept(
+    made: plan.Plan, implementation: Implementation, task: Task, seed: int, how: keys.How
+) -> record.Quality | None:
+    """The record of this run, where there is one that is not to be made anew."""
+    key = keys.quality_key(made, implementation, task, seed, how)
+    known = kept(made, record.Quality, key, _path(made, implementation, task, seed, key))
+    if known is None or how != "trained" or made.options.save_model is None or known.state != "ok":
+        return known
+    return known if _saved(_model_folder(made, implementation, task, seed)) == key else None
+
+
+def _path(made: plan.Plan, implementation: Implementation, task: Task, seed: int, key: str) -> Path:
+    name = f"{implementation.name.replace(':', '-')}-{task.name}-{seed}-{key[:12]}.json"
+    return made.options.runs / "quality" / name
+
+
+def _quality_record(made: plan.Plan, implementation: Implementation, task: Task, seed: int, key: str) -> record.Quality:
+    """An empty record."""
+    return record.Quality(
         **common(made, key, made.options.precision, made.precision),
         implementation=who(made, implementation),
         task={
             **{name: getattr(task, name) for name in ("name", "title", "suite", "kind", "context")},
-            "data": plan.data_hashes(made, task),
+            "data": keys.data_hashes(made, task),
         },
         recipe=plan.recipe(made, task),
         seed=seed,
         limit=made.options.limit,
-        predictions=f"{stem}.predictions.json.gz",
+        predictions=f"{_path(made, implementation, task, seed, key).stem}.predictions.json.gz",
     )
-    return result, made.options.runs / "quality" / f"{stem}.json"
 
 
-def _known(made: plan.Plan, key: str, path: Path) -> record.Quality | None:
-    """The record of the same run, where there is one that went well and need not be repeated."""
-    if not path.is_file() or made.options.rerun:
-        return None
-    known = record.read(path)
-    return known if isinstance(known, record.Quality) and known.state == "ok" and known.key == key else None
+def _label(implementation: Implementation, task: Task, seed: int) -> str:
+    return f"{implementation.name} on {task.name}, seed {seed}"
 
 
-def _score(result: record.Quality, path: Path, work: Callable[[], evaluate.Predictions]) -> record.Quality:
-    """Do the work, which fills ``result`` in, and write the record, whatever comes of it."""
-    start = time.perf_counter()
-    assert result.predictions is not None
-    try:
-        record.write_predictions(path.with_name(result.predictions), work())
-    except WorkerError as error:
-        fail(result, error)
-        result.predictions = None
-    result.seconds = time.perf_counter() - start
-    record.write(result, path)
-    return result
+def _once(
+    made: plan.Plan,
+    implementation: Implementation,
+    task: Task,
+    seed: int,
+    how: keys.How,
+    show: Show,
+    work: Callable[[record.Quality], evaluate.Predictions],
+    tuned: Path | None = None,
+) -> record.Quality:
+    """The record that is kept, else that of the work done now, which fills it in; it is written whatever comes of it.
+
+    ``tuned`` is a model that must be there too. Predictions are written first: no record is ever without them.
+    """
+    key = keys.quality_key(made, implementation, task, seed, how)
+    path = _path(made, implementation, task, seed, key)
+    label = _label(implementation, task, seed)
+    with record.exclusive(path, partial(show, f"{label}, which another process does now", 0, 1)):
+        known = find_kept(made, implementation, task, seed, how)
+        if known is not None and (tuned is None or known.state == "failed" or _saved(tuned)):
+            return known
+        result, start = _quality_record(made, implementation, task, seed, key), time.perf_counter()
+        assert result.predictions is not None
+        try:
+            record.write_predictions(path.with_name(result.predictions), work(result))
+        except WorkerError as error:
+            fail(result, error)
+            result.predictions = None
+        result.seconds = time.perf_counter() - start
+        record.write(result, path)
+        return result
 
 
 def run_trained(
@@ -67,27 +101,49 @@ def run_trained(
     show: Show,
 ) -> record.Quality:
     """Fine-tune and score; the reference's weights are kept where others encode with them."""
-    result, path = _quality_record(made, implementation, task, seed, "trained")
     keep = _model_folder(made, implementation, task, seed) if made.options.save_model else None
     tuned = _tuned_folder(made, task, seed) if for_encoders and implementation.name == "reference" else None
-    known = _known(made, result.key, path)
-    if known is not None and keep is None and (tuned is None or (tuned / "config.json").is_file()):
-        return known
-    label = f"{implementation.name} on {task.name}, seed {seed}"
-    return _score(
-        result,
-        path,
-        lambda: evaluate.fine_tuned(
-            lambda: start_worker(made, implementation, homes),
-            made,
-            result,
-            task,
-            checkpoints.with_head(task, seed),
-            lambda what, *count: show(f"{label}: {what}", *count),
-            keep=keep,
-            for_encoders=tuned,
-        ),
-    )
+    label = _label(implementation, task, seed)
+
+    def work(result: record.Quality) -> evaluate.Predictions:
+        with ExitStack() as folders:
+            return evaluate.fine_tuned(
+                lambda: start_worker(made, implementation, homes),
+                made,
+                result,
+                task,
+                checkpoints.with_head(task, seed),
+                lambda what, *count: show(f"{label}: {what}", *count),
+                keep=folders.enter_context(_whole(keep)) if keep else None,
+                for_encoders=folders.enter_context(_whole(tuned)) if tuned and not _saved(tuned) else None,
+            )
+
+    with ExitStack() as stack:
+        if tuned is not None:
+            waiting = partial(show, f"{label}, whose weights another process makes now", 0, 1)
+            stack.enter_context(record.exclusive(tuned, waiting))
+        return _once(made, implementation, task, seed, "trained", show, work, tuned)
+
+
+@contextmanager
+def _whole(folder: Path) -> Iterator[Path]:
+    """A folder to write a model to, which is moved to ``folder`` once it is whole; its description comes last."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for left in folder.glob(".part-*"):  # by one that was killed
+        shutil.rmtree(left)
+    with tempfile.TemporaryDirectory(prefix=".part-", dir=folder) as unfinished:
+        yield Path(unfinished)
+        (folder / DESCRIPTION).unlink(missing_ok=True)
+        for file in sorted(Path(unfinished).iterdir(), key=lambda file: file.name == DESCRIPTION):
+            file.replace(folder / file.name)
+
+
+def _saved(folder: Path) -> str | None:
+    """The key of the run whose model is in this folder; None where there is none, or not all of it."""
+    try:
+        return str(json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))["record"])
+    except FileNotFoundError:
+        return None
 
 
 def _model_folder(made: plan.Plan, implementation: Implementation, task: Task, seed: int) -> Path:
@@ -100,27 +156,32 @@ def _model_folder(made: plan.Plan, implementation: Implementation, task: Task, s
 
 
 def _tuned_folder(made: plan.Plan, task: Task, seed: int) -> Path:
-    """Weights that the reference fine-tuned, kept between runs for implementations that only encode."""
-    key = plan.key(made, find("reference"), task, seed, "trained")
+    """Weights that the reference fine-tuned, kept between runs for implementations that only encode.
+
+    They are the same in whatever precision and on whatever further splits they are scored.
+    """
+    alike = replace(made, precision="fp32")
+    key = keys.quality_key(alike, keys.reference(), replace(task, evaluate=task.evaluate[:1]), seed)
     return cache_folder() / "tuned" / f"{task.name}-{seed}-{key[:12]}"
 
 
 def _tuned(made: plan.Plan, task: Task, seed: int, checkpoints: Checkpoints, show: Show) -> Path:
     """The same, trained now where the reference took no part in this run; WorkerError where it cannot be."""
-    folder, reference = _tuned_folder(made, task, seed), find("reference")
-    if not (folder / "config.json").is_file():
-        result, _ = _quality_record(made, reference, task, seed, "trained")
-        label = f"weights for {task.name}, seed {seed}"
-        evaluate.fine_tuned(
-            lambda: Worker(reference),
-            made,
-            result,
-            task,
-            checkpoints.with_head(task, seed),
-            lambda what, *count: show(f"{label}: {what}", *count),
-            for_encoders=folder,
-        )
-        checkpoints.forget(task, seed)
+    folder, reference = _tuned_folder(made, task, seed), keys.reference()
+    label = f"weights for {task.name}, seed {seed}"
+    with record.exclusive(folder, partial(show, f"{label}, which another process makes now", 0, 1)):
+        if not _saved(folder):
+            with _whole(folder) as unfinished:
+                evaluate.fine_tuned(
+                    lambda: Worker(reference),
+                    made,
+                    _quality_record(made, reference, task, seed, keys.quality_key(made, reference, task, seed)),
+                    task,
+                    checkpoints.with_head(task, seed),
+                    lambda what, *count: show(f"{label}: {what}", *count),
+                    for_encoders=unfinished,
+                )
+            checkpoints.forget(task, seed)
     return folder
 
 
@@ -129,58 +190,36 @@ def run_encoder(
 ) -> Iterator[record.Quality]:
     """All tasks of one that only encodes, in one process, with the weights that the reference fine-tuned."""
     worker: Worker | None = None
-    try:
-        for task in made.tasks:
-            for seed in made.options.seeds:
-                result, path = _quality_record(made, implementation, task, seed, "encoded")
-                if (known := _known(made, result.key, path)) is not None:
-                    yield known
-                    continue
-                worker = worker if worker is not None and worker.alive else start_worker(made, implementation, homes)
-                label = f"{implementation.name} on {task.name}, seed {seed}"
-                yield _score(result, path, _encode(worker, made, result, task, checkpoints, label, show))
-    finally:
-        if worker is not None:
-            worker.close()
 
-
-def _encode(
-    worker: Worker,
-    made: plan.Plan,
-    result: record.Quality,
-    task: Task,
-    checkpoints: Checkpoints,
-    label: str,
-    show: Show,
-) -> Callable[[], evaluate.Predictions]:
-    def work() -> evaluate.Predictions:
+    def work(task: Task, label: str, result: record.Quality) -> evaluate.Predictions:
+        nonlocal worker
+        if worker is None or not worker.alive:
+            worker = start_worker(made, implementation, homes)
         folder = _tuned(made, task, result.seed, checkpoints, show)
         return evaluate.encoded(
             worker, made, result, task, folder, lambda what, *count: show(f"{label}: {what}", *count)
         )
 
-    return work
+    try:
+        for task in made.tasks:
+            for seed in plan.seeds_of(made, implementation, task):
+                label = _label(implementation, task, seed)
+                yield _once(made, implementation, task, seed, "encoded", show, partial(work, task, label))
+    finally:
+        if worker is not None:
+            worker.close()
 
 
 def run_job(made: plan.Plan, implementation: Implementation, homes: Homes, show: Show) -> Iterator[record.Quality]:
     """The tasks that a program of its own does, of those that were planned."""
+
+    def work(task: Task, label: str, result: record.Quality) -> evaluate.Predictions:
+        with start_worker(made, implementation, homes) as worker:
+            return evaluate.done_by_itself(
+                worker, made, result, task, lambda what, *count: show(f"{label}: {what}", *count)
+            )
+
     for task in made.tasks:
-        if task.name not in implementation.job:
-            continue
-        for seed in made.options.seeds[:1]:  # it draws its own numbers
-            result, path = _quality_record(made, implementation, task, seed, "job")
-            if (known := _known(made, result.key, path)) is not None:
-                yield known
-                continue
-            with start_worker(made, implementation, homes) as worker:
-                label = f"{implementation.name} on {task.name}"
-                work = _do_job(worker, made, result, task, label, show)
-                yield _score(result, path, work)
-
-
-def _do_job(
-    worker: Worker, made: plan.Plan, result: record.Quality, task: Task, label: str, show: Show
-) -> Callable[[], evaluate.Predictions]:
-    return lambda: evaluate.done_by_itself(
-        worker, made, result, task, lambda what, *count: show(f"{label}: {what}", *count)
-    )
+        for seed in plan.seeds_of(made, implementation, task):
+            label = _label(implementation, task, seed)
+            yield _once(made, implementation, task, seed, "job", show, partial(work, task, label))

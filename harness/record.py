@@ -5,14 +5,19 @@ seed, ``Speed`` all implementations of one comparison on one shape, ``Parity`` o
 """
 
 import dataclasses
+import glob
 import gzip
 import json
 import math
 import os
 import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
+
+from filelock import FileLock, Timeout
 
 from harness.errors import BadInput, Failure
 
@@ -149,6 +154,36 @@ def _write_atomically(path: Path, content: bytes) -> None:
         raise Failure(f"{path} could not be written: {error.strerror}; make room or name another folder") from error
 
 
+@contextmanager
+def exclusive(path: Path, waiting: Callable[[], None]) -> Iterator[None]:
+    """Work on one record, or any other file, while no other process does; ``waiting()`` is called where one does.
+
+    A killed process gives way at once; what it was writing of this record, a ``.part`` file, is deleted. Failure where
+    the folder cannot be written to.
+    """
+    lock = FileLock(path.with_name(f".{path.stem}.lock"))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            waiting()
+            lock.acquire()
+    except OSError as error:
+        raise Failure(f"{path.parent} cannot be written to: {error.strerror}; name another folder") from error
+    try:
+        sweep(path.parent, path.stem)
+        yield
+    finally:
+        lock.release()
+
+
+def sweep(folder: Path, stem: str = "") -> None:
+    """Delete what a killed process left half-written; only for one that nobody else writes beside (``exclusive``)."""
+    for partial in folder.glob(f"{glob.escape(stem)}*.part"):
+        partial.unlink()
+
+
 def read(path: Path) -> Record:
     """Read one record. BadInput, naming the file and field, for anything that is not a valid one."""
 
@@ -165,8 +200,11 @@ def read(path: Path) -> Record:
     if kind not in list(KINDS):  # a list: what stands there may be anything
         raise BadInput(f"{path}: not a record: its kind is {kind!r}, none of {', '.join(KINDS)}")
     cls = KINDS[kind]
-    if values.get("schema") != SCHEMA:
-        raise BadInput(f"{path}: schema {values.get('schema')}; this version of BERT Atlas reads schema {SCHEMA}")
+    schema = values.get("schema")
+    if isinstance(schema, int) and schema > SCHEMA:
+        raise BadInput(f"{path}: schema {schema} is of a newer BERT Atlas than this, which reads {SCHEMA}; update it")
+    if schema != SCHEMA:
+        raise BadInput(f"{path}: schema {schema}; this version of BERT Atlas reads schema {SCHEMA}")
     known = {each.name: each for each in dataclasses.fields(cls)}
     unknown = sorted(values.keys() - known.keys())
     missing = sorted(

@@ -2,7 +2,7 @@
 
 For when the code of the metrics has changed, or a number is doubted. ``run`` never does this: a finished run whose
 record it finds is taken with the metrics that stand there, however old the code that computed them, because that code
-is not part of a run's key (``harness.plan.key``).
+is not part of a run's key (``harness.keys.quality_key``).
 """
 
 from collections.abc import Iterator, Sequence

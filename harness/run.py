@@ -2,40 +2,56 @@
 
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from harness import parity, plan, quality, record, speed
-from harness.begin import find_homes
+from harness.begin import Homes, find_homes
 from harness.checkpoints import Checkpoints
+from harness.implementation import Implementation
 from harness.isolate import Show
 
 
-def run(made: plan.Plan, show: Show) -> Iterator[record.Record]:
+def run(plans: list[plan.Plan], show: Show) -> Iterator[record.Record]:
     """Everything that was planned, one record at a time, each written before it is given.
 
-    ``show(what, done, total)`` is told of progress. One implementation failing never stops the others.
+    The plans are alike but for the precision of evaluation and timing; each is trained for anew. ``show(what, done,
+    total)`` is told of progress. One implementation failing never stops the others.
     """
+    first = plans[0]
     with tempfile.TemporaryDirectory(prefix="bert-atlas-") as temporary:
-        checkpoints = Checkpoints(made, Path(temporary))
-        homes = yield from find_homes(made, show)
-        trained, encoders = yield from parity.run_parities(made, homes, checkpoints, show)
-        for task in made.tasks:
-            for seed in made.options.seeds:
-                for implementation in trained:
-                    yield quality.run_trained(
-                        made, implementation, homes, task, seed, checkpoints, bool(encoders), show
-                    )
-                checkpoints.forget(task, seed)
-        for implementation in encoders:
-            yield from quality.run_encoder(made, implementation, homes, checkpoints, show)
-        for implementation in made.implementations:
-            if implementation.job and implementation.name in homes:
-                yield from quality.run_job(made, implementation, homes, show)
-        yield from speed.run_speed(made, [*trained, *encoders], homes, checkpoints, show)
+        checkpoints = Checkpoints(first, Path(temporary))
+        homes = yield from find_homes(first, show)
+        trained, encoders = yield from parity.run_parities(first, homes, checkpoints, show)
+        for made in plans:
+            for task in made.tasks:
+                for seed in made.options.seeds:
+                    for implementation in trained:
+                        yield quality.run_trained(
+                            made, implementation, homes, task, seed, checkpoints, bool(encoders), show
+                        )
+                    checkpoints.forget(task, seed)
+            for implementation in encoders:
+                yield from quality.run_encoder(made, implementation, homes, checkpoints, show)
+            for implementation in made.implementations:
+                if implementation.job and implementation.name in homes and made is first:  # its precision is its own
+                    yield from quality.run_job(made, implementation, homes, show)
+            yield from _time(made, [*trained, *encoders], homes, checkpoints, show)
+
+
+def _time(
+    made: plan.Plan, implementations: list[Implementation], homes: Homes, checkpoints: Checkpoints, show: Show
+) -> Iterator[record.Record]:
+    """Timing, while no other process does the same with this folder."""
+    folder = made.options.runs / "speed"
+    with record.exclusive(folder, lambda: show("waiting for another process that is timing", 0, 1)):
+        record.sweep(folder)
+        yield from speed.run_speed(made, implementations, homes, checkpoints, show)
 
 
 def run_parity(made: plan.Plan, show: Show) -> Iterator[record.Parity]:
-    """Parity alone, with its diagnosis: what ``python -m harness parity`` does."""
+    """Parity alone, measured anew, with its diagnosis: what ``python -m harness parity`` does."""
+    made = replace(made, options=replace(made.options, rerun="all"))
     with tempfile.TemporaryDirectory(prefix="bert-atlas-") as temporary:
         homes = yield from find_homes(made, show)
         yield from parity.run_parities(made, homes, Checkpoints(made, Path(temporary)), show)
@@ -46,4 +62,4 @@ def run_time(made: plan.Plan, show: Show) -> Iterator[record.Record]:
     with tempfile.TemporaryDirectory(prefix="bert-atlas-") as temporary:
         homes = yield from find_homes(made, show)
         timed = [each for each in made.implementations if each.name in homes and not each.job]
-        yield from speed.run_speed(made, timed, homes, Checkpoints(made, Path(temporary)), show)
+        yield from _time(made, timed, homes, Checkpoints(made, Path(temporary)), show)

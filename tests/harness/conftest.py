@@ -11,7 +11,10 @@ os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # the machine may have other work; workers inherit it
 
 import pytest
+import yaml
 
+from harness import keys
+from harness.plan import Options, Plan, prepare
 from harness.record import Parity, Quality, Speed
 
 TOKENIZER_FILES = ("vocab.txt", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
@@ -193,3 +196,49 @@ def environment() -> Callable[[str], Path]:
         return python_of(find(name), lambda *_: None)
 
     return python
+
+
+OWN_TASK = {
+    "name": "mine",
+    "title": "My task",
+    "kind": "classification",
+    "labels": {0: "no", 1: "yes"},
+    "format": "tsv",
+    "columns": {"text": "text", "label": "label"},
+    "files": {"train": "train.tsv", "dev": "dev.tsv"},
+    "evaluate": ["dev"],
+    "metrics": ["accuracy"],
+}
+OWN_ROWS = "text\tother\tlabel\na fine day\tx\t1\na foul day\ty\t0\n"
+
+
+@pytest.fixture
+def own_task(tmp_path: Path) -> Callable[..., str]:
+    """A function that writes a task of one's own, with these fields replaced, and gives its path."""
+
+    def write(**fields: Any) -> str:
+        for split in ("train", "dev"):
+            (tmp_path / f"{split}.tsv").write_text(OWN_ROWS)
+        file = tmp_path / "mine.yaml"
+        file.write_text(yaml.safe_dump(OWN_TASK | fields, sort_keys=False))
+        return str(file)
+
+    return write
+
+
+@pytest.fixture
+def prepared(tiny_checkpoint: Path, tmp_path: Path) -> Callable[..., Plan]:
+    """A function: options, replaced, to the plan."""
+
+    def make(**options: Any) -> Plan:
+        keys._file.cache_clear()  # files change while a test runs, never while a run does
+        usual: dict[str, Any] = {
+            "implementations": ["reference"],
+            "tasks": ["mini-sentiment"],
+            "weights": str(tiny_checkpoint),
+            "runs": tmp_path / "runs",
+            "device": "cpu",
+        }
+        return prepare(Options(**(usual | options)))
+
+    return make

@@ -156,6 +156,11 @@ def test_version(main: Main) -> None:
         (["run", "--epochs", "two"], "--epochs"),
         (["run", "--limit", "-3"], "--limit is -3"),
         (["run", "--seed", "-3"], "--seed is -3"),
+        (["run", "--seeds", "0"], "--seeds is 0; it must be above 0"),
+        (["run", "--precision", "fp32,fp8"], "--precision 'fp8' is not one of"),
+        (["run", "--precision", ","], "no precision is named"),
+        (["run", "--rerun", "some"], "--rerun 'some' is not one of missing, failed, all"),
+        (["run", "--splits", "dev,tset"], "has no split 'tset' to score; it has dev"),
         (["run", "--lr", "nan"], "--lr is nan"),
         (["run", "--colour", "blue"], "--colour"),
         (["runn"], "runn"),
@@ -202,6 +207,19 @@ def test_exit_codes(main: Main, monkeypatch: pytest.MonkeyPatch, error: BaseExce
     assert got == code
     assert message in err
     assert "Traceback" not in err + out
+
+
+def test_a_dry_run_shows_the_plan_and_leaves_nothing_behind(
+    main: Main, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    matrix = ["--tasks", "mini-ner,mini-sentiment", "--seeds", "5", "--precision", "fp32,bf16", "--device", "cpu"]
+    monkeypatch.setattr("harness.isolate.Worker", None)
+    code, out, _ = main("run", "--dry-run", "--impl", "reference,transformers", *matrix)
+    assert code == 0
+    assert "40 runs to do, 0 recorded, 0 failed before" in out
+    assert "42-46" in out
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_report_of_records(main: Main, quality_record: Callable[..., Quality], tmp_path: Path) -> None:

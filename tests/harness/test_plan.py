@@ -1,67 +1,15 @@
-"""Plans: every mistake is found before any work, and a key changes with what determines a result alone."""
+"""Plans: options become objects, and every mistake is found before any work."""
 
-import dataclasses
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
-from harness import plan
+from harness import keys, plan
 from harness.errors import BadInput
-from harness.plan import Options, Plan, key, prepare, recipe, training_task
-
-TASK = {
-    "name": "mine",
-    "title": "My task",
-    "kind": "classification",
-    "labels": {0: "no", 1: "yes"},
-    "format": "tsv",
-    "columns": {"text": "text", "label": "label"},
-    "files": {"train": "train.tsv", "dev": "dev.tsv"},
-    "evaluate": ["dev"],
-    "metrics": ["accuracy"],
-}
-ROWS = "text\tother\tlabel\na fine day\tx\t1\na foul day\ty\t0\n"
-
-
-@pytest.fixture
-def own_task(tmp_path: Path) -> Callable[..., str]:
-    """A function that writes a task of one's own, with these fields replaced, and gives its path."""
-
-    def write(**fields: Any) -> str:
-        for split in ("train", "dev"):
-            (tmp_path / f"{split}.tsv").write_text(ROWS)
-        file = tmp_path / "mine.yaml"
-        file.write_text(yaml.safe_dump(TASK | fields, sort_keys=False))
-        return str(file)
-
-    return write
-
-
-@pytest.fixture
-def prepared(tiny_checkpoint: Path, tmp_path: Path) -> Callable[..., Plan]:
-    """A function: options, replaced, to the plan."""
-
-    def make(**options: Any) -> Plan:
-        plan._hash.cache_clear()  # files change while a test runs, never while a run does
-        usual: dict[str, Any] = {
-            "implementations": ["reference"],
-            "tasks": ["mini-sentiment"],
-            "weights": str(tiny_checkpoint),
-            "runs": tmp_path / "runs",
-            "device": "cpu",
-        }
-        return prepare(Options(**(usual | options)))
-
-    return make
-
-
-def key_of(made: Plan, seed: int = 42) -> str:
-    return key(made, made.implementations[0], made.tasks[0], seed)
-
+from harness.plan import Options, Plan, prepare_each, recipe, training_task
 
 # ---- what is planned ----
 
@@ -126,7 +74,84 @@ def test_a_task_without_training_data_is_scored_with_anothers_model(
     trainer = training_task(made.tasks[0])
     assert (trainer.name, trainer.max_length) == ("mnli", 64)
     assert recipe(made, made.tasks[0])["epochs"] == trainer.recipe(32).epochs
-    assert set(plan.data_hashes(made, made.tasks[0])) == {"train", "test"}
+    assert set(keys.data_hashes(made, made.tasks[0])) == {"train", "test"}
+
+
+THREE = {"files": {"train": "train.tsv", "dev": "dev.tsv", "test_a": "dev.tsv", "test_b": "dev.tsv"}}
+
+
+def test_other_splits_are_scored_instead_of_the_tasks(
+    prepared: Callable[..., Plan], own_task: Callable[..., str]
+) -> None:
+    tasks = [own_task(**THREE)]
+    wanted = [("dev", "test_b"), ("test",), ("test", "dev", "test_a")]
+    scored = [prepared(tasks=tasks, splits=splits).tasks[0].evaluate for splits in wanted]
+    assert scored == [("dev", "test_b"), ("test_a", "test_b"), ("test_a", "test_b", "dev")]
+    with pytest.raises(BadInput, match="task mine has no split 'tests' to score; it has dev, test_a, test_b"):
+        prepared(tasks=tasks, splits=("dev", "tests"))
+
+
+def test_the_epoch_is_selected_on_a_dev_split_alone(
+    prepared: Callable[..., Plan], own_task: Callable[..., str]
+) -> None:
+    tasks = [own_task(**THREE)]
+    assert prepared(tasks=tasks, splits=("dev", "test"), select="dev").tasks[0].evaluate[0] == "dev"
+    with pytest.raises(BadInput, match="goes by the first split of --splits, here test_a; name a dev split first"):
+        prepared(tasks=tasks, splits=("test", "dev"), select="dev")
+
+
+def test_a_split_that_is_scored_must_be_there(
+    prepared: Callable[..., Plan], own_task: Callable[..., str], tmp_path: Path
+) -> None:
+    tasks = [own_task(files={"train": "train.tsv", "dev": "dev.tsv", "test": "absent.tsv"})]
+    assert prepared(tasks=tasks).tasks[0].evaluate == ("dev",)
+    with pytest.raises(BadInput, match=r"absent\.tsv"):
+        prepared(tasks=tasks, splits=("dev", "test"))
+
+
+def options(weights: Path, runs: Path, **changes: Any) -> Options:
+    usual = {"weights": str(weights), "runs": runs, "device": "cpu"}
+    return Options(["reference"], ["mini-sentiment"], **(usual | changes))
+
+
+def test_each_precision_has_a_plan(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    plans = prepare_each(options(tiny_checkpoint, tmp_path), ["fp32", "bf16", "auto"])
+    assert [(made.options.precision, made.precision) for made in plans] == [("fp32", "fp32"), ("bf16", "bf16")]
+    found = {keys.quality_key(made, made.implementations[0], made.tasks[0], 42) for made in plans}
+    assert len(found) == 2, "records of two precisions never take each other's place"
+
+
+@pytest.mark.parametrize(
+    ("precisions", "message"),
+    [
+        ([], "no precision is named; --precision takes some of auto, fp32, bf16, fp16"),
+        (["fp32", "fp8"], "--precision 'fp8' is not one of auto, fp32, bf16, fp16"),
+    ],
+)
+def test_wrong_precisions_are_bad_input(
+    tiny_checkpoint: Path, tmp_path: Path, precisions: list[str], message: str
+) -> None:
+    with pytest.raises(BadInput, match=message):
+        prepare_each(options(tiny_checkpoint, tmp_path / "runs"), precisions)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_model_is_saved_from_one_precision(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    wanted = options(tiny_checkpoint, tmp_path, save_model=tmp_path / "model")
+    assert len(prepare_each(wanted, ["fp32", "auto"])) == 1
+    with pytest.raises(BadInput, match="--save-model saves weights, which are the same"):
+        prepare_each(wanted, ["fp32", "bf16"])
+
+
+def test_a_program_of_its_own_is_run_once_on_the_tasks_that_it_does(prepared: Callable[..., Plan]) -> None:
+    made = prepared(implementations=["reference", "bert-ner"], tasks=["mini-ner", "mini-sentiment"], seeds=(42, 43))
+    found = [[plan.seeds_of(made, each, task) for task in made.tasks] for each in made.implementations]
+    assert found == [[(42, 43), (42, 43)], [(42,), ()]]
+
+
+def test_a_dry_run_makes_no_folders(prepared: Callable[..., Plan], tmp_path: Path) -> None:
+    prepared(dry_run=True, save_model=tmp_path / "model")
+    assert list(tmp_path.iterdir()) == []
 
 
 # ---- mistakes ----
@@ -146,6 +171,9 @@ def test_a_task_without_training_data_is_scored_with_anothers_model(
         ({"device": "gpu"}, "device 'gpu' is not one that torch knows, such as cpu, cuda"),
         ({"precision": "fp8"}, "--precision 'fp8' is not one of auto, fp32, bf16, fp16"),
         ({"select": "best"}, "--select 'best' is not one of last, dev"),
+        ({"rerun": "some"}, "--rerun 'some' is not one of missing, failed, all"),
+        ({"splits": ("tset",)}, "--splits: task mini-sentiment has no split 'tset' to score; it has dev"),
+        ({"splits": ("train",)}, "--splits: task mini-sentiment has no split 'train' to score"),
         ({"threads": 0}, "--threads is 0; it must be above 0"),
         ({"epochs": 0}, "--epochs is 0"),
         ({"epochs": -1}, "--epochs is -1"),
@@ -219,100 +247,3 @@ def test_weights_that_are_not_berts_are_refused(prepared: Callable[..., Plan], t
     (tmp_path / "roberta" / "model.safetensors").write_bytes(b"\0" * 8)
     with pytest.raises(BadInput, match=r"roberta.*this is the original BERT"):
         prepared(weights=str(tmp_path / "roberta"))
-
-
-# ---- keys ----
-
-
-def test_the_same_plan_has_the_same_key_wherever_records_go(prepared: Callable[..., Plan], tmp_path: Path) -> None:
-    first = key_of(prepared())
-    same: list[dict[str, Any]] = [
-        {},
-        {"runs": tmp_path / "others"},
-        {"command": "typed otherwise"},
-        {"threads": 1},
-        {"rerun": True},
-        {"save_model": tmp_path / "model"},
-        {"tasks": ["mini-sentiment", "mini-ner"]},
-        {"implementations": ["reference", "transformers"]},
-        {"data": tmp_path},
-    ]
-    assert {key_of(prepared(**options)) for options in same} == {first}
-
-
-def test_the_key_changes_with_every_option_that_changes_the_result(prepared: Callable[..., Plan]) -> None:
-    changes: list[dict[str, Any]] = [
-        {},
-        {"precision": "bf16"},
-        {"implementations": ["transformers"]},
-        {"implementations": ["transformers:eager"]},
-        {"tasks": ["mini-acceptability"]},
-        {"weights": "minilm-l6"},
-        {"epochs": 2},
-        {"learning_rate": 3e-3},
-        {"batch_size": 16},
-        {"max_length": 32},
-        {"select": "dev"},
-        {"limit": 16},
-    ]
-    keys = [key_of(prepared(**options)) for options in changes]
-    keys.append(key_of(prepared(), seed=43))
-    assert len(set(keys)) == len(keys)
-
-
-def test_the_key_changes_with_the_content_of_the_data(
-    prepared: Callable[..., Plan], own_task: Callable[..., str], tmp_path: Path
-) -> None:
-    tasks = [own_task()]
-    keys = [key_of(prepared(tasks=tasks))]
-    for split in ("train", "dev"):
-        (tmp_path / f"{split}.tsv").write_text(ROWS + "one more\tz\t1\n")
-        keys.append(key_of(prepared(tasks=tasks)))
-    assert len(set(keys)) == 3
-
-
-def test_the_key_changes_with_how_a_task_reads_its_data(
-    prepared: Callable[..., Plan], own_task: Callable[..., str]
-) -> None:
-    changes: list[dict[str, Any]] = [
-        {},
-        {"columns": {"text": "other", "label": "label"}},
-        {"labels": {1: "no", 0: "yes"}},
-        {"labels": {1: "yes", 0: "no"}},  # the outputs in another order
-        {"metrics": ["macro_f1"]},
-        {"max_length": 64},
-    ]
-    keys = [key_of(prepared(tasks=[own_task(**fields)])) for fields in changes]
-    assert len(set(keys)) == len(keys)
-    assert key_of(prepared(tasks=[own_task(title="Another title", download="mine")])) == keys[0]
-
-
-def test_the_key_changes_with_the_code_but_not_with_its_comments(
-    prepared: Callable[..., Plan], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    made = prepared()
-    mine = Path(shutil.copyfile(made.implementations[0].file, tmp_path / "mine.py"))
-    shared = [Path(shutil.copyfile(file, tmp_path / file.name)) for file in plan.CODE]
-    monkeypatch.setattr(plan, "CODE", shared)
-    made = dataclasses.replace(made, implementations=[dataclasses.replace(made.implementations[0], file=mine)])
-    first = key_of(made)
-    for file in (mine, *shared):
-        source = file.read_text()
-        file.write_text(f"# A comment.\n\n{source}\n# Another.\n")
-        assert key_of(made) == first
-        file.write_text(source + "\nCHANGED = True\n")
-        assert key_of(made) != first, file.name
-        file.write_text(source)
-
-
-def test_the_references_code_is_the_model_itself(
-    prepared: Callable[..., Plan], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    made = prepared(implementations=["reference", "transformers"])
-    before = [plan.code_of(each) for each in made.implementations]
-    changed = tmp_path / "model.py"
-    changed.write_text("x = 1\n")
-    monkeypatch.setattr(plan, "REFERENCE_CODE", [*plan.REFERENCE_CODE, changed])
-    after = [plan.code_of(each) for each in made.implementations]
-    assert before[0] != after[0]
-    assert before[1] == after[1]

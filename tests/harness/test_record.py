@@ -4,6 +4,8 @@ import errno
 import json
 import os
 import stat
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,8 @@ import pytest
 from harness import record
 from harness.errors import BadInput, Failure
 from harness.record import Quality, Record
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(params=["quality", "speed", "parity"])
@@ -89,6 +93,8 @@ def test_a_full_disk_says_what_to_do(
 def test_a_file_in_the_folders_place_is_a_failure(quality_record: Callable[..., Quality], written: Path) -> None:
     with pytest.raises(Failure, match="could not be written"):
         record.write(quality_record(), written / "two.json")
+    with pytest.raises(Failure, match="cannot be written to"), record.exclusive(written / "two.json", lambda: None):
+        pass
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf")])
@@ -112,7 +118,9 @@ def test_a_number_too_large_to_be_finite_is_refused(written: Path) -> None:
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"schema": 99}, "schema 99; this version of BERT Atlas reads schema 1"),
+        ({"schema": 99}, "schema 99 is of a newer BERT Atlas than this, which reads 1; update it"),
+        ({"schema": 0}, "schema 0; this version of BERT Atlas reads schema 1"),
+        ({"schema": "1"}, "schema 1; this version"),
         ({"schema": None}, "schema None"),
         ({"kind": "opinion"}, "not a record: its kind is 'opinion', none of quality, speed, parity"),
         ({"kind": None}, "not a record: its kind is None"),
@@ -141,6 +149,46 @@ def test_a_folder_or_an_absent_file_is_no_record(tmp_path: Path) -> None:
         record.read(tmp_path)
     with pytest.raises(BadInput, match="cannot be read: No such file"):
         record.read(tmp_path / "absent.json")
+
+
+def held_elsewhere(path: Path) -> subprocess.Popen[str]:
+    """A process that works on this record until its standard input ends."""
+    code = "import sys; from pathlib import Path; from harness import record\n"
+    code += "with record.exclusive(Path(sys.argv[1]), lambda: None): print('in', flush=True); sys.stdin.read()"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "in\n"
+    return process
+
+
+@pytest.mark.parametrize("end", ["finished", "killed"])
+def test_one_process_works_on_a_record_at_a_time(tmp_path: Path, end: str) -> None:
+    with held_elsewhere(tmp_path / "one.json") as other:
+        said: list[str] = []
+
+        def waiting() -> None:
+            said.append("waiting")
+            assert other.poll() is None
+            other.kill() if end == "killed" else other.communicate()
+
+        with record.exclusive(tmp_path / "two.json", waiting):
+            assert said == [], "that is another record"
+        with record.exclusive(tmp_path / "one.json", waiting):
+            assert said == ["waiting"]
+            assert other.wait(timeout=10) == (-9 if end == "killed" else 0)
+
+
+def test_what_a_killed_process_left_of_a_record_is_swept_away(tmp_path: Path) -> None:
+    left = ["one.json1234.part", "one.predictions.json.gzabc.part"]
+    others = ["two.json1234.part", "one.json", "one.predictions.json.gz"]
+    for name in [*left, *others]:
+        (tmp_path / name).write_text("{")
+    with record.exclusive(tmp_path / "one.json", lambda: None):
+        assert sorted(path.name for path in tmp_path.glob("[!.]*")) == sorted(others)
+    record.sweep(tmp_path)
+    assert not list(tmp_path.glob("*.part"))
 
 
 PREDICTIONS: dict[str, list[Any]] = {

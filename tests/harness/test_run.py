@@ -251,7 +251,7 @@ def first_quality(options: Options) -> tuple[Quality, list[str | None]]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Worker, "load", spy)
         patch.setattr(parity, "_outputs", no_parity)
-        records = run.run(prepare(options), lambda *_: None)
+        records = run.run([prepare(options)], lambda *_: None)
         quality = next(each for each in records if isinstance(each, Quality))
         records.close()  # type: ignore[attr-defined]
     return quality, heads
@@ -265,7 +265,7 @@ def test_a_finished_run_is_not_repeated_unless_asked(
     again, heads = first_quality(options(runs=runs))
     assert again == before[again.key]
     assert heads == [], "no worker was started for it"
-    anew, heads = first_quality(options(runs=runs, rerun=True))
+    anew, heads = first_quality(options(runs=runs, rerun="all"))
     assert heads == ["classification"]
     first = before[anew.key]
     assert anew.started > first.started
@@ -273,11 +273,76 @@ def test_a_finished_run_is_not_repeated_unless_asked(
     assert record.read(runs / "quality" / f"reference-mini-sentiment-42-{anew.key[:12]}.json") == anew
 
 
-def test_a_failed_run_is_repeated(options: Callable[..., Options], done: Done, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("rerun", "times"), [("missing", 0), ("failed", 1), ("all", 1)])
+def test_a_failed_run_is_kept_unless_it_is_to_be_repeated(
+    options: Callable[..., Options], done: Done, tmp_path: Path, rerun: str, times: int
+) -> None:
     runs = Path(shutil.copytree(done.runs, tmp_path / "runs"))
-    again, heads = first_quality(options(runs=runs, implementations=["broken"]))
-    assert heads == ["classification"]
+    again, heads = first_quality(options(runs=runs, implementations=["broken"], rerun=rerun))
+    assert len(heads) == times
     assert (again.state, again.reason) == ("failed", "no such kernel")
+
+
+def test_nothing_starts_for_parity_that_is_recorded(
+    options: Callable[..., Options], done: Done, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And whether an implementation can be trained is known from the record."""
+    monkeypatch.setattr(parity, "start_worker", None)
+    made = prepare(options(implementations=["reference", "transformers"], tasks=["mini-sentiment", "mini-ner"]))
+    records = run.run([made], lambda *_: None)
+    before = {each.key: each for each in record.read_all([done.runs])}
+    again = [next(records) for _ in range(6)]
+    records.close()  # type: ignore[attr-defined]
+    assert [each.kind for each in again] == ["parity"] * 2 + ["quality"] * 4
+    assert all(before[each.key] == each for each in again)
+
+
+def test_parity_is_measured_anew_by_its_own_command_and_where_it_failed(
+    options: Callable[..., Options], done: Done, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parity, "_outputs", no_parity)
+    runs = Path(shutil.copytree(done.runs, tmp_path / "runs"))
+    (before,) = [each for each in done.records(Parity) if each.implementation["name"] == "reference"]
+    anew = next(run.run_parity(prepare(options(runs=runs)), lambda *_: None))
+    assert (anew.key, anew.verdict) == (before.key, "exact")
+    assert anew.started > before.started
+    broken = next(run.run([prepare(options(runs=runs, implementations=["broken"]))], lambda *_: None))
+    assert broken.state == "failed"
+    again = prepare(options(runs=runs, implementations=["broken"], rerun="failed"))
+    assert next(run.run([again], lambda *_: None)).started > broken.started
+
+
+def test_each_seed_and_precision_has_a_record_of_its_own(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    matrix = ["--tasks", "mini-sentiment", "--seeds", "2", "--precision", "fp32,bf16"]
+    done = main(tmp_path / "runs", *matrix, *usual(tiny_checkpoint))
+    assert done.code == 0, done.err
+    found = {(each.seed, each.precision["resolved"]): each for each in done.records(Quality)}
+    assert sorted(found) == [(42, "bf16"), (42, "fp32"), (43, "bf16"), (43, "fp32")]
+    assert {each.precision["asked"] for each in found.values()} == {"fp32", "bf16"}
+    assert len(done.records(Quality)) == 4
+    assert len(done.records(Parity)) == 1
+    own_lengths = [each for each in done.records(Speed) if each.shape["own_lengths"]]
+    assert {each.precision["resolved"] for each in own_lengths} == {"fp32", "bf16"}
+    losses = [found[seed, precision].training["losses"] for seed in (42, 43) for precision in ("fp32", "bf16")]
+    assert losses[0] == losses[1] != losses[2] == losses[3], "a seed is trained alike for each precision"
+
+
+def test_a_model_that_is_saved_whole_is_not_made_again(
+    options: Callable[..., Options], done: Done, tmp_path: Path
+) -> None:
+    runs = Path(shutil.copytree(done.runs, tmp_path / "runs"))
+    wanted = options(runs=runs, save_model=tmp_path / "model")
+    first, heads = first_quality(wanted)
+    assert heads == ["classification"], "it is recorded, but there is no model yet"
+    files = {"bert_atlas.json", "config.json", "model.safetensors"}
+    assert files < {path.name for path in (tmp_path / "model").iterdir()}
+    again, heads = first_quality(wanted)
+    assert (again, heads) == (first, [])
+    (tmp_path / "model" / "bert_atlas.json").unlink()  # it comes last: without it the others may be half of a model
+    (tmp_path / "model" / ".part-killed").mkdir()
+    assert first_quality(wanted)[1] == ["classification"]
+    assert files < {path.name for path in (tmp_path / "model").iterdir()}
+    assert not list((tmp_path / "model").glob(".part-*"))
 
 
 def test_what_is_finished_is_shown_where_a_file_turns_out_to_be_bad(
