@@ -97,3 +97,9 @@ def shuffled_by_length(lengths: IntArray, size: int, generator: np.random.Genera
         pool = pool[np.argsort(lengths[pool], kind="stable")]
         batches += [pool[i : i + size] for i in range(0, len(pool), size)]
     return [batches[i] for i in generator.permutation(len(batches))]
+
+
+def shuffled(lengths: IntArray, size: int, generator: np.random.Generator) -> list[IntArray]:
+    """One epoch of training: random batches of ``size`` sequences, whatever their lengths."""
+    order = generator.permutation(len(lengths))
+    return [order[start : start + size] for start in range(0, len(order), size)]

@@ -307,7 +307,9 @@ def time(
     ] = None,
     shapes: Annotated[str, typer.Option(help="SEQUENCESxLENGTH, separated by commas.")] = "1x128,8x128,32x128",
     tasks: Annotated[str, typer.Option(help="Tasks whose own lengths are timed too; see `list`.")] = "",
+    sentences: Annotated[int, typer.Option(help="How many of a task are timed.")] = 128,
     by_length: Annotated[bool, typer.Option("--by-length", help="Feed these sorted by length to everybody.")] = False,
+    training: Annotated[bool, typer.Option("--training", help="Time fine-tuning on --tasks instead.")] = False,
     weights: Annotated[
         str, typer.Option(help="A name of `list`, a Hub id, a folder or a TensorFlow checkpoint.")
     ] = "minilm-l6",
@@ -323,11 +325,15 @@ def time(
     from harness import run as main_path
     from harness.plan import Options, prepare
 
+    if training and not _names(tasks):
+        raise BadInput("--training needs --tasks, such as --tasks rte: what is fine-tuned on")
     options = Options(
         implementations=list(dict.fromkeys(["reference", *_names(impl)])) if impl != "all" else ["all"],
         tasks=_names(tasks),
         shapes=_shapes(shapes),
+        sentences=sentences,
         by_length=by_length,
+        training=training,
         weights=weights,
         data=data,
         runs=runs,

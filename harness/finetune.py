@@ -12,9 +12,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from harness.batch import IGNORE, Batch, by_tokens, shuffled_by_length
+from harness.batch import IGNORE, Batch, by_tokens, shuffled, shuffled_by_length
 from harness.protocol import Array
 from harness.tensors import to_numpy
+
+BATCHES = {"by length": shuffled_by_length, "random": shuffled}
+REPORT = 10  # steps between two looks at the loss on a GPU, each of which waits for all that it still has to do
 
 
 def loss_of(kind: str, logits: Tensor, labels: Tensor) -> Tensor:
@@ -63,23 +66,25 @@ class Training:
     def epoch(self, progress: Callable[..., None]) -> float:
         """Train on every example once; the mean loss."""
         self.model.module.train()
-        batches = shuffled_by_length(self.data.lengths, self.recipe["batch_size"], self.generator)
-        total, terms = 0.0, 0
+        shuffle = BATCHES[self.recipe.get("batches", "by length")]
+        batches = shuffle(self.data.lengths, self.recipe["batch_size"], self.generator)
+        total, terms = torch.zeros((), dtype=torch.float64), 0
         for step, sequences in enumerate(batches, 1):
             loss, count = self._step(sequences)
-            total, terms = total + loss, terms + count
-            progress(done=step, total=len(batches), loss=loss / max(1, count))
+            total, terms = total.to(loss.device) + loss, terms + count
+            if loss.is_cpu or step % REPORT == 0 or step == len(batches):
+                progress(done=step, total=len(batches), loss=loss.item() / max(1, count))
         self.model.module.eval()
-        return total / max(1, terms)
+        return total.item() / max(1, terms)
 
-    def _step(self, sequences: Array) -> tuple[float, int]:
-        """One step of the optimizer, on one batch; the summed loss and its number of terms.
+    def _step(self, sequences: Array) -> tuple[Tensor, int]:
+        """One step of the optimizer, on one batch; the summed loss, where it was computed, and its number of terms.
 
         With ``micro_batches`` above 1 the batch goes in that many pieces, for the same gradient in less memory.
         """
         terms = loss_terms(self.kind, self._labels(sequences))
         device = next(self.model.module.parameters()).device
-        total = 0.0
+        total = torch.zeros((), dtype=torch.float64, device=device)
         self.optimizer.zero_grad(set_to_none=True)
         for piece in np.array_split(sequences, min(len(sequences), self.recipe["micro_batches"])):
             labels = torch.from_numpy(self._labels(piece)).to(device)
@@ -87,7 +92,7 @@ class Training:
                 logits = self.model.logits(self.data.select(piece))
             loss = loss_of(self.kind, logits, labels)
             (loss / max(1, terms)).backward()
-            total += loss.item()
+            total += loss.detach()
         torch.nn.utils.clip_grad_norm_(self.model.module.parameters(), self.recipe["max_grad_norm"])
         self.optimizer.step()
         self.schedule.step()

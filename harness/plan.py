@@ -54,6 +54,8 @@ class Options:
     dry_run: bool = False  # the plan is wanted and nothing else: not even folders are made
     checkouts: dict[str, Path] = field(default_factory=dict)  # by implementation: where its repository lies
     shapes: tuple[tuple[int, int], ...] = ()  # sequences and length that are timed; (): the usual ones
+    sentences: int = 64  # of a task (or pairs) that are timed at their own lengths
+    training: bool = False  # steps of fine-tuning are timed, not inference
     by_length: bool = False  # batches of a task's own lengths are sorted for everybody
     bound: float | None = None  # of the latency under load, in seconds; None: no load
     command: str = ""
@@ -186,7 +188,7 @@ def _checkouts_file() -> dict[str, Path]:
 
 
 def _check_numbers(options: Options) -> None:
-    for name in ("threads", "epochs", "learning_rate", "batch_size", "limit"):
+    for name in ("threads", "epochs", "learning_rate", "batch_size", "limit", "sentences"):
         value = getattr(options, name)
         if value is not None and not 0 < value < math.inf:
             typed = "lr" if name == "learning_rate" else name.replace("_", "-")
@@ -293,6 +295,7 @@ def recipe(plan: Plan, task: Task) -> dict[str, Any]:
         "epochs": options.epochs or own.epochs,
         "learning_rate": options.learning_rate or own.learning_rate,
         "batch_size": options.batch_size or own.batch_size,
+        "batches": "by length",  # see harness.batch.shuffled_by_length
         "max_length": task.max_length,
         "warmup": WARMUP,
         "weight_decay": WEIGHT_DECAY,

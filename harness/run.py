@@ -2,13 +2,13 @@
 
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from harness import parity, plan, quality, record, speed
-from harness.begin import Homes, find_homes
+from harness import parity, plan, quality, record, speed, training_speed
+from harness.begin import find_homes
 from harness.checkpoints import Checkpoints
-from harness.implementation import Implementation
 from harness.isolate import Show
 
 
@@ -36,17 +36,17 @@ def run(plans: list[plan.Plan], show: Show) -> Iterator[record.Record]:
             for implementation in made.implementations:
                 if implementation.job and implementation.name in homes and made is first:  # its precision is its own
                     yield from quality.run_job(made, implementation, homes, show)
-            yield from _time(made, [*trained, *encoders], homes, checkpoints, show)
+            with _alone(made, show):
+                yield from speed.run_speed(made, [*trained, *encoders], homes, checkpoints, show)
 
 
-def _time(
-    made: plan.Plan, implementations: list[Implementation], homes: Homes, checkpoints: Checkpoints, show: Show
-) -> Iterator[record.Record]:
-    """Timing, while no other process does the same with this folder."""
+@contextmanager
+def _alone(made: plan.Plan, show: Show) -> Iterator[None]:
+    """No other process times with this folder meanwhile."""
     folder = made.options.runs / "speed"
     with record.exclusive(folder, lambda: show("waiting for another process that is timing", 0, 1)):
         record.sweep(folder)
-        yield from speed.run_speed(made, implementations, homes, checkpoints, show)
+        yield
 
 
 def run_parity(made: plan.Plan, show: Show) -> Iterator[record.Parity]:
@@ -61,5 +61,8 @@ def run_time(made: plan.Plan, show: Show) -> Iterator[record.Record]:
     """Timing alone, of the weights as they are: what ``python -m harness time`` does."""
     with tempfile.TemporaryDirectory(prefix="bert-atlas-") as temporary:
         homes = yield from find_homes(made, show)
+        checkpoints = Checkpoints(made, Path(temporary))
         timed = [each for each in made.implementations if each.name in homes and not each.job]
-        yield from _time(made, timed, homes, Checkpoints(made, Path(temporary)), show)
+        run = training_speed.run_training if made.options.training else speed.run_speed
+        with _alone(made, show):
+            yield from run(made, timed, homes, checkpoints, show)

@@ -22,11 +22,11 @@ from harness.protocol import Array
 from harness.task import Task
 
 LATENCY = (1, 128)  # sequences, length
-THROUGHPUT = ((8, 128), (32, 128))
-OWN_LENGTHS = 128  # sequences of a task that are timed
+THROUGHPUT = (32, 128)
 CONTENDED = 1.25  # times its quiet time: where the reference takes longer, all of the comparison is to be doubted
 AT_ONCE = 6  # implementations beside the reference that are loaded for timing: more would not fit the memory
 ROUNDS = 5  # each implementation's turns at one shape
+Timed = Callable[[Worker, "Shape", int], dict[str, Array]]  # seconds of so many passes
 SECONDS = 0.4  # that a turn lasts at least, so that the clock's grain and a start-up do not show
 
 
@@ -62,7 +62,16 @@ def fixed(sequences: int, length: int, vocabulary: int) -> Shape:
     return Shape(f"{sequences} x {length}", batch, latency=sequences == 1)
 
 
-def measure(workers: dict[str, Worker], shape: Shape, on_progress: Progress | None = None) -> dict[str, dict[str, Any]]:
+def passes(worker: Worker, shape: Shape, repeats: int) -> dict[str, Array]:
+    """Wall and CPU seconds of passes over the shape, one by one."""
+    sequences = SEQUENCES if shape.own_lengths else None
+    tokens = TOKENS if shape.own_lengths else None
+    return worker.call("time", shape.batch._asdict(), sequences=sequences, tokens=tokens, repeats=repeats)[1]
+
+
+def measure(
+    workers: dict[str, Worker], shape: Shape, on_progress: Progress | None = None, timed: Timed = passes
+) -> dict[str, dict[str, Any]]:
     """Time every worker on one shape; by name: raw seconds and what follows from them.
 
     Each is warmed up on the shape itself; then they take turns, and ratios are of medians within a round.
@@ -78,9 +87,9 @@ def measure(workers: dict[str, Worker], shape: Shape, on_progress: Progress | No
                 continue
             try:
                 if turn < 0:
-                    repeats[name] = _warm_up(worker, shape)
+                    repeats[name] = _warm_up(worker, shape, timed)
                     continue
-                seconds = _pass(worker, shape, repeats[name])
+                seconds = timed(worker, shape, repeats[name])
             except WorkerError as error:
                 results[name] = {"state": "failed", "reason": str(error)}
                 continue
@@ -98,16 +107,10 @@ def measure(workers: dict[str, Worker], shape: Shape, on_progress: Progress | No
     return results
 
 
-def _pass(worker: Worker, shape: Shape, repeats: int) -> dict[str, Array]:
-    sequences = SEQUENCES if shape.own_lengths else None
-    tokens = TOKENS if shape.own_lengths else None
-    return worker.call("time", shape.batch._asdict(), sequences=sequences, tokens=tokens, repeats=repeats)[1]
-
-
-def _warm_up(worker: Worker, shape: Shape) -> int:
+def _warm_up(worker: Worker, shape: Shape, timed: Timed) -> int:
     """Run the shape until it is warm; how many passes fill a turn."""
-    _pass(worker, shape, 1)
-    fastest = float(_pass(worker, shape, 2)["wall"].min())
+    timed(worker, shape, 1)
+    fastest = float(timed(worker, shape, 1)["wall"].min())
     return max(1, round(SECONDS / max(fastest, 1e-6)))
 
 
@@ -147,16 +150,16 @@ def against_quiet(result: record.Speed) -> float:
 def _shapes(made: plan.Plan) -> list[Shape]:
     """Fixed shapes, and the lengths of each task's first scored split."""
     positions, vocabulary = made.config["max_position_embeddings"], made.config["vocab_size"]
-    wanted = made.options.shapes or (LATENCY, *THROUGHPUT)
+    wanted = made.options.shapes or (LATENCY, THROUGHPUT)
     shapes = [fixed(n, min(length, positions), vocabulary) for n, length in wanted]
     for task in made.tasks:
         split = evaluate.load_splits(made, task)[task.evaluate[0]]
         batch = split.encoded.batch
-        order = np.arange(min(len(batch.lengths), OWN_LENGTHS))
+        order = np.arange(min(len(batch.lengths), made.options.sentences))
         name = task.name
         if made.options.by_length:
             order, name = order[np.argsort(-batch.lengths[order], kind="stable")], f"{name}, by length"
-        rate = tokenizer_rate(made, task, split.examples[:OWN_LENGTHS])
+        rate = tokenizer_rate(made, task, split.examples[: made.options.sentences])
         shapes.append(Shape(name, batch.select(order), own_lengths=True, tokenizer_rate=rate))
     return shapes
 
@@ -211,20 +214,22 @@ def _time_group(
                 failed[implementation.name] = {"state": "failed", "reason": str(error)}
                 workers.pop(implementation.name).close()
         for shape in shapes if workers else []:
-            yield _time_shape(made, workers, failed, shape, comparison, show)
+            yield time_shape(made, workers, failed, shape, comparison, show)
     finally:
         for worker in workers.values():
             worker.close()
 
 
-def _time_shape(
+def time_shape(
     made: plan.Plan,
     workers: dict[str, Worker],
     failed: dict[str, dict[str, Any]],
     shape: Shape,
     comparison: str,
     show: Show,
+    timed: Timed = passes,
 ) -> record.Speed:
+    """The record of one shape. A worker that fails is closed, and goes from ``workers`` to ``failed``."""
     key = f"{comparison}-{shape.name.replace(' ', '').replace(',', '-')}"
     result = record.Speed(
         **common(made, key, made.options.precision, made.precision),
@@ -233,7 +238,7 @@ def _time_shape(
         load={},
     )
     before, start = provenance.load_snapshot(), time.perf_counter()
-    measured = measure(workers, shape, lambda done, total: show(f"timing {shape.name}", done, total))
+    measured = measure(workers, shape, lambda done, total: show(f"timing {shape.name}", done, total), timed)
     result.implementations = failed | measured
     result.load = provenance.load_between(before)
     if measured.get("reference", {}).get("state") == "ok":

@@ -25,10 +25,12 @@ def load(
     ``folder`` is a Hugging Face folder, a folder of Google's or a TensorFlow checkpoint. ``device`` "auto" is
     CUDA where there is one. ``frozen`` is for inference alone and faster on a CPU (``reference.kernels``).
     ``precision`` "auto" is bf16 where the device is fast at it (on a CPU only if frozen) and fp32 elsewhere; what
-    was chosen stands in the module's attributes ``device_used`` and ``precision_used``.
+    was chosen stands in the module's attributes ``device_used`` and ``precision_used``. With a model on the CPU this
+    process keeps the memory that it frees.
     Raises CheckpointError, naming the tensors, where the checkpoint does not hold what was asked for.
     """
     from reference.checkpoint import build, read
+    from reference.kernels import freeze, keep_freed_memory
 
     device = resolve_device(device)
     if precision == "auto" and frozen and device == "cpu" and fast_bf16():
@@ -36,9 +38,9 @@ def load(
     precision = resolve_precision(precision, device)
     module = build(read(folder), head, torch_dtype(precision)).to(device)
     if frozen:
-        from reference.kernels import freeze
-
         freeze(module)
+    if device == "cpu":
+        keep_freed_memory()
     module.device_used, module.precision_used = device, precision  # type: ignore[assignment]
     return module
 

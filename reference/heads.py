@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from reference.dropout import Dropout
 from reference.model import ACTIVATIONS, Bert, Packed, initialize
 
 IGNORE = -100  # a label that takes no part in the loss
@@ -48,7 +49,7 @@ class SequenceClassification(nn.Module):
     def __init__(self, bert: Bert, num_labels: int) -> None:
         super().__init__()
         self.bert = bert
-        self.dropout = nn.Dropout(bert.config.hidden_dropout_prob)
+        self.dropout = Dropout(bert.config.hidden_dropout_prob)
         self.classifier = nn.Linear(bert.config.hidden_size, num_labels)
         initialize(self.classifier, bert.config.initializer_range)
 
@@ -87,7 +88,7 @@ class TokenClassification(nn.Module):
     def __init__(self, bert: Bert, num_labels: int) -> None:
         super().__init__()
         self.bert = bert
-        self.dropout = nn.Dropout(bert.config.hidden_dropout_prob)
+        self.dropout = Dropout(bert.config.hidden_dropout_prob)
         self.classifier = nn.Linear(bert.config.hidden_size, num_labels)
         initialize(self.classifier, bert.config.initializer_range)
 

@@ -24,12 +24,11 @@ def freeze(module: nn.Module) -> nn.Module:
     """Change a ``Bert``, or a head on one, for inference alone: the same function, faster.
 
     It can no longer be trained, moved or saved. Where nothing would be gained (on a GPU, in float64 or float16,
-    without oneDNN) the layers stay as they are. From then on, this process keeps the memory that it frees.
+    without oneDNN) the layers stay as they are.
     """
     bert = cast(Bert, getattr(module, "bert", module))
     if fits(bert.embeddings.word.weight):
         bert.layers = nn.ModuleList(FrozenLayer(cast(Layer, layer), bert.config) for layer in bert.layers)
-        keep_freed_memory()
     return module.eval().requires_grad_(False)
 
 
@@ -82,7 +81,10 @@ class FrozenLayer(nn.Module):
 
 
 def keep_freed_memory() -> None:
-    """Tell the C library to reuse large blocks instead of returning them to the system; glibc alone can be told."""
+    """Tell the C library to reuse large blocks instead of returning them to the system; glibc alone can be told.
+
+    It helps training too, as every step frees what the next one needs.
+    """
     if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "gnu_get_libc_version"):
         for parameter, size in KEEP.items():
             libc.mallopt(parameter, size)

@@ -24,6 +24,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from reference.dropout import Dropout, dropout
+
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": F.gelu,  # x Phi(x) by erf: Google's code until 2019-02, and what every released checkpoint means
     "gelu_new": partial(F.gelu, approximate="tanh"),  # Google's code since
@@ -56,6 +58,9 @@ class BertConfig:
             raise ValueError(
                 f"hidden_size {self.hidden_size} does not divide into {self.num_attention_heads} attention heads"
             )
+        for name in ("hidden_dropout_prob", "attention_probs_dropout_prob"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be from 0 to 1")
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
@@ -150,44 +155,50 @@ def unpack(values: Tensor, attention_mask: Tensor) -> Tensor:
     return padded
 
 
-def attention_as_in_the_paper(qkv: Tensor, batch: Packed, dropout: float) -> Tensor:
+def attention_as_in_the_paper(qkv: Tensor, batch: Packed, drop: float) -> Tensor:
     """softmax(q k^T / sqrt(D)) v, sequence by sequence. qkv [T, 3, N, D] -> [T, N, D]"""
     contexts = []
     for sequence in qkv.split(list(batch.lengths)):
         q, k, v = sequence.permute(1, 2, 0, 3)  # 3 x [N, length, D]
         scores = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])  # [N, length, length]
-        probabilities = F.dropout(scores.softmax(-1), dropout)
-        contexts.append((probabilities @ v).transpose(0, 1))
+        contexts.append((F.dropout(scores.softmax(-1), drop) @ v).transpose(0, 1))
     return torch.cat(contexts)
 
 
-def attention(qkv: Tensor, batch: Packed, dropout: float) -> Tensor:
-    """The same by fused kernels. qkv [T, 3, N, D] -> [T, N, D]"""
-    if flash_attention_fits(qkv) and not dropout:
+def attention(qkv: Tensor, batch: Packed, drop: float) -> Tensor:
+    """The same by fused kernels; ``drop`` is the probability of dropout. qkv [T, 3, N, D] -> [T, N, D]"""
+    if drop:
+        return attention_in_rectangle(qkv, batch, drop)
+    if flash_attention_fits(qkv):
         from torch.nn.attention.varlen import varlen_attn  # here, as importing it takes a second
 
         q, k, v = qkv.unbind(1)  # 3 x [T, N, D]
         longest = max(batch.lengths)
         return varlen_attn(q, k, v, batch.cu_seqlens, batch.cu_seqlens, longest, longest)  # type: ignore[return-value]
-    return attention_by_runs(qkv, batch, dropout) if qkv.is_cpu else attention_in_rectangle(qkv, batch, dropout)
+    return attention_by_runs(qkv, batch, drop) if qkv.is_cpu else attention_in_rectangle(qkv, batch, drop)
 
 
-def attention_by_runs(qkv: Tensor, batch: Packed, dropout: float) -> Tensor:
+def attention_by_runs(qkv: Tensor, batch: Packed, drop: float) -> Tensor:
     """Sequences of one length at a time, where they lie: no copy, no mask, but a call for each run."""
     contexts = []
     for run, (count, length) in zip(qkv.split([n * length for n, length in batch.runs]), batch.runs, strict=True):
         q, k, v = run.unflatten(0, (count, length)).permute(2, 0, 3, 1, 4)  # 3 x [count, N, length, D]
-        context = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout)
+        context = F.scaled_dot_product_attention(q, k, v, dropout_p=drop)
         contexts.append(context.transpose(1, 2).flatten(0, 1))
     return contexts[0] if len(contexts) == 1 else torch.cat(contexts)
 
 
-def attention_in_rectangle(qkv: Tensor, batch: Packed, dropout: float) -> Tensor:
+def attention_in_rectangle(qkv: Tensor, batch: Packed, drop: float) -> Tensor:
     """All sequences in one call; only attention pays for the padding."""
     rectangle = qkv.new_zeros(len(batch.lengths) * max(batch.lengths), *qkv.shape[1:])
     rectangle = rectangle.index_copy(0, batch.slots, qkv).unflatten(0, (len(batch.lengths), -1))
     q, k, v = rectangle.permute(2, 0, 3, 1, 4)  # 3 x [B, N, S, D]
-    context = F.scaled_dot_product_attention(q, k, v, attn_mask=batch.mask, dropout_p=dropout)
+    if drop and qkv.is_cpu:  # where PyTorch has no fused kernel that drops
+        scores = (q / math.sqrt(q.shape[-1])) @ k.transpose(-1, -2)  # [B, N, S, S]
+        scores = scores if batch.mask is None else scores.masked_fill(~batch.mask, -math.inf)
+        context = dropout(scores.softmax(-1), drop) @ v
+    else:
+        context = F.scaled_dot_product_attention(q, k, v, attn_mask=batch.mask, dropout_p=drop)
     return context.transpose(1, 2).flatten(0, 1).index_select(0, batch.slots)
 
 
@@ -206,7 +217,7 @@ class Embeddings(nn.Module):
         self.position = nn.Embedding(config.max_position_embeddings, config.hidden_size)
         self.segment = nn.Embedding(config.type_vocab_size, config.hidden_size)
         self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.dropout = Dropout(config.hidden_dropout_prob)
 
     def forward(self, batch: Packed) -> Tensor:
         embedded = self.word(batch.ids) + self.segment(batch.segments) + self.position(batch.positions)
@@ -242,7 +253,7 @@ class Layer(nn.Module):
         self.down = nn.Linear(config.intermediate_size, config.hidden_size)
         self.output_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.activation = ACTIVATIONS[config.hidden_act]
-        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.dropout = Dropout(config.hidden_dropout_prob)
 
     def forward(self, hidden: Tensor, batch: Packed) -> Tensor:
         hidden = self.attention_norm(hidden + self.dropout(self.attention(hidden, batch)))

@@ -1,0 +1,76 @@
+"""Speed of fine-tuning: implementations that can be trained take turns at an epoch of the same examples."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+
+from harness import evaluate, plan, record, speed
+from harness.begin import Homes, start_worker
+from harness.checkpoints import Checkpoints
+from harness.implementation import Implementation
+from harness.isolate import Show, Worker, WorkerError
+from harness.protocol import Array
+from harness.task import Task
+
+STEPS = 20  # in each turn
+
+
+def run_training(
+    made: plan.Plan, implementations: list[Implementation], homes: Homes, checkpoints: Checkpoints, show: Show
+) -> Iterator[record.Speed]:
+    """A record for each task, of those that can be trained.
+
+    An implementation that packs gets batches of similar length. One that pads gets random ones, as its users feed
+    it, padded to the longest of each; with ``--by-length`` it gets the same as the others.
+    """
+    comparison = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    made = replace(made, precision=made.training_precision)
+    for task in made.tasks:
+        split = evaluate.load_splits(made, task)["train"]
+        examples = min(len(split.examples), STEPS * plan.recipe(made, task)["batch_size"])
+        batch = split.encoded.batch.select(np.arange(examples))
+        name = f"{task.name}, training" + (", by length" if made.options.by_length else "")
+        shape = speed.Shape(name, batch, own_lengths=True)
+        workers: dict[str, Worker] = {}
+        failed: dict[str, dict[str, Any]] = {}
+        try:
+            for each in implementations:
+                worker = workers[each.name] = start_worker(made, each, homes)
+                show(f"{each.name}: loading for {name}", 0, 1)
+                try:
+                    worker.load(checkpoints.bare(), None, made.device, "fp32", made.threads)
+                    if worker.info["trainable"]:
+                        worker.load(checkpoints.with_head(task, 0), task.kind, made.device, "fp32", made.threads)
+                        _start(worker, made, task, split.encoded.labels, shape)
+                        continue
+                except WorkerError as error:
+                    failed[each.name] = {"state": "failed", "reason": str(error)}
+                workers.pop(each.name).close()
+            result = speed.time_shape(made, workers, failed, shape, comparison, show, timed=_epoch)
+            record.write(result, made.options.runs / "speed" / f"{result.key}.json")
+            yield result
+        finally:
+            for worker in workers.values():
+                worker.close()
+
+
+def _start(worker: Worker, made: plan.Plan, task: Task, labels: Array | None, shape: speed.Shape) -> None:
+    if labels is None:
+        raise WorkerError(f"the training split of {task.name} has examples without a label", "data")
+    similar = made.options.by_length or worker.info["batching"] == "packed"
+    recipe = plan.recipe(made, task) | {
+        "epochs": 2 + speed.ROUNDS,  # two to warm up
+        "batches": "by length" if similar else "random",
+    }
+    of_examples = labels[: len(shape.batch.ids) if task.kind == "tagging" else len(shape.batch.lengths)]
+    arrays = {**shape.batch._asdict(), "labels": of_examples}
+    worker.call("start_training", arrays, recipe=recipe, kind=task.kind, seed=0)
+
+
+def _epoch(worker: Worker, shape: speed.Shape, repeats: int) -> dict[str, Array]:
+    """Seconds of one epoch, which is long enough to be a turn whatever ``repeats`` says."""
+    answer = worker.call("train_epoch")[0]
+    return {"wall": np.array([answer["wall"]]), "cpu": np.array([answer["cpu"]])}
