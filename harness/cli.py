@@ -33,6 +33,8 @@ env_app = typer.Typer(
     no_args_is_help=True,
 )
 app.add_typer(env_app, name="env")
+submit_app = typer.Typer(help="Predictions in the form in which others score them.", no_args_is_help=True)
+app.add_typer(submit_app, name="submit")
 
 
 def main() -> None:
@@ -397,7 +399,7 @@ def compare(
 ) -> None:
     """Compare B with A: how large the difference is, how sure, in quality and in speed, and on which examples."""
     from harness.compare import compare as compare_records
-    from harness.compare import judge, print_comparison, write
+    from harness.verdict import judge, print_comparison, write
 
     made = compare_records(a, b, runs, data, task or [])
     print_comparison(made, _output(), examples)
@@ -537,6 +539,50 @@ def check_record(
     for file in files:
         check(file)
         print(f"{file}: ok")
+
+
+@submit_app.command("glue", epilog="Example: python -m harness submit glue runs/quality --output glue.zip")
+def submit_glue(
+    runs: Annotated[list[Path], typer.Argument(help="Records of `run --splits test`, or folders of them.")],
+    output: Annotated[Path, typer.Option(help="The zip to write.")],
+    data: Annotated[
+        Path | None, typer.Option(envvar="BERT_ATLAS_DATA", help="Folder of task data (see `data get`).")
+    ] = None,
+    fill_missing: Annotated[
+        bool, typer.Option("--fill-missing", help="Answer what no run did with the training data's majority class.")
+    ] = False,
+) -> None:
+    """Write the zip that the GLUE server takes, from one model's answers to all test sets."""
+    from harness.submit import glue
+
+    for name, answer in glue(runs, output, data, fill_missing).items():
+        what = "mean" if name == "STS-B.tsv" else "majority class"
+        print(f"{name}: no run; every answer is {answer}, the {what} of the training data")
+    print(f"{output}: ok")
+
+
+@submit_app.command("conll", epilog="Example: python -m harness submit conll runs/quality --output conll.txt")
+def submit_conll(
+    run: Annotated[Path, typer.Argument(help="The record of a run on a tagging task, or the folder of one.")],
+    output: Annotated[Path, typer.Option(help="The file to write.")],
+    split: Annotated[str, typer.Option(help="The split whose answers are written.")] = "test",
+    data: Annotated[
+        Path | None, typer.Option(envvar="BERT_ATLAS_DATA", help="Folder of task data (see `data get`).")
+    ] = None,
+) -> None:
+    """Write words with their right and their predicted tags, as the program conlleval reads them."""
+    from harness.submit import conll
+
+    print(f"{output}: {conll(run, output, split, data)} sentences")
+
+
+@submit_app.command("check", epilog="Example: python -m harness submit check glue.zip")
+def submit_check(file: Annotated[Path, typer.Argument(help="A zip for the GLUE server.")]) -> None:
+    """Check that a zip is what the GLUE server takes: its files, their headers, rows and answers."""
+    from harness.submit import check_glue
+
+    check_glue(file)
+    print(f"{file}: ok")
 
 
 @data_app.command("get", epilog="Example: python -m harness data get glue conll2003")

@@ -31,7 +31,8 @@ class Model(Protocol):
     """A loaded model. ``encode`` is enough; one that also has ``module`` and ``logits`` can be trained.
 
     It may also have ``layers(batch)``, hidden states [tokens, hidden] of the embeddings and after each layer,
-    ``precision``, where a variant computes in one of its own, and ``tokens``: how many at a time suit a packed one.
+    ``precision``, where a variant computes in one of its own, ``tokens``: how many at a time suit a packed one, and
+    ``processes()``, ids of those that compute for it besides its own: their CPU time and memory count as the model's.
     """
 
     batching: Literal["packed", "padded"]  # how its users feed it: by token budget, or in rectangles

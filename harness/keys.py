@@ -28,7 +28,9 @@ HERE = Path(__file__).parent
 CODE = [HERE / name for name in ("batch.py", "encode.py", "finetune.py", "read.py", "tensors.py")]
 ENCODER_CODE = [HERE / name for name in ("heads.py", "folder.py")]
 PARITY_CODE = [HERE / name for name in ("batch.py", "deviations.py", "folder.py", "parity.py", "tokenizers.py")]
-REFERENCE_CODE = sorted((HERE.parent / "reference").glob("*.py"))
+REFERENCE = HERE.parent / "reference"
+FROZEN_CODE = [REFERENCE / name for name in ("attention.cpp", "attention.py", "kernels.py")]  # nothing trains with it
+REFERENCE_CODE = sorted(set(REFERENCE.glob("*.py")) - set(FROZEN_CODE))
 EVERYWHERE = ("torch", "tokenizers")  # what fine-tunes and what cuts texts, whatever is measured
 
 
@@ -36,9 +38,10 @@ def quality_key(plan: Plan, implementation: Implementation, task: Task, seed: in
     """Hash of all that determines a quality run's result."""
     code = [_code(*CODE)]
     if how == "encoded":
-        code += [code_of(reference()), _code(*ENCODER_CODE)]
+        code += [_unfrozen(reference()), _code(*ENCODER_CODE)]
+    computes = _unfrozen(implementation) if how == "trained" else code_of(implementation)
     determinants = {
-        "implementation": [*_identity(plan, implementation), how],
+        "implementation": [*_identity(plan, implementation), computes, how],
         "code": code,
         "task": [_declared(task), _declared(training_task(task)), data_hashes(plan, task)],
         "checkpoint": [plan.weights.sha256, _tokenizer_hashes(plan)],
@@ -54,8 +57,8 @@ def quality_key(plan: Plan, implementation: Implementation, task: Task, seed: in
 def parity_key(plan: Plan, implementation: Implementation, starts: bool = True) -> str:
     """Hash of all that determines a record of parity; ``starts``: that the implementation can be started at all."""
     determinants = {
-        "implementation": [*_identity(plan, implementation), starts],
-        "code": [code_of(reference()), _code(*PARITY_CODE)],
+        "implementation": [*_identity(plan, implementation), code_of(implementation), starts],
+        "code": [_unfrozen(reference()), _code(*PARITY_CODE)],
         "checkpoint": [plan.weights.sha256, _tokenizer_hashes(plan)],
         "device": plan.device.split(":")[0],
     }
@@ -67,20 +70,34 @@ def _digest(determinants: dict[str, Any]) -> str:
 
 
 def _identity(plan: Plan, implementation: Implementation) -> list[Any]:
-    """Name, code, requirements, what is installed of them, and the commit of the repository that it is used from."""
+    """Name, requirements, what is installed of them, and the commit of the repository that it is used from."""
     needs, checkout = implementation.requirements, plan.checkouts.get(implementation.name)
     commit = _commit(checkout) if checkout else None
-    return [implementation.name, code_of(implementation), asdict(needs), _versions(needs), commit]
+    return [implementation.name, asdict(needs), _versions(needs), commit]
 
 
 def code_of(implementation: Implementation) -> str:
     """Hash of the code that computes: the implementation's file, what of ours it imports, and the reference's model."""
-    own = REFERENCE_CODE if implementation.file == HERE / "implementations" / "reference.py" else []
+    own = FROZEN_CODE if _is_reference(implementation) else []
+    return _code(*_files(implementation), *own)
+
+
+def _unfrozen(implementation: Implementation) -> str:
+    """The same without what makes the reference fast when it is not trained."""
+    return _code(*_files(implementation))
+
+
+def _is_reference(implementation: Implementation) -> bool:
+    return implementation.file == HERE / "implementations" / "reference.py"
+
+
+def _files(implementation: Implementation) -> list[Path]:
+    own = REFERENCE_CODE if _is_reference(implementation) else []
     imported = re.findall(
         r"(?m)^from harness(?:\.(\w+))? import (\w+)", implementation.file.read_text(encoding="utf-8")
     )
     files = {HERE / f"{module or name}.py" for module, name in imported}
-    return _code(implementation.file, *own, *sorted(file for file in files if file.is_file()))
+    return [implementation.file, *own, *sorted(file for file in files if file.is_file())]
 
 
 def data_hashes(plan: Plan, task: Task) -> dict[str, str]:

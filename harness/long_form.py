@@ -56,4 +56,17 @@ def _lines(each: record.Record) -> list[Line]:
             continue
         names = ("sequences_per_second", "tokens_per_second", "p50", "p90", "p99")
         lines += [[*head, key, figures[key], "", "", "ok"] for key in names]
+        if "scenarios" in figures:
+            lines += [[*head, key, value, "", "", "ok"] for key, value in _under_load(figures["scenarios"]).items()]
     return lines
+
+
+def _under_load(scenarios: dict[str, dict[str, Any]]) -> dict[str, float | None]:
+    """Names as in the record; a rate of None is that none was held."""
+    offline, server = scenarios["offline"], scenarios["server"]
+    return {
+        "offline_samples_per_second": offline["samples_per_second"],
+        "joules_per_1000_samples": offline["energy"].get("joules_per_1000_samples"),
+        "server_rate": server["rate"],
+        "server_bound": server["bound"],
+    }

@@ -1,10 +1,11 @@
 """How exactly an implementation computes BERT: its hidden states against the reference in float64."""
 
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import asdict, dataclass, field
 from functools import cache, partial
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from harness.folder import read_folder
 from harness.implementation import Implementation, find
 from harness.isolate import Show, Worker, WorkerError
 from harness.protocol import Array
+from harness.together import together
 
 EXACT = 4.0  # times the rounding floor: below it, differences are those of another order of summation
 CLOSE = 0.999  # lowest cosine of a token's hidden states
@@ -106,25 +108,42 @@ def run_parities(
 
     What is recorded of the same code, versions and weights is not measured again.
     """
-    exact = cache(lambda: _exact(made, checkpoints, show))  # not needed where all is recorded
+    lock = Lock()
+    measured = cache(lambda: _exact(made, checkpoints, show))
+
+    def exact() -> tuple[Any, Outputs, float]:  # not needed where all is recorded
+        with lock:
+            return measured()
+
+    chosen = [each for each in made.implementations if each.name in homes and not each.job]
     trained: list[Implementation] = []
     encoders: list[Implementation] = []
-    for implementation in made.implementations:
-        if implementation.name not in homes or implementation.job:
-            continue
-        result = parity_record(made, implementation)
-        path = parity_path(made, result)
-        label = f"{implementation.name}: parity"
-        with record.exclusive(path, partial(show, f"{label}, which another process measures now", 0, 1)):
-            known = kept(made, record.Parity, result.key, path)
-            if known is None:
-                show(label, 0, 1)
-                _measure(made, implementation, homes, checkpoints, exact(), result, show)
-                record.write(result, path)
-        result = known or result
+    results = together([partial(_once, made, each, homes, checkpoints, exact, show) for each in chosen])
+    for implementation, result in zip(chosen, results, strict=True):
         (trained if result.implementation.get("trainable") else encoders).append(implementation)
         yield result
     return trained, encoders
+
+
+def _once(
+    made: plan.Plan,
+    implementation: Implementation,
+    homes: Homes,
+    checkpoints: Checkpoints,
+    exact: Callable[[], tuple[Any, Outputs, float]],
+    show: Show,
+) -> list[record.Parity]:
+    """The record that is kept, else that of a measurement."""
+    result = parity_record(made, implementation)
+    path = parity_path(made, result)
+    label = f"{implementation.name}: parity"
+    with record.exclusive(path, partial(show, f"{label}, which another process measures now", 0, 1)):
+        known = kept(made, record.Parity, result.key, path)
+        if known is None:
+            show(label, 0, 1)
+            _measure(made, implementation, homes, checkpoints, exact(), result, show)
+            record.write(result, path)
+    return [known or result]
 
 
 def _exact(made: plan.Plan, checkpoints: Checkpoints, show: Show) -> tuple[Any, Outputs, float]:

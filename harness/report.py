@@ -258,6 +258,8 @@ def _add_speed(rows: dict[str, dict[str, list[str]]], notes: list[str], speed: r
         else:
             unit = "seq/s, own lengths" if speed.shape["own_lengths"] else "seq/s"
             cells[f"{shape}\n{unit}"] = [f"{figures['sequences_per_second']:.0f}", *ratio]
+        if "scenarios" in figures:
+            _add_scenarios(cells, notes, shape, figures["scenarios"])
         memory = figures["memory"]["gpu"] or figures["memory"]["resident"]
         cells.pop("peak\nmemory", None)  # of all shapes so far: the last says it
         cells["peak\nmemory"] = [f"{memory / 2**20:.0f} MiB"]
@@ -265,6 +267,27 @@ def _add_speed(rows: dict[str, dict[str, list[str]]], notes: list[str], speed: r
         notes.append("% of limit: BERT's matrix products alone, in the run's precision, take that share of the time")
     if speed.load.get("noisy"):
         notes.append(f"timing {shape}: the machine was busy with other work; {_load(speed.load)}")
+
+
+def _add_scenarios(
+    cells: dict[str, list[str]], notes: list[str], shape: str, scenarios: dict[str, dict[str, Any]]
+) -> None:
+    """What it does as fast as possible, with the energy that took, and the highest rate at which it answers in time."""
+    offline, server = scenarios["offline"], scenarios["server"]
+    energy = offline["energy"]
+    joules = [f"{energy['joules_per_1000_samples']:.3g} J for 1,000"] if "joules" in energy else []
+    cells[f"{shape}\noffline, samples/s"] = [f"{offline['samples_per_second']:.0f}", *joules]
+    bound = f"p99 within {1000 * server['bound']:g} ms"
+    held = "none held" if server["rate"] is None else f"{server['rate']:.1f}"
+    cells[f"{shape}\nserver, queries/s"] = [held, bound]
+    if "joules" in energy:
+        notes.append(
+            f"energy: {energy['source']}, beyond what the device takes when idle ({energy['idle_watts']:.0f} W)"
+        )
+    else:
+        notes.append(f"no energy: {energy['absent']}")
+    if scenarios["load"].get("noisy"):
+        notes.append(f"load on {shape}: the machine was busy with other work; {_load(scenarios['load'])}")
 
 
 def _of_limit(speed: record.Speed, figures: dict[str, Any]) -> list[str]:

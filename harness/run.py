@@ -4,12 +4,14 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from harness import parity, plan, quality, record, speed, training_speed
 from harness.begin import find_homes
 from harness.checkpoints import Checkpoints
 from harness.isolate import Show
+from harness.together import together
 
 
 def run(plans: list[plan.Plan], show: Show) -> Iterator[record.Record]:
@@ -31,11 +33,14 @@ def run(plans: list[plan.Plan], show: Show) -> Iterator[record.Record]:
                             made, implementation, homes, task, seed, checkpoints, bool(encoders), show
                         )
                     checkpoints.forget(task, seed)
-            for implementation in encoders:
-                yield from quality.run_encoder(made, implementation, homes, checkpoints, show)
-            for implementation in made.implementations:
-                if implementation.job and implementation.name in homes and made is first:  # its precision is its own
-                    yield from quality.run_job(made, implementation, homes, show)
+            # A program of its own computes as it likes, whatever the precision.
+            jobs = [each for each in made.implementations if each.job and each.name in homes and made is first]
+            yield from together(
+                [
+                    *(partial(quality.run_encoder, made, each, homes, checkpoints, show) for each in encoders),
+                    *(partial(quality.run_job, made, each, homes, show) for each in jobs),
+                ]
+            )
             with _alone(made, show):
                 yield from speed.run_speed(made, [*trained, *encoders], homes, checkpoints, show)
 

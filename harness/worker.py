@@ -21,6 +21,7 @@ from harness.batch import Batch, by_tokens, in_order
 from harness.protocol import Array, exactly, receive, send
 
 Answer = tuple[dict[str, Any], dict[str, Array]]
+OTHERS_ARE_SHOWN = Path("/proc/self/stat").is_file()  # what other processes need: Linux tells, other systems do not
 
 
 class Session:
@@ -56,8 +57,10 @@ class Session:
         seconds = time.perf_counter() - start
         if threads:
             _set_threads(threads)
+        uncounted = hasattr(self.model, "processes") and not OTHERS_ARE_SHOWN
+        note = " (CPU seconds and memory without those of its other processes)" if uncounted else ""
         return {
-            "version": self.model.version,
+            "version": self.model.version + note,
             "batching": self.model.batching,
             "trainable": hasattr(self.model, "logits"),
             "precision": getattr(self.model, "precision", precision),
@@ -144,9 +147,9 @@ class Session:
 
     def train_epoch(self) -> Answer:
         """One pass over the training data; its mean loss, and how many seconds it took: wall clock and CPU."""
-        start = time.perf_counter(), time.process_time()
+        start = time.perf_counter(), self._cpu_seconds()
         loss = self.training.epoch(self.progress)
-        return {"loss": loss, "wall": time.perf_counter() - start[0], "cpu": time.process_time() - start[1]}, {}
+        return {"loss": loss, "wall": time.perf_counter() - start[0], "cpu": self._cpu_seconds() - start[1]}, {}
 
     def keep(self) -> Answer:
         """Remember the weights as they are now."""
@@ -187,12 +190,12 @@ class Session:
         wall, cpu = [], []
         with _no_gradients():
             for _ in range(repeats):
-                start = time.perf_counter(), time.process_time()
+                cpu_before, start = self._cpu_seconds(), time.perf_counter()
                 for piece in pieces:
                     self.model.encode(piece)
                 self.model.synchronize()
-                wall.append(time.perf_counter() - start[0])
-                cpu.append(time.process_time() - start[1])
+                wall.append(time.perf_counter() - start)
+                cpu.append(self._cpu_seconds() - cpu_before)
         return {}, {"wall": np.array(wall), "cpu": np.array(cpu)}
 
     def serve(
@@ -229,12 +232,24 @@ class Session:
             return dict(limits(config, tokens, precision, device)), {}
 
     def memory(self) -> Answer:
-        """Peak memory of this process so far, in bytes: resident, and on the GPU where one was used."""
-        answer = {"resident": _peak_resident(), "gpu": None}
+        """Peak memory so far, in bytes: resident, and on the GPU where one was used by this process.
+
+        Resident is the sum of the peaks of this process and of those that compute for the model now. That is more
+        than was ever in use at once where they peak at different times, or share pages.
+        """
+        answer = {"resident": _peak_resident() + sum(map(_peak_resident, self._others())), "gpu": None}
         torch = sys.modules.get("torch")
         if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
             answer["gpu"] = torch.cuda.max_memory_allocated()
         return answer, {}
+
+    def _others(self) -> list[int]:
+        """Ids of the processes that compute for the model besides this one, where the system shows what they need."""
+        return self.model.processes() if OTHERS_ARE_SHOWN and hasattr(self.model, "processes") else []
+
+    def _cpu_seconds(self) -> float:
+        """CPU seconds so far of this process and of those that compute for the model."""
+        return time.process_time() + sum(map(_cpu_seconds_of, self._others()))
 
 
 def _pin(cpus: list[int] | None) -> None:
@@ -257,13 +272,27 @@ def _set_threads(threads: int) -> None:
         torch.set_num_threads(threads)
 
 
-def _peak_resident() -> int:
-    """The most memory this process had resident, in bytes."""
-    status = Path("/proc/self/status")
+def _cpu_seconds_of(process: int) -> float:
+    """User and system time of another process so far, of all its threads; in steps of the clock, most often of 10 ms.
+
+    FileNotFoundError or ProcessLookupError where it has ended.
+    """
+    times = Path(f"/proc/{process}/stat").read_bytes().rpartition(b")")[2].split()[11:13]  # its name may hold anything
+    return sum(map(int, times)) / os.sysconf("SC_CLK_TCK")
+
+
+def _peak_resident(process: int | None = None) -> int:
+    """The most memory that this process had resident, or another one, in bytes.
+
+    ProcessLookupError where the other one has ended.
+    """
+    status = Path(f"/proc/{process or 'self'}/status")
     if status.is_file():  # on Linux, getrusage still shows the memory of the parent that started us
         peak = re.search(r"VmHWM:\s+(\d+) kB", status.read_text())
         if peak is not None:
             return int(peak[1]) * 1024
+    if process is not None:
+        raise ProcessLookupError(f"process {process} computed for the model and has ended")
     import resource
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

@@ -1,8 +1,9 @@
 """Inference on the CPU: the layers of ``reference.model`` with their weights laid out for oneDNN once.
 
 ``freeze`` puts them in place. What they save (docs/records.md has the figures): PyTorch lays a weight out anew
-at every product; gelu and the residual are added to the tiles of a product while these are in the cache; and memory
-that was freed is not given back to the system, which would clear it page by page before the next layer gets it.
+at every product; gelu and the residual are added to the tiles of a product while these are in the cache; attention
+needs no call for each length (``reference.attention``); and memory that was freed is not given back to the system,
+which would clear it page by page before the next layer gets it.
 """
 
 import ctypes
@@ -12,7 +13,8 @@ from typing import Any, NoReturn, cast
 import torch
 from torch import Tensor, nn
 
-from reference.model import Bert, BertConfig, Layer, Packed, fill
+from reference.attention import compiled_attention
+from reference.model import Bert, BertConfig, Layer, Packed, attention, fill
 
 # Activations that oneDNN computes behind a product: its name for the operation, and for the algorithm.
 FUSED = {"gelu": ("gelu", "none"), "gelu_new": ("gelu", "tanh"), "gelu_pytorch_tanh": ("gelu", "tanh")}
@@ -62,7 +64,8 @@ class FrozenLayer(nn.Module):
 
     def __init__(self, layer: Layer, config: BertConfig) -> None:
         super().__init__()
-        self.heads, self.attend = layer.attention.heads, layer.attention.attend
+        self.heads, attend = layer.attention.heads, layer.attention.attend
+        self.attend = compiled_attention if attend is attention else attend
         self.qkv, self.output = FrozenLinear(layer.attention.qkv), FrozenLinear(layer.attention.output)
         self.up, self.down = FrozenLinear(layer.up, config.hidden_act), FrozenLinear(layer.down)
         self.attention_norm, self.output_norm = layer.attention_norm, layer.output_norm

@@ -8,8 +8,7 @@
 # ///
 """bert-as-service: a real server on this machine, in processes of its own, asked by its real client.
 
-Wall-clock time is that of both. CPU seconds and memory, which the worker measures of its own process, are the client's
-alone, and the version says so.
+Wall-clock time, CPU seconds and memory are those of both: the client in the worker, and all processes of the server.
 """
 
 import importlib.metadata
@@ -77,6 +76,7 @@ class Server:
         if "error" in message:
             self.close()
             raise ValueError(message["error"])
+        self.processes: list[int] = message["processes"]  # ids of all that it consists of
         threading.Thread(target=_end_with, args=(process,), daemon=True).start()
 
 
@@ -110,7 +110,7 @@ def serve(folder: str, place: str, *options: str) -> None:
     requests, answers = take_over_pipes()
     try:
         server = _start(folder, place, list(options))
-        send(answers, {"ready": True})
+        send(answers, {"processes": [os.getpid(), *(process.pid for process in server.processes)]})
         while not _died(server):
             if select.select([requests], [], [], 1)[0]:
                 break
@@ -186,8 +186,7 @@ class Model:
         self.client = BertClient("127.0.0.1", self.server.port, self.server.port_out, check_length=False, timeout=60000)
         self.client.timeout = -1
         packages = ("bert-serving-server", "bert-serving-client", "tensorflow-cpu")
-        versions = ", ".join(f"{package} {importlib.metadata.version(package)}" for package in packages)
-        self.version = f"{versions} (CPU seconds and memory are the client's, without the server's)"
+        self.version = ", ".join(f"{package} {importlib.metadata.version(package)}" for package in packages)
 
     def encode(self, batch: Batch) -> Any:
         ranges = [slice(start, end) for start, end in pairwise(batch.cu_seqlens)]
@@ -214,6 +213,10 @@ class Model:
 
     def synchronize(self) -> None:
         """The client waits for the answer."""
+
+    def processes(self) -> list[int]:
+        """The server's."""
+        return self.server.processes
 
 
 def load(folder: str, head: str | None, device: str, precision: str, variant: str = "") -> Model:

@@ -13,22 +13,13 @@ import pytest
 from rich.console import Console
 
 from harness import record
-from harness.compare import (
-    Comparison,
-    compare,
-    holm,
-    judge,
-    mcnemar,
-    print_comparison,
-    randomisation,
-    speed_ratio,
-    verdicts,
-    write,
-)
+from harness.compare import Comparison, compare, speed_ratio
 from harness.errors import BadInput
 from harness.metrics import STATISTICS, features, score
 from harness.read import read_split
+from harness.significance import holm, mcnemar, randomisation
 from harness.task import load_task
+from harness.verdict import judge, print_comparison, verdicts, write
 
 Qualities: TypeAlias = Callable[..., record.Quality]
 Speeds: TypeAlias = Callable[..., record.Speed]

@@ -150,6 +150,25 @@ def test_the_references_code_is_the_model_itself(
     assert before[1] == after[1]
 
 
+def test_what_nothing_trains_with_is_code_of_what_is_frozen_alone(
+    prepared: Callable[..., Plan], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = prepared()
+    task = made.tasks[0]
+
+    def all_keys() -> dict[str, str]:
+        how: tuple[keys.How, ...] = ("trained", "encoded")
+        found = {each: keys.quality_key(made, made.implementations[0], task, 42, each) for each in how}
+        return found | {"parity": parity_key_of(made), "code": keys.code_of(made.implementations[0])}
+
+    before = all_keys()
+    changed = tmp_path / "attention.cpp"
+    changed.write_text("int x;")
+    monkeypatch.setattr(keys, "FROZEN_CODE", [*keys.FROZEN_CODE, changed])
+    after = all_keys()
+    assert {name for name in before if before[name] != after[name]} == {"encoded", "parity", "code"}
+
+
 # ---- of parity ----
 
 

@@ -27,7 +27,6 @@ def test_options_are_resolved(prepared: Callable[..., Plan], tmp_path: Path) -> 
     assert [task.name for task in made.tasks] == [
         "mini-ner",
         "mini-acceptability",
-        "mini-paraphrase",
         "mini-sentiment",
         "mini-similarity",
     ]

@@ -321,3 +321,43 @@ def test_a_report_that_cannot_be_written_is_a_failure(quality_record: Qualities,
     (tmp_path / "file").write_text("")
     with pytest.raises(Failure, match="the report could not be written"):
         write_report([quality_record()], tmp_path / "file")
+
+
+# -- under load --
+
+
+def scenarios(rate: float | None, energy: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "offline": {"samples": 12800, "seconds": 61.5, "samples_per_second": 208.1, "energy": energy},
+        "server": {"rate": rate, "bound": 0.05, "trials": []},
+        "load": {"noisy": False, "steal": 0.0, "others": 0.0},
+    }
+
+
+def under_load(speed_record: Speeds, **fields: Any) -> Speed:
+    timed = speed_record("mini-sentiment")
+    timed.implementations["reference"]["scenarios"] = scenarios(**fields)
+    return timed
+
+
+def test_energy_and_the_rate_that_is_held_stand_in_the_table(speed_record: Speeds) -> None:
+    joules = {"joules": 430.0, "joules_per_1000_samples": 33.59, "idle_watts": 61.2, "source": "RAPL package-0"}
+    report = arrange([under_load(speed_record, rate=94.64, energy=joules)])
+    row = report.rows["reference"]
+    assert row["mini-sentiment\noffline, samples/s"] == ["208", "33.6 J for 1,000"]
+    assert row["mini-sentiment\nserver, queries/s"] == ["94.6", "p99 within 50 ms"]
+    assert "mini-sentiment\nserver, queries/s" not in report.rows["transformers"]
+    assert "energy: RAPL package-0, beyond what the device takes when idle (61 W)" in report.notes
+
+
+def test_energy_that_could_not_be_measured_and_a_bound_that_no_rate_holds_are_said(speed_record: Speeds) -> None:
+    absent = {"absent": "RAPL: reading it needs root"}
+    timed = under_load(speed_record, rate=None, energy=absent)
+    report = arrange([timed])
+    assert report.rows["reference"]["mini-sentiment\noffline, samples/s"] == ["208"]
+    assert report.rows["reference"]["mini-sentiment\nserver, queries/s"] == ["none held", "p99 within 50 ms"]
+    assert "no energy: RAPL: reading it needs root" in report.notes
+    lines = list(csv.DictReader(io.StringIO(to_csv([timed]))))
+    values = {line["name"]: line["value"] for line in lines if line["implementation"] == "reference"}
+    assert values["offline_samples_per_second"] == "208.1"
+    assert (values["server_rate"], values["server_bound"], values["joules_per_1000_samples"]) == ("", "0.05", "")

@@ -485,3 +485,22 @@ def test_a_server_that_died_ends_its_worker(service: Worker, batch: Batch) -> No
     server.wait(timeout=10)
     with pytest.raises(WorkerError, match="bert-as-service ended with exit code 1"):
         encoded(service, batch)
+
+
+def test_the_servers_processes_are_counted(service: Worker, batch: Batch) -> None:
+    own, *servers = [psutil.Process(service._process.pid), *processes_of(service)]
+
+    def spent(processes: list[psutil.Process]) -> float:
+        return sum(times.user + times.system for times in [process.cpu_times() for process in processes])
+
+    def measured(repeats: int) -> float:
+        answer = service.call("time", batch._asdict(), sequences=None, tokens=None, repeats=repeats)[1]
+        return float(answer["cpu"].sum())
+
+    measured(1)
+    before, servers_before = spent([own, *servers]), spent(servers)
+    seconds = measured(20)
+    assert seconds == pytest.approx(spent([own, *servers]) - before, rel=0.1, abs=0.1)
+    assert spent(servers) - servers_before > 0.5, "what is counted is more than the tolerance"
+    memory = service.call("memory")[0]["resident"]
+    assert memory >= sum(process.memory_info().rss for process in [own, *servers])

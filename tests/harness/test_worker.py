@@ -10,7 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from harness import worker
 from harness.batch import Batch, from_lists
+from harness.implementation import describe
+from harness.isolate import Worker, WorkerError
 from harness.protocol import Array, exactly, receive, send
 from harness.worker import Session, serve
 
@@ -113,6 +116,51 @@ def test_padded_implementations_are_fed_so_many_sequences_in_their_order() -> No
 
 def test_packed_implementations_are_fed_so_many_tokens_longest_first() -> None:
     assert timed("packed", sequences=2, tokens=18, repeats=2).fed == [[9, 9], [5, 3, 2]] * 2
+
+
+def of_two_processes(variant: str) -> Worker:
+    """A worker whose model computes in a child process; see the stub."""
+    name = f"two-processes{variant and ':'}{variant}"
+    return Worker(next(each for each in describe(STUBS / "two_processes.py") if each.name == name))
+
+
+def seconds_and_memory(variant: str) -> tuple[list[float], int]:
+    """CPU seconds of three passes, and peak memory after them, as its worker reports them."""
+    with of_two_processes(variant) as process:
+        process.load(Path("unused"), None, "cpu", "fp32", 1)
+        assert process.info["version"] == "1"
+        seconds = process.call("time", BATCH._asdict(), sequences=None, tokens=None, repeats=3)[1]["cpu"].tolist()
+        return seconds, process.call("memory")[0]["resident"]
+
+
+@pytest.mark.skipif(not worker.OTHERS_ARE_SHOWN, reason="only Linux tells what other processes need")
+def test_processes_that_compute_for_a_model_are_counted() -> None:
+    (counted, more), (alone, less) = seconds_and_memory(""), seconds_and_memory("silent")
+    assert counted == pytest.approx([0.2] * 3, abs=0.05), "its child takes 0.2 s a pass, read in steps of 10 ms"
+    assert max(alone) < 0.1
+    assert 200e6 <= more - less < 260e6, "its child holds 200 MB, and Python"
+
+
+@pytest.mark.skipif(not worker.OTHERS_ARE_SHOWN, reason="only Linux tells what other processes need")
+def test_a_process_that_has_ended_is_not_counted_as_nothing() -> None:
+    with of_two_processes("ended") as process:
+        process.load(Path("unused"), None, "cpu", "fp32", 1)
+        with pytest.raises(WorkerError, match="has ended"):
+            process.call("memory")
+        with pytest.raises(WorkerError, match="No such file"):
+            process.call("time", BATCH._asdict(), sequences=None, tokens=None, repeats=1)
+
+
+def test_where_other_processes_are_hidden_the_version_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker, "OTHERS_ARE_SHOWN", False)
+    session = Session(STUBS / "two_processes.py", lambda **_: None)
+    try:
+        version = session.load("unused", None, "cpu", "fp32", "", None)[0]["version"]
+        assert version == "1 (CPU seconds and memory without those of its other processes)"
+        assert session.memory()[0]["resident"] > 0
+    finally:
+        session.model.child.kill()
+        session.model.child.communicate()
 
 
 class Slow(Recorder):
