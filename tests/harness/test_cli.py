@@ -34,7 +34,7 @@ COMMANDS = [
         "publish",
         "check-record",
     ),
-    *("data get", "data list", "env list", "env create", "env remove"),
+    *("data get", "data list", "env list", "env create", "env remove", "submit glue", "submit conll", "submit check"),
 ]
 
 
