@@ -21,23 +21,7 @@ from torch import Tensor
 from reference.model import Packed, attention
 
 SOURCE = Path(__file__).with_name("attention.cpp")
-# What -ffast-math allows, but for what it would do to the whole process: numbers near zero stay as they are.
-FLAGS = [
-    "-std=c++20",
-    "-O3",
-    "-march=native",
-    "-mprefer-vector-width=512",
-    "-fopenmp",
-    "-shared",
-    "-fPIC",
-    "-fno-math-errno",
-    "-fno-trapping-math",
-    "-fno-signed-zeros",
-    "-fassociative-math",
-    "-freciprocal-math",
-    "-ffinite-math-only",
-]
-FUNCTIONS = {torch.float32: "attention_fp32", torch.bfloat16: "attention_bf16"}
+COMMAND = ["-std=c++20", "-O3", "-march=native", "-fopenmp", "-shared", "-fPIC", str(SOURCE)]
 
 
 def compiled_attention(qkv: Tensor, batch: Packed, drop: float) -> Tensor:
@@ -48,23 +32,21 @@ def compiled_attention(qkv: Tensor, batch: Packed, drop: float) -> Tensor:
     tokens, _, heads, size = qkv.shape
     if sum(batch.lengths) != tokens:
         raise ValueError(f"the lengths add up to {sum(batch.lengths)}, but there are {tokens} tokens")
-    found = library()
-    if found is None or drop or not qkv.is_cpu or qkv.dtype not in FUNCTIONS or size % 2:
+    fits = qkv.is_cpu and qkv.dtype == torch.bfloat16 and size % 32 == 0 and not drop
+    found = library() if fits else None
+    if found is None:
         return attention(qkv, batch, drop)
     qkv, context = qkv.contiguous(), qkv.new_empty(tokens, heads, size)
-    getattr(found, FUNCTIONS[qkv.dtype])(
-        qkv.data_ptr(), batch.cu_seqlens.data_ptr(), len(batch.lengths), max(batch.lengths), heads, size,
-        context.data_ptr(),
-    )  # fmt: skip
+    starts, sizes = batch.cu_seqlens.data_ptr(), (len(batch.lengths), max(batch.lengths), heads, size)
+    found.attention(qkv.data_ptr(), starts, *sizes, context.data_ptr())
     return context
 
 
 @cache
 def library() -> ctypes.CDLL | None:
-    """The compiled functions; None on a processor without AVX-512, or where there is no compiler."""
+    """The compiled function; None without a compiler, or on a processor without AMX."""
     compiler = shutil.which(os.environ.get("CXX", "g++"))
-    suits = platform.system() == "Linux" and torch.backends.cpu.get_cpu_capability() == "AVX512"
-    if compiler is None or not suits or not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+    if compiler is None or not (platform.system() == "Linux" and "amx_bf16" in _features()):
         return None
     try:
         found = ctypes.CDLL(str(_build(compiler)))
@@ -72,19 +54,20 @@ def library() -> ctypes.CDLL | None:
         said = getattr(error, "stderr", None) or error
         logging.getLogger(__name__).warning("attention is PyTorch's own: %s could not be compiled: %s", SOURCE, said)
         return None
-    numbers = [ctypes.c_int64] * 4
-    for name in FUNCTIONS.values():
-        getattr(found, name).argtypes = [ctypes.c_void_p, ctypes.c_void_p, *numbers, ctypes.c_void_p]
-        getattr(found, name).restype = None
-    return found
+    found.attention.argtypes = [ctypes.c_void_p, ctypes.c_void_p, *[ctypes.c_int64] * 4, ctypes.c_void_p]
+    found.attention.restype = None
+    return found if found.ask_for_tiles() == 0 else None
+
+
+def _features() -> list[str]:
+    """What the processor can do, in Linux' words."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    return next((line.split() for line in lines if line.startswith("flags")), [])
 
 
 def _build(compiler: str) -> Path:
     """The library in the user's cache; compiled in a second where the same was not before, on the same processor."""
-    torch_libraries = Path(torch.__file__).parent / "lib"
-    command = [compiler, *FLAGS, str(SOURCE), f"-L{torch_libraries}", "-ltorch_cpu", f"-Wl,-rpath,{torch_libraries}"]
-    processor = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("flags")][:1]
-    made_of = "\0".join([SOURCE.read_text(), *command, torch.__version__, *processor])
+    made_of = "\0".join([SOURCE.read_text(), compiler, *COMMAND, *_features()])
     given = os.environ.get("BERT_ATLAS_CACHE")
     folder = (Path(given).expanduser() if given else platformdirs.user_cache_path("bert-atlas")) / "compiled"
     folder.mkdir(parents=True, exist_ok=True)
@@ -92,6 +75,6 @@ def _build(compiler: str) -> Path:
     if not target.is_file():
         with tempfile.TemporaryDirectory(dir=folder) as unfinished:
             partial = Path(unfinished) / target.name
-            subprocess.run([*command, "-o", str(partial)], check=True, capture_output=True, text=True)
+            subprocess.run([compiler, *COMMAND, "-o", str(partial)], check=True, capture_output=True, text=True)
             partial.replace(target)
     return target
