@@ -51,8 +51,10 @@ def lacks(made: plan.Plan, implementation: Implementation) -> str | None:
     return None
 
 
-def start_worker(made: plan.Plan, implementation: Implementation, homes: Homes) -> Worker:
-    return Worker(implementation, homes[implementation.name], made.checkouts.get(implementation.name))
+def start_worker(made: plan.Plan, implementation: Implementation, homes: Homes, beside_others: bool = False) -> Worker:
+    """In its own interpreter, with its repository; see ``Worker``."""
+    home, checkout = homes[implementation.name], made.checkouts.get(implementation.name)
+    return Worker(implementation, home, checkout, beside_others)
 
 
 def common(made: plan.Plan, key: str, asked: str, resolved: str) -> dict[str, Any]:

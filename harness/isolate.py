@@ -49,8 +49,13 @@ class Worker:
     """The child process of one implementation, in our interpreter or another. Use it in a ``with`` block."""
 
     def __init__(
-        self, implementation: Implementation, python: str | Path = sys.executable, checkout: Path | None = None
+        self,
+        implementation: Implementation,
+        python: str | Path = sys.executable,
+        checkout: Path | None = None,
+        beside_others: bool = False,
     ) -> None:
+        """Start it. ``beside_others``: it shares the cores, on which its threads must not spin while they wait."""
         self.implementation, self.checkout = implementation, checkout
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
         self._process = subprocess.Popen(
@@ -58,7 +63,7 @@ class Worker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._stderr,
-            env=_variables(str(python)),
+            env=_variables(str(python)) | ({"OMP_WAIT_POLICY": "passive"} if beside_others else {}),
             start_new_session=True,  # Ctrl-C reaches the harness, which then ends the worker
         )
         assert self._process.stdin is not None

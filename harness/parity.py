@@ -186,7 +186,7 @@ def _measure(
     result.floor, result.started = floor, now()
     start = time.perf_counter()
     try:
-        with start_worker(made, implementation, homes) as worker:
+        with start_worker(made, implementation, homes, beside_others=True) as worker:
             for precision in ("fp32", "fp64"):
                 try:
                     outputs, info = _outputs(worker, made, checkpoints, batch, precision)

@@ -194,7 +194,7 @@ def run_encoder(
     def work(task: Task, label: str, result: record.Quality) -> evaluate.Predictions:
         nonlocal worker
         if worker is None or not worker.alive:
-            worker = start_worker(made, implementation, homes)
+            worker = start_worker(made, implementation, homes, beside_others=True)
         folder = _tuned(made, task, result.seed, checkpoints, show)
         return evaluate.encoded(
             worker, made, result, task, folder, lambda what, *count: show(f"{label}: {what}", *count)
@@ -214,7 +214,7 @@ def run_job(made: plan.Plan, implementation: Implementation, homes: Homes, show:
     """The tasks that a program of its own does, of those that were planned."""
 
     def work(task: Task, label: str, result: record.Quality) -> evaluate.Predictions:
-        with start_worker(made, implementation, homes) as worker:
+        with start_worker(made, implementation, homes, beside_others=True) as worker:
             return evaluate.done_by_itself(
                 worker, made, result, task, lambda what, *count: show(f"{label}: {what}", *count)
             )

@@ -27,7 +27,7 @@ CONTENDED = 1.25  # times its quiet time: where the reference takes longer, all 
 AT_ONCE = 6  # implementations beside the reference that are loaded for timing: more would not fit the memory
 ROUNDS = 5  # each implementation's turns at one shape
 Timed = Callable[[Worker, "Shape", int], dict[str, Array]]  # seconds of so many passes
-SECONDS = 0.4  # that a turn lasts at least, so that the clock's grain and a start-up do not show
+SECONDS = 0.2  # that a turn lasts at least, so that the clock's grain and a start-up do not show
 
 
 @dataclass(frozen=True)

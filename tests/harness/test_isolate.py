@@ -235,3 +235,22 @@ def test_peak_memory_is_of_this_process_alone() -> None:
     assert 300 * 2**20 < peaks[0]["resident"] < 600 * 2**20, "what was freed since counts as well"
     assert 5 * 2**20 < peaks[1]["resident"] < 200 * 2**20, "the harness or another worker shows in it"
     assert peaks[1]["gpu"] is None
+
+
+def test_threads_that_share_their_cores_do_not_spin(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    said = {}
+    for beside_others in (False, True):
+        with Worker(describe(STUBS / "waiting.py")[0], beside_others=beside_others) as worker:
+            load(worker)
+            said[beside_others] = worker.info["version"]
+    assert said == {False: "as they like", True: "passive"}
+
+
+def test_several_workers_load_at_the_same_time() -> None:
+    with start("plain") as first, start("waiting") as second:
+        for worker in (first, second):
+            worker.start_loading(Path("folder"), None, "cpu", "fp32", None)
+        for worker in (first, second):
+            worker.finish_loading()
+            assert worker.info["version"]

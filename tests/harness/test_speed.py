@@ -64,7 +64,7 @@ def test_implementations_take_turns_after_a_warm_up() -> None:
     assert [name for name, _ in turns] == ["a", "b"] * speed.ROUNDS
 
 
-@pytest.mark.parametrize(("seconds", "repeats"), [(0.1, 4), (10.0, 1), (0.0001, 4000)])
+@pytest.mark.parametrize(("seconds", "repeats"), [(0.1, 2), (10.0, 1), (0.0001, 2000)])
 def test_a_turn_lasts_long_enough(seconds: float, repeats: int) -> None:
     calls: list[tuple[str, dict[str, Any]]] = []
     results = measured([Clocked("a", [seconds], calls)], SHAPE)
