@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from reference.attention import compiled_attention
-from reference.model import Bert, BertConfig, Layer, Packed, attention, fill
+from reference.model import Bert, BertConfig, Layer, Layers, Packed, attention, fill
 
 # Activations that oneDNN computes behind a product: its name for the operation, and for the algorithm.
 FUSED = {"gelu": ("gelu", "none"), "gelu_new": ("gelu", "tanh"), "gelu_pytorch_tanh": ("gelu", "tanh")}
@@ -30,7 +30,7 @@ def freeze(module: nn.Module) -> nn.Module:
     """
     bert = cast(Bert, getattr(module, "bert", module))
     if fits(bert.embeddings.word.weight):
-        bert.layers = nn.ModuleList(FrozenLayer(cast(Layer, layer), bert.config) for layer in bert.layers)
+        bert.layers = Layers(FrozenLayer(cast(Layer, layer), bert.config) for layer in bert.layers)
     return module.eval().requires_grad_(False)
 
 

@@ -260,6 +260,15 @@ class Layer(nn.Module):
         return self.output_norm(hidden + self.dropout(self.down(self.activation(self.up(hidden)))))
 
 
+class Layers(nn.ModuleList):
+    """All of them, one after another."""
+
+    def forward(self, hidden: Tensor, batch: Packed) -> Tensor:
+        for layer in self:
+            hidden = layer(hidden, batch)
+        return hidden
+
+
 class Pooler(nn.Module):
     """tanh of a dense layer on the first token; pre-training taught it next-sentence prediction."""
 
@@ -278,7 +287,7 @@ class Bert(nn.Module):
         super().__init__()
         self.config = config
         self.embeddings = Embeddings(config)
-        self.layers = nn.ModuleList(Layer(config) for _ in range(config.num_hidden_layers))
+        self.layers = Layers(Layer(config) for _ in range(config.num_hidden_layers))
         self.pooler = Pooler(config) if pooler else None
         self.apply(partial(initialize, std=config.initializer_range))
 
@@ -287,10 +296,7 @@ class Bert(nn.Module):
         check(batch, self.config)
         hidden = self.embeddings(batch)
         tokens = len(hidden)
-        hidden = fill(hidden, kernel_rows(hidden))
-        for layer in self.layers:
-            hidden = layer(hidden, batch)
-        return hidden[:tokens]
+        return self.layers(fill(hidden, kernel_rows(hidden)), batch)[:tokens]
 
     def all_hidden_states(self, batch: Packed) -> list[Tensor]:
         """The embeddings and then every layer's hidden states, each [T, H]."""
