@@ -6,7 +6,6 @@ An engine's users export once and serve without torch, whose memory would otherw
 import multiprocessing
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from functools import cache
 from typing import Any, TypeVar
 
 import harness
@@ -25,15 +24,11 @@ spec.loader.exec_module(sys.modules["harness"])
 
 
 def apart(function: Callable[..., Result], *arguments: Any) -> Result:
-    """What a function of this package gives, called in another process; it raises what that raises."""
-    return _other_process().submit(function, *arguments).result()
-
-
-@cache
-def _other_process() -> ProcessPoolExecutor:
-    """It lives as long as this one, since importing torch takes it longer than most exports."""
+    """What a function of this package gives, called in a process that ends with it; it raises what that raises."""
     context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(1, context, initializer=exec, initargs=(START.format(file=harness.__file__),))
+    start = (START.format(file=harness.__file__),)
+    with ProcessPoolExecutor(1, mp_context=context, initializer=exec, initargs=start) as pool:
+        return pool.submit(function, *arguments).result()
 
 
 def transformers_bert(folder: str) -> Any:

@@ -85,14 +85,9 @@ class Worker:
 
     def load(self, folder: Path, head: str | None, device: str, precision: str, threads: int | None) -> None:
         """Load weights; what the worker says of itself is in ``info`` afterwards."""
-        self.start_loading(folder, head, device, precision, threads)
-        self.finish_loading()
-
-    def start_loading(self, folder: Path, head: str | None, device: str, precision: str, threads: int | None) -> None:
-        """The same without waiting for it; nothing else may be asked before ``finish_loading``."""
-        self._ask(
+        self.info, _ = self.call(
             "load",
-            None,
+            timeout=LOAD_TIMEOUT,
             folder=str(folder),
             head=head,
             device=device,
@@ -102,10 +97,6 @@ class Worker:
             cpus=cpus_for(threads),
             checkout=str(self.checkout) if self.checkout else None,
         )
-
-    def finish_loading(self) -> None:
-        """Wait for what ``start_loading`` has started."""
-        self.info, _ = self._answer(LOAD_TIMEOUT)
 
     def call(
         self,
@@ -117,22 +108,11 @@ class Worker:
         **arguments: Any,
     ) -> tuple[dict[str, Any], dict[str, Array]]:
         """Ask and wait. Raises WorkerError if the worker fails, dies, hangs or answers nonsense."""
-        self._ask(command, arrays, **arguments)
-        return self._answer(timeout, on_progress)
-
-    def _ask(self, command: str, arrays: Mapping[str, Array] | None, **arguments: Any) -> None:
         if self._stderr.closed:
             raise WorkerError("the worker has been ended", "ended", self.stderr_tail())
-        try:
-            send(self._requests, {"command": command, **arguments}, arrays)
-        except BrokenPipeError as error:
-            raise self._how_it_died() from error
-
-    def _answer(
-        self, timeout: float | None, on_progress: Progress | None = None
-    ) -> tuple[dict[str, Any], dict[str, Array]]:
         deadline = None if timeout is None else time.monotonic() + timeout
         try:
+            send(self._requests, {"command": command, **arguments}, arrays)
             while True:
                 message, results = receive(lambda size: self._read(size, deadline))
                 if "error" in message:
@@ -141,7 +121,7 @@ class Worker:
                     return message, results
                 if on_progress is not None:
                     on_progress(**message["progress"])
-        except EOFError as error:
+        except (BrokenPipeError, EOFError) as error:
             raise self._how_it_died() from error
         except ProtocolError as error:
             tail = self.stderr_tail()  # before it complains that nobody listens any more

@@ -206,20 +206,13 @@ def _time_group(
     failed: dict[str, dict[str, Any]] = {}
     try:
         for implementation in group:
-            workers[implementation.name] = start_worker(made, implementation, homes)
-        bare = checkpoints.bare()
-        steps: list[Callable[[Worker], None]] = [  # all at once, as each alone keeps one core busy most of the time
-            lambda worker: worker.start_loading(bare, None, made.device, made.precision, made.threads),
-            Worker.finish_loading,
-        ]
-        for step in steps:
-            for name, worker in list(workers.items()):
-                show(f"{name}: loading for timing", 0, 1)
-                try:
-                    step(worker)
-                except WorkerError as error:
-                    failed[name] = {"state": "failed", "reason": str(error)}
-                    workers.pop(name).close()
+            worker = workers[implementation.name] = start_worker(made, implementation, homes)
+            show(f"{implementation.name}: loading for timing", 0, 1)
+            try:
+                worker.load(checkpoints.bare(), None, made.device, made.precision, made.threads)
+            except WorkerError as error:
+                failed[implementation.name] = {"state": "failed", "reason": str(error)}
+                workers.pop(implementation.name).close()
         for shape in shapes if workers else []:
             yield time_shape(made, workers, failed, shape, comparison, show)
     finally:

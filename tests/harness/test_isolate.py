@@ -245,12 +245,3 @@ def test_threads_that_share_their_cores_do_not_spin(monkeypatch: pytest.MonkeyPa
             load(worker)
             said[beside_others] = worker.info["version"]
     assert said == {False: "as they like", True: "passive"}
-
-
-def test_several_workers_load_at_the_same_time() -> None:
-    with start("plain") as first, start("waiting") as second:
-        for worker in (first, second):
-            worker.start_loading(Path("folder"), None, "cpu", "fp32", None)
-        for worker in (first, second):
-            worker.finish_loading()
-            assert worker.info["version"]
