@@ -498,9 +498,9 @@ def test_the_servers_processes_are_counted(service: Worker, batch: Batch) -> Non
         return float(answer["cpu"].sum())
 
     measured(1)
-    before, servers_before = spent([own, *servers]), spent(servers)
-    seconds = measured(20)
+    before, servers_before, seconds = spent([own, *servers]), spent(servers), 0.0
+    while spent(servers) - servers_before < 1.0:  # much more than the tolerance below, on a fast machine too
+        seconds += measured(20)
     assert seconds == pytest.approx(spent([own, *servers]) - before, rel=0.1, abs=0.1)
-    assert spent(servers) - servers_before > 0.5, "what is counted is more than the tolerance"
     memory = service.call("memory")[0]["resident"]
     assert memory >= sum(process.memory_info().rss for process in [own, *servers])
