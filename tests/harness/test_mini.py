@@ -14,7 +14,7 @@ from scipy.sparse import csr_matrix
 from harness.read import TextExample, WordExample, read_split
 from harness.task import FOLDER, load_task, suites, task_files
 
-TASKS = suites()["mini"]
+TASKS = suites()["mini"] + suites()["mini-hard"]
 LABELLED = [name for name in TASKS if load_task(name).kind == "classification"]
 LEAST = {"train": 240, "dev": 160}
 LEAST_SENTENCES = {"train": 200, "dev": 100}  # of named entities

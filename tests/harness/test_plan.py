@@ -24,12 +24,7 @@ def test_options_are_resolved(prepared: Callable[..., Plan], tmp_path: Path) -> 
         max_length=64,
     )
     assert [each.name for each in made.implementations] == ["reference", "transformers"]
-    assert [task.name for task in made.tasks] == [
-        "mini-ner",
-        "mini-acceptability",
-        "mini-sentiment",
-        "mini-similarity",
-    ]
+    assert [task.name for task in made.tasks] == ["mini-ner", "mini-sentiment", "mini-similarity"]
     assert {task.max_length for task in made.tasks} == {64}
     assert (made.device, made.precision, made.threads, made.data) == ("cpu", "fp32", 1, tmp_path)
     assert made.config["hidden_size"] == 32
