@@ -36,6 +36,19 @@ app.add_typer(env_app, name="env")
 submit_app = typer.Typer(help="Predictions in the form in which others score them.", no_args_is_help=True)
 app.add_typer(submit_app, name="submit")
 
+# Options that several commands have.
+Impl = Annotated[str, typer.Option(help="Implementations, separated by commas, or all; see `list`.")]
+Checkout = Annotated[
+    list[str] | None, typer.Option(help="Where an implementation's repository lies: NAME=FOLDER. Repeatable.")
+]
+Weights = Annotated[str, typer.Option(help="A name of `list`, a Hub id, a folder or a TensorFlow checkpoint.")]
+Data = Annotated[Path | None, typer.Option(envvar="BERT_ATLAS_DATA", help="Folder of task data (see `data get`).")]
+Runs = Annotated[Path, typer.Option(help="Folder for the records.")]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+Threads = Annotated[int | None, typer.Option(help="CPU threads.  [default: all cores]")]
+OwnTasks = Annotated[list[Path] | None, typer.Option(help="A task of your own: its YAML file. Repeatable.")]
+Records = Annotated[list[Path], typer.Argument(help="Records, or folders of them.")]
+
 
 def main() -> None:
     """Run the command line; exit code 0 all well, 1 a run failed, 2 bad input, 130 interrupted."""
@@ -85,30 +98,24 @@ def _names(text: str) -> list[str]:
     "python -m harness run --impl reference,transformers --tasks rte,mrpc --seeds 5 --precision fp32,bf16 --dry-run"
 )
 def run(
-    impl: Annotated[str, typer.Option(help="Implementations, separated by commas, or all; see `list`.")] = "reference",
-    checkout: Annotated[
-        list[str] | None, typer.Option(help="Where an implementation's repository lies: NAME=FOLDER. Repeatable.")
-    ] = None,
+    impl: Impl = "reference",
+    checkout: Checkout = None,
     tasks: Annotated[str, typer.Option(help="Tasks, separated by commas; see `list`.")] = "",
-    task: Annotated[list[Path] | None, typer.Option(help="A task of your own: its YAML file. Repeatable.")] = None,
+    task: OwnTasks = None,
     suite: Annotated[str | None, typer.Option(help="All tasks of a suite.  [default: mini, if no task]")] = None,
     splits: Annotated[
         str, typer.Option(help="Splits to score, such as dev,test, instead of the task's; test may be test_matched.")
     ] = "",
-    weights: Annotated[
-        str, typer.Option(help="A name of `list`, a Hub id, a folder or a TensorFlow checkpoint.")
-    ] = "minilm-l6",
-    data: Annotated[
-        Path | None, typer.Option(envvar="BERT_ATLAS_DATA", help="Folder of task data (see `data get`).")
-    ] = None,
-    runs: Annotated[Path, typer.Option(help="Folder for the records.")] = Path("runs"),
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    weights: Weights = "minilm-l6",
+    data: Data = None,
+    runs: Runs = Path("runs"),
+    device: Device = "auto",
     precision: Annotated[
         str, typer.Option(help="Of evaluation and timing: auto, fp32, bf16, fp16, or several of these, with commas.")
     ] = "auto",
     seed: Annotated[int, typer.Option(help="Of the new head, the order of examples and dropout.")] = 42,
     seeds: Annotated[int, typer.Option(help="How many seeds, counted up from --seed.")] = 1,
-    threads: Annotated[int | None, typer.Option(help="CPU threads.  [default: all cores]")] = None,
+    threads: Threads = None,
     lr: Annotated[float | None, typer.Option(help="Peak learning rate, instead of the task's.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training data, instead of the task's.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Examples a step, instead of the task's.")] = None,
@@ -265,16 +272,12 @@ def _progress(console: "Console") -> Iterator[Any]:
 
 @app.command(epilog="Example: python -m harness parity --impl transformers,keras-hub --layers")
 def parity(
-    impl: Annotated[str, typer.Option(help="Implementations, separated by commas, or all; see `list`.")] = "all",
-    checkout: Annotated[
-        list[str] | None, typer.Option(help="Where an implementation's repository lies: NAME=FOLDER. Repeatable.")
-    ] = None,
-    weights: Annotated[
-        str, typer.Option(help="A name of `list`, a Hub id, a folder or a TensorFlow checkpoint.")
-    ] = "minilm-l6",
-    runs: Annotated[Path, typer.Option(help="Folder for the records.")] = Path("runs"),
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    threads: Annotated[int | None, typer.Option(help="CPU threads.  [default: all cores]")] = None,
+    impl: Impl = "all",
+    checkout: Checkout = None,
+    weights: Weights = "minilm-l6",
+    runs: Runs = Path("runs"),
+    device: Device = "auto",
+    threads: Threads = None,
     layers: Annotated[bool, typer.Option("--layers", help="Show the differences after every layer.")] = False,
 ) -> None:
     """Compare hidden states with the reference in float64, and find out why they differ where they do."""
@@ -303,25 +306,19 @@ def parity(
     "python -m harness time --impl reference,transformers --tasks sst2,mrpc --by-length --data ~/data"
 )
 def time(
-    impl: Annotated[str, typer.Option(help="Implementations, separated by commas, or all; see `list`.")] = "reference",
-    checkout: Annotated[
-        list[str] | None, typer.Option(help="Where an implementation's repository lies: NAME=FOLDER. Repeatable.")
-    ] = None,
+    impl: Impl = "reference",
+    checkout: Checkout = None,
     shapes: Annotated[str, typer.Option(help="SEQUENCESxLENGTH, separated by commas.")] = "1x128,8x128,32x128",
     tasks: Annotated[str, typer.Option(help="Tasks whose own lengths are timed too; see `list`.")] = "",
     sentences: Annotated[int, typer.Option(help="How many of a task are timed.")] = 128,
     by_length: Annotated[bool, typer.Option("--by-length", help="Feed these sorted by length to everybody.")] = False,
     training: Annotated[bool, typer.Option("--training", help="Time fine-tuning on --tasks instead.")] = False,
-    weights: Annotated[
-        str, typer.Option(help="A name of `list`, a Hub id, a folder or a TensorFlow checkpoint.")
-    ] = "minilm-l6",
-    data: Annotated[
-        Path | None, typer.Option(envvar="BERT_ATLAS_DATA", help="Folder of task data (see `data get`).")
-    ] = None,
-    runs: Annotated[Path, typer.Option(help="Folder for the records.")] = Path("runs"),
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    weights: Weights = "minilm-l6",
+    data: Data = None,
+    runs: Runs = Path("runs"),
+    device: Device = "auto",
     precision: Annotated[str, typer.Option(help="auto, fp32, bf16, fp16.")] = "auto",
-    threads: Annotated[int | None, typer.Option(help="CPU threads.  [default: all cores]")] = None,
+    threads: Threads = None,
 ) -> None:
     """Time implementations in turn, without fine-tuning; the reference takes part, as the ratios are to it."""
     from harness import run as main_path
@@ -384,10 +381,8 @@ def compare(
     a: Annotated[str, typer.Argument(help="An implementation in --runs, FOLDER/NAME, a record, a folder of one's.")],
     b: Annotated[str, typer.Argument(help="The same, of what is compared with it.")],
     runs: Annotated[Path, typer.Option(help="Where implementations' records are looked for.")] = Path("runs"),
-    data: Annotated[
-        Path | None, typer.Option(envvar="BERT_ATLAS_DATA", help="Folder of task data (see `data get`).")
-    ] = None,
-    task: Annotated[list[Path] | None, typer.Option(help="A task of your own: its YAML file. Repeatable.")] = None,
+    data: Data = None,
+    task: OwnTasks = None,
     examples: Annotated[int, typer.Option(min=0, help="How many answers that differ are shown of each task.")] = 10,
     output: Annotated[Path | None, typer.Option(help="Also write everything to this JSON file, but gold.")] = None,
     fail_if_worse: Annotated[
@@ -416,11 +411,9 @@ def compare(
 
 @app.command(epilog="Example: python -m harness rescore results --data ~/data")
 def rescore(
-    records: Annotated[list[Path], typer.Argument(help="Records, or folders of them.")],
-    data: Annotated[
-        Path | None, typer.Option(envvar="BERT_ATLAS_DATA", help="Folder of task data (see `data get`).")
-    ] = None,
-    task: Annotated[list[Path] | None, typer.Option(help="A task of your own: its YAML file. Repeatable.")] = None,
+    records: Records,
+    data: Data = None,
+    task: OwnTasks = None,
     write: Annotated[bool, typer.Option("--write", help="Put what differs into the records.")] = False,
 ) -> None:
     """Compute metrics again from stored predictions, without a model; show what differs from the records."""
@@ -498,7 +491,7 @@ def predict(
     model: Annotated[Path, typer.Argument(help="A folder that `run --save-model` wrote.")],
     file: Annotated[Path, typer.Argument(help="Texts: .txt (a line each), .tsv, .csv, .jsonl or .conll.")],
     output: Annotated[Path | None, typer.Option(help="Write the answers here.  [default: print them]")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    device: Device = "auto",
 ) -> None:
     """Answer with a fine-tuned model."""
     from harness.predict import predict_file
@@ -515,7 +508,7 @@ def predict(
 
 @app.command(epilog="Example: python -m harness publish runs/quality/reference-rte-42-0123456789ab.json")
 def publish(
-    records: Annotated[list[Path], typer.Argument(help="Records, or folders of them.")],
+    records: Records,
     results: Annotated[Path, typer.Option(help="Where published records are kept.")] = Path("results"),
 ) -> None:
     """Check records and copy them to the published ones."""
@@ -527,7 +520,7 @@ def publish(
 
 @app.command("check-record", epilog="Example: python -m harness check-record results")
 def check_record(
-    records: Annotated[list[Path], typer.Argument(help="Records, or folders of them.")],
+    records: Records,
 ) -> None:
     """Check that records may be published, as `publish` does; copy nothing."""
     from harness.publish import check_record as check
@@ -545,9 +538,7 @@ def check_record(
 def submit_glue(
     runs: Annotated[list[Path], typer.Argument(help="Records of `run --splits test`, or folders of them.")],
     output: Annotated[Path, typer.Option(help="The zip to write.")],
-    data: Annotated[
-        Path | None, typer.Option(envvar="BERT_ATLAS_DATA", help="Folder of task data (see `data get`).")
-    ] = None,
+    data: Data = None,
     fill_missing: Annotated[
         bool, typer.Option("--fill-missing", help="Answer what no run did with the training data's majority class.")
     ] = False,
@@ -566,9 +557,7 @@ def submit_conll(
     run: Annotated[Path, typer.Argument(help="The record of a run on a tagging task, or the folder of one.")],
     output: Annotated[Path, typer.Option(help="The file to write.")],
     split: Annotated[str, typer.Option(help="The split whose answers are written.")] = "test",
-    data: Annotated[
-        Path | None, typer.Option(envvar="BERT_ATLAS_DATA", help="Folder of task data (see `data get`).")
-    ] = None,
+    data: Data = None,
 ) -> None:
     """Write words with their right and their predicted tags, as the program conlleval reads them."""
     from harness.submit import conll

@@ -4,6 +4,7 @@ Each file under ``harness/implementations/`` has, as plain constants, NAME, TITL
 DEVIATIONS, its requirements as a PEP 723 header, and ``load(folder, head, device, precision, variant)``.
 One that only exists as a repository has CHECKOUT, its address: the user's copy is put on the path first.
 One that is a program rather than a model has JOB, the tasks that it does, and ``job(...)`` instead of ``load``.
+BY_NAME lists variants that "all" leaves out, as they take too long to start.
 The constants are read without importing the file, so that listing needs none of its requirements.
 Another package adds its own file through the entry-point group ``bert_atlas.implementations``.
 """
@@ -86,6 +87,7 @@ class Implementation:
     variant: str  # "" for the default
     checkout: str | None = None  # address of the repository that it is used from
     job: tuple[str, ...] = ()  # tasks that it does as a program of its own
+    by_name: bool = False  # it takes part only where it is named
 
 
 def implementations() -> dict[str, Implementation]:
@@ -148,6 +150,7 @@ def describe(file: Path) -> list[Implementation]:
             variant=variant,
             checkout=constants.get("CHECKOUT"),
             job=tuple(constants.get("JOB", ())),
+            by_name=variant in constants.get("BY_NAME", ()),
         )
         for variant, text in {"": "", **constants["VARIANTS"]}.items()
     ]

@@ -28,8 +28,9 @@ HERE = Path(__file__).parent
 CODE = [HERE / name for name in ("batch.py", "encode.py", "finetune.py", "read.py", "tensors.py")]
 ENCODER_CODE = [HERE / name for name in ("heads.py", "folder.py")]
 PARITY_CODE = [HERE / name for name in ("batch.py", "deviations.py", "folder.py", "parity.py", "tokenizers.py")]
+SPEED_CODE = [HERE / name for name in ("scenarios.py", "speed.py", "training_speed.py", "worker.py")]
 REFERENCE = HERE.parent / "reference"
-FROZEN_CODE = [REFERENCE / name for name in ("attention.cpp", "attention.py", "kernels.py")]  # nothing trains with it
+FROZEN_CODE = [REFERENCE / name for name in ("amx.cpp", "amx.py", "kernels.py")]  # nothing trains with it
 REFERENCE_CODE = sorted(set(REFERENCE.glob("*.py")) - set(FROZEN_CODE))
 EVERYWHERE = ("torch", "tokenizers")  # what fine-tunes and what cuts texts, whatever is measured
 
@@ -61,6 +62,23 @@ def parity_key(plan: Plan, implementation: Implementation, starts: bool = True) 
         "code": [_unfrozen(reference()), _code(*PARITY_CODE)],
         "checkpoint": [plan.weights.sha256, _tokenizer_hashes(plan)],
         "device": plan.device.split(":")[0],
+    }
+    return _digest(determinants)
+
+
+def speed_key(plan: Plan, implementations: list[Implementation], shape: dict[str, Any], doing: str) -> str:
+    """Hash of all that determines a comparison's figures on one shape, but for what else the machine was doing."""
+    determinants = {
+        "implementations": [[*_identity(plan, each), code_of(each)] for each in implementations],
+        "doing": doing,
+        "code": _code(*CODE, *SPEED_CODE),
+        "shape": {name: shape[name] for name in ("name", "sequences", "tokens", "lengths")},
+        "checkpoint": plan.weights.sha256,
+        "precision": plan.precision,
+        "device": plan.device,
+        "machine": provenance.machine(),
+        "threads": plan.threads,
+        "bound": plan.options.bound,
     }
     return _digest(determinants)
 

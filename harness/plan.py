@@ -145,9 +145,10 @@ def prepare_each(options: Options, precisions: Sequence[str]) -> list[Plan]:
 
 
 def _implementations(names: list[str]) -> list[Implementation]:
-    """Those that are named; "all" is every one, the reference first."""
+    """Those that are named; "all" is every one that need not be named, the reference first."""
     if names == ["all"]:
-        return sorted(implementations().values(), key=lambda each: each.name != "reference")
+        every = [each for each in implementations().values() if not each.by_name]
+        return sorted(every, key=lambda each: each.name != "reference")
     return [find(name) for name in dict.fromkeys(names)]
 
 

@@ -63,7 +63,8 @@ def run_parity(made: plan.Plan, show: Show) -> Iterator[record.Parity]:
 
 
 def run_time(made: plan.Plan, show: Show) -> Iterator[record.Record]:
-    """Timing alone, of the weights as they are: what ``python -m harness time`` does."""
+    """Timing alone, of the weights as they are, measured anew: what ``python -m harness time`` does."""
+    made = replace(made, options=replace(made.options, rerun="all"))
     with tempfile.TemporaryDirectory(prefix="bert-atlas-") as temporary:
         homes = yield from find_homes(made, show)
         checkpoints = Checkpoints(made, Path(temporary))

@@ -1,8 +1,10 @@
 """Throughput and latency: implementations of one comparison are timed in turn, never at the same time."""
 
 import json
+import re
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -10,9 +12,9 @@ from typing import Any
 import numpy as np
 from filelock import FileLock
 
-from harness import evaluate, plan, provenance, record, scenarios
+from harness import evaluate, keys, plan, provenance, record, scenarios
 from harness.batch import SEQUENCES, TOKENS, Batch
-from harness.begin import Homes, common, start_worker
+from harness.begin import Homes, common, kept, start_worker
 from harness.checkpoints import Checkpoints
 from harness.download import cache_folder
 from harness.encode import encode
@@ -24,7 +26,7 @@ from harness.task import Task
 LATENCY = (1, 128)  # sequences, length
 THROUGHPUT = (32, 128)
 CONTENDED = 1.25  # times its quiet time: where the reference takes longer, all of the comparison is to be doubted
-AT_ONCE = 6  # implementations beside the reference that are loaded for timing: more would not fit the memory
+AT_ONCE = 8  # implementations beside the reference that are loaded for timing: more would not fit the memory
 ROUNDS = 5  # each implementation's turns at one shape
 Timed = Callable[[Worker, "Shape", int], dict[str, Array]]  # seconds of so many passes
 SECONDS = 0.2  # that a turn lasts at least, so that the clock's grain and a start-up do not show
@@ -177,19 +179,44 @@ def tokenizer_rate(made: plan.Plan, task: Task, examples: list[Any]) -> float:
 def run_speed(
     made: plan.Plan, implementations: list[Implementation], homes: Homes, checkpoints: Checkpoints, show: Show
 ) -> Iterator[record.Speed]:
-    """Time all in turn, a few at a time, each few beside the reference where it takes part."""
+    """Time all in turn, a few at a time, each few beside the reference where it takes part.
+
+    A few that were timed on a shape before, by the same code, are not timed again, unless ``--rerun`` says so.
+    """
     shapes = _shapes(made) if implementations else []
     reference = [each for each in implementations if each.name == "reference"]
     others = [each for each in implementations if each.name != "reference"]
     groups = [others[i : i + AT_ONCE] for i in range(0, len(others), AT_ONCE)] or [[]]
-    limits = _limits(made, homes, checkpoints, shapes) if reference else {}
-    comparison = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    comparison, limits = new_comparison(), None
     for number, group in enumerate(groups):
         name = comparison if len(groups) == 1 else f"{comparison}-{number + 1}"
-        for result in _time_group(made, [*reference, *group], homes, checkpoints, shapes, name, show):
-            result.limits = limits.get(result.shape["name"], {})
-            record.write(result, made.options.runs / "speed" / f"{result.key}.json")
+        done = [known(made, [*reference, *group], shape) for shape in shapes]
+        missing = [shape for shape, result in zip(shapes, done, strict=True) if result is None]
+        yield from filter(None, done)
+        if limits is None and missing:
+            limits = _limits(made, homes, checkpoints, shapes) if reference else {}
+        for result in _time_group(made, [*reference, *group], homes, checkpoints, missing, name, show):
+            result.limits = (limits or {}).get(result.shape["name"], {})
+            keep(made, result)
             yield result
+
+
+def new_comparison() -> str:
+    """A name for what is timed together: when it began."""
+    return datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+
+
+def known(made: plan.Plan, group: list[Implementation], shape: Shape, doing: str = "inference") -> record.Speed | None:
+    """The last record of the same, where there is one that ``--rerun`` does not say to make anew."""
+    key = keys.speed_key(made, group, shape.description(), doing)
+    paths = sorted((made.options.runs / "speed").glob(f"*-{key[:12]}.json"))
+    return kept(made, record.Speed, key, paths[-1]) if paths else None
+
+
+def keep(made: plan.Plan, result: record.Speed) -> None:
+    """Write the record, beside those of earlier times."""
+    shape = re.sub(r"[^\w]+", "-", result.shape["name"].replace(" x ", "x"))
+    record.write(result, made.options.runs / "speed" / f"{result.comparison}-{shape}-{result.key[:12]}.json")
 
 
 def _time_group(
@@ -202,22 +229,42 @@ def _time_group(
     show: Show,
 ) -> Iterator[record.Speed]:
     """Shape by shape; one that fails is left out of the rest, and said."""
+    if not shapes:
+        return
+
+    def load(worker: Worker) -> bool:
+        worker.load(checkpoints.bare(), None, made.device, made.precision, made.threads)
+        return True
+
+    with ExitStack() as stack:
+        workers, failed = load_each(made, group, homes, stack, load, show)
+        for shape in shapes if workers else []:
+            key = keys.speed_key(made, group, shape.description(), "inference")
+            yield time_shape(made, workers, failed, shape, comparison, key, show)
+
+
+def load_each(
+    made: plan.Plan,
+    implementations: list[Implementation],
+    homes: Homes,
+    stack: ExitStack,
+    load: Callable[[Worker], bool],
+    show: Show,
+) -> tuple[dict[str, Worker], dict[str, dict[str, Any]]]:
+    """Workers that take part, as ``load`` says of each when it is loaded, and those that failed, with the reason."""
     workers: dict[str, Worker] = {}
     failed: dict[str, dict[str, Any]] = {}
-    try:
-        for implementation in group:
-            worker = workers[implementation.name] = start_worker(made, implementation, homes)
-            show(f"{implementation.name}: loading for timing", 0, 1)
-            try:
-                worker.load(checkpoints.bare(), None, made.device, made.precision, made.threads)
-            except WorkerError as error:
-                failed[implementation.name] = {"state": "failed", "reason": str(error)}
-                workers.pop(implementation.name).close()
-        for shape in shapes if workers else []:
-            yield time_shape(made, workers, failed, shape, comparison, show)
-    finally:
-        for worker in workers.values():
-            worker.close()
+    for each in implementations:
+        worker = stack.enter_context(start_worker(made, each, homes))
+        show(f"{each.name}: loading for timing", 0, 1)
+        try:
+            if load(worker):
+                workers[each.name] = worker
+                continue
+        except WorkerError as error:
+            failed[each.name] = {"state": "failed", "reason": str(error)}
+        worker.close()
+    return workers, failed
 
 
 def time_shape(
@@ -226,11 +273,11 @@ def time_shape(
     failed: dict[str, dict[str, Any]],
     shape: Shape,
     comparison: str,
+    key: str,
     show: Show,
     timed: Timed = passes,
 ) -> record.Speed:
     """The record of one shape. A worker that fails is closed, and goes from ``workers`` to ``failed``."""
-    key = f"{comparison}-{shape.name.replace(' ', '').replace(',', '-')}"
     result = record.Speed(
         **common(made, key, made.options.precision, made.precision),
         comparison=comparison,

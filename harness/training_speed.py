@@ -1,14 +1,13 @@
 """Speed of fine-tuning: implementations that can be trained take turns at an epoch of the same examples."""
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import replace
-from datetime import UTC, datetime
-from typing import Any
 
 import numpy as np
 
-from harness import evaluate, plan, record, speed
-from harness.begin import Homes, start_worker
+from harness import evaluate, keys, plan, record, speed
+from harness.begin import Homes
 from harness.checkpoints import Checkpoints
 from harness.implementation import Implementation
 from harness.isolate import Show, Worker, WorkerError
@@ -26,35 +25,41 @@ def run_training(
     An implementation that packs gets batches of similar length. One that pads gets random ones, as its users feed
     it, padded to the longest of each; with ``--by-length`` it gets the same as the others.
     """
-    comparison = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    comparison = speed.new_comparison()
     made = replace(made, precision=made.training_precision)
     for task in made.tasks:
-        split = evaluate.load_splits(made, task)["train"]
-        examples = min(len(split.examples), STEPS * plan.recipe(made, task)["batch_size"])
-        batch = split.encoded.batch.select(np.arange(examples))
-        name = f"{task.name}, training" + (", by length" if made.options.by_length else "")
-        shape = speed.Shape(name, batch, own_lengths=True)
-        workers: dict[str, Worker] = {}
-        failed: dict[str, dict[str, Any]] = {}
-        try:
-            for each in implementations:
-                worker = workers[each.name] = start_worker(made, each, homes)
-                show(f"{each.name}: loading for {name}", 0, 1)
-                try:
-                    worker.load(checkpoints.bare(), None, made.device, "fp32", made.threads)
-                    if worker.info["trainable"]:
-                        worker.load(checkpoints.with_head(task, 0), task.kind, made.device, "fp32", made.threads)
-                        _start(worker, made, task, split.encoded.labels, shape)
-                        continue
-                except WorkerError as error:
-                    failed[each.name] = {"state": "failed", "reason": str(error)}
-                workers.pop(each.name).close()
-            result = speed.time_shape(made, workers, failed, shape, comparison, show, timed=_epoch)
-            record.write(result, made.options.runs / "speed" / f"{result.key}.json")
-            yield result
-        finally:
-            for worker in workers.values():
-                worker.close()
+        result = _time_task(made, task, implementations, homes, checkpoints, comparison, show)
+        speed.keep(made, result)
+        yield result
+
+
+def _time_task(
+    made: plan.Plan,
+    task: Task,
+    implementations: list[Implementation],
+    homes: Homes,
+    checkpoints: Checkpoints,
+    comparison: str,
+    show: Show,
+) -> record.Speed:
+    split = evaluate.load_splits(made, task)["train"]
+    examples = min(len(split.examples), STEPS * plan.recipe(made, task)["batch_size"])
+    batch = split.encoded.batch.select(np.arange(examples))
+    name = f"{task.name}, training" + (", by length" if made.options.by_length else "")
+    shape = speed.Shape(name, batch, own_lengths=True)
+
+    def load(worker: Worker) -> bool:
+        worker.load(checkpoints.bare(), None, made.device, "fp32", made.threads)
+        if not worker.info["trainable"]:
+            return False
+        worker.load(checkpoints.with_head(task, 0), task.kind, made.device, "fp32", made.threads)
+        _start(worker, made, task, split.encoded.labels, shape)
+        return True
+
+    with ExitStack() as stack:
+        workers, failed = speed.load_each(made, implementations, homes, stack, load, show)
+        key = keys.speed_key(made, implementations, shape.description(), "training")
+        return speed.time_shape(made, workers, failed, shape, comparison, key, show, timed=_epoch)
 
 
 def _start(worker: Worker, made: plan.Plan, task: Task, labels: Array | None, shape: speed.Shape) -> None:

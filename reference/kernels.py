@@ -1,9 +1,10 @@
-"""Inference on the CPU: the layers of ``reference.model`` with their weights laid out for oneDNN once.
+"""Inference on the CPU: the layers of ``reference.model`` with their weights laid out once, and steps put together.
 
 ``freeze`` puts them in place. What they save (docs/records.md has the figures): PyTorch lays a weight out anew
-at every product; gelu and the residual are added to the tiles of a product while these are in the cache; attention
-needs no call for each length (``reference.attention``); and memory that was freed is not given back to the system,
-which would clear it page by page before the next layer gets it.
+at every product; gelu and the residual are added to the tiles of a product while these are in the cache; and memory
+that was freed is not given back to the system, which would clear it page by page before the next layer gets it.
+``FrozenLayer`` does that by oneDNN. In bfloat16, on a processor with AMX and where there is a compiler, all layers are
+one call of our own (``reference.amx``), which also saves what lies between a product and the next.
 """
 
 import ctypes
@@ -13,8 +14,8 @@ from typing import Any, NoReturn, cast
 import torch
 from torch import Tensor, nn
 
-from reference.attention import compiled_attention
-from reference.model import Bert, BertConfig, Layer, Layers, Packed, attention, fill
+from reference.amx import Tiles, tiles_fit, to_int8
+from reference.model import ACTIVATIONS, Bert, BertConfig, Layer, Layers, Packed, fill
 
 # Activations that oneDNN computes behind a product: its name for the operation, and for the algorithm.
 FUSED = {"gelu": ("gelu", "none"), "gelu_new": ("gelu", "tanh"), "gelu_pytorch_tanh": ("gelu", "tanh")}
@@ -22,15 +23,20 @@ FUSED |= {"relu": ("relu", "")}
 KEEP = {-1: 2**31 - 1, -3: 2**30}  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of mallopt(3), in bytes; it takes an int
 
 
-def freeze(module: nn.Module) -> nn.Module:
+def freeze(module: nn.Module, int8: bool = False) -> nn.Module:
     """Change a ``Bert``, or a head on one, for inference alone: the same function, faster.
 
     It can no longer be trained, moved or saved. Where nothing would be gained (on a GPU, in float64 or float16,
-    without oneDNN) the layers stay as they are.
+    without oneDNN) the layers stay as they are. With ``int8`` the linear layers multiply 8-bit integers: weights
+    scaled for each output, and rows for each token as they come.
     """
     bert = cast(Bert, getattr(module, "bert", module))
-    if fits(bert.embeddings.word.weight):
-        bert.layers = Layers(FrozenLayer(cast(Layer, layer), bert.config) for layer in bert.layers)
+    layers, weight = [cast(Layer, layer) for layer in bert.layers], bert.embeddings.word.weight
+    precision = "int8" if int8 else "bf16"
+    if weight.is_cpu and weight.dtype == torch.bfloat16 and tiles_fit(bert.config, layers, precision):
+        bert.layers = TiledLayers(Tiles(layers, precision))
+    elif int8 or fits(weight):
+        bert.layers = Layers(FrozenLayer(layer, bert.config, int8) for layer in layers)
     return module.eval().requires_grad_(False)
 
 
@@ -59,16 +65,25 @@ class FrozenLinear:
         return torch.ops.mkldnn._linear_pointwise.binary(rows, residual, self.weight, self.bias, "add")
 
 
-class FrozenLayer(nn.Module):
-    """What ``Layer`` computes when it is not trained."""
+class Int8Linear:
+    """The same in 8-bit integers, as ``amx.cpp`` computes it; for where that does not."""
 
-    def __init__(self, layer: Layer, config: BertConfig) -> None:
-        super().__init__()
-        self.heads, attend = layer.attention.heads, layer.attention.attend
-        self.attend = compiled_attention if attend is attention else attend
-        self.qkv, self.output = FrozenLinear(layer.attention.qkv), FrozenLinear(layer.attention.output)
-        self.up, self.down = FrozenLinear(layer.up, config.hidden_act), FrozenLinear(layer.down)
-        self.attention_norm, self.output_norm = layer.attention_norm, layer.output_norm
+    def __init__(self, linear: nn.Linear, activation: str = "") -> None:
+        self.weight, self.scale = to_int8(linear.weight.detach())
+        self.bias, self.activation = linear.bias.detach(), ACTIVATIONS.get(activation)
+
+    def __call__(self, rows: Tensor) -> Tensor:
+        whole, scale = to_int8(rows)
+        product = torch._int_mm(whole, self.weight.t()) * (scale * self.scale.t()) + self.bias.float()
+        return (self.activation(product) if self.activation else product).to(rows.dtype)
+
+    def plus(self, rows: Tensor, residual: Tensor) -> Tensor:
+        """The product and bias added to ``residual`` [T, outputs]."""
+        return self(rows) + residual
+
+
+class Frozen(nn.Module):
+    """A layer whose weights are no longer where PyTorch finds them."""
 
     def _apply(self, *_: Any, **__: Any) -> NoReturn:
         raise RuntimeError("a frozen model cannot be moved or cast; load it anew")
@@ -76,11 +91,45 @@ class FrozenLayer(nn.Module):
     def _save_to_state_dict(self, *_: Any, **__: Any) -> NoReturn:
         raise RuntimeError("a frozen model has no weights to save; load it unfrozen")
 
+
+class FrozenLayer(Frozen):
+    """What ``Layer`` computes when it is not trained."""
+
+    def __init__(self, layer: Layer, config: BertConfig, int8: bool) -> None:
+        super().__init__()
+        linear = Int8Linear if int8 else FrozenLinear
+        self.heads, self.attend = layer.attention.heads, layer.attention.attend
+        self.qkv, self.output = linear(layer.attention.qkv), linear(layer.attention.output)
+        self.up, self.down = linear(layer.up, config.hidden_act), linear(layer.down)
+        self.attention_norm, self.output_norm = layer.attention_norm, layer.output_norm
+
     def forward(self, hidden: Tensor, batch: Packed) -> Tensor:
         qkv = self.qkv(hidden).unflatten(-1, (3, self.heads, -1))  # [T, 3, N, D]
         context = self.attend(qkv[: batch.ids.numel()], batch, 0.0).flatten(1)  # [T, H]
         hidden = self.attention_norm(self.output.plus(fill(context, len(hidden)), hidden))
         return self.output_norm(self.down.plus(self.up(hidden), hidden))
+
+
+class TiledLayer(Frozen):
+    """One of the layers in ``tiles``."""
+
+    def __init__(self, tiles: Tiles, number: int) -> None:
+        super().__init__()
+        self.tiles, self.number = tiles, number
+
+    def forward(self, hidden: Tensor, batch: Packed) -> Tensor:
+        return self.tiles.encode(hidden, batch, self.number, self.number + 1)
+
+
+class TiledLayers(Layers):
+    """All of them in one call."""
+
+    def __init__(self, tiles: Tiles) -> None:
+        super().__init__(TiledLayer(tiles, number) for number in range(len(tiles)))
+        self.tiles = tiles
+
+    def forward(self, hidden: Tensor, batch: Packed) -> Tensor:
+        return self.tiles.encode(hidden, batch, 0, len(self))
 
 
 def keep_freed_memory() -> None:

@@ -15,6 +15,7 @@ TITLE = "BERT Atlas reference"
 CATALOG_ID = "bert-atlas"
 VARIANTS = {
     "bf16": "in bfloat16, for processors that are fast at it",
+    "int8": "products of 8-bit integers, scaled by token and by output",
     "unfrozen": "the layers as they are trained",
 }
 DEVIATIONS: dict[str, str] = {}
@@ -71,6 +72,6 @@ def load(folder: str, head: str | None, device: str, precision: str, variant: st
     """The weights of a Hugging Face folder in our own model; a bare encoder is frozen, as nobody trains one."""
     import reference
 
-    precision = "bf16" if variant == "bf16" else precision
+    precision = variant if variant in ("bf16", "int8") else precision
     module = reference.load(folder, head, device, precision, frozen=head is None and variant != "unfrozen")
     return (Encoder if variant else Model)(module, device, precision)

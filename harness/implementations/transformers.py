@@ -13,7 +13,8 @@ from harness.tensors import parameters_by_name, synchronize, to_numpy
 NAME = "transformers"
 TITLE = "Hugging Face transformers"
 CATALOG_ID = "huggingface-transformers"
-VARIANTS = {"eager": "attention in plain PyTorch"}
+VARIANTS = {"eager": "attention in plain PyTorch", "compiled": "by torch.compile, with weights frozen"}
+BY_NAME = ["compiled"]  # for each weights and each new kind of batch it compiles for half a minute
 DEVIATIONS: dict[str, str] = {}
 
 CLASSES = {
@@ -25,8 +26,8 @@ CLASSES = {
 }
 
 
-class Model:
-    """The Protocol of ``harness.implementation`` over a model class of transformers."""
+class Encoder:
+    """The Protocol of ``harness.implementation`` over a model class of transformers, without training."""
 
     batching = "padded"
 
@@ -57,6 +58,13 @@ class Model:
         states = bert(**self.inputs(batch), output_hidden_states=True).hidden_states
         return [to_numpy(hidden)[mask] for hidden in states]
 
+    def synchronize(self) -> None:
+        synchronize(self.device)
+
+
+class Model(Encoder):
+    """The same with what fine-tuning needs."""
+
     def logits(self, batch: Batch) -> Any:
         inputs = self.inputs(batch)
         logits = self.module(**inputs).logits
@@ -65,11 +73,8 @@ class Model:
     def export(self) -> dict[str, Array]:
         return parameters_by_name(self.module)
 
-    def synchronize(self) -> None:
-        synchronize(self.device)
 
-
-def load(folder: str, head: str | None, device: str, precision: str, variant: str = "") -> Model:
+def load(folder: str, head: str | None, device: str, precision: str, variant: str = "") -> Encoder:
     """The weights of a Hugging Face folder; ValueError where transformers would initialise any of them anew."""
     import transformers
 
@@ -77,11 +82,20 @@ def load(folder: str, head: str | None, device: str, precision: str, variant: st
 
     transformers.utils.logging.disable_progress_bar()
     module, report = getattr(transformers, CLASSES[head]).from_pretrained(
-        folder, dtype=torch_dtype(precision), attn_implementation=variant or "sdpa", output_loading_info=True
+        folder,
+        dtype=torch_dtype(precision),
+        attn_implementation="eager" if variant == "eager" else "sdpa",
+        output_loading_info=True,
     )
     absent = [*report["missing_keys"], *report["mismatched_keys"]]
     if head is None and set(absent) == {"pooler.dense.weight", "pooler.dense.bias"}:
         module.pooler, absent = None, []  # not all checkpoints have one; there is no pooled output then
     if absent:
         raise ValueError(f"the checkpoint lacks {', '.join(map(str, absent))}")
-    return Model(module.to(device).eval(), device, head)
+    module = module.to(device).eval()
+    if variant == "compiled":
+        import torch._inductor.config
+
+        torch._inductor.config.freezing = True  # weights are laid out once, and may be no parameters any more
+        module.compile()
+    return (Encoder if variant else Model)(module, device, head)  # trained, the variants would be the same model

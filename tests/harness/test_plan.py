@@ -143,6 +143,14 @@ def test_a_program_of_its_own_is_run_once_on_the_tasks_that_it_does(prepared: Ca
     assert found == [[(42, 43), (42, 43)], [(42,), ()]]
 
 
+def test_all_leaves_out_what_takes_long_to_start(prepared: Callable[..., Plan]) -> None:
+    names = [each.name for each in prepared(implementations=["all"]).implementations]
+    assert names[0] == "reference"
+    assert {"transformers", "transformers:eager", "openvino"} < set(names)
+    assert "transformers:compiled" not in names
+    assert prepared(implementations=["transformers:compiled"]).implementations[0].by_name
+
+
 def test_a_dry_run_makes_no_folders(prepared: Callable[..., Plan], tmp_path: Path) -> None:
     prepared(dry_run=True, save_model=tmp_path / "model")
     assert list(tmp_path.iterdir()) == []

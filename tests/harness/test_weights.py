@@ -21,6 +21,8 @@ from safetensors.numpy import save
 from harness import weights
 from harness.errors import BadInput, Failure
 from harness.weights import Weights, find_weights, weights_names
+from reference.checkpoint import read, read_config
+from reference.model import BertConfig
 
 ROOT = Path(__file__).parents[2]
 BUNDLE = ROOT / "tests" / "reference" / "tf_bundle"
@@ -49,6 +51,27 @@ def test_every_pinned_checksum_is_well_formed() -> None:
         assert re.fullmatch(r"[0-9a-f]{40} [0-9a-f]{64}", f"{known.commit} {known.sha256}")
     for zipped in weights.GOOGLE.values():
         assert all(re.fullmatch(r"[0-9a-f]{64}", digest) for digest in zipped.sha256.values())
+
+
+# -- random weights --
+
+
+def test_random_weights_have_the_shape_and_are_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BERT_ATLAS_CACHE", str(tmp_path))
+    unfinished = tmp_path / "weights" / "random" / "bert-base.part"
+    unfinished.mkdir(parents=True)
+    (unfinished / "model.safetensors").write_bytes(b"half of it")
+
+    found = find_weights("random/bert-base")
+
+    config, _ = read_config(found.folder)
+    assert config == BertConfig()
+    assert (found.folder / "vocab.txt").is_file()
+    assert sum(tensor.numel() for tensor in read(found.folder).tensors.values()) == 109_482_240
+    made = (found.folder / "model.safetensors").stat().st_mtime_ns
+    assert find_weights("random/bert-base") == found
+    assert (found.folder / "model.safetensors").stat().st_mtime_ns == made
+    assert not unfinished.exists()
 
 
 # -- the installed package --
