@@ -21,7 +21,7 @@ run: .venv/.run  ## measure the reference and transformers on the embedded suite
 	$(BIN)/python -m harness run --impl reference,transformers --suite mini
 
 results: .venv/.run  ## add what is missing to the published results: real data, several seeds (hours; BERT_ATLAS_DATA)
-	$(BIN)/python -m harness run --impl reference --tasks $(SMALL) --seeds 5 --runs $(RUNS)
+	$(BIN)/python -m harness run --impl reference,reference:bf16,reference:int8 --tasks $(SMALL),conll2003 --seeds 5 --runs $(RUNS)
 	$(BIN)/python -m harness run --impl reference,transformers --tasks $(SMALL),$(LARGE) --seeds 2 --runs $(RUNS)
 	$(BIN)/python -m harness publish $(RUNS)
 

@@ -85,7 +85,9 @@ def _check(path: Path, each: record.Record) -> None:
     for text in _strings(dataclasses.asdict(each)):
         if private := _private(text):
             raise BadInput(f"{path}: holds {private}, in {text!r}; replace it by a word that says as much in public")
-    if isinstance(each, record.Quality) and each.predictions:
+    if isinstance(each, record.Quality) and each.state == "ok":
+        if not each.predictions:
+            raise BadInput(f"{path}: names no file of predictions, without which nobody can check it; run it again")
         _check_predictions(path, each, path.parent / each.predictions)
 
 

@@ -1,10 +1,12 @@
 // BERT's layers for inference, in bfloat16 or int8, on processors with AMX: all of them in one call.
 //
-// What it saves. Everything but attention is done for a few rows (tokens) at a time, from the context that attention
-// gave to the queries, keys and values of the next layer, so that what lies between stays in the second cache. What
-// follows a product (gelu, residual) is computed while the tile unit is busy with the next block of it. Attention takes
-// each sequence and head as one piece of work, 16 queries at a time, whose scores stay in the first cache; no padding
-// is computed but up to the next 32 keys.
+// What it saves:
+// - Each thread takes some sequences, about 256 tokens, through all layers: what is made of them stays in its second
+//   cache. Where there are too few for all threads, these share out the columns of each product instead.
+// - What follows a product (bias, gelu, residual) is computed while the tile unit works on the next block of it, and
+//   weights are fetched ahead of their use.
+// - In attention each sequence and head is one piece of work, 16 queries at a time, whose scores stay in the first
+//   cache; no padding is computed but up to the next 32 keys, and none elsewhere but up to 32 tokens of each group.
 //
 // Rows that are the left factor of a product are kept in tiles, [rows / 16][columns / K][16][K] with K numbers in 64
 // bytes: row after row, the 16 rows of a block would fall on a few places of the first cache and drive each other out.
@@ -22,10 +24,10 @@
 
 using bf16 = uint16_t;
 
-constexpr int64_t BLOCK = 32;    // rows, and columns, of what is multiplied at a time: two tiles by two
-constexpr int64_t MOST = 256;    // rows at a time, so that all that is made of them stays in the second cache
+constexpr int64_t BLOCK = 32;  // rows, and columns, of what is multiplied at a time: two tiles by two
+constexpr int64_t MOST = 256;  // rows at a time, so that all that is made of them stays in the second cache
+constexpr int64_t CHUNK = 12;  // steps of 64 bytes along the inner dimension, so that weights stay in the first cache
 constexpr double ALONE = 1.3;  // how much faster threads are on groups of their own than on the same, if all have work
-constexpr int64_t CHUNK = 12;    // steps of 64 bytes along the inner dimension, so that weights stay in the first cache
 
 // What the callers fill in (amx.py).
 struct Linear {
@@ -121,6 +123,7 @@ static inline void product(const T* x, const float* x_scale, int64_t rows, const
         }
       }
   };
+  // For each 32 of the outputs, some steps at a time, all rows; then the weights of these steps stay in the first cache.
   for (int64_t n = share.from(blocks); n < share.to(blocks); n++)
     for (int64_t first = 0; first < steps; first += CHUNK) {
       const int64_t last = std::min(steps, first + CHUNK), each = (BLOCK + last - first - 1) / (last - first);

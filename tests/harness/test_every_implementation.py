@@ -1,5 +1,6 @@
 """Every implementation file that can run here, found by itself: it computes BERT, or says what it does otherwise."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,8 +13,9 @@ from harness.implementation import find, implementations
 from harness.isolate import Worker
 from harness.parity import Outputs, differences, verdict
 
+COMPILER = pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
 INSTALLED = [
-    pytest.param(name, marks=[pytest.mark.ports] if unmet(each.requirements) else [])
+    pytest.param(name, marks=[*[pytest.mark.ports] * bool(unmet(each.requirements)), *[COMPILER] * each.by_name])
     for name, each in implementations().items()
     if not each.checkout and not each.job
 ]

@@ -23,6 +23,11 @@ def runs(tmp_path: Path) -> Path:
 
 
 def put(each: Record, path: Path) -> Path:
+    """Write the record; where it names no predictions, with one for each of its examples."""
+    if isinstance(each, Quality) and each.state == "ok" and each.predictions is None:
+        answers = {metric["split"]: [[str(i), "positive"] for i in range(metric["n"])] for metric in each.metrics}
+        each.predictions = f"{path.stem}.predictions.json.gz"
+        record.write_predictions(path.with_name(each.predictions), answers)
     record.write(each, path)
     return path
 
@@ -81,7 +86,11 @@ def test_the_machines_folder_is_a_plain_name(
     machine = {"cpu": "AMD EPYC 7B13 / 64-Core Processor ", "gpus": [{"name": "NVIDIA H100 80GB HBM3"}]}
     path = put(quality_record(device=device, machine=machine), runs / "one.json")
     results = tmp_path / "results"
-    assert publish([path], results) == [results / folder / "reference" / "one.json", results / "index.json"]
+    names = ("one.json", "one.predictions.json.gz")
+    assert publish([path], results) == [
+        *(results / folder / "reference" / name for name in names),
+        results / "index.json",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -120,6 +129,14 @@ def test_predictions_that_are_not_one_for_each_example_are_refused(
         publish([path], tmp_path / "results")
     record.write_predictions(runs / "one.json.gz", {"dev": [["0", "positive"], ["1", "negative"]]})
     assert len(publish([path], tmp_path / "results")) == 3
+
+
+def test_a_score_without_predictions_is_refused(
+    quality_record: Callable[..., Quality], runs: Path, tmp_path: Path
+) -> None:
+    record.write(quality_record(predictions=None), runs / "one.json")
+    with pytest.raises(BadInput, match=r"one\.json: names no file of predictions.*; run it again"):
+        publish([runs], tmp_path / "results")
 
 
 def test_a_task_of_ones_own_is_refused(quality_record: Callable[..., Quality], runs: Path, tmp_path: Path) -> None:
@@ -167,7 +184,7 @@ def test_what_everybody_has_may_be_published(
     quality_record: Callable[..., Quality], runs: Path, tmp_path: Path, text: str
 ) -> None:
     path = put(quality_record(command=text), runs / "one.json")
-    assert len(publish([path], tmp_path / "results")) == 2
+    assert len(publish([path], tmp_path / "results")) == 3
 
 
 def test_nothing_is_copied_where_one_record_is_refused(
@@ -191,7 +208,7 @@ def test_no_records_and_no_folder_are_said(runs: Path, tmp_path: Path) -> None:
 def test_a_record_is_checked_without_being_published(quality_record: Callable[..., Quality], runs: Path) -> None:
     path = put(quality_record(), runs / "one.json")
     check_record(path)
-    assert [each.name for each in runs.iterdir()] == ["one.json"]
+    assert sorted(each.name for each in runs.iterdir()) == ["one.json", "one.predictions.json.gz"]
     put(quality_record(limit=8), path)
     with pytest.raises(BadInput, match=r"one\.json: the run was limited to 8 examples"):
         check_record(path)
