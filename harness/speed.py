@@ -24,7 +24,7 @@ from harness.protocol import Array
 from harness.task import Task
 
 LATENCY = (1, 128)  # sequences, length
-THROUGHPUT = (32, 128)
+THROUGHPUT = (8, 128)
 CONTENDED = 1.25  # times its quiet time: where the reference takes longer, all of the comparison is to be doubted
 AT_ONCE = 8  # implementations beside the reference that are loaded for timing: more would not fit the memory
 ROUNDS = 5  # each implementation's turns at one shape

@@ -198,9 +198,9 @@ def test_a_shape_is_described_by_its_lengths_and_a_task_by_its_tokenizer_too(
     timed: Callable[..., list[record.Speed]],
 ) -> None:
     records = {each.shape["name"]: each for each in timed()}
-    assert list(records) == ["1 x 128", "32 x 128", "mini-sentiment", "mini-ner"]
-    assert records["32 x 128"].shape["lengths"] == [[128, 32]]
-    assert "tokenizer_sequences_per_second" not in records["32 x 128"].shape
+    assert list(records) == ["1 x 128", "8 x 128", "mini-sentiment", "mini-ner"]
+    assert records["8 x 128"].shape["lengths"] == [[128, 8]]
+    assert "tokenizer_sequences_per_second" not in records["8 x 128"].shape
     for name in ("mini-sentiment", "mini-ner"):
         shape = records[name].shape
         lengths, counts = np.array(shape["lengths"]).T
@@ -217,11 +217,11 @@ def test_what_the_same_code_was_timed_on_is_not_timed_again(
     second = timed()
     assert sorted(map(repr, second)) == sorted(map(repr, first))
 
-    (lost,) = (tmp_path / "runs" / "speed").glob("*-32x128-*.json")
+    (lost,) = (tmp_path / "runs" / "speed").glob("*-8x128-*.json")
     lost.unlink()
     third = {each.shape["name"]: each for each in timed()}
     anew = [each.shape["name"] for each in first if third[each.shape["name"]] != each]
-    assert anew == ["32 x 128"]
+    assert anew == ["8 x 128"]
 
     other = timed(shapes=((1, 128),), precision="bf16")
     assert not {each.key for each in other} & {each.key for each in first}
@@ -246,7 +246,7 @@ def test_under_load_each_task_is_measured_and_what_fails_is_left_out_of_the_rest
     found = records["mini-ner"]["stub"]["scenarios"]
     assert found["offline"]["seconds"] >= 0.1
     assert found["server"]["bound"] == 0.01
-    assert records["32 x 128"]["breaks"]["state"] == "ok"
+    assert records["8 x 128"]["breaks"]["state"] == "ok"
     assert (records["mini-sentiment"]["breaks"]["state"], len(records["mini-sentiment"]["breaks"]["wall"])) == (
         "failed",
         speed.ROUNDS,
