@@ -23,6 +23,7 @@ from typing import Any, Literal, Protocol
 from harness.batch import Batch
 from harness.errors import BadInput
 from harness.protocol import Array
+from harness.provenance import parse
 
 FOLDER = Path(__file__).parent / "implementations"
 ENTRY_POINTS = "bert_atlas.implementations"
@@ -159,7 +160,7 @@ def describe(file: Path) -> list[Implementation]:
 def _constants(source: str) -> dict[str, Any]:
     """The constants at a file's top level, with a type annotation or without."""
     constants = {}
-    for node in ast.parse(source).body:
+    for node in parse(source).body:
         if not isinstance(node, ast.Assign | ast.AnnAssign) or node.value is None:
             continue
         target = node.targets[0] if isinstance(node, ast.Assign) else node.target

@@ -15,6 +15,7 @@ import subprocess
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from threading import Lock
 from typing import Any, NamedTuple
 
 import psutil
@@ -35,6 +36,7 @@ FAST_BF16 = {"avx512_bf16", "amx_bf16", "bf16"}
 # other guests while we wanted it: it stretches timings directly, so that 2 % is as much as implementations may
 # differ by. Other processes may run on cores that we leave idle; of them more is borne.
 NOISY_STEAL, NOISY_OTHERS = 0.02, 0.10
+_parsing = Lock()
 
 
 # -- the machine --
@@ -239,9 +241,15 @@ def _name_in_tree(file: Path) -> str:
     return file.relative_to(ROOT).as_posix() if file.is_relative_to(ROOT) else file.name
 
 
+def parse(source: str | bytes) -> ast.Module:
+    """The syntax tree, as ``ast.parse`` makes it, for threads too: Python 3.11's own fails where two are in it."""
+    with _parsing:
+        return ast.parse(source)
+
+
 def _hash_of_code(content: bytes) -> str:
     try:
-        tree = ast.parse(content)
+        tree = parse(content)
     except (SyntaxError, ValueError):  # ValueError: null bytes, before Python 3.12
         return hashlib.sha256(content).hexdigest()
     return hashlib.sha256(repr(_structure(tree)).encode()).hexdigest()

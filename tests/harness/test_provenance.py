@@ -12,6 +12,7 @@ import sys
 import time
 from collections import namedtuple
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
@@ -499,3 +500,15 @@ def test_a_stranger_is_not_ours() -> None:
 
     assert now.own - before.own < 0.4
     assert others * (now.total - before.total) > 0.3
+
+
+def test_threads_may_hash_at_the_same_time() -> None:
+    files = sorted((provenance.ROOT / "harness").glob("*.py"))
+    alone = [code_hash(file) for file in files]
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            assert list(pool.map(code_hash, files * 4)) == alone * 4
+    finally:
+        sys.setswitchinterval(usual)
