@@ -13,9 +13,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # the machine may have other work
 import pytest
 import yaml
 
-from harness import keys
+from harness import keys, record
 from harness.plan import Options, Plan, prepare
-from harness.record import Parity, Quality, Speed
+from harness.record import Parity, Quality, Record, Speed
 
 TOKENIZER_FILES = ("vocab.txt", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
 
@@ -61,6 +61,21 @@ def quality_record() -> Callable[..., Quality]:
         return Quality(**(_common("quality") | _quality(name, task) | fields))
 
     return make
+
+
+@pytest.fixture
+def put() -> Callable[[Record, Path], Path]:
+    """A function that writes a record; where it names no predictions, with one for each of its examples."""
+
+    def write(each: Record, path: Path) -> Path:
+        if isinstance(each, Quality) and each.state == "ok" and each.predictions is None:
+            answers = {metric["split"]: [[str(i), "positive"] for i in range(metric["n"])] for metric in each.metrics}
+            each.predictions = f"{path.stem}.predictions.json.gz"
+            record.write_predictions(path.with_name(each.predictions), answers)
+        record.write(each, path)
+        return path
+
+    return write
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from harness import cli, record
 from harness.errors import BadInput, Failure
-from harness.record import Quality
+from harness.record import Quality, Record
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = [
@@ -60,6 +60,7 @@ def main(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> 
 
 
 Main = Callable[..., tuple[int, str, str]]
+Put = Callable[[Record, Path], Path]
 
 
 def test_every_command_is_known_here() -> None:
@@ -236,24 +237,30 @@ def test_report_and_publish_of_a_folder_without_records(main: Main, tmp_path: Pa
 
 
 def test_check_record_has_a_line_for_each_that_is_fine_and_refuses_the_first_that_is_not(
-    main: Main, quality_record: Callable[..., Quality], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    main: Main, put: Put, quality_record: Callable[..., Quality], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert main("check-record", str(tmp_path))[0] == 2  # nothing there
     monkeypatch.chdir(tmp_path)
-    record.write(quality_record(), Path("runs/one.json"))
+    put(quality_record(), Path("runs/one.json"))
     assert main("check-record", "runs", "runs/one.json") == (0, "runs/one.json: ok\nruns/one.json: ok\n", "")
-    record.write(quality_record(limit=8), Path("runs/two.json"))
+    put(quality_record(limit=8), Path("runs/two.json"))
     code, out, err = main("check-record", "runs")
     assert (code, out) == (2, "runs/one.json: ok\n")
     assert "runs/two.json: the run was limited to 8 examples" in err
 
 
-def test_publish_names_what_it_copied(main: Main, quality_record: Callable[..., Quality], tmp_path: Path) -> None:
-    record.write(quality_record(), tmp_path / "runs" / "one.json")
+def test_publish_names_what_it_copied(
+    main: Main, put: Put, quality_record: Callable[..., Quality], tmp_path: Path
+) -> None:
+    put(quality_record(), tmp_path / "runs" / "one.json")
     code, out, _ = main("publish", str(tmp_path / "runs"), "--results", str(tmp_path / "results"))
     assert code == 0
-    assert [Path(line).name for line in out.splitlines() if Path(line).is_file()] == ["one.json", "index.json"]
-    record.write(quality_record(limit=3), tmp_path / "runs" / "one.json")
+    assert [Path(line).name for line in out.splitlines() if Path(line).is_file()] == [
+        "one.json",
+        "one.predictions.json.gz",
+        "index.json",
+    ]
+    put(quality_record(limit=3), tmp_path / "runs" / "one.json")
     assert main("publish", str(tmp_path / "runs"), "--results", str(tmp_path / "results"))[0] == 2
 
 

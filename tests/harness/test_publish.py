@@ -14,6 +14,7 @@ from harness.errors import BadInput
 from harness.publish import check_record, publish
 from harness.record import Parity, Quality, Record, Speed
 
+Put = Callable[[Record, Path], Path]
 PREDICTIONS: dict[str, list[Any]] = {"dev": [["0", "positive"]]}
 
 
@@ -22,17 +23,8 @@ def runs(tmp_path: Path) -> Path:
     return tmp_path / "runs"
 
 
-def put(each: Record, path: Path) -> Path:
-    """Write the record; where it names no predictions, with one for each of its examples."""
-    if isinstance(each, Quality) and each.state == "ok" and each.predictions is None:
-        answers = {metric["split"]: [[str(i), "positive"] for i in range(metric["n"])] for metric in each.metrics}
-        each.predictions = f"{path.stem}.predictions.json.gz"
-        record.write_predictions(path.with_name(each.predictions), answers)
-    record.write(each, path)
-    return path
-
-
 def test_records_and_predictions_are_copied_by_machine_and_implementation(
+    put: Put,
     quality_record: Callable[..., Quality],
     speed_record: Callable[..., Speed],
     parity_record: Callable[..., Parity],
@@ -63,7 +55,7 @@ def test_records_and_predictions_are_copied_by_machine_and_implementation(
 
 
 def test_the_index_holds_every_published_record_without_its_raw_timings(
-    quality_record: Callable[..., Quality], speed_record: Callable[..., Speed], runs: Path, tmp_path: Path
+    put: Put, quality_record: Callable[..., Quality], speed_record: Callable[..., Speed], runs: Path, tmp_path: Path
 ) -> None:
     results = tmp_path / "results"
     publish([put(speed_record(), runs / "speed" / "one.json")], results)
@@ -81,7 +73,7 @@ def test_the_index_holds_every_published_record_without_its_raw_timings(
     [("cuda:0", "nvidia-h100-80gb-hbm3"), ("cpu", "amd-epyc-7b13-64-core-processor-2-cores")],
 )
 def test_the_machines_folder_is_a_plain_name(
-    quality_record: Callable[..., Quality], runs: Path, tmp_path: Path, device: str, folder: str
+    put: Put, quality_record: Callable[..., Quality], runs: Path, tmp_path: Path, device: str, folder: str
 ) -> None:
     machine = {"cpu": "AMD EPYC 7B13 / 64-Core Processor ", "gpus": [{"name": "NVIDIA H100 80GB HBM3"}]}
     path = put(quality_record(device=device, machine=machine), runs / "one.json")
@@ -104,7 +96,7 @@ def test_the_machines_folder_is_a_plain_name(
     ],
 )
 def test_a_run_that_proves_nothing_is_refused(
-    quality_record: Callable[..., Quality], runs: Path, tmp_path: Path, fields: dict[str, Any], message: str
+    put: Put, quality_record: Callable[..., Quality], runs: Path, tmp_path: Path, fields: dict[str, Any], message: str
 ) -> None:
     path = put(quality_record(**fields), runs / "one.json")
     with pytest.raises(BadInput, match=rf"one\.json: .*{message}"):
@@ -120,7 +112,7 @@ def test_a_run_that_proves_nothing_is_refused(
     ],
 )
 def test_predictions_that_are_not_one_for_each_example_are_refused(
-    quality_record: Callable[..., Quality], runs: Path, tmp_path: Path, pairs: list[Any], message: str
+    put: Put, quality_record: Callable[..., Quality], runs: Path, tmp_path: Path, pairs: list[Any], message: str
 ) -> None:
     metrics = [quality_record().metrics[0] | {"n": 2}]
     path = put(quality_record(predictions="one.json.gz", metrics=metrics), runs / "one.json")
@@ -139,7 +131,9 @@ def test_a_score_without_predictions_is_refused(
         publish([runs], tmp_path / "results")
 
 
-def test_a_task_of_ones_own_is_refused(quality_record: Callable[..., Quality], runs: Path, tmp_path: Path) -> None:
+def test_a_task_of_ones_own_is_refused(
+    put: Put, quality_record: Callable[..., Quality], runs: Path, tmp_path: Path
+) -> None:
     task = quality_record("reference", "my-task").task | {"suite": "own"}
     path = put(quality_record(task=task), runs / "one.json")
     with pytest.raises(BadInput, match="my-task is a task of your own"):
@@ -161,7 +155,12 @@ def test_a_task_of_ones_own_is_refused(quality_record: Callable[..., Quality], r
     ],
 )
 def test_a_path_or_a_name_of_this_machine_is_refused_wherever_it_stands(
-    quality_record: Callable[..., Quality], speed_record: Callable[..., Speed], runs: Path, tmp_path: Path, text: str
+    put: Put,
+    quality_record: Callable[..., Quality],
+    speed_record: Callable[..., Speed],
+    runs: Path,
+    tmp_path: Path,
+    text: str,
 ) -> None:
     source = {"name": "tiny", "sha256": "5" * 64, "source": text}
     holding = [quality_record(command=text), quality_record(flags=["dev: fine", text]), speed_record(checkpoint=source)]
@@ -181,14 +180,14 @@ def test_a_path_or_a_name_of_this_machine_is_refused_wherever_it_stands(
     ],
 )
 def test_what_everybody_has_may_be_published(
-    quality_record: Callable[..., Quality], runs: Path, tmp_path: Path, text: str
+    put: Put, quality_record: Callable[..., Quality], runs: Path, tmp_path: Path, text: str
 ) -> None:
     path = put(quality_record(command=text), runs / "one.json")
     assert len(publish([path], tmp_path / "results")) == 3
 
 
 def test_nothing_is_copied_where_one_record_is_refused(
-    quality_record: Callable[..., Quality], runs: Path, tmp_path: Path
+    put: Put, quality_record: Callable[..., Quality], runs: Path, tmp_path: Path
 ) -> None:
     put(quality_record(), runs / "1.json")
     put(quality_record(limit=8), runs / "2.json")
@@ -205,7 +204,9 @@ def test_no_records_and_no_folder_are_said(runs: Path, tmp_path: Path) -> None:
         publish([runs], tmp_path / "results")
 
 
-def test_a_record_is_checked_without_being_published(quality_record: Callable[..., Quality], runs: Path) -> None:
+def test_a_record_is_checked_without_being_published(
+    put: Put, quality_record: Callable[..., Quality], runs: Path
+) -> None:
     path = put(quality_record(), runs / "one.json")
     check_record(path)
     assert sorted(each.name for each in runs.iterdir()) == ["one.json", "one.predictions.json.gz"]
