@@ -127,7 +127,7 @@ def _add_parity(
         return
     single, double = parity.differences["fp32"], parity.differences.get("fp64")
     _cell(rows, name, column, parity.verdict, f"{single['max']:.0e} {parity.implementation.get('precision', 'fp32')}")
-    if double is not None:
+    if double is not None and parity.implementation.get("precision", "fp32") == "fp32":
         _cell(rows, name, column, f"{double['max']:.0e} fp64")
     if parity.tokenizer:
         same, all_of_them = parity.tokenizer["equal"], parity.tokenizer["strings"]
@@ -266,7 +266,7 @@ def _add_speed(rows: dict[str, dict[str, list[str]]], notes: list[str], speed: r
     if speed.limits.get("seconds"):
         notes.append("% of limit: BERT's matrix products alone, in the run's precision, take that share of the time")
     if speed.load.get("noisy"):
-        notes.append(f"timing {shape}: the machine was busy with other work; {_load(speed.load)}")
+        notes.append(f"timing {shape} is to be doubted: {_load(speed.load)}")
 
 
 def _add_scenarios(
@@ -287,7 +287,7 @@ def _add_scenarios(
     else:
         notes.append(f"no energy: {energy['absent']}")
     if scenarios["load"].get("noisy"):
-        notes.append(f"load on {shape}: the machine was busy with other work; {_load(scenarios['load'])}")
+        notes.append(f"load on {shape} is to be doubted: {_load(scenarios['load'])}")
 
 
 def _of_limit(speed: record.Speed, figures: dict[str, Any]) -> list[str]:
@@ -298,7 +298,7 @@ def _of_limit(speed: record.Speed, figures: dict[str, Any]) -> list[str]:
 
 
 def _load(load: dict[str, Any]) -> str:
-    steal = "" if load.get("steal") is None else f"{load['steal']:.1%} of its time was taken away, "
+    steal = "" if load.get("steal") is None else f"{load['steal']:.1%} of the machine's time was taken away, "
     slower = f", the reference took {load['quiet']:.2f} times its quiet time" if "quiet" in load else ""
     return f"{steal}{load['others']:.1%} went to other processes{slower}"
 
