@@ -5,6 +5,7 @@ Batches and their order depend on the seed and the lengths alone, so that every 
 """
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from torch import Tensor
 from harness.batch import IGNORE, Batch, by_tokens, shuffled, shuffled_by_length
 from harness.protocol import Array
 from harness.tensors import to_numpy
+from harness.used_words import UsedWords
 
 BATCHES = {"by length": shuffled_by_length, "random": shuffled}
 REPORT = 10  # steps between two looks at the loss on a GPU, each of which waits for all that it still has to do
@@ -48,7 +50,11 @@ class Training:
         torch.manual_seed(seed)
         self.model, self.data, self.labels, self.kind, self.recipe = model, batch, labels, kind, recipe
         self.generator = np.random.default_rng(seed)
-        parameters = list(model.module.parameters())
+        self.words = UsedWords(model.embeddings, batch.ids) if hasattr(model, "embeddings") else None
+        if self.words:
+            self.data = batch._replace(ids=self.words.renumber(batch.ids))
+        with self.words.in_place() if self.words else nullcontext():
+            parameters = list(model.module.parameters())
         groups = [
             {"params": [p for p in parameters if p.ndim > 1], "weight_decay": recipe["weight_decay"]},
             {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
@@ -65,6 +71,10 @@ class Training:
 
     def epoch(self, progress: Callable[..., None]) -> float:
         """Train on every example once; the mean loss."""
+        with self.words.in_place() if self.words else nullcontext():
+            return self._epoch(progress)
+
+    def _epoch(self, progress: Callable[..., None]) -> float:
         self.model.module.train()
         shuffle = BATCHES[self.recipe.get("batches", "by length")]
         batches = shuffle(self.data.lengths, self.recipe["batch_size"], self.generator)
@@ -95,6 +105,8 @@ class Training:
             total += loss.detach()
         torch.nn.utils.clip_grad_norm_(self.model.module.parameters(), self.recipe["max_grad_norm"])
         self.optimizer.step()
+        if self.words:
+            self.words.decay *= 1 - self.schedule.get_last_lr()[0] * self.recipe["weight_decay"]
         self.schedule.step()
         return total, terms
 

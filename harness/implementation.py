@@ -56,7 +56,7 @@ class Model(Protocol):
 class Trainable(Model, Protocol):
     """A model with a head that the harness's loop can train."""
 
-    module: Any  # the torch.nn.Module whose parameters are trained
+    module: Any  # the torch.nn.Module whose parameters are trained; see also ``harness.used_words``
 
     def logits(self, batch: Batch) -> Any:
         """Differentiable torch tensor: [sequences, labels], or [tokens, labels] for the head "tagging"."""

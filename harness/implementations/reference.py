@@ -59,6 +59,10 @@ class Encoder:
 class Model(Encoder):
     """The same with what fine-tuning needs."""
 
+    @property
+    def embeddings(self) -> Any:
+        return self.bert.embeddings
+
     def logits(self, batch: Batch) -> Any:
         return self.module(self.pack(batch))
 
