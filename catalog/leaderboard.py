@@ -92,7 +92,8 @@ class Row:
     """All that was measured of one implementation at one precision."""
 
     implementation: str
-    precision: str
+    precision: str  # that was asked for
+    computes: str = ""  # the precision it computes in: a variant may have one of its own
     version: str = ""
     catalog_id: str | None = None
     verdict: str | None = None  # of parity: exact, close, differs
@@ -283,6 +284,7 @@ def _row(rows: dict[tuple[str, str], Row], name: str, record: dict[str, Any], de
     precision = record["precision"]["resolved"]
     row = rows.setdefault((name, precision), Row(name, precision))
     row.version = described.get("version") or row.version
+    row.computes = described.get("precision") or row.computes or precision
     row.catalog_id = described.get("catalog_id") or row.catalog_id
     return row
 
