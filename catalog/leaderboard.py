@@ -141,12 +141,12 @@ class Board:
 
     @property
     def groups(self) -> list[list[Row]]:
-        """The rows that hold a number: an implementation, then its variants; by the speed of the first."""
+        """The rows that hold a number: an implementation, then its variants; by the speed of its fastest."""
         found: dict[str, list[Row]] = {}
         for row in sorted(self.rows, key=lambda row: ":" in row.implementation):
             if row.measured:
                 found.setdefault(family_name(row.implementation), []).append(row)
-        return sorted(found.values(), key=lambda group: -rate(self, group[0]))
+        return sorted(found.values(), key=lambda group: -max(rate(self, row) for row in group))
 
     @property
     def notes(self) -> list[tuple[str, str, list[str]]]:

@@ -339,6 +339,24 @@ def test_variants_stand_beside_their_implementation(tmp_path: Path) -> None:
     assert {row.catalog_id for group in groups for row in group if len(group) == 2} == {"huggingface-transformers"}
 
 
+def test_a_fast_variant_takes_its_implementation_to_the_top(catalog: Path, tmp_path: Path) -> None:
+    records = published()
+    for each in [r for r in records if r["kind"] == "speed"]:
+        fast = {**each["implementations"]["transformers"], "sequences_per_second": 98765.0}
+        each["implementations"]["transformers:eager"] = fast
+    first = board_of(tmp_path, records).groups[0]
+    assert [row.implementation for row in first] == ["transformers", "transformers:eager"]
+    (parity,) = of(records, "parity")
+    for verdict, at_home in (("close", True), ("differs", False)):
+        eager = {
+            **parity,
+            "verdict": verdict,
+            "implementation": parity["implementation"] | {"name": "transformers:eager"},
+        }
+        home = page(made(catalog, tmp_path, written(tmp_path, [*records, eager])), "en/index.md")
+        assert ("<td>98765</td>" in home) == at_home, "what is not BERT is not recommended"
+
+
 def test_a_plot_of_many_names_the_best_and_the_reference(tmp_path: Path) -> None:
     board = board_of(tmp_path, published())
     _, points = leaderboard.points(board, "mini-ner")
