@@ -93,7 +93,7 @@ class Row:
 
     implementation: str
     precision: str  # that was asked for
-    computes: str = ""  # the precision it computes in: a variant may have one of its own
+    computes: str = ""  # a variant may have a precision of its own, whatever is asked for
     version: str = ""
     catalog_id: str | None = None
     verdict: str | None = None  # of parity: exact, close, differs
@@ -284,7 +284,7 @@ def _row(rows: dict[tuple[str, str], Row], name: str, record: dict[str, Any], de
     precision = record["precision"]["resolved"]
     row = rows.setdefault((name, precision), Row(name, precision))
     row.version = described.get("version") or row.version
-    row.computes = described.get("precision") or row.computes or precision
+    row.computes = row.computes or precision
     row.catalog_id = described.get("catalog_id") or row.catalog_id
     return row
 
@@ -337,11 +337,15 @@ def _add_scores(rows: dict[tuple[str, str], Row], scores: list[dict[str, Any]]) 
 
 
 def _add_parity(rows: dict[tuple[str, str], Row], record: dict[str, Any]) -> None:
-    """Parity is of an implementation at all its precisions."""
+    """Parity is measured in float32, or in the precision that a variant has of its own; other rows get none."""
     described = record["implementation"]
-    same = [row for row in rows.values() if row.implementation == described["name"]]
+    own = described.get("precision", "fp32") != "fp32"
+    same = [
+        row for row in rows.values() if row.implementation == described["name"] and (own or row.precision == "fp32")
+    ]
     for row in same or [_row(rows, described["name"], record, described)]:
         row.catalog_id = row.catalog_id or described.get("catalog_id")
+        row.computes = described["precision"] if own else row.computes
         if record["state"] == "ok":
             row.verdict, row.difference = record["verdict"], record["differences"]["fp32"]["max"]
             row.cause = str(record.get("diagnosis", {}).get("sentence") or "")

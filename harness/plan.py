@@ -104,6 +104,11 @@ def prepare(options: Options, tasks_needed: bool = True) -> Plan:
     for task in tasks:
         _check_data(task, folder)
         _check_length(task, config["max_position_embeddings"])
+    for sequences, length in options.shapes:
+        if length > (positions := config["max_position_embeddings"]):
+            raise BadInput(
+                f"--shapes {sequences}x{length}: this model takes at most {positions} tokens; give that or less"
+            )
     if not options.dry_run:
         _make_folders(options)
     on_gpu = device.startswith("cuda")

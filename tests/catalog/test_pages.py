@@ -339,6 +339,16 @@ def test_variants_stand_beside_their_implementation(tmp_path: Path) -> None:
     assert {row.catalog_id for group in groups for row in group if len(group) == 2} == {"huggingface-transformers"}
 
 
+def test_what_was_timed_in_another_precision_is_not_called_exact(tmp_path: Path) -> None:
+    records = published()
+    timed = next(r for r in records if r["kind"] == "speed")
+    records.append({**timed, "precision": {"asked": "bf16", "resolved": "bf16"}})
+    rows = {
+        (row.computes, row.verdict) for row in board_of(tmp_path, records).rows if row.implementation == "reference"
+    }
+    assert rows == {("fp32", "exact"), ("bf16", None)}
+
+
 def test_a_fast_variant_takes_its_implementation_to_the_top(catalog: Path, tmp_path: Path) -> None:
     records = published()
     for each in [r for r in records if r["kind"] == "speed"]:

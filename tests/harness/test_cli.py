@@ -297,3 +297,10 @@ def test_it_runs_from_the_repository_without_being_installed(tmp_path: Path) -> 
     assert done.returncode == 0, done.stderr
     assert "transformers:eager" in done.stdout
     assert "No module named harness" in subprocess.run(command, cwd=tmp_path, **options).stderr, "it was not installed"
+
+
+def test_shapes_longer_than_the_position_table_are_refused(main: Main, tmp_path: Path) -> None:
+    code, _, err = main("time", "--impl", "reference", "--shapes", "1x16,2x600", "--runs", str(tmp_path / "runs"))
+    assert code == 2
+    assert "--shapes 2x600: this model takes at most 512 tokens" in err
+    assert not (tmp_path / "runs").exists()
