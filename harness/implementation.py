@@ -54,9 +54,13 @@ class Model(Protocol):
 
 
 class Trainable(Model, Protocol):
-    """A model with a head that the harness's loop can train."""
+    """A model with a head that the harness's loop can train.
 
-    module: Any  # the torch.nn.Module whose parameters are trained; see also ``harness.used_words``
+    It may also say ``embeddings``, the module that holds its word table as ``word``: then only those rows of it are
+    trained that the data asks for (``harness.used_words``).
+    """
+
+    module: Any  # the torch.nn.Module whose parameters are trained
 
     def logits(self, batch: Batch) -> Any:
         """Differentiable torch tensor: [sequences, labels], or [tokens, labels] for the head "tagging"."""

@@ -25,7 +25,7 @@ from harness.task import Task, task_files
 How = Literal["trained", "encoded", "job"]  # fine-tuned itself, with the reference's weights, a program of its own
 HERE = Path(__file__).parent
 # What training and prediction depend on, beside the implementation's own file.
-CODE = [HERE / name for name in ("batch.py", "encode.py", "finetune.py", "read.py", "tensors.py")]
+CODE = [HERE / name for name in ("batch.py", "encode.py", "finetune.py", "read.py", "tensors.py", "used_words.py")]
 ENCODER_CODE = [HERE / name for name in ("heads.py", "folder.py")]
 PARITY_CODE = [HERE / name for name in ("batch.py", "deviations.py", "folder.py", "parity.py", "tokenizers.py")]
 SPEED_CODE = [HERE / name for name in ("scenarios.py", "speed.py", "training_speed.py", "worker.py")]
