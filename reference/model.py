@@ -325,7 +325,7 @@ def kernel_rows(hidden: Tensor) -> int:
     """
     if not hidden.is_cpu:
         return len(hidden)
-    step = 16 if len(hidden) <= 256 else 128
+    step = 16 if len(hidden) <= 256 else 32 if len(hidden) <= 512 else 64 if len(hidden) <= 1024 else 128
     return -(-len(hidden) // step) * step
 
 
