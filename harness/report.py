@@ -6,6 +6,7 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from rich.console import CONSOLE_SVG_FORMAT, Console
@@ -251,7 +252,7 @@ def _add_speed(rows: dict[str, dict[str, list[str]]], notes: list[str], speed: r
             notes.append(f"{name}, timing {figures['state']}: {figures['reason']}")
             continue
         ratio = [f"{figures['ratio'][0]:.2f}x"] if "ratio" in figures else []
-        ratio += _of_limit(speed, figures)
+        ratio += _with_tokenizing(speed, figures) + _of_limit(speed, figures)
         if speed.shape["latency"]:
             percentiles = [f"{1000 * figures[p]:.1f}" for p in ("p50", "p90", "p99")]
             cells[f"{shape}\nms p50/90/99"] = [" / ".join(percentiles), *ratio]
@@ -263,6 +264,8 @@ def _add_speed(rows: dict[str, dict[str, list[str]]], notes: list[str], speed: r
         memory = figures["memory"]["gpu"] or figures["memory"]["resident"]
         cells.pop("peak\nmemory", None)  # of all shapes so far: the last says it
         cells["peak\nmemory"] = [f"{memory / 2**20:.0f} MiB"]
+    if rate := speed.shape.get("tokenizer_sequences_per_second"):
+        notes.append(f"tokenizing {speed.shape['name']}: {rate:.0f} sequences a second")
     if speed.limits.get("seconds"):
         notes.append("% of limit: BERT's matrix products alone, in the run's precision, take that share of the time")
     if speed.load.get("noisy"):
@@ -288,6 +291,17 @@ def _add_scenarios(
         notes.append(f"no energy: {energy['absent']}")
     if scenarios["load"].get("noisy"):
         notes.append(f"load on {shape} is to be doubted: {_load(scenarios['load'])}")
+
+
+def _with_tokenizing(speed: record.Speed, figures: dict[str, Any]) -> list[str]:
+    """The ratio to the reference if each round is preceded by the tokenizing of its texts, which all do alike."""
+    rate, base = speed.shape.get("tokenizer_sequences_per_second"), speed.implementations.get("reference")
+    if rate is None or base is None or base is figures or "ratio" not in figures:
+        return []
+    seconds = speed.shape["sequences"] / rate
+    rounds = zip(base["wall"], figures["wall"], strict=True)
+    ratios = [(median(ours) + seconds) / (median(theirs) + seconds) for ours, theirs in rounds]
+    return [f"{median(ratios):.2f}x with tokenizing"]
 
 
 def _of_limit(speed: record.Speed, figures: dict[str, Any]) -> list[str]:

@@ -225,6 +225,19 @@ def test_latency_is_in_percentiles_and_ratios_are_to_the_reference(speed_record:
     assert arrange([speed_record(implementations=without)]).rows["transformers"]["8 x 128\nseq/s"] == ["100"]
 
 
+def test_ratios_with_tokenizing_and_its_rate(speed_record: Speeds) -> None:
+    """8 sequences at 100 a second take 80 ms: what both do of it brings them nearer to each other."""
+    own = speed_record("rte").shape | {"own_lengths": True, "tokenizer_sequences_per_second": 100.0}
+    walls = {"reference": [[0.05, 0.05], [0.04, 0.06]], "transformers": [[0.08], [0.12]]}
+    figures = speed_record().implementations
+    timed = {name: figures[name] | {"wall": wall} for name, wall in walls.items()}
+    report = arrange([speed_record(shape=own, implementations=timed)])
+    expected = (130 / 160 + 130 / 200) / 2
+    assert report.rows["transformers"]["rte\nseq/s, own lengths"][1:] == ["0.62x", f"{expected:.2f}x with tokenizing"]
+    assert report.rows["reference"]["rte\nseq/s, own lengths"][1:] == ["1.00x"]
+    assert "tokenizing rte: 100 sequences a second" in report.notes
+
+
 def test_the_share_of_what_the_machine_can_do_at_most(speed_record: Speeds) -> None:
     timed = speed_record()
     p50 = timed.implementations["reference"]["p50"]
