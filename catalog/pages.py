@@ -90,8 +90,8 @@ def _environment(view: View) -> Environment:
         "tag_name",
         "other_tag_name",
     )
-    methods += ("language_name", "links", "verdict", "state_name", "what_name", "shape_name", "status_name")
-    methods += ("facts", "today", "speed_text")
+    methods += ("language_name", "links", "verdict", "cause", "state_name", "what_name", "shape_name")
+    methods += ("status_name", "facts", "today", "speed_text")
     made.globals.update({name: getattr(view, name) for name in methods})
     made.globals.update({name: getattr(view, name) for name in ("entries", "by_tag", "by_year", "by_language")})
     t = view.t

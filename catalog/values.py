@@ -24,7 +24,10 @@ _SEED = r"^[123]\.\d{1,2}[ab]?$"
 
 @functools.cache
 def vocabulary() -> dict[str, dict[str, dict[str, str]]]:
-    """The controlled words: ``vocabulary()["tags"]["ner"]["zh"]`` is the Chinese name of a tag; also "languages"."""
+    """The controlled words: ``vocabulary()["tags"]["ner"]["zh"]`` is the Chinese name of a tag.
+
+    So are "languages", and "deviations" of implementations.
+    """
     with VOCABULARY.open(encoding="utf-8") as file:
         found: dict[str, dict[str, dict[str, str]]] = yaml.load(file, yaml.CSafeLoader)
     return found

@@ -104,6 +104,12 @@ class View:
         """Of parity."""
         return self.t(*VERDICTS.get(verdict, (verdict, verdict))) if verdict else "–"
 
+    def cause(self, cause: str) -> str:
+        """Why an implementation differs from BERT; what has no Chinese name stays as the harness says it."""
+        for words in vocabulary()["deviations"].values():
+            cause = cause.replace(words["en"], words[self.language])
+        return cause
+
     def state_name(self, state: str) -> str:
         """Of a run that gave no number."""
         return self.t(*STATES[state])

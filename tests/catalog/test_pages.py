@@ -228,13 +228,14 @@ def test_a_run_without_a_result_says_why(catalog: Path, tmp_path: Path) -> None:
     port = {**parity["implementation"], "name": "port", "catalog_id": "bert"}
     skipped = {"state": "skipped", "reason": "needs a checkout of <b>x</b>", "differences": {}, "verdict": ""}
     records.append({**parity, **skipped, "implementation": port})
-    parity |= {"verdict": "differs", "diagnosis": {"sentence": "gelu by tanh"}}
+    parity |= {"verdict": "differs", "diagnosis": {"sentence": "pre-norm (2.5); <b> unheard of"}}
     failed |= {"state": "failed", "reason": "out of memory", "metrics": []}
     last = max((r for r in records if r["kind"] == "speed"), key=lambda r: str(r["started"]))
     last["implementations"]["transformers"] = {"state": "failed", "reason": "killed"}
     out = made(catalog, tmp_path, written(tmp_path, records))
     text, chinese = page(out, "en/leaderboard.md"), page(out, "zh/leaderboard.md")
-    assert '<small class="cause">gelu by tanh</small>' in text
+    assert '<small class="cause">pre-norm (2.5); &lt;b&gt; unheard of</small>' in text
+    assert '<small class="cause">前置归一化 (2.5); &lt;b&gt; unheard of</small>' in chinese
     assert "skipped: needs a checkout of &lt;b&gt;x&lt;/b&gt;" in text
     assert "跳过：needs a checkout" in chinese
     assert f"<td>{failed['task']['name']}</td><td>failed: out of memory</td>" in text

@@ -8,6 +8,7 @@ import pytest
 from catalog import identifiers
 from catalog.load import read_folder
 from catalog.schema import ENTRY_SCHEMA, KINDS, vocabulary, written_schema
+from harness.deviations import DEVIATIONS
 from tests.catalog.conftest import Write
 
 
@@ -206,6 +207,13 @@ def test_the_json_schema_names_fields_and_words_for_editors() -> None:
     assert schema["$defs"]["paper"]["properties"]["title"]["description"]
     assert "license" not in schema["$defs"]["paper"]["properties"]
     assert '"null"' not in written_schema()
+
+
+def test_the_vocabulary_has_what_the_harness_says_of_implementations() -> None:
+    said = {name: text.split(":")[0] for name, text in DEVIATIONS.items()}
+    words = {name: names["en"] for name, names in vocabulary()["deviations"].items()}
+    assert words.pop("precision") in "computes in int8"
+    assert words == said
 
 
 def test_the_vocabulary_has_both_languages() -> None:
