@@ -388,14 +388,17 @@ def compare(
     fail_if_worse: Annotated[
         float | None,
         typer.Option(
-            metavar="POINTS", help="Exit code 1 if on a task B's whole 95% interval is more than this below A."
+            metavar="POINTS",
+            help="Exit code 1 if on a task B's whole 95% interval is more than this below A, or B has no score.",
         ),
     ] = None,
 ) -> None:
     """Compare B with A: how large the difference is, how sure, in quality and in speed, and on which examples."""
     from harness.compare import compare as compare_records
-    from harness.verdict import judge, print_comparison, write
+    from harness.verdict import check_margin, judge, print_comparison, write
 
+    if fail_if_worse is not None:
+        check_margin(fail_if_worse)
     made = compare_records(a, b, runs, data, task or [])
     print_comparison(made, _output(), examples)
     if output is not None:
@@ -524,12 +527,12 @@ def check_record(
 ) -> None:
     """Check that records may be published, as `publish` does; copy nothing."""
     from harness.publish import check_record as check
-    from harness.publish import record_files
+    from harness.record import files
 
-    files = [file for path in records for file in record_files(path)]
-    if not files:
+    found = [file for path in records for file in files(path)]
+    if not found:
         raise BadInput(f"no records in {', '.join(map(str, records))}; `python -m harness run` makes some")
-    for file in files:
+    for file in found:
         check(file)
         print(f"{file}: ok")
 

@@ -1,8 +1,11 @@
-"""Two implementations compared from their stored records: quality example by example, speed pass by pass.
+"""Two implementations compared from their stored records: quality example by example, speed round by round.
 
 Quality: the interval of the difference is a paired bootstrap over examples. From one seed p is McNemar's exact test
 for accuracy and approximate randomisation for other metrics, and says nothing of other seeds. From several, the seeds
 are a sample too: Student's t of their differences is added to each bootstrap draw, and p is read from the draws.
+
+Speed: passes of one round are alike, so that a round counts once, by its median. Interval and p are of Student's t of
+the logarithms of the rounds' ratios.
 """
 
 import json
@@ -10,15 +13,15 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from harness import record
 from harness.errors import BadInput
 from harness.intervals import Floats
-from harness.publish import record_files
-from harness.significance import DRAWS, SEED, holm, mcnemar, paired_bootstrap, randomisation
+from harness.seeds import has_collapsed
+from harness.significance import SEED, holm, mcnemar, paired_bootstrap, randomisation
 from harness.task import Task, load_task, task_files
 
 Run = tuple[Path, record.Quality]  # a record and its file
@@ -66,12 +69,16 @@ class Ratio:
     """B's speed over A's at one shape, from one comparison in which they took turns."""
 
     shape: str
-    ratio: float
-    low: float
-    high: float
-    p: float  # Mann-Whitney over all passes, taken as independent
+    ratio: float  # the median of the rounds' ratios
+    low: float | None  # the 95% interval; None, like p, of a single round
+    high: float | None
+    p: float | None  # Student's t
+    p_mann_whitney: float | None  # of the rounds' medians, which does not see that rounds are pairs
     rounds: int
-    p_holm: float = 1.0
+    p_holm: float | None = None
+
+
+Tested = TypeVar("Tested", Difference, Ratio)
 
 
 @dataclass
@@ -83,6 +90,7 @@ class Comparison:
     differences: list[Difference] = field(default_factory=list)
     ratios: list[Ratio] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)  # what was left out, what differs besides, what lacks
+    lacking: list[str] = field(default_factory=list)  # what A has a score of and B has none of
 
 
 def compare(a: str, b: str, runs: Path, data: Path | None = None, own_tasks: Sequence[Path] = ()) -> Comparison:
@@ -105,12 +113,14 @@ def compare(a: str, b: str, runs: Path, data: Path | None = None, own_tasks: Seq
     made.ratios = _ratios(made, list(speeds.values()), name_a, name_b)
     if not made.differences and not made.ratios:
         raise BadInput(f"{a} and {b}: no task and no timing is in both; {'; '.join(made.notes) or 'run both first'}")
-    tested = [each.p for each in made.differences if each.p is not None]
-    corrected = iter(holm(tested))
-    made.differences = [each if each.p is None else replace(each, p_holm=next(corrected)) for each in made.differences]
-    shapes = holm([each.p for each in made.ratios])
-    made.ratios = [replace(each, p_holm=p) for each, p in zip(made.ratios, shapes, strict=True)]
+    made.differences, made.ratios = _corrected(made.differences), _corrected(made.ratios)
     return made
+
+
+def _corrected(tested: list[Tested]) -> list[Tested]:
+    """With p corrected over all that were tested."""
+    corrected = iter(holm([each.p for each in tested if each.p is not None]))
+    return [each if each.p is None else replace(each, p_holm=next(corrected)) for each in tested]
 
 
 # Which records
@@ -125,6 +135,8 @@ def _find(text: str, runs: Path) -> tuple[str, list[tuple[Path, record.Record]]]
     if path.exists():
         found = _read(path)
         names = _names(found)
+        if not names and not runs.exists():
+            raise BadInput(f"{text} holds no records, and {runs} does not exist; say where they are with --runs")
         if len(names) != 1:
             several = f"records of {', '.join(names)}; name one as {path}/{names[0]}" if names else "nothing to compare"
             raise BadInput(f"{text} holds {several}")
@@ -139,7 +151,7 @@ def _find(text: str, runs: Path) -> tuple[str, list[tuple[Path, record.Record]]]
 
 
 def _read(path: Path) -> list[tuple[Path, record.Record]]:
-    return [(file, record.read(file)) for file in record_files(path)]
+    return [(file, record.read(file)) for file in record.files(path)]
 
 
 def _names(found: list[tuple[Path, record.Record]]) -> list[str]:
@@ -197,6 +209,7 @@ def _pairs(
         settings_a, settings_b = side_a.get(task, {}), side_b.get(task, {})
         if not settings_a or not settings_b:
             made.notes.append(f"{task}: only {made.a if settings_a else made.b} has it")
+            made.lacking += [task] if settings_a else []
             continue
         same = [(each, each) for each in settings_a if each in settings_b]
         if not same:
@@ -230,6 +243,7 @@ def _same_seeds(made: Comparison, what: str, runs_a: Runs, runs_b: Runs) -> tupl
         raise BadInput(f"{what}: the seeds differ ({said}); run both with the same")
     if len(both) < max(len(runs_a), len(runs_b)):
         made.notes.append(f"{what}: seeds {said}; only those of both are compared")
+    made.lacking += [f"{what}, seed {seed}" for seed in sorted(runs_a.keys() - runs_b.keys())]
     for seed in both:
         _check_same(made, what, runs_a[seed][1], runs_b[seed][1])
     return {seed: runs_a[seed] for seed in both}, {seed: runs_b[seed] for seed in both}
@@ -306,9 +320,13 @@ def _difference(
             Disagreement(seed, each, answers[0][seed][each], answers[1][seed][each], gold.get(each))
             for seed in runs_a
             for each in ids
-            if answers[0][seed][each] != answers[1][seed][each]
+            if _differ(answers[0][seed][each], answers[1][seed][each])
         ],
     )
+    for name, runs in ((made.a, runs_a), (made.b, runs_b)):
+        if collapsed := [str(seed) for seed, (_, run) in runs.items() if has_collapsed(run, split)]:
+            seeds = ", ".join(collapsed)
+            made.notes.append(f"{found.subject}: collapsed, and compared like the others: {name}, seed {seeds}")
     if found.kind == "regression":
         found.disagreements.sort(key=lambda each: -abs(each.a - each.b))
     if isinstance(known, str):
@@ -326,6 +344,11 @@ def _difference(
         for (path, _), side, recorded in zip((runs_a[seed], runs_b[seed]), rows[seed], values, strict=True):
             _check_value(path, metric, side, recorded[seed])
     return _tested(found, rows)
+
+
+def _differ(a: Any, b: Any) -> bool:
+    """Scores do beyond what rounding makes of them."""
+    return not math.isclose(a, b, rel_tol=1e-4, abs_tol=1e-4) if isinstance(a, float) else a != b
 
 
 def _recorded(run: Run, split: str, metric: str) -> float:
@@ -432,21 +455,16 @@ def _ratios(made: Comparison, speeds: list[record.Speed], a: str, b: str) -> lis
 
 
 def speed_ratio(shape: str, wall_a: list[list[float]], wall_b: list[list[float]]) -> Ratio:
-    """From the seconds of each pass, by round. The interval resamples rounds, and the passes within them."""
-    from scipy.stats import mannwhitneyu
+    """From the seconds of each pass, by round."""
+    from scipy.stats import mannwhitneyu, ttest_1samp
 
-    rng = np.random.default_rng(SEED)
-    rounds = min(len(wall_a), len(wall_b))
-    medians = [np.array([np.median(turn) for turn in wall[:rounds]]) for wall in (wall_a, wall_b)]
-
-    def drawn(turn: list[float]) -> Floats:
-        """Medians of resamples of one round: [draws, rounds]."""
-        passes = np.asarray(turn)
-        picks = rng.integers(len(passes), size=(DRAWS, rounds, len(passes)))
-        return np.asarray(np.median(passes[picks], axis=2), np.float64)
-
-    by_round = np.stack([drawn(a) / drawn(b) for a, b in zip(wall_a, wall_b, strict=False)])  # [rounds, draws, rounds]
-    picked = np.take_along_axis(by_round, rng.integers(rounds, size=(1, DRAWS, rounds)), axis=0)[0]
-    low, high = np.quantile(np.median(picked, axis=1), [0.025, 0.975])
-    p = float(mannwhitneyu(np.concatenate(wall_a), np.concatenate(wall_b)).pvalue)
-    return Ratio(shape, float(np.median(medians[0] / medians[1])), float(low), float(high), p, rounds)
+    a, b = (np.array([np.median(turn) for turn in wall]) for wall in (wall_a, wall_b))
+    ratios = a / b  # how many times as fast B is, in each round
+    if len(ratios) < 2:
+        return Ratio(shape, float(ratios[0]), None, None, None, None, len(ratios))
+    tested = ttest_1samp(np.log(ratios), 0)
+    low, high = np.exp(tested.confidence_interval(0.95))
+    mann_whitney = float(mannwhitneyu(a, b).pvalue)
+    return Ratio(
+        shape, float(np.median(ratios)), float(low), float(high), float(tested.pvalue), mann_whitney, len(ratios)
+    )

@@ -102,7 +102,7 @@ def _totals(rows: list[Row]) -> Iterator[str]:
         yield f"about {duration(seconds)} for {known} of the runs to do, as earlier records have it"
     if known < to_do:
         yield f"how long {to_do - known} of the runs to do take is unknown: no record tells"
-    yield "parity and timing come on top"
+    yield "parity, timing, and fine-tuning by the reference for those that only encode come on top"
 
 
 def _left_out(made: plan.Plan) -> Iterator[str]:

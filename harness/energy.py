@@ -49,6 +49,9 @@ def meter(device: str, idle_seconds: float = IDLE_SECONDS) -> Iterator[dict[str,
             result["absent"] = str(reason)
             return
         watts = (before - resting[0]) / (start - resting[1])
+        if gross <= watts * seconds:
+            result["absent"] = f"{source}: no more was taken than when idle ({watts:.1f} W); did other work end?"
+            return
         result |= {
             "joules": gross - watts * seconds,
             "gross_joules": gross,

@@ -120,16 +120,18 @@ def _timing(measured: dict[str, Any], ratio: list[float] | None, latency: bool) 
 
 def _points(runs: list[_Run], metric: str) -> list[Point]:
     points: list[Point] = []
-    last: tuple[Figure, dict[str, Any]] | None = None  # of the last that did not fail
+    last: dict[str, Any] | None = None  # the conditions of the last that did not fail
+    level: Figure | None = None  # where the last step led: compared with its neighbour, a slow slide would never show
     for run in runs:
         figure = run.figures.get(metric, FAILED)
-        step = "failed" if figure is FAILED else _step(last[0], figure) if last else ""
-        changed = _changed(last[1], run.conditions) if last else ()
+        step = "failed" if figure is FAILED else _step(level, figure) if level else ""
+        changed = _changed(last, run.conditions) if last else ()
         if isinstance(run.record, record.Speed) and run.record.load.get("noisy"):
             changed = (*changed, "the machine was busy")
         points.append(Point(run.record.commit or "", run.record.started, figure, step, changed))
         if figure is not FAILED:
-            last = figure, run.conditions
+            last = run.conditions
+            level = figure if level is None or step else level
     return points
 
 

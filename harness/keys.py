@@ -30,6 +30,9 @@ ENCODER_CODE = [HERE / name for name in ("heads.py", "folder.py")]
 PARITY_CODE = [HERE / name for name in ("batch.py", "deviations.py", "folder.py", "parity.py", "tokenizers.py")]
 SPEED_CODE = [HERE / name for name in ("scenarios.py", "speed.py", "training_speed.py", "worker.py")]
 REFERENCE = HERE.parent / "reference"
+# What else fine-tunes and scores: the last two cut all texts, and draw all new heads.
+RUN_CODE = [HERE / name for name in ("checkpoints.py", "evaluate.py", "worker.py")]
+RUN_CODE += [REFERENCE / name for name in ("tokenizer.py", "checkpoint.py")]
 FROZEN_CODE = [REFERENCE / name for name in ("amx.cpp", "amx.py", "kernels.py")]  # nothing trains with it
 REFERENCE_CODE = sorted(set(REFERENCE.glob("*.py")) - set(FROZEN_CODE))
 EVERYWHERE = ("torch", "tokenizers")  # what fine-tunes and what cuts texts, whatever is measured
@@ -37,7 +40,7 @@ EVERYWHERE = ("torch", "tokenizers")  # what fine-tunes and what cuts texts, wha
 
 def quality_key(plan: Plan, implementation: Implementation, task: Task, seed: int, how: How = "trained") -> str:
     """Hash of all that determines a quality run's result."""
-    code = [_code(*CODE)]
+    code = [_code(*CODE, *RUN_CODE)]
     if how == "encoded":
         code += [_unfrozen(reference()), _code(*ENCODER_CODE)]
     computes = _unfrozen(implementation) if how == "trained" else code_of(implementation)

@@ -30,6 +30,8 @@ def _seed_lines(score: seeds.Score) -> list[Line]:
         return []
     head = ["seeds", score.implementation, score.task, score.split, " ".join(map(str, score.seeds))]
     figures = {"deviation": score.deviation, "least": score.least, "greatest": score.greatest}
+    if score.with_collapsed:
+        figures["mean_with_collapsed"] = score.with_collapsed[0]
     figures |= {"counted": len(score.counted), "collapsed": len(score.collapsed), "failed": len(score.failed)}
     mean = [*head, f"{score.metric}_mean", score.mean, score.low, score.high, "ok"]
     return [mean, *([*head, f"{score.metric}_{name}", value, "", "", "ok"] for name, value in figures.items())]
@@ -40,8 +42,10 @@ def _lines(each: record.Record) -> list[Line]:
         head: Line = ["quality", each.implementation["name"], each.task["name"]]
         if each.state != "ok":
             return [[*head, "", each.seed, "", "", "", "", each.state]]
+        cut = {split: counts["cut"] for split, counts in each.sanity.items() if "cut" in counts}
         return [
-            [*head, m["split"], each.seed, m["name"], m["value"], m["low"], m["high"], each.state] for m in each.metrics
+            *([*head, m["split"], each.seed, m["name"], m["value"], m["low"], m["high"], "ok"] for m in each.metrics),
+            *([*head, split, each.seed, "examples_cut", amount, "", "", "ok"] for split, amount in cut.items()),
         ]
     if isinstance(each, record.Parity):
         head = ["parity", each.implementation["name"], each.checkpoint["name"], "", ""]

@@ -19,7 +19,7 @@ def publish(paths: list[Path], results: Path) -> list[Path]:
 
     All are checked before the first is copied. BadInput says which record may not be published, and why.
     """
-    found = [(path, record.read(path)) for folder in paths for path in record_files(folder)]
+    found = [(path, record.read(path)) for folder in paths for path in record.files(folder)]
     if not found:
         raise BadInput(f"no records in {', '.join(map(str, paths))}")
     for path, each in found:
@@ -33,7 +33,7 @@ def write_index(results: Path) -> Path:
 
     With them the scores of all seeds together, and beside each what others published of the same.
     """
-    found = [record.read(path) for path in record_files(results)]
+    found = [record.read(path) for path in record.files(results)]
     records = []
     for each in found:
         values = {"kind": each.kind, **dataclasses.asdict(each)}
@@ -62,15 +62,6 @@ def scores_with_anchors(records: list[record.Record]) -> list[dict[str, Any]]:
 def check_record(path: Path) -> None:
     """Check one record as `publish` does, copying nothing. BadInput says why it may not be published."""
     _check(path, record.read(path))
-
-
-def record_files(path: Path) -> list[Path]:
-    """The record at this path, or all in this folder. BadInput if it does not exist."""
-    if not path.exists():
-        raise BadInput(f"{path} does not exist; records of runs are in runs/")
-    if path.is_file():
-        return [path]
-    return sorted(each for each in path.rglob("*.json") if each.name not in ("index.json", "report.json"))
 
 
 def _check(path: Path, each: record.Record) -> None:

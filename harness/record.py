@@ -102,6 +102,41 @@ class Parity(Record):
 
 
 KINDS: dict[str, type[Record]] = {cls.kind: cls for cls in (Quality, Speed, Parity)}
+OTHERS = ("index.json", "report.json")  # JSON that lies among records, and is made of them
+# By schema before today's: what makes the fields of a record of it those of the next.
+MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
+# What readers rely on, in fields that hold more than one thing: of every kind, and of each.
+HELD: dict[str, dict[str, Any]] = {
+    "": {
+        "key": str,
+        "state": str,
+        "device": str,
+        "started": str,
+        "checkpoint": {"name": str, "sha256": str},
+        "precision": {"resolved": str},
+        "machine": {"cpu": str},
+        "versions": {},
+    },
+    "quality": {
+        "implementation": {"name": str},
+        "task": {"name": str, "kind": str, "suite": str, "context": str, "data": {}},
+        "recipe": {},
+        "seed": int,
+        "metrics": [
+            dict.fromkeys(("split", "name", "signature"), str)
+            | dict.fromkeys(("value", "low", "high", "baseline"), int | float)
+            | {"n": int}
+        ],
+        "flags": [str],
+    },
+    "speed": {
+        "comparison": str,
+        "shape": {"name": str, "sequences": int, "tokens": int, "latency": bool, "own_lengths": bool},
+        "load": {},
+        "implementations": {},
+    },
+    "parity": {"implementation": {"name": str}, "differences": {}},
+}
 
 
 def hardware(record: Record) -> str:
@@ -133,6 +168,9 @@ def read_predictions(path: Path) -> dict[str, list[Any]]:
         predictions: dict[str, list[Any]] = json.loads(gzip.decompress(path.read_bytes()))
     except (OSError, EOFError, ValueError) as error:
         raise BadInput(f"{path}: not a file of predictions: {error}") from error
+    held = dict.fromkeys(predictions, list) if isinstance(predictions, dict) else {}
+    if wrong := next(_wrong(predictions, held), None):
+        raise BadInput(f"{path}: not a file of predictions: {wrong}")
     return predictions
 
 
@@ -200,11 +238,7 @@ def read(path: Path) -> Record:
     if kind not in list(KINDS):  # a list: what stands there may be anything
         raise BadInput(f"{path}: not a record: its kind is {kind!r}, none of {', '.join(KINDS)}")
     cls = KINDS[kind]
-    schema = values.get("schema")
-    if isinstance(schema, int) and schema > SCHEMA:
-        raise BadInput(f"{path}: schema {schema} is of a newer BERT Atlas than this, which reads {SCHEMA}; update it")
-    if schema != SCHEMA:
-        raise BadInput(f"{path}: schema {schema}; this version of BERT Atlas reads schema {SCHEMA}")
+    values = _migrated(path, values)
     known = {each.name: each for each in dataclasses.fields(cls)}
     unknown = sorted(values.keys() - known.keys())
     missing = sorted(
@@ -218,7 +252,46 @@ def read(path: Path) -> Record:
         raise BadInput(f"{path}: missing fields {', '.join(missing)}")
     if not all(math.isfinite(number) for number in _numbers(values)):
         raise BadInput(f"{path}: a number that is not finite")
+    held = {name: what for name, what in (HELD[""] | HELD[kind]).items() if name in values}
+    if isinstance(timed := values.get("implementations"), dict):
+        held["implementations"] = {name: {"state": str} for name in timed}
+    if wrong := next(_wrong(values, held), None):
+        raise BadInput(f"{path}: {wrong}")
     return cls(**values)
+
+
+def _migrated(path: Path, values: dict[str, Any]) -> dict[str, Any]:
+    """The record in today's schema."""
+    schema = values.get("schema")
+    if type(schema) is int and schema > SCHEMA:
+        raise BadInput(f"{path}: schema {schema} is of a newer BERT Atlas than this, which reads {SCHEMA}; update it")
+    while type(schema) is not int or schema < SCHEMA:
+        if type(schema) is not int or schema not in MIGRATIONS:
+            raise BadInput(f"{path}: schema {schema}; this version of BERT Atlas reads schema {SCHEMA}")
+        values = MIGRATIONS[schema](values) | {"schema": schema + 1}
+        schema += 1
+    return values
+
+
+def _wrong(value: Any, held: Any, place: str = "") -> Iterator[str]:
+    """What is not as ``held`` describes: a type, fields that there must be, or, in a list, what each item is."""
+    if isinstance(held, dict):
+        if not isinstance(value, dict):
+            yield f"{place or 'it'} is not an object"
+            return
+        for name, inner in held.items():
+            if name not in value:
+                yield f"{place}{'.' if place else ''}{name} is missing"
+            else:
+                yield from _wrong(value[name], inner, f"{place}{'.' if place else ''}{name}")
+    elif isinstance(held, list):
+        if not isinstance(value, list):
+            yield f"{place} is not a list"
+            return
+        for number, item in enumerate(value):
+            yield from _wrong(item, held[0], f"{place}[{number}]")
+    elif not isinstance(value, held) or (isinstance(value, bool) and held is not bool):
+        yield f"{place} is {value!r}, of another type than a record has there"
 
 
 def _numbers(value: Any) -> list[float]:
@@ -229,15 +302,28 @@ def _numbers(value: Any) -> list[float]:
     return [number for child in children for number in _numbers(child)]
 
 
+def files(path: Path) -> list[Path]:
+    """The record at this path, or all in this folder, by name. BadInput if it does not exist.
+
+    Other JSON files may lie in the folder, such as what ``compare`` wrote, or a model's.
+    """
+    if not path.exists():
+        raise BadInput(f"{path} does not exist; name a folder of records or a record, such as runs/")
+    if path.is_file():
+        return [path]
+    return sorted(each for each in path.rglob("*.json") if each.name not in OTHERS and _holds_record(each))
+
+
+def _holds_record(path: Path) -> bool:
+    text = path.read_text(encoding="utf-8", errors="replace")
+    return '"kind"' in text and '"schema"' in text
+
+
 def read_all(folders: list[Path]) -> list[Record]:
-    """All records under these folders (or files), in order of file name; BadInput for a path that is absent."""
-    paths: list[Path] = []
+    """All records under these folders (or files), in order of file name, copies of one left out."""
+    found: dict[tuple[str, str, str], Record] = {}
     for folder in folders:
-        if not folder.exists():
-            raise BadInput(f"{folder} does not exist; name a run's folder or record, such as runs/")
-        paths += (
-            sorted(p for p in folder.rglob("*.json") if p.name not in ("index.json", "report.json"))
-            if folder.is_dir()
-            else [folder]
-        )
-    return [read(path) for path in paths]
+        for path in files(folder):
+            each = read(path)
+            found.setdefault((each.key, each.started, path.name), each)
+    return list(found.values())

@@ -26,6 +26,7 @@ METRIC_NAMES = {
     "spearman": "Spearman",
     "entity_f1": "entity F1",
 }
+PASSES = 100  # of which one is slower than the 99th percentile
 ONE_SEED = "a score of one seed: under it its 95% interval (bootstrap over examples)"
 SEVERAL_SEEDS = (
     "a score of several seeds: their mean ± sample standard deviation; under it the lowest and the highest seed, and "
@@ -254,13 +255,15 @@ def _add_speed(rows: dict[str, dict[str, list[str]]], notes: list[str], speed: r
         ratio = [f"{figures['ratio'][0]:.2f}x"] if "ratio" in figures else []
         ratio += _with_tokenizing(speed, figures) + _of_limit(speed, figures)
         if speed.shape["latency"]:
-            percentiles = [f"{1000 * figures[p]:.1f}" for p in ("p50", "p90", "p99")]
+            percentiles = [f"{1000 * figures[p]:.1f}" for p in ("p50", "p90", "p99") if p != "p99" or _enough(figures)]
             cells[f"{shape}\nms p50/90/99"] = [" / ".join(percentiles), *ratio]
+            if not _enough(figures):
+                notes.append(f"{shape}: a 99th percentile is shown of {PASSES} passes or more")
         else:
             unit = "seq/s, own lengths" if speed.shape["own_lengths"] else "seq/s"
             cells[f"{shape}\n{unit}"] = [f"{figures['sequences_per_second']:.0f}", *ratio]
         if "scenarios" in figures:
-            _add_scenarios(cells, notes, shape, figures["scenarios"])
+            _add_scenarios(cells, notes, name, shape, figures["scenarios"])
         memory = figures["memory"]["gpu"] or figures["memory"]["resident"]
         cells.pop("peak\nmemory", None)  # of all shapes so far: the last says it
         cells["peak\nmemory"] = [f"{memory / 2**20:.0f} MiB"]
@@ -273,7 +276,7 @@ def _add_speed(rows: dict[str, dict[str, list[str]]], notes: list[str], speed: r
 
 
 def _add_scenarios(
-    cells: dict[str, list[str]], notes: list[str], shape: str, scenarios: dict[str, dict[str, Any]]
+    cells: dict[str, list[str]], notes: list[str], name: str, shape: str, scenarios: dict[str, dict[str, Any]]
 ) -> None:
     """What it does as fast as possible, with the energy that took, and the highest rate at which it answers in time."""
     offline, server = scenarios["offline"], scenarios["server"]
@@ -285,12 +288,18 @@ def _add_scenarios(
     cells[f"{shape}\nserver, queries/s"] = [held, bound]
     if "joules" in energy:
         notes.append(
-            f"energy: {energy['source']}, beyond what the device takes when idle ({energy['idle_watts']:.0f} W)"
+            f"energy of {name}: {energy['source']}, beyond what the device takes when idle "
+            f"({energy['idle_watts']:.0f} W)"
         )
     else:
-        notes.append(f"no energy: {energy['absent']}")
+        notes.append(f"no energy of {name}: {energy['absent']}")
     if scenarios["load"].get("noisy"):
         notes.append(f"load on {shape} is to be doubted: {_load(scenarios['load'])}")
+
+
+def _enough(figures: dict[str, Any]) -> bool:
+    """Whether there are passes enough for a 99th percentile to be more than the slowest of them."""
+    return sum(map(len, figures["wall"])) >= PASSES
 
 
 def _with_tokenizing(speed: record.Speed, figures: dict[str, Any]) -> list[str]:

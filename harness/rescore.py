@@ -16,7 +16,7 @@ from harness.data import data_folder
 from harness.download import sha256_of
 from harness.errors import BadInput, Failure
 from harness.evaluate import Predictions, score
-from harness.publish import record_files, write_index
+from harness.publish import write_index
 from harness.read import read_split
 from harness.task import Context, load_task, task_files
 
@@ -40,7 +40,7 @@ def rescore(
     are done, the ``index.json`` of a folder of published records is made anew. BadInput where data or predictions are
     not at hand, or not what the run had; Failure where predictions are not of the data's examples.
     """
-    found = [(path, record.read(path)) for folder in paths for path in record_files(folder)]
+    found = [(path, record.read(path)) for folder in paths for path in record.files(folder)]
     finished = [(path, each) for path, each in found if isinstance(each, record.Quality) and each.state == "ok"]
     if not finished:
         raise BadInput(f"no finished quality run in {', '.join(map(str, paths))}; `python -m harness run` makes some")

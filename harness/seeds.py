@@ -91,7 +91,8 @@ def _runs(runs: list[record.Quality]) -> Runs:
     good = [each for each in runs if each.state == "ok"]
     same = {each.seed: each for each in good if _comparable(each, good[-1])}
     left_out = sum(not _comparable(each, good[-1]) for each in good)
-    failed = {each.seed: each for each in runs if each.state != "ok" and each.seed not in same}
+    bad = [each for each in runs if each.state != "ok" and each.seed not in same]
+    failed = {each.seed: each for each in bad if not good or _comparable(each, good[-1])}
     return Runs([same[seed] for seed in sorted(same)], [failed[seed] for seed in sorted(failed)], left_out)
 
 
@@ -158,13 +159,13 @@ def main_metric(run: record.Quality, split: str) -> dict[str, Any]:
 
 
 def has_collapsed(run: record.Quality, split: str) -> bool:
-    """Whether a run's main metric or accuracy is no better than that of a constant answer, such as the majority class.
+    """Whether a run's main metric, and its accuracy, are no better than those of a constant answer, as the majority is.
 
-    That is where a fine-tuning ends that failed to learn, and what ``metrics.degenerate`` flags.
+    That is where a fine-tuning ends that failed to learn (the failed runs of Mosbach et al. 2021, arXiv 2006.04884).
     """
     of_split = [metric for metric in run.metrics if metric["split"] == split]
     judged = of_split[:1] + [metric for metric in of_split[1:] if metric["name"] == "accuracy"]
-    return any(metric["value"] <= metric["baseline"] + 1e-9 for metric in judged)  # but for rounding
+    return all(metric["value"] <= metric["baseline"] + 1e-9 for metric in judged)  # but for rounding
 
 
 def _concerns(flag: str, split: str, run: record.Quality) -> bool:

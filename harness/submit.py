@@ -18,7 +18,6 @@ from harness.data import data_folder
 from harness.download import sha256_of
 from harness.errors import BadInput, Failure
 from harness.plan import training_task
-from harness.publish import record_files
 from harness.read import TextExample, WordExample, read_split
 from harness.sanity import aligned
 from harness.task import Task, load_task, task_files
@@ -80,7 +79,7 @@ def glue(paths: Sequence[Path], output: Path, data: Path | None = None, fill_mis
 
 def _finished(paths: Sequence[Path]) -> list[Run]:
     """The quality runs at these paths that went well, each once."""
-    files = {file.resolve(): file for path in paths for file in record_files(path)}
+    files = {file.resolve(): file for path in paths for file in record.files(path)}
     found = [(file, record.read(file)) for file in files.values()]
     return [(file, each) for file, each in found if isinstance(each, record.Quality) and each.state == "ok"]
 

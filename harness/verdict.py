@@ -28,15 +28,19 @@ def _verdict(made: Comparison, each: Difference, tests: int) -> str:
     if each.p_holm is None or each.low is None or each.high is None:
         return f"{said} ({each.metric}, {each.n} examples, {seeds}, no interval): nothing is shown"
     interval = f"95% interval {100 * each.low:.1f} to {100 * each.high:.1f}, {_p(each.p_holm, tests)}"
-    shown = "a difference is shown" if each.p_holm < 0.05 else "no difference shown"
-    return f"{said} ({each.metric}, {interval}): {shown} by {each.n} examples and {seeds}"
+    alone = ", which says nothing of other seeds" if len(each.by_seed) == 1 else ""
+    shown = "a difference is" if each.p_holm < 0.05 and not each.low <= 0 <= each.high else "no difference"
+    return f"{said} ({each.metric}, {interval}): {shown} shown by {each.n} examples and {seeds}{alone}"
 
 
 def _speed_verdict(made: Comparison, each: Ratio) -> str:
     size = f"{made.b} is {each.ratio:.2f} times as fast as {made.a} at {each.shape}"
-    interval = f"95% interval {each.low:.2f} to {each.high:.2f}, {_p(each.p_holm, len(made.ratios))}"
-    shown = each.p_holm < 0.05 and not each.low <= 1 <= each.high  # passes of one round are alike: p alone is too small
-    return f"{size} ({interval}): {'a difference is' if shown else 'no difference'} shown by {each.rounds} rounds"
+    if each.p_holm is None or each.low is None or each.high is None:
+        return f"{size} (one round, no interval): nothing is shown"
+    tests = sum(other.p is not None for other in made.ratios)
+    interval = f"95% interval {each.low:.2f} to {each.high:.2f}, {_p(each.p_holm, tests)}"
+    shown = "a difference is" if each.p_holm < 0.05 else "no difference"
+    return f"{size} ({interval}): {shown} shown by {each.rounds} rounds"
 
 
 def _p(p: float, tests: int) -> str:
@@ -94,16 +98,23 @@ def write(made: Comparison, path: Path) -> None:
 def judge(made: Comparison, margin: float) -> tuple[list[str], list[str]]:
     """Where B is shown to be worse than A by more than ``margin`` points, and where that is not ruled out.
 
-    Shown: the whole 95% interval is below -margin. Not ruled out: a part of it is. The intervals are not corrected
-    for several tasks: of an equal B each one cries wolf at most 2.5% of the time, far less with a margin. BadInput
-    for a negative margin, and where there is no interval to tell by.
+    Shown: the whole 95% interval is below -margin, or B has no score where A has one. Not ruled out: a part of it is.
+    The intervals are not corrected for several tasks: of an equal B each one cries wolf at most 2.5% of the time, far
+    less with a margin; but one seed of each says nothing of what another fine-tuning would give. BadInput for a
+    negative margin, and where there is no interval to tell by.
     """
-    if not 0 <= margin < math.inf:
-        raise BadInput(f"--fail-if-worse: {margin} is no margin; give points from 0 on, such as 1.5")
+    check_margin(margin)
     intervals = {each.subject: (each.low, each.high) for each in made.differences}
     untold = [subject for subject, (low, _) in intervals.items() if low is None]
     if untold or not intervals:
         raise BadInput(f"--fail-if-worse cannot tell of {', '.join(untold) or 'speed alone'}: it needs scores and data")
     worse = [subject for subject, (_, high) in intervals.items() if high is not None and 100 * high < -margin]
     unsure = [subject for subject, (low, _) in intervals.items() if low is not None and 100 * low < -margin]
-    return worse, [subject for subject in unsure if subject not in worse]
+    unsure = [subject for subject in unsure if subject not in worse]
+    return worse + [f"{subject} (no score of {made.b})" for subject in made.lacking], unsure
+
+
+def check_margin(margin: float) -> None:
+    """BadInput unless it is a number of points."""
+    if not 0 <= margin < math.inf:
+        raise BadInput(f"--fail-if-worse: {margin} is no margin; give points from 0 on, such as 1.5")

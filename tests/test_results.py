@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from harness import metrics, record
-from harness.publish import record_files
 from harness.rescore import Change, rescore
 from harness.task import load_task, task_names
 
@@ -17,7 +16,7 @@ EMBEDDED = {name for name in task_names() if all(file.path.is_absolute() for fil
 
 def published(embedded: bool) -> list[Path]:
     """Records of finished quality runs, on tasks whose data is in the repository or on the others."""
-    found = [(path, record.read(path)) for path in record_files(RESULTS)]
+    found = [(path, record.read(path)) for path in record.files(RESULTS)]
     return [
         path
         for path, each in found

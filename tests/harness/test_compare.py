@@ -4,6 +4,7 @@ import hashlib
 import io
 import itertools
 import json
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -63,7 +64,7 @@ def save(runs: Path, tmp_path: Path, quality_record: Qualities) -> Save:
             name,
             **{
                 "task": {"name": "own", "title": "", "suite": "own", "kind": kind, "context": "sentence", "data": data},
-                "metrics": [{"split": "dev", "name": each.name, "value": each.value} for each in scores],
+                "metrics": [measured(each.value, each.name) for each in scores],
                 "predictions": f"{stem}.gz",
                 **fields,
             },
@@ -73,6 +74,12 @@ def save(runs: Path, tmp_path: Path, quality_record: Qualities) -> Save:
         return folder / f"{stem}.json"
 
     return make
+
+
+def measured(value: float, name: str = "accuracy", split: str = "dev", baseline: float = -1.0) -> dict[str, Any]:
+    """A metric as a record has it."""
+    bounds = {"value": value, "low": value, "high": value, "n": 1, "baseline": baseline}
+    return {"split": split, "name": name, "signature": f"{name}|{split}"} | bounds
 
 
 def declare(folder: Path, kind: str, gold: Sequence[Any], metric: str | None = None) -> Path:
@@ -160,7 +167,8 @@ def test_a_planted_difference_is_shown(save: Save, runs: Path) -> None:
     assert found.p_bootstrap == pytest.approx(found.p, abs=0.001)
     (sentence,) = verdicts(made)
     assert sentence.startswith(f"b is {-100 * found.value:.1f} points worse than a on own (accuracy, 95% interval -")
-    assert sentence.endswith("p < 0.001): a difference is shown by 400 examples and one seed")
+    shown = "a difference is shown by 400 examples and one seed, which says nothing of other seeds"
+    assert sentence.endswith(f"p < 0.001): {shown}")
     assert judge(made, 1) == (["own"], [])
     assert judge(made, -100 * found.low - 0.01) == ([], ["own"])
     assert judge(made, 50) == ([], [])
@@ -249,8 +257,8 @@ def test_every_kind_of_task(save: Save, runs: Path) -> None:
     [
         ({"checkpoint": {"name": "other", "sha256": "7" * 64}}, "checkpoint (minilm-l6, 5.* against other, 7"),
         ({"limit": 16}, "limit (None against 16)"),
-        ({"metrics": [{"split": "dev", "name": "f1", "value": 0.5}]}, "metrics (accuracy against f1)"),
-        ({"metrics": [{"split": "test", "name": "accuracy", "value": 0.5}]}, "splits (dev against test)"),
+        ({"metrics": [measured(0.5, "f1")]}, "metrics (accuracy against f1)"),
+        ({"metrics": [measured(0.5, split="test")]}, "splits (dev against test)"),
         ({"data": {"train": "8" * 64}}, "data of train (1.* against 8"),
         ({"data": {"dev": "8" * 64}}, "data of dev (.* against 8"),
         ({"seed": 7}, "seeds differ (42 against 7)"),
@@ -350,7 +358,7 @@ def test_several_tasks_are_corrected_for(save: Save, runs: Path, quality_record:
             [key, label if i >= wrong else "positive"] for i, (key, label) in enumerate(right.items())
         ]
         value = float(np.mean([answer == right[key] for key, answer in answers]))
-        made = quality_record(name, metrics=[{"split": "dev", "name": "accuracy", "value": value}])
+        made = quality_record(name, metrics=[measured(value)])
         made.task["data"]["dev"] = hashlib.sha256(file.read_bytes()).hexdigest()
         made.predictions = f"{name}-mini.gz"
         record.write_predictions(runs / made.predictions, {"dev": answers})
@@ -377,6 +385,35 @@ def test_how_the_two_are_named(save: Save, runs: Path, monkeypatch: pytest.Monke
     (tmp_path / "empty").mkdir()
     with pytest.raises(BadInput, match="nothing to compare"):
         own(runs, "empty", "b")
+    with pytest.raises(BadInput, match="no records, and nowhere does not exist; say where they are with --runs"):
+        compare("empty", "b", Path("nowhere"))
+
+
+def test_a_score_that_b_lacks_counts_as_worse(save: Save, runs: Path, quality_record: Qualities) -> None:
+    gold = labels(20)
+    for seed in (1, 2):
+        save("a", gold, gold, seed=seed)
+    save("b", gold, gold, seed=1)
+    record.write(quality_record("b", seed=2, state="failed", reason="it crashed", metrics=[]), runs / "failed.json")
+    record.write(quality_record("a", "mini-paraphrase"), runs / "other.json")
+    made = own(runs)
+    assert sorted(made.lacking) == ["mini-paraphrase", "own, seed 2"]
+    assert judge(made, 50) == ([f"{subject} (no score of b)" for subject in made.lacking], [])
+    assert judge(own(runs, "b", "a"), 50) == ([], [])
+
+
+def test_collapsed_seeds_are_named(save: Save, runs: Path) -> None:
+    gold = labels(20)
+    save("a", gold, gold)
+    save("b", ["no"] * 20, gold, metrics=[measured(gold.count("no") / 20, baseline=gold.count("no") / 20)])
+    assert "own: collapsed, and compared like the others: b, seed 42" in own(runs).notes
+
+
+def test_scores_that_rounding_alone_tells_apart_are_not_shown(save: Save, runs: Path) -> None:
+    gold = np.linspace(0, 5, 20).tolist()
+    save("a", gold, gold, "regression")
+    save("b", [value + 1e-6 for value in gold[:-1]] + [gold[-1] + 0.1], gold, "regression")
+    assert [each.id for each in own(runs).differences[0].disagreements] == ["19"]
 
 
 def test_nothing_in_common_is_refused(runs: Path, quality_record: Qualities) -> None:
@@ -406,10 +443,15 @@ def test_speed(runs: Path, speed_record: Speeds) -> None:
     ratios = {each.shape: each for each in found.ratios}
     assert ratios.keys() == {"8 x 128", "1 x 128"}
     fast, same = ratios["8 x 128"], ratios["1 x 128"]
-    assert fast.low < 2 < fast.high
-    assert fast.high - fast.low < 0.4
+    assert fast.low is not None
+    assert fast.high is not None
+    assert fast.low < 2 < fast.high < fast.low + 0.4
+    assert same.low is not None
+    assert same.high is not None
     assert same.low < 1 < same.high
+    assert fast.p is not None
     assert fast.p_holm == pytest.approx(2 * fast.p)
+    assert fast.p_mann_whitney == pytest.approx(2 / math.comb(10, 5))  # no round of one is as slow as any of the other
     sentences = "\n".join(verdicts(found))
     assert f"b is {fast.ratio:.2f} times as fast as a at 8 x 128 (95% interval" in sentences
     assert "a difference is shown by 5 rounds" in sentences
@@ -426,7 +468,25 @@ def test_a_slow_round_does_not_make_a_difference() -> None:
         [[factor * each for each in turn] for factor, turn in zip(factors, passes(0.1, s), strict=True)] for s in (1, 2)
     )
     found = speed_ratio("8 x 128", a, b)
+    assert found.low is not None
+    assert found.high is not None
     assert 0.9 < found.low <= found.ratio <= found.high < 1.1
+
+
+def test_few_alarms_of_speed_are_false_where_rounds_differ() -> None:
+    """Passes within a round are far more alike than rounds are: forty of them are no forty observations."""
+    rng, alarms = np.random.default_rng(0), 0
+    for _ in range(400):
+        rounds = rng.lognormal(0, 0.03, (2, 5, 1)) * rng.lognormal(0, 0.01, (2, 5, 8))
+        found = speed_ratio("8 x 128", *rounds.tolist())
+        assert found.p is not None
+        alarms += found.p < 0.05
+    assert 8 <= alarms <= 36  # 20 are expected
+
+
+def test_one_round_shows_nothing(speed_record: Speeds) -> None:
+    made = Comparison("a", "b", ratios=[speed_ratio("8 x 128", [[0.2, 0.2]], [[0.1, 0.1]])])
+    assert verdicts(made) == ["b is 2.00 times as fast as a at 8 x 128 (one round, no interval): nothing is shown"]
 
 
 def test_published_records_and_what_is_written_of_them(tmp_path: Path) -> None:

@@ -204,6 +204,7 @@ def test_a_gpu_less_what_it_takes_idle(gpu: Gpu, clock: list[float]) -> None:
 )
 def test_it_is_the_gpu_that_cuda_uses(
     gpu: Gpu,
+    clock: list[float],
     monkeypatch: pytest.MonkeyPatch,
     visible: str | None,
     order: str | None,
@@ -216,9 +217,19 @@ def test_it_is_the_gpu_that_cuda_uses(
         if value is not None:
             monkeypatch.setenv(name, value)
     with energy.meter(device) as result:
-        pass
+        clock[0] += 2
+        gpu.millijoules += 700_000
     assert "joules" in result
     assert gpu.asked == [asked]
+
+
+def test_less_than_when_idle_is_no_energy(gpu: Gpu, clock: list[float]) -> None:
+    with energy.meter("cuda") as result:
+        clock[0] += 2
+        gpu.millijoules += 90_000
+    assert result == {
+        "absent": "NVML total energy counter: no more was taken than when idle (50.0 W); did other work end?"
+    }
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,13 @@ def test_a_step_lies_outside_both_intervals(quality_record: Qualities) -> None:
     assert steps(series) == ["", "", "up", "", "down"]
 
 
+def test_a_slow_slide_shows_in_the_end(quality_record: Qualities) -> None:
+    """Each is within its neighbour's interval, of 0.05 to both sides."""
+    values = [0.90, 0.87, 0.84, 0.81, 0.78]
+    (series,) = histories([quality_record(metrics=[score(v)], **day(i + 1)) for i, v in enumerate(values)])
+    assert steps(series) == ["", "", "down", "", "down"]
+
+
 def test_outside_one_interval_alone_is_noise(quality_record: Qualities) -> None:
     wide = score(0.9) | {"low": 0.7, "high": 0.95}
     for pair in ([score(0.8), wide], [wide, score(0.8)]):

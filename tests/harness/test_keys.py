@@ -124,8 +124,10 @@ def test_the_key_changes_with_the_code_but_not_with_its_comments(
 ) -> None:
     made = prepared()
     mine = Path(shutil.copyfile(made.implementations[0].file, tmp_path / "mine.py"))
-    shared = [Path(shutil.copyfile(file, tmp_path / file.name)) for file in keys.CODE]
+    shared = [Path(shutil.copyfile(file, tmp_path / file.name)) for file in (*keys.CODE, *keys.RUN_CODE)]
+    assert {"evaluate.py", "worker.py", "tokenizer.py", "checkpoint.py"} < {file.name for file in shared}
     monkeypatch.setattr(keys, "CODE", shared)
+    monkeypatch.setattr(keys, "RUN_CODE", [])
     made = dataclasses.replace(made, implementations=[dataclasses.replace(made.implementations[0], file=mine)])
     first = key_of(made)
     for file in (mine, *shared):

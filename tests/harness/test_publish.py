@@ -197,7 +197,7 @@ def test_nothing_is_copied_where_one_record_is_refused(
 
 
 def test_no_records_and_no_folder_are_said(runs: Path, tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="runs does not exist; records of runs are in runs/"):
+    with pytest.raises(BadInput, match="runs does not exist; name a folder of records"):
         publish([runs], tmp_path / "results")
     runs.mkdir()
     with pytest.raises(BadInput, match="no records in"):

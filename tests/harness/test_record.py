@@ -122,6 +122,13 @@ def test_a_number_too_large_to_be_finite_is_refused(written: Path) -> None:
         ({"schema": 0}, "schema 0; this version of BERT Atlas reads schema 1"),
         ({"schema": "1"}, "schema 1; this version"),
         ({"schema": None}, "schema None"),
+        ({"schema": True}, "schema True; this version"),
+        ({"started": 3}, "started is 3, of another type"),
+        ({"metrics": {}}, "metrics is not a list"),
+        ({"metrics": [{"split": "dev"}]}, r"metrics\[0\].name is missing"),
+        ({"checkpoint": {"name": "x"}}, "checkpoint.sha256 is missing"),
+        ({"machine": []}, "machine is not an object"),
+        ({"seed": True}, "seed is True, of another type"),
         ({"kind": "opinion"}, "not a record: its kind is 'opinion', none of quality, speed, parity"),
         ({"kind": None}, "not a record: its kind is None"),
         ({"kind": ["quality"]}, "not a record: its kind is"),
@@ -233,6 +240,38 @@ def test_all_records_of_folders_and_files_are_read_in_order(
     assert record.read_all([]) == []
 
 
+def test_other_files_among_records_are_left_alone_but_refused_by_name(
+    quality_record: Callable[..., Quality], tmp_path: Path
+) -> None:
+    record.write(quality_record(), tmp_path / "one.json")
+    record.write_json({"a": "x", "differences": []}, tmp_path / "comparison.json")
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model/config.json").write_text('{"model_type": "bert"}')
+    assert len(record.read_all([tmp_path])) == 1
+    with pytest.raises(BadInput, match="not a record"):
+        record.read_all([tmp_path / "comparison.json"])
+    (tmp_path / "one.json").write_text((tmp_path / "one.json").read_text()[:200])
+    with pytest.raises(BadInput, match=r"one\.json: not a record"):
+        record.read_all([tmp_path])
+
+
+def test_folders_that_overlap_give_each_record_once(quality_record: Callable[..., Quality], tmp_path: Path) -> None:
+    record.write(quality_record(), tmp_path / "quality/one.json")
+    assert len(record.read_all([tmp_path, tmp_path / "quality"])) == 1
+
+
+def test_records_of_an_older_schema_are_brought_up_to_todays(
+    quality_record: Callable[..., Quality], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record.write(quality_record(), path := tmp_path / "one.json")
+    monkeypatch.setattr(record, "SCHEMA", 3)
+    monkeypatch.setitem(record.MIGRATIONS, 1, lambda values: values | {"limit": 7})
+    monkeypatch.setitem(record.MIGRATIONS, 2, lambda values: values | {"limit": values["limit"] + 1})
+    found = record.read(path)
+    assert isinstance(found, Quality)
+    assert (found.schema, found.limit) == (3, 8)
+
+
 def test_a_path_that_is_absent_is_named(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match=r"nowhere does not exist; name a run's folder or record"):
+    with pytest.raises(BadInput, match=r"nowhere does not exist; name a folder of records or a record"):
         record.read_all([tmp_path / "nowhere"])

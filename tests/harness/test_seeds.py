@@ -98,6 +98,18 @@ def test_collapse_is_what_predictions_say_is_degenerate(
     assert has_collapsed(quality_record(metrics=metrics), "dev") == flagged
 
 
+def test_a_seed_that_learned_has_not_collapsed_for_its_accuracy_alone(quality_record: Qualities) -> None:
+    """CoLA's majority is two thirds: a model that finds wrong sentences, and takes others for such, is no better."""
+    run = quality_record(metrics=[metric(0.27, "matthews", base=0.0), metric(0.69, base=0.6913)])
+    assert not has_collapsed(run, "dev")
+
+
+def test_a_failure_of_another_recipe_is_no_failed_seed(quality_record: Qualities) -> None:
+    bad = {"seed": 7, "state": "failed", "reason": "out of memory", "metrics": [], "started": "2020"}
+    (found,) = group([quality_record(), quality_record(**bad, limit=3), quality_record(**bad | {"seed": 8})])
+    assert [run.seed for run in found.failed] == [8]
+
+
 def test_a_low_score_of_a_second_metric_is_no_collapse(quality_record: Qualities) -> None:
     run = quality_record(metrics=[metric(0.7), metric(0.6, "f1", base=0.8), metric(0.2, split="test")])
     assert not has_collapsed(run, "dev")
