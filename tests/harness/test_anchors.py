@@ -13,7 +13,8 @@ from harness.task import load_task
 from harness.weights import weights_names
 
 Qualities: TypeAlias = Callable[..., Quality]
-RECIPE = {"epochs": 3, "learning_rate": 2e-5, "batch_size": 32, "max_length": 128, "select": "last", "warmup": 0.1}
+RECIPE = {"epochs": 3, "learning_rate": 2e-5, "batch_size": 32, "max_length": 128, "select": "last"}
+RECIPE |= {"warmup": 0.0, "weight_decay": 0.0}
 
 
 def run(quality_record: Qualities, **fields: Any) -> Quality:
@@ -68,6 +69,7 @@ def test_a_run_of_the_same_protocol_stands_beside_the_figure(quality_record: Qua
         {"checkpoint": {"name": "bert-base-cased", "sha256": "1" * 64, "source": "local"}},
         {"recipe": RECIPE | {"learning_rate": 3e-5}},
         {"recipe": RECIPE | {"epochs": 5}},
+        {"recipe": RECIPE | {"warmup": 0.1}},
         {"recipe": RECIPE | {"select": "dev"}},
         {"recipe": {"own": "its own way", "select": "last"}},
         {"limit": 100},
