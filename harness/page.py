@@ -6,11 +6,12 @@ The page is built as elements, never as text, so that a name or reason from a re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 from xml.etree.ElementTree import Element, SubElement, tostring
 
 from harness import anchors, plot, record, seeds
-from harness.report import METRIC_NAMES, Report, arrange, mean_and_deviation, subject
+from harness.report import METRIC_NAMES, Report, arrange, enough_for_p99, mean_and_deviation, subject
 
 STYLE = Path(__file__).with_name("page.css")
 STATES = ("failed", "skipped", "differs")
@@ -211,13 +212,13 @@ def _scatters(quality: list[seeds.Score], timed: dict[str, Timed], named: Callab
     figures = []
     for label, metric, scores in _by_task(quality):
         shape = _stands_for(scores[0].task, timed)
-        rates = {name: each["sequences_per_second"] for name, each in shape.figures.items()} if shape else {}
+        rates = {name: _rates(shape.shape, each) for name, each in shape.figures.items()} if shape else {}
         points = []
         for score in scores:
             name = named(score.implementation, score.precision)
             if name in rates:
                 is_reference = score.implementation == "reference"
-                points.append(plot.Point(name, rates[name], score.mean, score.low, score.high, is_reference))
+                points.append(plot.Point(name, *rates[name], score.mean, score.low, score.high, is_reference))
         if shape is None or len(points) < 2:
             continue
         points.sort(key=lambda point: -point.rate)
@@ -226,9 +227,16 @@ def _scatters(quality: list[seeds.Score], timed: dict[str, Timed], named: Callab
         rows = ([p.name, f"{p.score:.3f}", f"{p.low:.3f}-{p.high:.3f}", f"{p.rate:.0f}"] for p in points)
         numbers = _table(f"{label}: numbers", ["implementation", metric, "95% interval", "sequences a second"], rows)
         title = f"{label}: {metric} against {rate}, {len(points)} implementations"
-        about = "up is better, right is faster; lines are 95% intervals within one seed"
+        about = "up is better, right is faster; lines are 95% intervals within one seed, and from the slowest round "
+        about += "of the timing to the fastest"
         figures.append(_figure(label, about, plot.scatter(points, title, rate, metric), numbers))
     return figures
+
+
+def _rates(shape: dict[str, Any], figures: dict[str, Any]) -> tuple[float, float, float]:
+    """Sequences a second: over all, in the slowest and in the fastest round."""
+    medians = [median(turn) for turn in figures["wall"]]
+    return figures["sequences_per_second"], shape["sequences"] / max(medians), shape["sequences"] / min(medians)
 
 
 def _stands_for(task: str, timed: dict[str, Timed]) -> Timed | None:
@@ -274,19 +282,35 @@ def _not_counted(score: seeds.Score) -> list[float]:
 
 
 def _latencies(timed: dict[str, Timed]) -> list[Element]:
-    figures = []
+    figures = _latency_curves(timed)
     for name, each in timed.items():
         if not each.shape["latency"] or not each.figures:
             continue
-        by_name = {who: [1000 * f[p] for p in PERCENTILES] for who, f in each.figures.items()}
+        percentiles = PERCENTILES if all(map(enough_for_p99, each.figures.values())) else PERCENTILES[:2]
+        by_name = {who: [1000 * f[p] for p in percentiles] for who, f in each.figures.items()}
         rows = [plot.Row(who, by_name[who]) for who in sorted(by_name, key=lambda who: by_name[who][0])]
         cells = ([row.name, *(f"{value:.1f}" for value in row.values)] for row in rows)
-        numbers = _table(f"{name}: numbers", ["implementation", *(f"{p}, ms" for p in PERCENTILES)], cells)
-        title = f"{name}: 50th, 90th and 99th percentile of latency, {len(rows)} implementations"
-        about = "from left to right the 50th, 90th and 99th percentile; further left is faster"
-        drawing = plot.ranges(rows, PERCENTILES, title, "milliseconds")
+        numbers = _table(f"{name}: numbers", ["implementation", *(f"{p}, ms" for p in percentiles)], cells)
+        title = f"{name}: {', '.join(percentiles)} of latency, {len(rows)} implementations"
+        about = f"from left to right the {', '.join(p[1:] + 'th' for p in percentiles)} percentile; left is faster"
+        drawing = plot.ranges(rows, percentiles, title, "milliseconds")
         figures.append(_figure(f"{name}: one sequence at a time", about, drawing, numbers))
     return figures
+
+
+def _latency_curves(timed: dict[str, Timed]) -> list[Element]:
+    """How the time of one sequence grows with its length; none where one length alone was timed."""
+    by_length = sorted((each.shape["tokens"], each.figures) for each in timed.values() if each.shape["latency"])
+    names = dict.fromkeys(name for _, figures in by_length for name in figures)
+    points = {name: [(n, 1000 * figures[name]["p50"]) for n, figures in by_length if name in figures] for name in names}
+    lines = [plot.Curve(name, found, name.split(",")[0] == "reference") for name, found in points.items() if found[1:]]
+    if not lines:
+        return []
+    rows = ([line.name, ", ".join(f"{value:.1f} ({n})" for n, value in line.points)] for line in lines)
+    numbers = _table("Latency by length: numbers", ["implementation", "ms (tokens)"], rows)
+    title = f"Median latency by length, {len(lines)} implementations"
+    drawing = plot.curves(lines, title, "tokens", "milliseconds")
+    return [_figure("Latency by length", "the median of one sequence at a time; lower is faster", drawing, numbers)]
 
 
 def _lengths(timed: dict[str, Timed]) -> list[Element]:

@@ -7,6 +7,7 @@ do not see it; its numbers stand in a table beside it (``page.py``).
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from xml.etree.ElementTree import Element, SubElement
 
 WIDTH = 640
@@ -18,13 +19,24 @@ FEW = 8  # so many points can all be named; of more, those that none beats, and 
 
 @dataclass(frozen=True)
 class Point:
-    """One implementation: how fast, and how right, with the interval of the latter."""
+    """One implementation: how fast, in the slowest and the fastest round too, and how right, with its interval."""
 
     name: str
     rate: float
+    slowest: float
+    fastest: float
     score: float
     low: float
     high: float
+    is_reference: bool = False
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One implementation: a value at each of some places, in order."""
+
+    name: str
+    points: list[tuple[float, float]]
     is_reference: bool = False
 
 
@@ -39,10 +51,9 @@ class Row:
 
 
 def scatter(points: list[Point], title: str, x_label: str, y_label: str) -> Element:
-    """Score against rate, on a log scale; a line is the score's interval."""
+    """Score against rate, on a log scale; lines are the score's interval and the range of the rate."""
     height = 340
-    rates = [point.rate for point in points]
-    low, high = min(rates) / 1.25, max(rates) * 1.5
+    low, high = min(point.slowest for point in points) / 1.25, max(point.fastest for point in points) * 1.5
     bottom, top = _padded(min(point.low for point in points), max(point.high for point in points))
     x = _scale(math.log(low), math.log(high), LEFT, WIDTH - RIGHT)
     y = _scale(bottom, top, height - BOTTOM, TOP)
@@ -65,8 +76,45 @@ def scatter(points: list[Point], title: str, x_label: str, y_label: str) -> Elem
         told = f"{point.name}: {point.score:.3f} ({point.low:.3f} to {point.high:.3f}), {point.rate:.0f} a second"
         SubElement(mark, "title").text = told
         _line(mark, "interval", px, y(point.low), px, y(point.high))
+        _line(mark, "interval", x(math.log(point.slowest)), py, x(math.log(point.fastest)), py)
         SubElement(mark, "circle", {"cx": f"{px:.1f}", "cy": f"{py:.1f}", "r": "4.5"})
     _label(svg, [(point.name, *places[id(point)]) for point in named], list(places.values()), height)
+    return svg
+
+
+def curves(lines: list[Curve], title: str, x_label: str, y_label: str) -> Element:
+    """A line for each name, both axes on log scales; the lowest at its end and the reference are named."""
+    height = 340
+    places = sorted({place for line in lines for place, _ in line.points})
+    values = [value for line in lines for _, value in line.points]
+    low, high = min(values) / 1.25, max(values) * 1.25
+    of_place = _scale(math.log(places[0]), math.log(places[-1] * 1.6), LEFT + 8, WIDTH - RIGHT)
+    of_value = _scale(math.log(low), math.log(high), height - BOTTOM, TOP)
+    svg = _drawing(WIDTH, height, title)
+    for tick in _log_ticks(low, high):
+        _line(svg, "grid", LEFT, of_value(math.log(tick)), WIDTH - RIGHT, of_value(math.log(tick)))
+        _text(svg, LEFT - 8, of_value(math.log(tick)) + 4, f"{tick:g}", "tick end")
+    for place in places:
+        _text(svg, of_place(math.log(place)), height - BOTTOM + 17, f"{place:g}", "tick middle")
+    _text(svg, LEFT, 14, y_label, "axis")
+    _text(svg, WIDTH - RIGHT, height - 8, x_label, "axis end")
+    lowest = sorted(lines, key=lambda line: line.points[-1][1])[:FEW]
+    named = [line for line in lines if line in lowest or line.is_reference]
+    ends, dots = [], []
+    for line in sorted(lines, key=lambda line: line in named):
+        kind = "reference" if line.is_reference else "named" if line in named else "other"
+        group = SubElement(svg, "g", {"class": f"mark {kind}"})
+        SubElement(
+            group, "title"
+        ).text = f"{line.name}: {', '.join(f'{value:.1f} at {n:g}' for n, value in line.points)}"
+        drawn = [(of_place(math.log(place)), of_value(math.log(value))) for place, value in line.points]
+        for one, other in pairwise(drawn):
+            _line(group, "interval", *one, *other)
+        for px, py in drawn:
+            SubElement(group, "circle", {"cx": f"{px:.1f}", "cy": f"{py:.1f}", "r": "3"})
+        dots += drawn
+        ends += [(line.name, *drawn[-1])] if line in named else []
+    _label(svg, ends, dots, height)
     return svg
 
 

@@ -255,9 +255,11 @@ def _add_speed(rows: dict[str, dict[str, list[str]]], notes: list[str], speed: r
         ratio = [f"{figures['ratio'][0]:.2f}x"] if "ratio" in figures else []
         ratio += _with_tokenizing(speed, figures) + _of_limit(speed, figures)
         if speed.shape["latency"]:
-            percentiles = [f"{1000 * figures[p]:.1f}" for p in ("p50", "p90", "p99") if p != "p99" or _enough(figures)]
+            percentiles = [
+                f"{1000 * figures[p]:.1f}" for p in ("p50", "p90", "p99") if p != "p99" or enough_for_p99(figures)
+            ]
             cells[f"{shape}\nms p50/90/99"] = [" / ".join(percentiles), *ratio]
-            if not _enough(figures):
+            if not enough_for_p99(figures):
                 notes.append(f"{shape}: a 99th percentile is shown of {PASSES} passes or more")
         else:
             unit = "seq/s, own lengths" if speed.shape["own_lengths"] else "seq/s"
@@ -297,7 +299,7 @@ def _add_scenarios(
         notes.append(f"load on {shape} is to be doubted: {_load(scenarios['load'])}")
 
 
-def _enough(figures: dict[str, Any]) -> bool:
+def enough_for_p99(figures: dict[str, Any]) -> bool:
     """Whether there are passes enough for a 99th percentile to be more than the slowest of them."""
     return sum(map(len, figures["wall"])) >= PASSES
 

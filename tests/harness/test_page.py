@@ -173,8 +173,31 @@ def test_every_plot_has_a_name_and_its_numbers(quality_record: Qualities, speed_
     scatter, of_seeds, latencies, lengths = (cells(figure.all("table")[0])[1:] for figure in figures)
     assert scatter == [["reference", "0.715", "0.665-0.765", "160"], ["transformers", "0.812", "0.750-0.875", "100"]]
     assert of_seeds == [["reference", "0.715 ± 0.007", "0.710 (seed 1), 0.720 (seed 2)", "-", "-"]]
-    assert latencies == [["reference", "50.0", "55.0", "60.0"], ["transformers", "80.0", "88.0", "96.0"]]
+    assert latencies == [["reference", "50.0", "55.0"], ["transformers", "80.0", "88.0"]], "of one pass no p99"
     assert lengths == [["7", "3"], ["9", "5"]]
+
+
+def test_latency_by_length_is_a_curve_of_those_timed_at_more_than_one(speed_record: Speeds) -> None:
+    records: list[Record] = []
+    for length, seconds in ((16, 0.004), (128, 0.02), (64, 0.01)):
+        shape = speed_record(f"1 x {length}").shape | {"latency": True, "sequences": 1, "tokens": length}
+        timed = speed_record(shape=shape)
+        timed.implementations["reference"] |= {"p50": seconds, "wall": [[seconds] * 20] * 5}
+        if length == 64:
+            del timed.implementations["transformers"]
+        records.append(timed)
+    figure, *by_shape = parsed(records).all("figure")
+    assert cells(figure.all("table")[0])[1:] == [
+        ["reference", "4.0 (16), 10.0 (64), 20.0 (128)"],
+        ["transformers", "80.0 (16), 80.0 (128)"],
+    ]
+    marks = {mark.all("title")[0].text.split(":")[0]: mark for mark in figure.all("svg")[0].all("g")}
+    heights = [float(dot.attributes["cy"]) for dot in marks["reference"].all("circle")]
+    assert heights == sorted(heights, reverse=True), "longer is slower, and slower is higher"
+    assert len(marks["transformers"].all("circle")) == 2
+    assert len(by_shape) == 3
+    assert len(parsed(records[:1]).all("figure")) == 1, "one length is no curve"
+    assert cells(by_shape[-1].all("table")[0])[1][1:] == ["10.0", "55.0", "60.0"], "of a hundred passes"
 
 
 def test_faster_is_further_right_and_better_is_higher(quality_record: Qualities, speed_record: Speeds) -> None:
