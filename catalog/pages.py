@@ -43,6 +43,8 @@ def build(
     """
     if not (docs / "en").is_dir():
         raise BadInput(f"{docs} holds no folder en; name the folder of the hand-written pages with --docs")
+    if docs.resolve() in (out.resolve(), *out.resolve().parents) or out.resolve() in docs.resolve().parents:
+        raise BadInput(f"{out} and {docs} overlap, and what is built would take the place of the hand-written pages")
     index = leaderboard.read_index(results)
     listed = sorted(map(fields, entries), key=lambda e: (-e["year"], e["title"].lower()))
     dead = {address: str(link.first_failed) for address, link in (links or {}).items() if link.state == "dead"}

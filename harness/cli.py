@@ -126,7 +126,7 @@ def run(
     save_model: Annotated[Path | None, typer.Option(help="Write the fine-tuned model to this folder.")] = None,
     load: Annotated[
         float | None,
-        typer.Option(metavar="MS", help="Also find the rate at which the 99th percentile of latency is within this."),
+        typer.Option(metavar="MS", help="Also find the highest query rate whose p99 latency stays below this."),
     ] = None,
     rerun: Annotated[
         str, typer.Option(help="missing: run what has no record; failed: also what failed before; all: everything.")
@@ -198,12 +198,12 @@ def _command(data: Path | None, runs: Path) -> str:
     return command(["python", "-m", "harness", *sys.argv[1:]], folders)
 
 
-def _run(made: Any, runs: Path, path: Callable[..., Iterator["Record"]]) -> list["Record"]:
-    """Go along the path with progress; print and write the table, even of what was finished before an error."""
+def _run(made: Any, runs: Path, path: Callable[..., Iterator["Record"]], layers: bool = False) -> None:
+    """Go along the path with progress; print and write the tables, even of what was finished before an error."""
     from rich.console import Console
 
     from harness.record import Quality
-    from harness.report import arrange, print_report, write_report
+    from harness.report import arrange, layer_tables, print_report, write_report
 
     records: list[Record] = []
     ended: BaseException | None = None
@@ -216,16 +216,17 @@ def _run(made: Any, runs: Path, path: Callable[..., Iterator["Record"]]) -> list
         except (KeyboardInterrupt, BadInput, Failure) as error:
             ended = error  # what is finished is shown all the same
     print_report(arrange(records), _output())
+    for table in layer_tables(records) if layers else []:
+        _output().print(table)
     files = write_report(records, runs) if records else []
     if files:
         log.print(f"records and report in {runs}/", highlight=False)
     if ended is not None:
         raise ended
     if any(isinstance(each, Quality) and each.state == "failed" for each in records):
-        log.print("what failed is kept and not tried again, but with --rerun failed", highlight=False)
+        log.print("failed runs are not repeated; --rerun failed repeats them", highlight=False)
     if any(each.state == "failed" for each in records) or any(_partly_failed(each) for each in records):
         raise SystemExit(1)
-    return records
 
 
 def _partly_failed(each: "Record") -> bool:
@@ -283,7 +284,6 @@ def parity(
     """Compare hidden states with the reference in float64, and find out why they differ where they do."""
     from harness import run as main_path
     from harness.plan import Options, prepare
-    from harness.report import layer_tables
 
     options = Options(
         implementations=_names(impl),
@@ -295,9 +295,7 @@ def parity(
         checkouts=_checkouts(checkout),
         command=_command(None, runs),
     )
-    records = _run(prepare(options, tasks_needed=False), runs, main_path.run_parity)
-    for table in layer_tables(records) if layers else []:
-        _output().print(table)
+    _run(prepare(options, tasks_needed=False), runs, main_path.run_parity, layers)
 
 
 @app.command(
@@ -311,7 +309,9 @@ def time(
     shapes: Annotated[str, typer.Option(help="SEQUENCESxLENGTH, separated by commas.")] = "1x128,8x128,32x128",
     tasks: Annotated[str, typer.Option(help="Tasks whose own lengths are timed too; see `list`.")] = "",
     sentences: Annotated[int, typer.Option(help="How many of a task are timed.")] = 128,
-    by_length: Annotated[bool, typer.Option("--by-length", help="Feed these sorted by length to everybody.")] = False,
+    by_length: Annotated[
+        bool, typer.Option("--by-length", help="Sort these by length for all implementations.")
+    ] = False,
     training: Annotated[bool, typer.Option("--training", help="Time fine-tuning on --tasks instead.")] = False,
     weights: Weights = "minilm-l6",
     data: Data = None,
@@ -384,7 +384,9 @@ def compare(
     data: Data = None,
     task: OwnTasks = None,
     examples: Annotated[int, typer.Option(min=0, help="How many answers that differ are shown of each task.")] = 10,
-    output: Annotated[Path | None, typer.Option(help="Also write everything to this JSON file, but gold.")] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Also write everything but the right answers to this JSON file.")
+    ] = None,
     fail_if_worse: Annotated[
         float | None,
         typer.Option(
@@ -543,7 +545,7 @@ def submit_glue(
     output: Annotated[Path, typer.Option(help="The zip to write.")],
     data: Data = None,
     fill_missing: Annotated[
-        bool, typer.Option("--fill-missing", help="Answer what no run did with the training data's majority class.")
+        bool, typer.Option("--fill-missing", help="Predict the majority class where a task has no run.")
     ] = False,
 ) -> None:
     """Write the zip that the GLUE server takes, from one model's answers to all test sets."""

@@ -450,7 +450,7 @@ def _ratios(made: Comparison, speeds: list[record.Speed], a: str, b: str) -> lis
         walls = [each.implementations[who]["wall"] for who in (a, b)]
         ratios.append(speed_ratio(name, *walls))
         if each.load.get("noisy"):
-            made.notes.append(f"{name}: to be doubted, as the machine was busy or slow while it was timed")
+            made.notes.append(f"{name}: unreliable, as the machine was busy or slow while it was timed")
     return ratios
 
 

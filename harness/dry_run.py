@@ -101,7 +101,7 @@ def _totals(rows: list[Row]) -> Iterator[str]:
         seconds = sum(len(row.to_do) * row.seconds for row in rows if row.seconds is not None)
         yield f"about {duration(seconds)} for {known} of the runs to do, as earlier records have it"
     if known < to_do:
-        yield f"how long {to_do - known} of the runs to do take is unknown: no record tells"
+        yield f"{to_do - known} of the runs to do have no estimate: there is no earlier record of such a run"
     yield "parity, timing, and fine-tuning by the reference for those that only encode come on top"
 
 

@@ -117,7 +117,7 @@ def _rapl() -> Iterator[tuple[str, Joules]]:
     """
     zones = sorted(zone for zone in POWERCAP.glob("intel-rapl:*") if re.match(r"package-|dram$", _text(zone / "name")))
     if not zones:
-        raise Unavailable(f"RAPL: no package under {POWERCAP}; virtual machines and most processors but x86 have none")
+        raise Unavailable("RAPL: this machine shows none; virtual machines and most processors but x86 have none")
     ranges = [int(_text(zone / "max_energy_range_uj")) for zone in zones]
     last = [int(_text(zone / "energy_uj")) for zone in zones]
     total = 0

@@ -58,14 +58,19 @@ class Worker:
         """Start it. ``beside_others``: it shares the cores, on which its threads must not spin while they wait."""
         self.implementation, self.checkout = implementation, checkout
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
-        self._process = subprocess.Popen(
-            _command(str(python), implementation.file),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._stderr,
-            env=_variables(str(python)) | ({"OMP_WAIT_POLICY": "passive"} if beside_others else {}),
-            start_new_session=True,  # Ctrl-C reaches the harness, which then ends the worker
-        )
+        try:
+            self._process = subprocess.Popen(
+                _command(str(python), implementation.file),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._stderr,
+                env=_variables(str(python)) | ({"OMP_WAIT_POLICY": "passive"} if beside_others else {}),
+                start_new_session=True,  # Ctrl-C reaches the harness, which then ends the worker
+            )
+        except OSError as error:
+            self._stderr.close()
+            said = f"{python} could not be started: {error.strerror}; make its environment anew with `env create`"
+            raise WorkerError(f"{implementation.name}: {said}", "environment") from error
         assert self._process.stdin is not None
         self._requests = cast(BinaryIO, self._process.stdin)
         self.info: dict[str, Any] = {}  # what the worker says of itself, once weights are loaded

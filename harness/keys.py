@@ -114,11 +114,23 @@ def _is_reference(implementation: Implementation) -> bool:
 
 def _files(implementation: Implementation) -> list[Path]:
     own = REFERENCE_CODE if _is_reference(implementation) else []
-    imported = re.findall(
-        r"(?m)^from harness(?:\.(\w+))? import (\w+)", implementation.file.read_text(encoding="utf-8")
-    )
-    files = {HERE / f"{module or name}.py" for module, name in imported}
-    return [implementation.file, *own, *sorted(file for file in files if file.is_file())]
+    return [implementation.file, *own, *_imported(implementation.file)]
+
+
+@cache
+def _imported(file: Path) -> list[Path]:
+    """What of ``harness`` a file imports, and what that imports."""
+    found: set[Path] = set()
+    left = [file]
+    while left:
+        text = left.pop().read_text(encoding="utf-8")
+        for module, several, names in re.findall(r"(?m)^ *from (harness[\w.]*) import (?:\(([^)]*)\)|(.*))", text):
+            place = HERE.parent / module.replace(".", "/")
+            named = [place / f"{name}.py" for name in re.findall(r"\w+", several or names)]
+            new = {each for each in (place.with_suffix(".py"), *named) if each.is_file()} - found - {file}
+            found |= new
+            left += new
+    return sorted(found)
 
 
 def data_hashes(plan: Plan, task: Task) -> dict[str, str]:

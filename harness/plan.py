@@ -103,6 +103,11 @@ def prepare(options: Options, tasks_needed: bool = True) -> Plan:
     folder = data_folder(options.data)
     for task in tasks:
         _check_data(task, folder)
+        if options.select == "dev" and not task.evaluate[0].startswith("dev"):
+            raise BadInput(
+                f"--select dev goes by the first split that is scored, of {task.name} {task.evaluate[0]}; "
+                "name a dev split first with --splits"
+            )
         _check_length(task, config["max_position_embeddings"])
     for sequences, length in options.shapes:
         if length > (positions := config["max_position_embeddings"]):
@@ -262,8 +267,6 @@ def _with_splits(task: Task, options: Options) -> Task:
         if not found:
             raise BadInput(f"--splits: task {task.name} has no split {name!r} to score; it has {', '.join(known)}")
         scored += found
-    if options.select == "dev" and not scored[0].startswith("dev"):
-        raise BadInput(f"--select dev goes by the first split of --splits, here {scored[0]}; name a dev split first")
     return replace(task, evaluate=tuple(dict.fromkeys(scored)))
 
 

@@ -70,9 +70,7 @@ def usable_cores() -> int:
 
 def commit_of(folder: Path) -> str | None:
     """The commit that a repository is at, with "+changes" where its files are not those; None: not a repository."""
-    commit = _output("git", "-C", str(folder), "rev-parse", "HEAD").strip()
-    changes = _output("git", "-C", str(folder), "status", "--porcelain", "--untracked-files=no").strip()
-    return (commit + "+changes" if changes else commit) or None
+    return _commit_at(folder, "--untracked-files=no")
 
 
 def cpus_for(threads: int | None) -> list[int] | None:
@@ -214,15 +212,22 @@ def versions() -> dict[str, str]:
 @cache
 def git_commit() -> str | None:
     """Commit of this source tree, "+changes" added where its code differs; None outside a checkout."""
+    # Only what computes: results that were just published must not spoil the next run's commit.
+    return _commit_at(ROOT, "--", "harness", "reference", "pyproject.toml")
+
+
+def _commit_at(folder: Path, *changed: str) -> str | None:
+    """The commit that is checked out here, "+changes" where ``git status`` with these arguments shows some.
+
+    None where this is not the top of a repository, but a folder inside some other one.
+    """
     # Inside a hook git sets GIT_DIR and the like, which would point it at another repository.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-    git = ("git", "--no-optional-locks", "-C", str(ROOT))
+    git = ("git", "--no-optional-locks", "-C", str(folder))
     top, _, commit = _output(*git, "rev-parse", "--show-toplevel", "HEAD", env=environment).partition("\n")
-    if not top or Path(top).resolve() != ROOT:  # installed into an environment inside some other checkout
+    if not top or Path(top).resolve() != folder.resolve():
         return None
-    # Only what computes: results that were just published must not spoil the next run's commit.
-    code = ("harness", "reference", "pyproject.toml")
-    changes = _output(*git, "status", "--porcelain", "--", *code, env=environment)
+    changes = _output(*git, "status", "--porcelain", *changed, env=environment)
     return commit.strip() + ("+changes" if changes else "")
 
 

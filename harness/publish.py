@@ -120,6 +120,8 @@ def _copy(path: Path, each: record.Record, results: Path) -> list[Path]:
     """The record's place: by machine, then by implementation (comparisons of several have their own folder)."""
     who = each.implementation["name"] if isinstance(each, record.Quality | record.Parity) else "comparisons"
     folder = results / _machine(each) / who.replace(":", "-")
+    if folder.resolve() == path.parent.resolve():  # it is published already
+        return []
     folder.mkdir(parents=True, exist_ok=True)
     copies = [Path(shutil.copyfile(path, folder / path.name))]
     if isinstance(each, record.Quality) and each.predictions:

@@ -255,12 +255,11 @@ def _add_speed(rows: dict[str, dict[str, list[str]]], notes: list[str], speed: r
         ratio = [f"{figures['ratio'][0]:.2f}x"] if "ratio" in figures else []
         ratio += _with_tokenizing(speed, figures) + _of_limit(speed, figures)
         if speed.shape["latency"]:
-            percentiles = [
-                f"{1000 * figures[p]:.1f}" for p in ("p50", "p90", "p99") if p != "p99" or enough_for_p99(figures)
-            ]
+            percentiles = [f"{1000 * figures[p]:.1f}" for p in ("p50", "p90")]
+            percentiles.append(f"{1000 * figures['p99']:.1f}" if enough_for_p99(figures) else "–")
             cells[f"{shape}\nms p50/90/99"] = [" / ".join(percentiles), *ratio]
             if not enough_for_p99(figures):
-                notes.append(f"{shape}: a 99th percentile is shown of {PASSES} passes or more")
+                notes.append(f"{shape}: –: too few passes for a 99th percentile, which takes {PASSES}")
         else:
             unit = "seq/s, own lengths" if speed.shape["own_lengths"] else "seq/s"
             cells[f"{shape}\n{unit}"] = [f"{figures['sequences_per_second']:.0f}", *ratio]
@@ -274,7 +273,7 @@ def _add_speed(rows: dict[str, dict[str, list[str]]], notes: list[str], speed: r
     if speed.limits.get("seconds"):
         notes.append("% of limit: BERT's matrix products alone, in the run's precision, take that share of the time")
     if speed.load.get("noisy"):
-        notes.append(f"timing {shape} is to be doubted: {_load(speed.load)}")
+        notes.append(f"timing of {shape} is unreliable: {_load(speed.load)}")
 
 
 def _add_scenarios(
@@ -296,7 +295,7 @@ def _add_scenarios(
     else:
         notes.append(f"no energy of {name}: {energy['absent']}")
     if scenarios["load"].get("noisy"):
-        notes.append(f"load on {shape} is to be doubted: {_load(scenarios['load'])}")
+        notes.append(f"{shape} under load is unreliable: {_load(scenarios['load'])}")
 
 
 def enough_for_p99(figures: dict[str, Any]) -> bool:
@@ -323,9 +322,9 @@ def _of_limit(speed: record.Speed, figures: dict[str, Any]) -> list[str]:
 
 
 def _load(load: dict[str, Any]) -> str:
-    steal = "" if load.get("steal") is None else f"{load['steal']:.1%} of the machine's time was taken away, "
-    slower = f", the reference took {load['quiet']:.2f} times its quiet time" if "quiet" in load else ""
-    return f"{steal}{load['others']:.1%} went to other processes{slower}"
+    steal = "" if load.get("steal") is None else f", {load['steal']:.1%} was taken by other virtual machines"
+    slower = f", and the reference took {load['quiet']:.2f} times its best" if "quiet" in load else ""
+    return f"other processes used {load['others']:.1%} of the processor{steal}{slower}"
 
 
 def print_report(report: Report, console: Console) -> None:

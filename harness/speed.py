@@ -255,15 +255,17 @@ def load_each(
     workers: dict[str, Worker] = {}
     failed: dict[str, dict[str, Any]] = {}
     for each in implementations:
-        worker = stack.enter_context(start_worker(made, each, homes))
         show(f"{each.name}: loading for timing", 0, 1)
+        worker = None
         try:
+            worker = stack.enter_context(start_worker(made, each, homes))
             if load(worker):
                 workers[each.name] = worker
                 continue
         except WorkerError as error:
             failed[each.name] = {"state": "failed", "reason": str(error)}
-        worker.close()
+        if worker is not None:
+            worker.close()
     return workers, failed
 
 

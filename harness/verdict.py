@@ -26,7 +26,7 @@ def _verdict(made: Comparison, each: Difference, tests: int) -> str:
     said = f"{made.b} is {size} {made.a} on {each.subject}"
     seeds = f"{len(each.by_seed)} seeds" if len(each.by_seed) > 1 else "one seed"
     if each.p_holm is None or each.low is None or each.high is None:
-        return f"{said} ({each.metric}, {each.n} examples, {seeds}, no interval): nothing is shown"
+        return f"{said} ({each.metric}, {each.n} examples, {seeds}, no interval): too little to tell"
     interval = f"95% interval {100 * each.low:.1f} to {100 * each.high:.1f}, {_p(each.p_holm, tests)}"
     alone = ", which says nothing of other seeds" if len(each.by_seed) == 1 else ""
     shown = "a difference is" if each.p_holm < 0.05 and not each.low <= 0 <= each.high else "no difference"
@@ -36,7 +36,7 @@ def _verdict(made: Comparison, each: Difference, tests: int) -> str:
 def _speed_verdict(made: Comparison, each: Ratio) -> str:
     size = f"{made.b} is {each.ratio:.2f} times as fast as {made.a} at {each.shape}"
     if each.p_holm is None or each.low is None or each.high is None:
-        return f"{size} (one round, no interval): nothing is shown"
+        return f"{size} (one round, no interval): too little to tell"
     tests = sum(other.p is not None for other in made.ratios)
     interval = f"95% interval {each.low:.2f} to {each.high:.2f}, {_p(each.p_holm, tests)}"
     shown = "a difference is" if each.p_holm < 0.05 else "no difference"

@@ -4,6 +4,7 @@ Gives the same ids as ``transformers`` for the same folder.
 """
 
 import json
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ class Tokenizer:
 
     def __init__(self, tokenizer: FastTokenizer) -> None:
         self._tokenizer = tokenizer
+        self._lock = threading.Lock()  # where texts are cut is a setting of the library's tokenizer, not of a call
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
         self.cls_id, self.sep_id, self.unk_id = map(self._special, ("[CLS]", "[SEP]", "[UNK]"))
@@ -71,15 +73,17 @@ class Tokenizer:
     ) -> list[Encoding]:
         """Many texts or pairs at once."""
         inputs = list(texts) if pairs is None else list(zip(texts, pairs, strict=True))
-        self._tokenizer.enable_truncation(max_length, strategy="longest_first")
-        try:
-            return [Encoding(e.ids, e.type_ids) for e in self._tokenizer.encode_batch(inputs)]
-        finally:
-            self._tokenizer.no_truncation()
+        with self._lock:
+            self._tokenizer.enable_truncation(max_length, strategy="longest_first")
+            try:
+                return [Encoding(e.ids, e.type_ids) for e in self._tokenizer.encode_batch(inputs)]
+            finally:
+                self._tokenizer.no_truncation()
 
     def word_pieces(self, words: Sequence[str]) -> list[list[int]]:
         """The pieces of each word, without [CLS] and [SEP]; a word of nothing visible is one [UNK]."""
-        encodings = self._tokenizer.encode_batch(list(words), add_special_tokens=False)
+        with self._lock:
+            encodings = self._tokenizer.encode_batch(list(words), add_special_tokens=False)
         return [encoding.ids or [self.unk_id] for encoding in encodings]
 
 

@@ -481,6 +481,16 @@ def test_the_2018_list_stands_whole_and_leads_to_entries() -> None:
     assert {line["number"] for line in lines} == seeds
 
 
+@pytest.mark.parametrize("out", ["docs", "docs/en", "."])
+def test_what_is_built_never_takes_the_place_of_what_was_written(out: str, catalog: Path, tmp_path: Path) -> None:
+    page = tmp_path / "docs/en/page.md"
+    page.parent.mkdir(parents=True)
+    page.write_text("written")
+    with pytest.raises(BadInput, match="overlap"):
+        build(load(catalog), INDEX, tmp_path / "docs", tmp_path / out, "https://example.org/")
+    assert page.read_text() == "written"
+
+
 def test_a_missing_docs_folder_is_named(catalog: Path, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="--docs"):
         build(load(catalog), INDEX, tmp_path / "none", tmp_path / "out", "https://example.org/")

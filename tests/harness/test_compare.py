@@ -306,7 +306,7 @@ def test_without_the_data_there_are_values_and_no_interval(save: Save, runs: Pat
     assert (found.low, found.p, found.p_holm) == (None, None, None)
     assert found.disagreements
     assert all(each.gold is None for each in found.disagreements)
-    assert verdicts(made)[0].endswith("20 examples, one seed, no interval): nothing is shown")
+    assert verdicts(made)[0].endswith("20 examples, one seed, no interval): too little to tell")
     with pytest.raises(BadInput, match="cannot tell of own"):
         judge(made, 1)
     (runs.parent / "dev").write_text("changed")
@@ -456,7 +456,7 @@ def test_speed(runs: Path, speed_record: Speeds) -> None:
     assert f"b is {fast.ratio:.2f} times as fast as a at 8 x 128 (95% interval" in sentences
     assert "a difference is shown by 5 rounds" in sentences
     assert "no difference shown by 5 rounds" in sentences
-    assert any("8 x 128: to be doubted, as the machine was busy" in note for note in found.notes)
+    assert any("8 x 128: unreliable, as the machine was busy" in note for note in found.notes)
     with pytest.raises(BadInput, match="cannot tell of speed alone"):
         judge(found, 1)
 
@@ -486,7 +486,7 @@ def test_few_alarms_of_speed_are_false_where_rounds_differ() -> None:
 
 def test_one_round_shows_nothing(speed_record: Speeds) -> None:
     made = Comparison("a", "b", ratios=[speed_ratio("8 x 128", [[0.2, 0.2]], [[0.1, 0.1]])])
-    assert verdicts(made) == ["b is 2.00 times as fast as a at 8 x 128 (one round, no interval): nothing is shown"]
+    assert verdicts(made) == ["b is 2.00 times as fast as a at 8 x 128 (one round, no interval): too little to tell"]
 
 
 def test_published_records_and_what_is_written_of_them(tmp_path: Path) -> None:

@@ -110,7 +110,7 @@ def test_the_plan_is_printed_with_its_sums(
     assert "6 runs to do, 1 recorded, 1 failed before" in text
     assert "what failed is kept as it is; --rerun failed tries it again" in text
     assert "about 20 min for 2 of the runs to do" in text
-    assert "how long 4 of the runs to do take is unknown: no record tells" in text
+    assert "4 of the runs to do have no estimate: there is no earlier record of such a run" in text
     assert sorted(tmp_path.rglob("*")) == before, "nothing is written"
 
 

@@ -54,6 +54,11 @@ def test_answers_with_what_the_implementation_computed(plain: Worker) -> None:
     assert "pooled" not in answer, "the stub has no pooler"
 
 
+def test_an_interpreter_that_cannot_be_started_is_an_error_of_the_implementation(tmp_path: Path) -> None:
+    with pytest.raises(WorkerError, match=r"python could not be started: No such file .*; make its environment anew"):
+        Worker(describe(STUBS / "plain.py")[0], tmp_path / "python")
+
+
 def test_what_is_asked_for_reaches_the_implementation() -> None:
     with start("plain", variant=1) as worker:
         worker.load(Path("some/folder"), "tagging", "cpu", "bf16", 3)

@@ -1,5 +1,6 @@
 """Keys: they change with all that determines a result, and with nothing else."""
 
+import ast
 import dataclasses
 import shutil
 from collections.abc import Callable
@@ -10,12 +11,13 @@ from typing import Any
 import pytest
 
 from harness import keys
+from harness.implementation import find, implementations
 from harness.plan import Plan
 
 
 def key_of(made: Plan, seed: int = 42) -> str:
     """The key of the first run, of files and versions as they are at this moment."""
-    for looked_at in (keys._file, keys._code, keys._versions):
+    for looked_at in (keys._file, keys._code, keys._versions, keys._imported):
         looked_at.cache_clear()
     return keys.quality_key(made, made.implementations[0], made.tasks[0], seed)
 
@@ -177,6 +179,18 @@ def test_what_nothing_trains_with_is_code_of_what_is_frozen_alone(
 def parity_key_of(made: Plan, starts: bool = True) -> str:
     key_of(made)  # looks at everything anew
     return keys.parity_key(made, made.implementations[0], starts)
+
+
+@pytest.mark.parametrize("name", [name for name in implementations() if ":" not in name])
+def test_code_is_all_of_ours_that_an_implementation_imports(name: str) -> None:
+    """By their syntax: whatever way of importing is used, and what is imported by what is imported."""
+    root, files = Path(keys.__file__).parents[1], set(keys._files(find(name)))
+    for file in [file for file in files if root / "harness" in file.parents]:
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("harness"):
+                place = root / (node.module or "").replace(".", "/")
+                named = [place.with_suffix(".py"), *(place / f"{alias.name}.py" for alias in node.names)]
+                assert {each for each in named if each.is_file()} <= files, f"{file} imports {ast.unparse(node)}"
 
 
 def test_parity_depends_on_code_weights_and_device_kind_alone(prepared: Callable[..., Plan], tmp_path: Path) -> None:

@@ -90,8 +90,11 @@ def test_the_epoch_is_selected_on_a_dev_split_alone(
 ) -> None:
     tasks = [own_task(**THREE)]
     assert prepared(tasks=tasks, splits=("dev", "test"), select="dev").tasks[0].evaluate[0] == "dev"
-    with pytest.raises(BadInput, match="goes by the first split of --splits, here test_a; name a dev split first"):
+    with pytest.raises(BadInput, match="first split that is scored, of mine test_a; name a dev split first"):
         prepared(tasks=tasks, splits=("test", "dev"), select="dev")
+    tasks = [own_task(files={"train": "train.tsv", "test": "dev.tsv"}, evaluate=["test"])]
+    with pytest.raises(BadInput, match="first split that is scored, of mine test; name a dev split first"):
+        prepared(tasks=tasks, select="dev")
 
 
 def test_a_split_that_is_scored_must_be_there(

@@ -20,7 +20,7 @@ import psutil
 import pytest
 
 from harness import provenance
-from harness.provenance import code_hash, command, git_commit, load_between, load_snapshot, machine, versions
+from harness.provenance import code_hash, command, commit_of, git_commit, load_between, load_snapshot, machine, versions
 
 BURN = "import time\nwhile time.process_time() < {seconds}: pass"
 
@@ -212,6 +212,11 @@ def test_an_installation_inside_another_checkout_has_no_commit(checkout: Path, m
     monkeypatch.setattr(provenance, "ROOT", site)
 
     assert git_commit() is None
+
+
+def test_a_folder_inside_a_checkout_is_no_repository_of_its_own(checkout: Path) -> None:
+    assert re.fullmatch(r"[0-9a-f]{40}", commit_of(checkout) or "")
+    assert commit_of(checkout / "harness") is None
 
 
 def test_neither_outside_a_checkout_nor_without_git_is_there_a_commit(

@@ -196,6 +196,19 @@ def test_nothing_is_copied_where_one_record_is_refused(
     assert not (tmp_path / "results").exists()
 
 
+def test_what_is_published_already_stays_as_it_is(
+    runs: Path, tmp_path: Path, quality_record: Callable[..., Quality]
+) -> None:
+    results = tmp_path / "results"
+    record.write(
+        quality_record(state="failed", reason="out of memory", metrics=[], predictions=None), runs / "one.json"
+    )
+    first = publish([runs], results)
+    contents = {path: path.read_bytes() for path in first}
+    publish([results], results)
+    assert {path: path.read_bytes() for path in first} == contents
+
+
 def test_no_records_and_no_folder_are_said(runs: Path, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="runs does not exist; name a folder of records"):
         publish([runs], tmp_path / "results")

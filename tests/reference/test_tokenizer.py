@@ -3,6 +3,7 @@
 import json
 import random
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -203,6 +204,16 @@ def test_truncation_of_one_call_is_not_that_of_the_next(both: Both) -> None:
     assert ours.word_pieces(["a b c d e f"]) == [[1037, 1038, 1039, 1040, 1041, 1042]]
     assert len(ours.encode(TEXTS["very long"]).ids) == 512
     assert len(ours.encode(TEXTS["very long"], max_length=4000).ids) == 3002
+
+
+def test_threads_do_not_cut_each_others_texts(both: Both) -> None:
+    ours, _ = both["json"]
+    texts = [TEXTS["very long"]] * 4
+    with ThreadPoolExecutor(2) as threads:
+        found = threads.map(
+            lambda n: (n, [len(each.ids) for each in ours.encode_batch(texts, max_length=n)]), [8, 99] * 50
+        )
+        assert all(lengths == [n] * 4 for n, lengths in found)
 
 
 def test_a_folder_without_a_vocabulary(tmp_path: Path) -> None:
