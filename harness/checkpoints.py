@@ -1,10 +1,15 @@
 """The weights of a run as Hugging Face folders, so that all its implementations start from the same numbers."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from harness import plan
 from harness.task import Task
+
+if TYPE_CHECKING:
+    from reference.checkpoint import Checkpoint
 
 
 class Checkpoints:
@@ -14,25 +19,27 @@ class Checkpoints:
         self.made, self.folder = made, folder
 
     def bare(self) -> Path:
-        """The encoder; written out first where it is not one safetensors file, as the ports read it."""
-        from reference.checkpoint import read, save
+        """The encoder; written out first where it is not as the ports read it."""
+        from reference.checkpoint import save
 
         weights = self.made.weights.folder
-        if (weights / "config.json").is_file() and (weights / "model.safetensors").is_file():
+        if _as_ports_read_it(weights):
             return weights
         target = self.folder / "bare"
         if not target.exists():
-            save(read(weights), target)
+            save(_in_float32(weights), target)
             self._add_tokenizer(target)
         return target
 
     def with_head(self, task: Task, seed: int) -> Path:
         """The encoder under a new head for this task, drawn from this seed."""
-        from reference.checkpoint import add_head, read, save
+        from reference.checkpoint import add_head, save
 
         target = self.folder / f"{task.name}-{seed}"
         if not target.exists():
-            save(add_head(read(self.made.weights.folder), task.kind, list(task.outputs), seed), target, task.kind)
+            save(
+                add_head(_in_float32(self.made.weights.folder), task.kind, list(task.outputs), seed), target, task.kind
+            )
             self._add_tokenizer(target)
         return target
 
@@ -44,3 +51,24 @@ class Checkpoints:
         for name in plan.TOKENIZER_FILES:
             if (self.made.tokenizer_folder / name).is_file():
                 shutil.copyfile(self.made.tokenizer_folder / name, target / name)
+
+
+def _in_float32(weights: Path) -> "Checkpoint":
+    from reference.checkpoint import read
+
+    found = read(weights)
+    return replace(found, tensors={name: tensor.float() for name, tensor in found.tensors.items()})
+
+
+def _as_ports_read_it(folder: Path) -> bool:
+    """One safetensors file, in float32, with the names that LayerNorm's parameters have today."""
+    from safetensors import safe_open
+
+    file = folder / "model.safetensors"
+    of_shards = (folder / "model.safetensors.index.json").exists()
+    if of_shards or not (file.is_file() and (folder / "config.json").is_file()):
+        return False
+    with safe_open(file, "np") as tensors:
+        names = list(tensors.keys())
+        dtypes = {tensors.get_slice(name).get_dtype() for name in names}
+    return dtypes <= {"F32", "I64"} and not any(name.endswith((".gamma", ".beta")) for name in names)

@@ -106,7 +106,9 @@ def run_parities(
 ) -> Generator[record.Parity, None, tuple[list[Implementation], list[Implementation]]]:
     """Parity of all that have a home; gives back which can be trained and which only encode.
 
-    What is recorded of the same code, versions and weights is not measured again.
+    One that failed before it said so is among the former: if it cannot be trained, its score fails too, and is not
+    taken for one of weights that the reference fine-tuned. What is recorded of the same code, versions and weights is
+    not measured again.
     """
     lock = Lock()
     measured = cache(lambda: _exact(made, checkpoints, show))
@@ -120,7 +122,8 @@ def run_parities(
     encoders: list[Implementation] = []
     results = together([partial(_once, made, each, homes, checkpoints, exact, show) for each in chosen])
     for implementation, result in zip(chosen, results, strict=True):
-        (trained if result.implementation.get("trainable") else encoders).append(implementation)
+        trainable = result.implementation.get("trainable", result.state != "ok")
+        (trained if trainable else encoders).append(implementation)
         yield result
     return trained, encoders
 
