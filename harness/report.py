@@ -259,7 +259,7 @@ def _add_speed(rows: dict[str, dict[str, list[str]]], notes: list[str], speed: r
             percentiles.append(f"{1000 * figures['p99']:.1f}" if enough_for_p99(figures) else "–")
             cells[f"{shape}\nms p50/90/99"] = [" / ".join(percentiles), *ratio]
             if not enough_for_p99(figures):
-                notes.append(f"{shape}: –: too few passes for a 99th percentile, which takes {PASSES}")
+                notes.append(f"{shape}: – stands for a 99th percentile of fewer than {PASSES} passes")
         else:
             unit = "seq/s, own lengths" if speed.shape["own_lengths"] else "seq/s"
             cells[f"{shape}\n{unit}"] = [f"{figures['sequences_per_second']:.0f}", *ratio]
