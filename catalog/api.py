@@ -8,7 +8,7 @@ from pathlib import Path
 import griffe
 
 ROOT = Path(__file__).parents[1]
-NOT_SHOWN = {"__main__", "cli", "worker"}  # the command line says what it does with --help
+NOT_SHOWN = {"__main__", "cli", "commands", "worker"}  # the command line says what it does with --help
 
 
 @dataclass

@@ -73,7 +73,10 @@ def schema(
     from catalog.schema import ENTRY_SCHEMA, written_schema
 
     target = output or ENTRY_SCHEMA
-    target.write_text(written_schema(), encoding="utf-8")
+    try:
+        target.write_text(written_schema(), encoding="utf-8")
+    except OSError as error:
+        raise BadInput(f"--output: {target} cannot be written: {error.strerror}") from error
     print(target)
 
 
@@ -169,4 +172,6 @@ def build(
     from catalog.load import load
     from catalog.pages import build as write
 
+    if results != INDEX and not results.exists():
+        raise BadInput(f"--results: {results} is not there; `python -m harness publish` makes it")
     print(f"{write(load(entries), results, docs, output, site, read_status(status))} pages in {output}")

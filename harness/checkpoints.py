@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness import plan
+from harness.errors import BadInput
 from harness.task import Task
 
 if TYPE_CHECKING:
@@ -54,21 +55,29 @@ class Checkpoints:
 
 
 def _in_float32(weights: Path) -> "Checkpoint":
+    """BadInput if they cannot be read."""
     from reference.checkpoint import read
+    from reference.errors import CheckpointError
 
-    found = read(weights)
+    try:
+        found = read(weights)
+    except CheckpointError as error:
+        raise BadInput(str(error)) from error
     return replace(found, tensors={name: tensor.float() for name, tensor in found.tensors.items()})
 
 
 def _as_ports_read_it(folder: Path) -> bool:
     """One safetensors file, in float32, with the names that LayerNorm's parameters have today."""
-    from safetensors import safe_open
+    from safetensors import SafetensorError, safe_open
 
     file = folder / "model.safetensors"
     of_shards = (folder / "model.safetensors.index.json").exists()
     if of_shards or not (file.is_file() and (folder / "config.json").is_file()):
         return False
-    with safe_open(file, "np") as tensors:
-        names = list(tensors.keys())
-        dtypes = {tensors.get_slice(name).get_dtype() for name in names}
+    try:
+        with safe_open(file, "np") as tensors:
+            names = list(tensors.keys())
+            dtypes = {tensors.get_slice(name).get_dtype() for name in names}
+    except SafetensorError:  # whoever reads it says so
+        return False
     return dtypes <= {"F32", "I64"} and not any(name.endswith((".gamma", ".beta")) for name in names)

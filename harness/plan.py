@@ -12,6 +12,7 @@ import yaml
 
 from harness import provenance
 from harness.data import data_folder
+from harness.download import cache_folder
 from harness.errors import BadInput
 from harness.implementation import Implementation, find, implementations
 from harness.read import read_split
@@ -218,12 +219,16 @@ def _check_words(options: Options) -> None:
 
 def _make_folders(options: Options) -> None:
     """Make the folders that will be written to, so that hours of work do not end at a wrong name."""
-    for name, folder in (("runs", options.runs), ("save-model", options.save_model)):
+    wanted = {"--runs": options.runs, "--save-model": options.save_model, "BERT_ATLAS_CACHE": cache_folder()}
+    for name, folder in wanted.items():
+        if folder is None:
+            continue
         try:
-            if folder is not None:
-                folder.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise BadInput(f"--{name}: the folder {folder} cannot be made: {error.strerror}") from None
+            raise BadInput(f"{name}: the folder {folder} cannot be made: {error.strerror}") from None
+        if not os.access(folder, os.W_OK):
+            raise BadInput(f"{name}: the folder {folder} cannot be written; name another, or change its permissions")
 
 
 def _check_length(task: Task, positions: int) -> None:

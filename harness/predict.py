@@ -31,11 +31,13 @@ def predict_file(folder: Path, file: Path, device: str = "auto") -> str:
 
     task = _task(folder, file)
     examples = read_split(task, "test", None)
+    if file.suffix == ".txt":
+        _check_tabs(file, len(task.files["test"].columns) - 1)
     try:
         device = reference.resolve_device(device)
         model = Model(reference.load(folder, task.kind, device, "fp32", frozen=True), device, "fp32")
         tokenizer = Tokenizer.from_folder(folder)
-    except (ValueError, OSError) as error:  # of the device, of the weights
+    except (ValueError, OSError, RuntimeError) as error:  # of the weights, of what torch makes of the device
         raise BadInput(f"{folder}: {error}") from error
     encoded = encode(task, examples, tokenizer, task.max_length)
     logits = predict(model, encoded.batch, task.kind, BATCH_TOKENS, lambda **_: None)
@@ -44,6 +46,14 @@ def predict_file(folder: Path, file: Path, device: str = "auto") -> str:
     if not np.isfinite(logits).all():
         raise Failure(f"{folder}: the model answers with numbers that are not finite; train it again")
     return _written(task, examples, decode(task, logits, encoded, examples), logits)
+
+
+def _check_tabs(file: Path, most: int) -> None:
+    """BadInput where a line has more tabs than stand between its texts: what is behind would go unread."""
+    for number, line in enumerate(file.read_text(encoding="utf-8").split("\n"), 1):
+        if line.count("\t") > most:
+            what = "a text and its pair, with one tab between" if most else "one text a line, without tabs"
+            raise BadInput(f"{file}:{number}: this model reads {what}; .tsv, .csv and .jsonl may have other columns")
 
 
 def _columns(folder: Path, task: Task) -> list[int]:

@@ -133,7 +133,7 @@ def load_task(name_or_path: str, context: Context | None = None) -> Task:
             f"no task is called {name_or_path!r}{_nearest(name_or_path, known)} "
             f"(built in: {', '.join(known)}; a task of your own is named by its .yaml file)"
         )
-    file = Path(name_or_path) if own else FOLDER / f"{name_or_path}.yaml"
+    file = Path(name_or_path).expanduser() if own else FOLDER / f"{name_or_path}.yaml"
     declared = _read_yaml(file)
     if context is not None:
         declared["context"] = context
@@ -153,9 +153,22 @@ def task_files(task: Task, data_folder: Path | None) -> dict[str, Path]:
     return {split: (data_folder or Path()) / file.path for split, file in task.files.items()}
 
 
+class _Loader(yaml.SafeLoader):
+    """PyYAML's, but a field that stands there twice is an error; there the last one wins."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = set()
+        for key_node, _ in node.value:
+            key = (key_node.tag, str(key_node.value))
+            if key in keys:
+                raise yaml.MarkedYAMLError(problem=f"{key[1]} stands there twice", problem_mark=key_node.start_mark)
+            keys.add(key)
+        return super().construct_mapping(node, deep)
+
+
 def _read_yaml(file: Path) -> dict[str, Any]:
     try:
-        declared = yaml.safe_load(file.read_text(encoding="utf-8"))
+        declared = yaml.load(file.read_text(encoding="utf-8"), _Loader)  # noqa: S506 - a SafeLoader
     except OSError as error:
         raise BadInput(f"cannot read the task file {file}: {error.strerror}") from None
     except UnicodeDecodeError:

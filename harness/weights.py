@@ -183,7 +183,7 @@ def find_weights(name: str = DEFAULT) -> Weights:
     if name in RANDOM:
         folder = find_random(name, find_weights().folder)
         return Weights(name, folder, sha256_of(folder / "model.safetensors"), "drawn at random on this machine")
-    path = Path(name)
+    path = Path(name).expanduser()
     if path.is_dir():
         return _local(path, path, _weights_files(path, _file_names(path)))
     prefix = path.with_name(path.name.removesuffix(".index"))

@@ -61,9 +61,11 @@ def resolve_device(device: str) -> str:
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        torch.device(device)
+        known = torch.device(device).type != "meta"  # has shapes, but no numbers
     except RuntimeError:
-        raise ValueError(f"device {device!r} is not one that torch knows, such as cpu, cuda or cuda:1") from None
+        known = False
+    if not known:
+        raise ValueError(f"device {device!r} is not one that torch computes on, such as cpu, cuda or cuda:1")
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise ValueError(f"device {device!r}: this machine has no CUDA device that torch can use")
     return device

@@ -41,28 +41,16 @@ class Tokenizer:
     def from_folder(cls, folder: Path | str) -> "Tokenizer":
         """Read ``tokenizer.json``, else ``vocab.txt``.
 
-        Whether a bare vocabulary is lower-cased is said by ``tokenizer_config.json``; without it (Google's
-        folders have none) by the vocabulary itself: a cased one has words with capitals.
-        Raises FileNotFoundError if the folder has neither file.
+        Raises FileNotFoundError if the folder has neither file; ValueError, naming the file, if it cannot be used.
         """
-        folder = Path(folder)
-        if (file := folder / "tokenizer.json").is_file():
-            return cls(FastTokenizer.from_file(str(file)))
-        vocabulary = folder / "vocab.txt"
-        if not vocabulary.is_file():
+        files = [Path(folder) / name for name in ("tokenizer.json", "vocab.txt")]
+        file = next((file for file in files if file.is_file()), None)
+        if file is None:
             raise FileNotFoundError(f"{folder} has neither tokenizer.json nor vocab.txt")
-        settings = folder / "tokenizer_config.json"
-        said = json.loads(settings.read_text(encoding="utf-8")) if settings.is_file() else {}
-        lowercase = said.get("do_lower_case")
-        if lowercase is None:
-            lowercase = not _has_capitals(vocabulary)
-        wordpiece = BertWordPieceTokenizer(
-            str(vocabulary),
-            lowercase=lowercase,
-            strip_accents=said.get("strip_accents"),
-            handle_chinese_chars=said.get("tokenize_chinese_chars", True),
-        )
-        return cls(wordpiece._tokenizer)
+        try:
+            return cls(_from_vocabulary(file) if file.name == "vocab.txt" else FastTokenizer.from_file(str(file)))
+        except Exception as error:  # the library raises nothing more exact
+            raise ValueError(f"{file}: not a tokenizer of BERT's: {error}") from error
 
     def encode(self, text: str, pair: str | None = None, max_length: int = 512) -> Encoding:
         """One text or pair; the longer text loses its end first where both exceed ``max_length`` pieces."""
@@ -85,6 +73,23 @@ class Tokenizer:
         with self._lock:
             encodings = self._tokenizer.encode_batch(list(words), add_special_tokens=False)
         return [encoding.ids or [self.unk_id] for encoding in encodings]
+
+
+def _from_vocabulary(vocabulary: Path) -> FastTokenizer:
+    """Lower-cased or not as ``tokenizer_config.json`` says.
+
+    Without it (Google's folders have none) the vocabulary itself tells: a cased one has words with capitals.
+    """
+    settings = vocabulary.with_name("tokenizer_config.json")
+    said = json.loads(settings.read_text(encoding="utf-8")) if settings.is_file() else {}
+    lowercase = said.get("do_lower_case")
+    wordpiece = BertWordPieceTokenizer(
+        str(vocabulary),
+        lowercase=not _has_capitals(vocabulary) if lowercase is None else lowercase,
+        strip_accents=said.get("strip_accents"),
+        handle_chinese_chars=said.get("tokenize_chinese_chars", True),
+    )
+    return wordpiece._tokenizer
 
 
 def _has_capitals(vocabulary: Path) -> bool:

@@ -77,3 +77,11 @@ def test_the_catalog_imports_neither_harness_nor_reference() -> None:
     )
     found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert found.stdout == "[]\n"
+
+
+def test_what_cannot_be_written_or_is_not_there_exits_2(tmp_path: Path) -> None:
+    done = catalog("schema", "--output", tmp_path)
+    assert (done.returncode, done.stderr) == (2, f"error: --output: {tmp_path} cannot be written: Is a directory\n")
+    done = catalog("build", "--results", tmp_path / "none.json", "--output", tmp_path / "out")
+    assert done.returncode == 2
+    assert f"--results: {tmp_path / 'none.json'} is not there" in done.stderr

@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from harness.checkpoints import Checkpoints
+from harness.errors import BadInput
 from harness.plan import Plan
 
 Tensors = dict[str, torch.Tensor]
@@ -49,3 +50,13 @@ def test_other_names_and_precisions_are_written_anew(
     assert {name.removeprefix("bert.") for name in written} == {name.removeprefix("bert.") for name in tensors}
     assert json.loads((bare / "config.json").read_text())["hidden_size"]
     assert (bare / "vocab.txt").is_file() or (bare / "tokenizer.json").is_file()
+
+
+def test_weights_that_cannot_be_read_are_bad_input(
+    prepared: Callable[..., Plan], tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(tiny_checkpoint, tmp_path / "weights"))
+    file = folder / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-1000])  # an interrupted copy
+    with pytest.raises(BadInput, match=f"{file}: cannot read the weights: "):
+        Checkpoints(prepared(weights=str(folder)), tmp_path / "run").bare()

@@ -167,6 +167,7 @@ def test_version(main: Main) -> None:
         (["runn"], "runn"),
         (["time", "--shapes", "32"], "--shapes: '32' is not of the form SEQUENCESxLENGTH"),
         (["time", "--shapes", "0x128"], "--shapes: '0x128'"),
+        (["time", "--shapes", ","], "--shapes names none"),
         (["time", "--tasks", "rtee"], "did you mean rte"),
         (["report"], "records"),
         (["report", "absent"], "absent does not exist"),

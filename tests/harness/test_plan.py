@@ -173,7 +173,7 @@ def test_a_dry_run_makes_no_folders(prepared: Callable[..., Plan], tmp_path: Pat
         ({"tasks": []}, "no task is named; `python -m harness list`"),
         ({"suite": "minni"}, "no suite is called 'minni' .known: .*mini"),
         ({"weights": "bert-base-uncasd"}, "bert-base-uncasd: no such weights. Did you mean bert-base-uncased"),
-        ({"device": "gpu"}, "device 'gpu' is not one that torch knows, such as cpu, cuda"),
+        ({"device": "gpu"}, "device 'gpu' is not one that torch computes on, such as cpu, cuda"),
         ({"precision": "fp8"}, "--precision 'fp8' is not one of auto, fp32, bf16, fp16"),
         ({"select": "best"}, "--select 'best' is not one of last, dev"),
         ({"rerun": "some"}, "--rerun 'some' is not one of missing, failed, all"),
@@ -244,6 +244,15 @@ def test_a_folder_that_cannot_be_made_is_found_before_any_work(
     (tmp_path / "file").write_text("")
     with pytest.raises(BadInput, match=f"--{option.replace('_', '-')}: the folder .*/file.* cannot be made"):
         prepared(**{option: tmp_path / "file" / "inside"})
+
+
+def test_a_cache_that_cannot_be_written_is_found_before_any_work(
+    prepared: Callable[..., Plan], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("BERT_ATLAS_CACHE", str(tmp_path / "file"))
+    with pytest.raises(BadInput, match="BERT_ATLAS_CACHE: the folder .*/file cannot be made"):
+        prepared()
 
 
 def test_weights_that_are_not_berts_are_refused(prepared: Callable[..., Plan], tmp_path: Path) -> None:

@@ -135,6 +135,8 @@ def test_pairs(models: dict[str, Path], file: File, tmp_path: Path) -> None:
     assert float(rows(plain)[1][1]) == pytest.approx(right, abs=1e-3)
     with pytest.raises(BadInput, match=r"a\.txt:1: no column 1, the task's pair"):
         predict_file(folder, file("a.txt", "Is it late?\n"), "cpu")
+    with pytest.raises(BadInput, match=r"a\.txt:1: this model reads a text and its pair, with one tab between"):
+        predict_file(folder, file("a.txt", "Is it late?\tIt left at nine.\t1\n"), "cpu")
 
 
 @pytest.mark.parametrize(
@@ -145,6 +147,7 @@ def test_pairs(models: dict[str, Path], file: File, tmp_path: Path) -> None:
         ("tagging", "a.txt", "text\n", r"a\.txt: this model reads \.conll"),
         ("classification", "a.tsv", "words\nA day.\n", r"a\.tsv:1: no column 'text', the task's text"),
         ("classification", "a.txt", "", r"a\.txt is empty"),
+        ("classification", "a.txt", "1\tA day.\n", r"a\.txt:1: this model reads one text a line, without tabs"),
         ("classification", "a.jsonl", "{\n", r"a\.jsonl:1: not valid JSON"),
     ],
 )
@@ -181,9 +184,10 @@ def test_a_folder_that_lost_a_file_is_refused(models: dict[str, Path], file: Fil
         predict_file(folder, file("a.txt", "A day.\n"), "cpu")
 
 
-def test_a_device_that_does_not_exist_is_refused(models: dict[str, Path], file: File) -> None:
-    with pytest.raises(BadInput, match="device 'gpu' is not one that torch knows"):
-        predict_file(models["classification"], file("a.txt", "A day.\n"), "gpu")
+@pytest.mark.parametrize("device", ["gpu", "meta"])
+def test_a_device_that_does_not_exist_is_refused(models: dict[str, Path], file: File, device: str) -> None:
+    with pytest.raises(BadInput, match=f"device '{device}' is not one that torch computes on"):
+        predict_file(models["classification"], file("a.txt", "A day.\n"), device)
 
 
 def test_a_model_without_numbers_is_a_failure(

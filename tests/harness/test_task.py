@@ -129,6 +129,8 @@ def test_task_file_that_is_not_there(tmp_path: Path) -> None:
     ("content", "message"),
     [
         (b"name: mine\nlabels: [a, b\n", r"mine\.yaml:3: not valid YAML"),
+        (b"name: mine\ntitle: a\nname: yours\n", r"mine\.yaml:3: not valid YAML: name stands there twice"),
+        (b"name: mine\nfiles: {dev: a, dev: b}\n", r"mine\.yaml:2: not valid YAML: dev stands there twice"),
         (b"name: !!python/object/apply:os.getcwd []\n", r"mine\.yaml:1: not valid YAML"),
         (b"- name\n", "a task file is a mapping"),
         (b"", "a task file is a mapping"),

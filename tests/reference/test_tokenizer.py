@@ -219,3 +219,19 @@ def test_threads_do_not_cut_each_others_texts(both: Both) -> None:
 def test_a_folder_without_a_vocabulary(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"neither tokenizer\.json nor vocab\.txt"):
         Tokenizer.from_folder(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("tokenizer.json", b"{"),
+        ("vocab.txt", b"\xff\xfe"),
+        ("vocab.txt", b"a\nb\n"),
+        ("tokenizer_config.json", b"{"),
+    ],
+)
+def test_a_folder_whose_files_are_damaged(name: str, content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "vocab.txt").write_bytes(b"[PAD]\n[UNK]\n[CLS]\n[SEP]\na\n")
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=rf"{tmp_path}/\S+: not a tokenizer of BERT's: "):
+        Tokenizer.from_folder(tmp_path)

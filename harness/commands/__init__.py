@@ -1,0 +1,1 @@
+"""What each command of ``python -m harness`` takes, does and prints; ``harness.cli`` puts them together."""

@@ -1,0 +1,141 @@
+"""Commands on what is on this machine: list, doctor, data, env."""
+
+import shlex
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from harness.commands.terminal import print_rows, progress
+from harness.errors import BadInput, Failure
+
+app = typer.Typer()
+data_app = typer.Typer(help="Get task data from its official addresses, and see what is there.", no_args_is_help=True)
+env_app = typer.Typer(
+    help="Environments of implementations that cannot live beside the harness; `run` makes what it needs by itself.",
+    no_args_is_help=True,
+)
+
+
+@app.command("list", epilog="Example: python -m harness list")
+def list_() -> None:
+    """Show implementations, tasks and weights that can be named."""
+    from harness.implementation import implementations
+    from harness.task import load_task, task_names
+    from harness.weights import weights_names
+
+    tasks = map(load_task, task_names())
+    for title, rows in {
+        "implementations": [(each.name, each.title) for each in implementations().values()],
+        "tasks": [(t.name, f"{t.title}; {t.kind}, {t.metrics[0]}; suite {t.suite}") for t in tasks],
+        "weights": list(weights_names().items()),
+    }.items():
+        print_rows(("name", "what it is"), rows, title)
+        print()
+
+
+@app.command(epilog="Example: python -m harness doctor")
+def doctor() -> None:
+    """Show this machine, what it can do and what is missing."""
+    from rich.text import Text
+
+    from harness.doctor import diagnose
+
+    checks = diagnose()
+    colours = {"ok": "green", "missing": "red", "warning": "yellow", "info": "dim"}
+    rows = [(each.name, Text(each.state, colours[each.state]), each.detail, each.advice) for each in checks]
+    print_rows(("check", "state", "detail", "advice"), rows)
+    if any(check.state == "missing" for check in checks):
+        raise SystemExit(1)
+
+
+@data_app.command("get", epilog="Example: python -m harness data get glue conll2003")
+def data_get(
+    names: Annotated[list[str], typer.Argument(help="glue, one of its tasks, conll2003, wnut17, msra_ner, ...")],
+    data: Annotated[Path | None, typer.Option(envvar="BERT_ATLAS_DATA", help="Folder for task data.")] = None,
+    source: Annotated[str, typer.Option(help="official, or hub (the Hugging Face Hub's copies).")] = "official",
+) -> None:
+    """Download data sets, check them by sha256 and unpack them. Broken downloads resume."""
+    from harness.data import data_folder, get
+
+    folder = data_folder(data)
+    get(names, folder, source)  # type: ignore[arg-type]
+    print(f"ready in {folder}; use it with: --data {shlex.quote(str(folder))}")
+
+
+@data_app.command("list", epilog="Example: python -m harness data list")
+def data_list(
+    data: Annotated[Path | None, typer.Option(envvar="BERT_ATLAS_DATA", help="Folder of task data.")] = None,
+) -> None:
+    """Show which data sets are there, and where the others come from."""
+    from harness.data import data_folder, listing
+
+    folder = data_folder(data)
+    rows = listing(folder)
+    print(f"data folder: {folder}")
+    print_rows(rows[0]._fields, [tuple(map(str, row)) for row in rows])
+
+
+@env_app.command("list", epilog="Example: python -m harness env list")
+def env_list() -> None:
+    """Show which implementations have an environment of their own, and which of them exist."""
+    from harness.environment import find_environment, folder_of, listing, unmet
+    from harness.implementation import implementations
+
+    rows = []
+    for each in implementations().values():
+        lacking = unmet(each.requirements)
+        if not lacking:
+            rows.append((each.name, "the harness's own", "ok"))
+            continue
+        made = find_environment(each.requirements)
+        state = f"ok, {made.size / 2**20:.0f} MiB" if made else f"not made; lacking here: {', '.join(lacking[:3])}"
+        rows.append((each.name, folder_of(each.requirements).name, state))
+    print_rows(("implementation", "runs in", "state"), rows)
+    for environment in listing():
+        if not environment.used_by():
+            print(f"{environment.key}: used by nothing any more; `env remove {environment.key}` deletes it")
+
+
+@env_app.command("create", epilog="Example: python -m harness env create bert-for-tf2 keras-bert")
+def env_create(
+    names: Annotated[list[str], typer.Argument(help="Implementations, or all.")],
+) -> None:
+    """Make the environments of implementations, or find them made."""
+    from rich.console import Console
+
+    from harness.environment import create, unmet
+    from harness.implementation import find, implementations
+
+    chosen = list(implementations().values()) if names == ["all"] else [find(name) for name in names]
+    failed = []
+    with progress(Console(stderr=True)) as show:
+        for each in chosen:
+            if not unmet(each.requirements):
+                print(f"{each.name}: runs beside the harness, needs no environment")
+                continue
+            try:
+                made = create(each.requirements, lambda what, name=each.name: show(f"{name}: {what}"))
+                print(f"{each.name}: {made.folder}")
+            except Failure as error:
+                failed.append(f"{each.name}: {error}")
+    if failed:
+        raise Failure("\n".join(failed))
+
+
+@env_app.command("remove", epilog="Example: python -m harness env remove bert-for-tf2")
+def env_remove(
+    names: Annotated[list[str], typer.Argument(help="Implementations or keys of `env list`, or all.")],
+) -> None:
+    """Delete environments; `run` makes them again when it needs them."""
+    from harness.environment import listing, remove
+
+    gone = []
+    for environment in listing():
+        users = environment.used_by()
+        if names == ["all"] or environment.key in names or set(users) & set(names):
+            remove(environment)
+            gone.append(environment)
+            print(f"removed {environment.key} ({', '.join(users) or 'used by nothing'})")
+    if not gone:
+        raise BadInput(f"there is no environment of {', '.join(names)}; `python -m harness env list` shows them")

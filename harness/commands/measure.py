@@ -1,0 +1,277 @@
+"""Commands that run models: run, parity, time, predict."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from harness.commands.options import (
+    Checkout,
+    Data,
+    Device,
+    Impl,
+    OwnTasks,
+    Runs,
+    Threads,
+    Weights,
+    checkouts,
+    names,
+    repeatable,
+)
+from harness.commands.terminal import progress, terminal
+from harness.errors import BadInput, Failure
+
+if TYPE_CHECKING:
+    from harness.record import Record
+
+app = typer.Typer()
+
+
+@app.command(
+    epilog="Examples:\n\n"
+    "python -m harness run --impl reference\n\n"
+    "python -m harness run --impl reference,transformers --tasks rte,conll2003 --data ~/data\n\n"
+    "python -m harness run --impl reference --task my_task.yaml --weights bert-base-uncased --save-model my-model\n\n"
+    "python -m harness run --impl all --checkout bert-chainer=~/bert-chainer\n\n"
+    "python -m harness run --impl reference,transformers --tasks rte,mrpc --seeds 5 --precision fp32,bf16 --dry-run"
+)
+def run(
+    impl: Impl = "reference",
+    checkout: Checkout = None,
+    tasks: Annotated[str, typer.Option(help="Tasks, separated by commas; see `list`.")] = "",
+    task: OwnTasks = None,
+    suite: Annotated[str | None, typer.Option(help="All tasks of a suite.  [default: mini, if no task]")] = None,
+    splits: Annotated[
+        str, typer.Option(help="Splits to score, such as dev,test, instead of the task's; test may be test_matched.")
+    ] = "",
+    weights: Weights = "minilm-l6",
+    data: Data = None,
+    runs: Runs = Path("runs"),
+    device: Device = "auto",
+    precision: Annotated[
+        str, typer.Option(help="Of evaluation and timing: auto, fp32, bf16, fp16, or several of these, with commas.")
+    ] = "auto",
+    seed: Annotated[int, typer.Option(help="Of the new head, the order of examples and dropout.")] = 42,
+    seeds: Annotated[int, typer.Option(help="How many seeds, counted up from --seed.")] = 1,
+    threads: Threads = None,
+    lr: Annotated[float | None, typer.Option(help="Peak learning rate, instead of the task's.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the training data, instead of the task's.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Examples a step, instead of the task's.")] = None,
+    max_length: Annotated[int | None, typer.Option(help="Tokens a sequence, instead of the task's.")] = None,
+    context: Annotated[str | None, typer.Option(help="For NER: sentence or document.")] = None,
+    select: Annotated[str, typer.Option(help="Epoch to score: last, or dev for the best on the dev set.")] = "last",
+    limit: Annotated[int | None, typer.Option(help="Use only so many examples of each split.")] = None,
+    save_model: Annotated[Path | None, typer.Option(help="Write the fine-tuned model to this folder.")] = None,
+    load: Annotated[
+        float | None,
+        typer.Option(metavar="MS", help="Also find the highest query rate whose p99 latency stays below this."),
+    ] = None,
+    rerun: Annotated[
+        str, typer.Option(help="missing: run what has no record; failed: also what failed before; all: everything.")
+    ] = "missing",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would be run, and about how long it takes; run nothing.")
+    ] = False,
+) -> None:
+    """Fine-tune, score and time implementations; print the table and write the records."""
+    from harness import run as main_path
+    from harness.dry_run import print_dry_run
+    from harness.plan import Options, prepare_each
+
+    own = [str(path) for path in task or []]
+    if context not in (None, "sentence", "document"):
+        raise BadInput(f"--context {context!r} is neither sentence nor document")
+    if load is not None and not 0 < load < float("inf"):
+        raise BadInput(f"--load is {load}; it is a latency in milliseconds, above 0")
+    if seeds < 1:
+        raise BadInput(f"--seeds is {seeds}; it must be above 0")
+    plans = prepare_each(
+        Options(
+            implementations=names(impl),
+            tasks=names(tasks) + own,
+            suite=suite if suite or tasks or own else "mini",
+            splits=tuple(names(splits)),
+            weights=weights,
+            data=data,
+            runs=runs,
+            seeds=tuple(range(seed, seed + seeds)),
+            device=device,
+            threads=threads,
+            epochs=epochs,
+            learning_rate=lr,
+            batch_size=batch_size,
+            max_length=max_length,
+            context=context,  # type: ignore[arg-type]
+            select=select,  # type: ignore[arg-type]
+            limit=limit,
+            save_model=save_model,
+            rerun=rerun,  # type: ignore[arg-type]
+            dry_run=dry_run,
+            checkouts=checkouts(checkout),
+            bound=None if load is None else load / 1000,
+            command=repeatable(data, runs),
+        ),
+        names(precision),
+    )
+    if dry_run:
+        print_dry_run(plans, terminal())
+    else:
+        _run(plans, runs, main_path.run)
+
+
+@app.command(epilog="Example: python -m harness parity --impl transformers,keras-hub --layers")
+def parity(
+    impl: Impl = "all",
+    checkout: Checkout = None,
+    weights: Weights = "minilm-l6",
+    runs: Runs = Path("runs"),
+    device: Device = "auto",
+    threads: Threads = None,
+    layers: Annotated[bool, typer.Option("--layers", help="Show the differences after every layer.")] = False,
+) -> None:
+    """Compare hidden states with the reference in float64, and find out why they differ where they do."""
+    from harness import run as main_path
+    from harness.plan import Options, prepare
+
+    options = Options(
+        implementations=names(impl),
+        tasks=[],
+        weights=weights,
+        runs=runs,
+        device=device,
+        threads=threads,
+        checkouts=checkouts(checkout),
+        command=repeatable(None, runs),
+    )
+    _run(prepare(options, tasks_needed=False), runs, main_path.run_parity, layers)
+
+
+@app.command(
+    epilog="Examples:\n\n"
+    "python -m harness time --impl reference:bf16,openvino:bf16 --shapes 1x16,1x128,32x128\n\n"
+    "python -m harness time --impl reference,transformers --tasks sst2,mrpc --by-length --data ~/data"
+)
+def time(
+    impl: Impl = "reference",
+    checkout: Checkout = None,
+    shapes: Annotated[str, typer.Option(help="SEQUENCESxLENGTH, separated by commas.")] = "1x128,8x128,32x128",
+    tasks: Annotated[str, typer.Option(help="Tasks whose own lengths are timed too; see `list`.")] = "",
+    sentences: Annotated[int, typer.Option(help="How many of a task are timed.")] = 128,
+    by_length: Annotated[
+        bool, typer.Option("--by-length", help="Sort these by length for all implementations.")
+    ] = False,
+    training: Annotated[bool, typer.Option("--training", help="Time fine-tuning on --tasks instead.")] = False,
+    weights: Weights = "minilm-l6",
+    data: Data = None,
+    runs: Runs = Path("runs"),
+    device: Device = "auto",
+    precision: Annotated[str, typer.Option(help="auto, fp32, bf16, fp16.")] = "auto",
+    threads: Threads = None,
+) -> None:
+    """Time implementations in turn, without fine-tuning; the reference takes part, as the ratios are to it."""
+    from harness import run as main_path
+    from harness.plan import Options, prepare
+
+    if training and not names(tasks):
+        raise BadInput("--training needs --tasks, such as --tasks rte: what is fine-tuned on")
+    options = Options(
+        implementations=list(dict.fromkeys(["reference", *names(impl)])) if impl != "all" else ["all"],
+        tasks=names(tasks),
+        shapes=_shapes(shapes),
+        sentences=sentences,
+        by_length=by_length,
+        training=training,
+        weights=weights,
+        data=data,
+        runs=runs,
+        device=device,
+        precision=precision,
+        threads=threads,
+        checkouts=checkouts(checkout),
+        command=repeatable(data, runs),
+    )
+    _run(prepare(options, tasks_needed=bool(options.tasks)), runs, main_path.run_time)
+
+
+def _shapes(text: str) -> tuple[tuple[int, int], ...]:
+    shapes = []
+    for name in names(text):
+        sequences, times, length = name.partition("x")
+        if not (times and sequences.isdecimal() and length.isdecimal() and int(sequences) and int(length)):
+            raise BadInput(f"--shapes: {name!r} is not of the form SEQUENCESxLENGTH, such as 32x128")
+        shapes.append((int(sequences), int(length)))
+    if not shapes:
+        raise BadInput("--shapes names none; give some, such as 1x128,32x128")
+    return tuple(shapes)
+
+
+def _run(made: Any, runs: Path, path: Callable[..., Iterator["Record"]], layers: bool = False) -> None:
+    """Go along the path with progress; print and write the tables, even of what was finished before an error."""
+    from rich.console import Console
+
+    from harness.record import Quality
+    from harness.report import arrange, layer_tables, print_report, write_report
+
+    records: list[Record] = []
+    ended: BaseException | None = None
+    log = Console(stderr=True)
+    with progress(log) as show:
+        try:
+            for each in path(made, show):
+                records.append(each)
+                log.print(_line(each), highlight=False, markup=False, soft_wrap=True)
+        except (KeyboardInterrupt, BadInput, Failure) as error:
+            ended = error  # what is finished is shown all the same
+    print_report(arrange(records), terminal())
+    for table in layer_tables(records) if layers else []:
+        terminal().print(table)
+    files = write_report(records, runs) if records else []
+    if files:
+        log.print(f"records and report in {runs}/", highlight=False)
+    if ended is not None:
+        raise ended
+    if any(isinstance(each, Quality) and each.state == "failed" for each in records):
+        log.print("failed runs are not repeated; --rerun failed repeats them", highlight=False)
+    if any(each.state == "failed" for each in records) or any(_partly_failed(each) for each in records):
+        raise SystemExit(1)
+
+
+def _partly_failed(each: "Record") -> bool:
+    from harness.record import Speed
+
+    return isinstance(each, Speed) and any(f["state"] == "failed" for f in each.implementations.values())
+
+
+def _line(each: "Record") -> str:
+    """What a finished record says in one line."""
+    from harness.record import Parity, Quality
+
+    done = f"{each.state} in {each.seconds:.0f} s" if each.state == "ok" else f"{each.state}: {each.reason}"
+    if isinstance(each, Quality):
+        values = ", ".join(f"{m['split']} {m['name']} {m['value']:.3f}" for m in each.metrics)
+        return f"{each.implementation['name']} on {each.task['name']}, seed {each.seed}: {values} ({done})"
+    if isinstance(each, Parity):
+        why = f", {each.diagnosis['sentence']}" if each.diagnosis else ""
+        return f"{each.implementation['name']}, parity: {each.verdict}{why} ({done})"
+    return f"timed {each.shape['name']} ({done})"  # type: ignore[attr-defined]
+
+
+@app.command(epilog="Example: python -m harness predict my-model sentences.txt --output answers.tsv")
+def predict(
+    model: Annotated[Path, typer.Argument(help="A folder that `run --save-model` wrote.")],
+    file: Annotated[Path, typer.Argument(help="Texts: .txt (a line each), .tsv, .csv, .jsonl or .conll.")],
+    output: Annotated[Path | None, typer.Option(help="Write the answers here.  [default: print them]")] = None,
+    device: Device = "auto",
+) -> None:
+    """Answer with a fine-tuned model."""
+    from harness.predict import predict_file
+
+    text = predict_file(model, file, device)
+    if output is None:
+        print(text, end="")
+        return
+    try:
+        output.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise BadInput(f"--output: {output} cannot be written: {error.strerror}") from error

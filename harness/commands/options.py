@@ -1,0 +1,45 @@
+"""Options that several commands have, and what their text stands for."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from harness.errors import BadInput
+
+Impl = Annotated[str, typer.Option(help="Implementations, separated by commas, or all; see `list`.")]
+Checkout = Annotated[
+    list[str] | None, typer.Option(help="Where an implementation's repository lies: NAME=FOLDER. Repeatable.")
+]
+Weights = Annotated[str, typer.Option(help="A name of `list`, a Hub id, a folder or a TensorFlow checkpoint.")]
+Data = Annotated[Path | None, typer.Option(envvar="BERT_ATLAS_DATA", help="Folder of task data (see `data get`).")]
+Runs = Annotated[Path, typer.Option(help="Folder for the records.")]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+Threads = Annotated[int | None, typer.Option(help="CPU threads.  [default: all cores]")]
+OwnTasks = Annotated[list[Path] | None, typer.Option(help="A task of your own: its YAML file. Repeatable.")]
+Records = Annotated[list[Path], typer.Argument(help="Records, or folders of them.")]
+
+
+def names(text: str) -> list[str]:
+    """What stands between the commas."""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def checkouts(given: list[str] | None) -> dict[str, Path]:
+    """Folders by name."""
+    folders = {}
+    for text in given or []:
+        name, equals, folder = text.partition("=")
+        if not (name and equals and folder):
+            raise BadInput(f"--checkout {text!r} is not of the form NAME=FOLDER")
+        folders[name] = Path(folder).expanduser()
+    return folders
+
+
+def repeatable(data: Path | None, runs: Path) -> str:
+    """The command that is running, as a record names it: it can be given again elsewhere."""
+    from harness.provenance import command
+
+    folders = {"BERT_ATLAS_DATA": data.resolve()} if data else {}
+    return command(["python", "-m", "harness", *sys.argv[1:]], folders)

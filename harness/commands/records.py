@@ -1,0 +1,176 @@
+"""Commands on what was recorded: report, compare, rescore, history, publish, check-record, submit."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from harness.commands.options import Data, OwnTasks, Records
+from harness.commands.terminal import terminal
+from harness.errors import BadInput, Failure
+
+app = typer.Typer()
+submit_app = typer.Typer(help="Predictions in the form in which others score them.", no_args_is_help=True)
+
+
+@app.command(epilog="Example: python -m harness report runs results --output report")
+def report(
+    records: Annotated[list[Path], typer.Argument(help="Folders of records, or single ones.")],
+    output: Annotated[Path | None, typer.Option(help="also write report.html, .md, .csv, .json and .svg here.")] = None,
+) -> None:
+    """Print the table of finished runs."""
+    from harness.record import read_all
+    from harness.report import arrange, print_report, write_report
+
+    found = read_all(records)
+    if not found:
+        raise BadInput(f"no records in {', '.join(map(str, records))}; `python -m harness run` makes some")
+    print_report(arrange(found), terminal())
+    if output is not None:
+        write_report(found, output)
+
+
+@app.command(
+    epilog="Examples:\n\n"
+    "python -m harness compare reference transformers --runs results\n\n"
+    "python -m harness compare old/reference new/reference --data ~/data --fail-if-worse 1.5"
+)
+def compare(
+    a: Annotated[str, typer.Argument(help="An implementation in --runs, FOLDER/NAME, a record, a folder of one's.")],
+    b: Annotated[str, typer.Argument(help="The same, of what is compared with it.")],
+    runs: Annotated[Path, typer.Option(help="Where implementations' records are looked for.")] = Path("runs"),
+    data: Data = None,
+    task: OwnTasks = None,
+    examples: Annotated[int, typer.Option(min=0, help="How many answers that differ are shown of each task.")] = 10,
+    output: Annotated[
+        Path | None, typer.Option(help="Also write everything but the right answers to this JSON file.")
+    ] = None,
+    fail_if_worse: Annotated[
+        float | None,
+        typer.Option(
+            metavar="POINTS",
+            help="Exit code 1 if on a task B's whole 95% interval is more than this below A, or B has no score.",
+        ),
+    ] = None,
+) -> None:
+    """Compare B with A: how large the difference is, how sure, in quality and in speed, and on which examples."""
+    from harness.compare import compare as compare_records
+    from harness.verdict import check_margin, judge, print_comparison, write
+
+    if fail_if_worse is not None:
+        check_margin(fail_if_worse)
+    made = compare_records(a, b, runs, data, task or [])
+    print_comparison(made, terminal(), examples)
+    if output is not None:
+        write(made, output)
+    if fail_if_worse is None:
+        return
+    worse, unsure = judge(made, fail_if_worse)
+    for subject in unsure:
+        print(f"{subject}: that {made.b} is worse by more than {fail_if_worse:g} points is not ruled out")
+    if worse:
+        raise Failure(f"{made.b} is worse by more than {fail_if_worse:g} points on {', '.join(worse)}")
+
+
+@app.command(epilog="Example: python -m harness rescore results --data ~/data")
+def rescore(
+    records: Records,
+    data: Data = None,
+    task: OwnTasks = None,
+    write: Annotated[bool, typer.Option("--write", help="Put what differs into the records.")] = False,
+) -> None:
+    """Compute metrics again from stored predictions, without a model; show what differs from the records."""
+    from harness.rescore import rescore as rescore_records
+
+    total = differ = 0
+    for path, changes in rescore_records(records, data, task or [], write):
+        for change in changes:
+            print(f"{path}: {change.what}: {change.old} -> {change.new}")
+        total, differ = total + 1, differ + bool(changes)
+    print(f"{total} scored again, {differ} different{', written anew' if differ and write else ''}")
+    if differ and not write:
+        raise SystemExit(1)
+
+
+@app.command(epilog="Example: python -m harness history results runs")
+def history(
+    records: Annotated[list[Path] | None, typer.Argument(help="Folders of records.  [default: results]")] = None,
+) -> None:
+    """Show figures over the commits, on each kind of machine, and mark steps beyond the noise."""
+    from harness.history import histories, history_tables
+    from harness.record import read_all
+
+    folders = records or [Path("results")]
+    found = histories(read_all(folders))
+    if not found:
+        raise BadInput(f"no records in {', '.join(map(str, folders))}; `python -m harness run` makes some")
+    for table in history_tables(found):
+        terminal().print(table)
+
+
+@app.command(epilog="Example: python -m harness publish runs/quality/reference-rte-42-0123456789ab.json")
+def publish(
+    records: Records,
+    results: Annotated[Path, typer.Option(help="Where published records are kept.")] = Path("results"),
+) -> None:
+    """Check records and copy them to the published ones."""
+    from harness.publish import publish as copy
+
+    for path in copy(records, results):
+        print(path)
+
+
+@app.command("check-record", epilog="Example: python -m harness check-record results")
+def check_record(
+    records: Records,
+) -> None:
+    """Check that records may be published, as `publish` does; copy nothing."""
+    from harness.publish import check_record as check
+    from harness.record import files
+
+    found = [file for path in records for file in files(path)]
+    if not found:
+        raise BadInput(f"no records in {', '.join(map(str, records))}; `python -m harness run` makes some")
+    for file in found:
+        check(file)
+        print(f"{file}: ok")
+
+
+@submit_app.command("glue", epilog="Example: python -m harness submit glue runs/quality --output glue.zip")
+def submit_glue(
+    runs: Annotated[list[Path], typer.Argument(help="Records of `run --splits test`, or folders of them.")],
+    output: Annotated[Path, typer.Option(help="The zip to write.")],
+    data: Data = None,
+    fill_missing: Annotated[
+        bool, typer.Option("--fill-missing", help="Predict the majority class where a task has no run.")
+    ] = False,
+) -> None:
+    """Write the zip that the GLUE server takes, from one model's answers to all test sets."""
+    from harness.submit import glue
+
+    for name, answer in glue(runs, output, data, fill_missing).items():
+        what = "mean" if name == "STS-B.tsv" else "majority class"
+        print(f"{name}: no run; every answer is {answer}, the {what} of the training data")
+    print(f"{output}: ok")
+
+
+@submit_app.command("conll", epilog="Example: python -m harness submit conll runs/quality --output conll.txt")
+def submit_conll(
+    run: Annotated[Path, typer.Argument(help="The record of a run on a tagging task, or the folder of one.")],
+    output: Annotated[Path, typer.Option(help="The file to write.")],
+    split: Annotated[str, typer.Option(help="The split whose answers are written.")] = "test",
+    data: Data = None,
+) -> None:
+    """Write words with their right and their predicted tags, as the program conlleval reads them."""
+    from harness.submit import conll
+
+    print(f"{output}: {conll(run, output, split, data)} sentences")
+
+
+@submit_app.command("check", epilog="Example: python -m harness submit check glue.zip")
+def submit_check(file: Annotated[Path, typer.Argument(help="A zip for the GLUE server.")]) -> None:
+    """Check that a zip is what the GLUE server takes: its files, their headers, rows and answers."""
+    from harness.submit import check_glue
+
+    check_glue(file)
+    print(f"{file}: ok")

@@ -1,0 +1,43 @@
+"""What stands on the screen: tables on standard output, progress beside them on standard error."""
+
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.text import Text
+
+
+def terminal() -> "Console":
+    """Standard output; a pipe or file gets a width at which no table is cut."""
+    from rich.console import Console
+
+    return Console() if sys.stdout.isatty() else Console(width=160)
+
+
+def print_rows(head: Sequence[str], rows: "Iterable[Sequence[str | Text]]", title: str | None = None) -> None:
+    """A table without lines. What stands in brackets, such as an extra of a package, is no markup."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(*head, title=title, title_justify="left", box=None, padding=(0, 2, 0, 0))
+    for row in rows:
+        table.add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in row))
+    terminal().print(table)
+
+
+@contextmanager
+def progress(console: "Console") -> Iterator[Any]:
+    """A bar that ``show(what, done, total)`` moves; on a pipe there is none."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (BarColumn(bar_width=24), TimeElapsedColumn(), TextColumn("{task.description}"))
+    with Progress(*columns, console=console, transient=True) as progress:
+        bar = progress.add_task("", total=None)
+
+        def show(what: str, done: int = 0, total: int = 1) -> None:
+            progress.update(bar, description=what, completed=done, total=total)
+
+        yield show
