@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness import record
-from harness.compare import Comparison, Difference, Disagreement, Ratio
+from harness.comparison import Comparison, Difference, Disagreement, Ratio
 from harness.errors import BadInput
 
 if TYPE_CHECKING:

@@ -14,11 +14,13 @@ import pytest
 from rich.console import Console
 
 from harness import record
-from harness.compare import Comparison, compare, speed_ratio
+from harness.compare import compare
+from harness.comparison import Comparison
 from harness.errors import BadInput
 from harness.metrics import STATISTICS, features, score
 from harness.read import read_split
 from harness.significance import holm, mcnemar, randomisation
+from harness.speed_ratio import speed_ratio
 from harness.task import load_task
 from harness.verdict import judge, print_comparison, verdicts, write
 

@@ -251,7 +251,7 @@ def test_a_cache_that_cannot_be_written_is_found_before_any_work(
 ) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("BERT_ATLAS_CACHE", str(tmp_path / "file"))
-    with pytest.raises(BadInput, match="BERT_ATLAS_CACHE: the folder .*/file cannot be made"):
+    with pytest.raises(BadInput, match=r"BERT_ATLAS_CACHE: the folder .*/file cannot be made"):
         prepared()
 
 
