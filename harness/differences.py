@@ -100,13 +100,7 @@ def _recorded(run: Run, split: str, metric: str) -> float:
 
 def _answers(run: Run, split: str) -> dict[str, Any]:
     """Predictions by example id; BadInput where they are not beside the record."""
-    path, each = run
-    file = path.parent / (each.predictions or "")
-    if not file.is_file():
-        raise BadInput(f"{path}: its predictions are not beside it ({each.predictions}); copy both, or run it again")
-    pairs = record.read_predictions(file).get(split)
-    if not pairs:
-        raise BadInput(f"{file}: no predictions of the split {split}; run it again")
+    pairs = record.predictions_of(*run, split)[split]
     return {str(name): tuple(answer) if isinstance(answer, list) else answer for name, answer in pairs}
 
 

@@ -77,16 +77,12 @@ def _check(path: Path, each: record.Record) -> None:
         if private := _private(text):
             raise BadInput(f"{path}: holds {private}, in {text!r}; replace it by a word that says as much in public")
     if isinstance(each, record.Quality) and each.state == "ok":
-        if not each.predictions:
-            raise BadInput(f"{path}: names no file of predictions, without which nobody can check it; run it again")
-        _check_predictions(path, each, path.parent / each.predictions)
+        _check_predictions(path, each)
 
 
-def _check_predictions(path: Path, each: record.Quality, file: Path) -> None:
-    """They are beside the record, one for each example that was scored."""
-    if not file.is_file():
-        raise BadInput(f"{path}: its predictions, {file.name}, are not beside it")
-    stored = record.read_predictions(file)
+def _check_predictions(path: Path, each: record.Quality) -> None:
+    """They are beside the record, without which nobody can check it; one for each example that was scored."""
+    stored = record.predictions_of(path, each)
     for metric in each.metrics:
         ids = [name for name, _ in stored.get(metric["split"], [])]
         if not len(ids) == len(set(ids)) == metric["n"]:

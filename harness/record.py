@@ -174,6 +174,22 @@ def read_predictions(path: Path) -> dict[str, list[Any]]:
     return predictions
 
 
+def predictions_of(path: Path, record: Quality, *splits: str) -> dict[str, list[Any]]:
+    """Those that lie beside the record; BadInput where there are none, or none of a split that is needed."""
+    file = path.parent / (record.predictions or "")
+    if not file.is_file():
+        missing = f"its predictions, {record.predictions}, are not beside it"
+        raise BadInput(
+            f"{path}: {missing if record.predictions else 'it has no predictions'}; copy both, or run it again"
+        )
+    stored = read_predictions(file)
+    for split in splits:
+        if not stored.get(split):
+            known = ", ".join(stored) or "none"
+            raise BadInput(f"{path}: no predictions of the split {split}, only of {known}; run it again with --splits")
+    return stored
+
+
 def _write_atomically(path: Path, content: bytes) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

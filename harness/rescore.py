@@ -7,7 +7,6 @@ is not part of a run's key (``harness.keys.quality_key``).
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -66,7 +65,7 @@ def _rescored(
     if each.task["suite"] == "own" and name not in sources:
         raise BadInput(f"{path}: task {name} is not built in; name its YAML file with --task")
     context: Context | None = each.task["context"] if kind == "tagging" else None
-    answers = _stored(path, each)
+    answers: Predictions = record.predictions_of(path, each, *(metric["split"] for metric in each.metrics))
     try:
         task = load_task(sources.get(name, name), context)
         for split in answers:
@@ -84,19 +83,6 @@ def _rescored(
         raise type(error)(f"{path}: {error}") from error
 
 
-def _stored(path: Path, each: record.Quality) -> Predictions:
-    """The predictions of a record, of every split that it has metrics of."""
-    file = path.parent / (each.predictions or "")
-    if not file.is_file():
-        raise BadInput(f"{path}: its predictions are not beside it ({each.predictions}); copy both, or run it again")
-    stored: Predictions = record.read_predictions(file)
-    for metric in each.metrics:
-        if metric["split"] not in stored:
-            raise BadInput(f"{file}: no predictions of the split {metric['split']}; run it again")
-    return stored
-
-
-@lru_cache(maxsize=64)
 def _examples(source: str, context: Context | None, split: str, data: Path, sha256: str) -> list[Any]:
     """A split's examples, read once for all records of the file that ``sha256`` is of."""
     return [*read_split(load_task(source, context), split, data)]

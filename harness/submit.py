@@ -138,21 +138,11 @@ def _column(run: Run, asked: TestSet) -> list[str]:
     The ids of all test sets of GLUE are their rows, so that the data is not needed.
     """
     rows = [TextExample(str(row), "", None, None) for row in range(asked.rows)]
-    answers = aligned(rows, _stored(run, asked.split), f"{run[0]}: {asked.task} {asked.split}")
+    answers = aligned(
+        rows, record.predictions_of(*run, asked.split)[asked.split], f"{run[0]}: {asked.task} {asked.split}"
+    )
     task = load_task(asked.task)
     return [_text(task, answer) for answer in answers]
-
-
-def _stored(run: Run, split: str) -> list[Any]:
-    """The [example id, prediction] pairs of one split, from beside the record."""
-    path, each = run
-    file = path.parent / (each.predictions or "")
-    if not file.is_file():
-        raise BadInput(f"{path}: its predictions are not beside it ({each.predictions}); copy both, or run it again")
-    stored = record.read_predictions(file)
-    if split not in stored:
-        raise BadInput(f"{path}: no predictions of split {split!r}; it has {', '.join(stored)} (see `run --splits`)")
-    return stored[split]
 
 
 def _text(task: Task, answer: Any) -> str:
@@ -227,7 +217,7 @@ def conll(path: Path, output: Path, split: str = "test", data: Path | None = Non
     path, each = runs[0]
     if each.task["suite"] == "own":
         raise BadInput(f"{path}: task {each.task['name']} is not built in, so its words are not at hand")
-    stored = _stored(runs[0], split)
+    stored = record.predictions_of(*runs[0], split)[split]
     task, folder = load_task(each.task["name"]), data_folder(data)
     examples: list[Any] = [*read_split(task, split, folder)][: each.limit]
     file = task_files(task, folder)[split]

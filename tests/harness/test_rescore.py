@@ -216,7 +216,7 @@ def test_the_order_of_predictions_does_not_matter(recorded: Recorded) -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (Path.unlink, r"its predictions are not beside it \(mini-sentiment\.gz\)"),
+        (Path.unlink, r"its predictions, mini-sentiment\.gz, are not beside it"),
         (lambda file: file.write_bytes(b"\x1f\x8bnothing"), "not a file of predictions"),
         (lambda file: record.write_predictions(file, {}), "no predictions of the split dev"),
     ],
@@ -232,7 +232,7 @@ def test_predictions_that_cannot_be_read_are_bad_input(
 
 def test_a_record_without_predictions_is_bad_input(recorded: Recorded) -> None:
     path = changed(recorded(), lambda values: values.update(predictions=None))
-    with pytest.raises(BadInput, match="its predictions are not beside it"):
+    with pytest.raises(BadInput, match="its predictions, .* are not beside it"):
         all_of(path)
 
 
