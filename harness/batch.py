@@ -1,7 +1,7 @@
 """Batches as every implementation gets them: ragged, as plain numpy arrays."""
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -83,6 +83,14 @@ def by_tokens(lengths: IntArray, budget: int) -> Iterator[IntArray]:
         tokens += lengths[sequence]
     if start < len(order):
         yield order[start:]
+
+
+def in_given_order(parts: list[npt.NDArray[Any]], rows: list[IntArray]) -> npt.NDArray[Any]:
+    """Answers that were given part by part, put together so that row ``rows[i][j]`` is ``parts[i][j]``."""
+    together = np.concatenate(parts)
+    ordered = np.empty_like(together)
+    ordered[np.concatenate(rows)] = together
+    return ordered
 
 
 def shuffled_by_length(lengths: IntArray, size: int, generator: np.random.Generator) -> list[IntArray]:

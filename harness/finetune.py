@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from harness.batch import IGNORE, Batch, by_tokens, shuffled, shuffled_by_length
+from harness.batch import IGNORE, Batch, by_tokens, in_given_order, shuffled, shuffled_by_length
 from harness.protocol import Array
 from harness.tensors import to_numpy
 from harness.used_words import UsedWords
@@ -127,7 +127,4 @@ def predict(model: Any, batch: Batch, kind: str, batch_tokens: int, progress: Ca
         rows.append(batch.tokens_of(sequences) if kind == "tagging" else sequences)
         done += len(sequences)
         progress(done=done, total=len(batch.lengths))
-    logits = np.concatenate(parts)
-    ordered = np.empty_like(logits)
-    ordered[np.concatenate(rows)] = logits
-    return ordered
+    return in_given_order(parts, rows)

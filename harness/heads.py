@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.batch import Batch, by_tokens, in_order
+from harness.batch import Batch, by_tokens, in_given_order, in_order
 from harness.folder import Folder, read_folder
 from harness.protocol import Array
 
@@ -49,10 +49,7 @@ def predict(model: Any, head: Head, batch: Batch, batch_tokens: int, progress: C
         rows.append(batch.tokens_of(sequences) if head.kind == "tagging" else sequences)
         done += len(sequences)
         progress(done=done, total=len(batch.lengths))
-    logits = np.concatenate(parts)
-    ordered = np.empty_like(logits)
-    ordered[np.concatenate(rows)] = logits
-    return ordered
+    return in_given_order(parts, rows)
 
 
 def _linear(x: Array, weights: dict[str, Array], name: str) -> Array:

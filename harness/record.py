@@ -178,10 +178,9 @@ def predictions_of(path: Path, record: Quality, *splits: str) -> dict[str, list[
     """Those that lie beside the record; BadInput where there are none, or none of a split that is needed."""
     file = path.parent / (record.predictions or "")
     if not file.is_file():
-        missing = f"its predictions, {record.predictions}, are not beside it"
-        raise BadInput(
-            f"{path}: {missing if record.predictions else 'it has no predictions'}; copy both, or run it again"
-        )
+        name = record.predictions
+        what = f"its predictions, {name}, are not beside it" if name else "it has no predictions"
+        raise BadInput(f"{path}: {what}; copy both, or run it again")
     stored = read_predictions(file)
     for split in splits:
         if not stored.get(split):

@@ -127,7 +127,7 @@ def test_a_score_without_predictions_is_refused(
     quality_record: Callable[..., Quality], runs: Path, tmp_path: Path
 ) -> None:
     record.write(quality_record(predictions=None), runs / "one.json")
-    with pytest.raises(BadInput, match=r"one\.json: names no file of predictions.*; run it again"):
+    with pytest.raises(BadInput, match=r"one\.json: it has no predictions; copy both, or run it again"):
         publish([runs], tmp_path / "results")
 
 

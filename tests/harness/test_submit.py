@@ -292,7 +292,7 @@ def test_predictions_must_be_there_and_of_this_test_set(
     with pytest.raises(BadInput, match="no predictions of the split test, only of dev"):
         glue([path], tmp_path / "glue.zip", training_data, fill_missing=True)
     stored.unlink()
-    with pytest.raises(BadInput, match="its predictions, .* are not beside it"):
+    with pytest.raises(BadInput, match=r"its predictions, .* are not beside it"):
         glue([path], tmp_path / "glue.zip", training_data, fill_missing=True)
 
 
