@@ -114,6 +114,22 @@ class Row:
         return max((speed.memory for speed in self.speeds.values()), default=None)
 
 
+@dataclass(frozen=True)
+class Source:
+    """A record that figures stand in: the file ``*-<key>.json`` below ``results/``."""
+
+    key: str
+    kind: str
+    subject: str  # the task, the shape that was timed; empty for parity
+    implementations: list[str]
+    precision: str
+    seed: int | None
+    state: str
+    day: str
+    commit: str
+    command: str  # that gives the same again
+
+
 @dataclass
 class Board:
     """What may be compared: one machine, one checkpoint."""
@@ -126,6 +142,7 @@ class Board:
     tasks: list[str]
     shapes: dict[str, Shape]  # by name: latency first, then fixed lengths, then those of tasks
     rows: list[Row]  # the fastest first
+    sources: list[Source]  # the records that all of this is from
 
     @property
     def fixed(self) -> list[Shape]:
@@ -268,12 +285,29 @@ def _board(records: list[dict[str, Any]], scores: list[dict[str, Any]]) -> Board
         tasks=sorted({task for row in rows.values() for task in row.scores}),
         shapes={shape.name: shape for shape in sorted(shapes, key=_order)},
         rows=list(rows.values()),
+        sources=sorted(map(_source, records), key=lambda each: (each.kind, each.implementations, each.subject)),
     )
     # Not sort(): it would hide the rows from `rate` meanwhile.
     board.rows = sorted(
         board.rows, key=lambda row: (not row.measured, -rate(board, row), row.implementation, row.precision)
     )
     return board
+
+
+def _source(record: dict[str, Any]) -> Source:
+    timed = record["kind"] == "speed"
+    return Source(
+        key=str(record["key"])[:12],
+        kind=record["kind"],
+        subject=str(record["shape" if timed else "task"]["name"]) if record["kind"] != "parity" else "",
+        implementations=sorted(record["implementations"]) if timed else [record["implementation"]["name"]],
+        precision=record["precision"]["resolved"],
+        seed=record.get("seed"),
+        state=record["state"],
+        day=str(record["started"])[:10],
+        commit=str(record["commit"] or "")[:12],
+        command=str(record["command"]),
+    )
 
 
 def _order(shape: Shape) -> tuple[Any, ...]:

@@ -152,6 +152,7 @@ def _pages(view: View, newest: list[str], packages: list[Any]) -> dict[str, Page
         "list-2018.md": ("list-2018", {"sections": _sections(view)}),
         "family.md": ("family", _family(view)),
         "leaderboard.md": ("leaderboard", {"boards": [(board, _plots(view, board)) for board in view.boards]}),
+        "records.md": ("records", {"boards": view.boards}),
     }
     for folder, kind in FOLDERS.items():
         pages[f"{folder}.md"] = ("list", _kind(view, folder, kind))

@@ -17,7 +17,7 @@ from playwright.sync_api import Browser, Page, expect
 ROOT = Path(__file__).parents[2]
 PAGES = (
     *("index.html", "catalog.html", "papers.html", "tags.html", "timeline.html", "list-2018.html", "family.html"),
-    *("leaderboard.html", "method.html", "contribute.html", "api/reference.html", "entries/bert.html"),
+    *("leaderboard.html", "records.html", "method.html", "contribute.html", "api/reference.html", "entries/bert.html"),
 )
 SIZES = """() => performance.getEntriesByType('resource').concat(performance.getEntriesByType('navigation'))
   .map(each => each.encodedBodySize).reduce((a, b) => a + b, 0)"""

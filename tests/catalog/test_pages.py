@@ -1,6 +1,7 @@
 """The pages that are written for MkDocs, and the published results on them."""
 
 import dataclasses
+import html
 import json
 import re
 import xml.etree.ElementTree as ET
@@ -168,6 +169,23 @@ def test_results_join_the_entry_by_its_id(catalog: Path, tmp_path: Path) -> None
     assert records[0]["machine"]["cpu"] in board
     assert min(record["started"] for record in records)[:10] in board
     assert "Measured here" not in page(out, "en/entries/albert.md")
+
+
+def test_every_record_is_named_with_its_commit_and_command(catalog: Path, tmp_path: Path) -> None:
+    records = published()
+    records[0] |= {"state": "failed", "reason": "the disk was full", "command": "python -m harness run --task <x>.yaml"}
+    out = made(catalog, tmp_path, written(tmp_path, records))
+    assert 'href="records.html#records-1"' in page(out, "en/leaderboard.md")
+    text = page(out, "en/records.md")
+    rows = [line for line in text.splitlines() if line.startswith("<tr>")]
+    assert len(rows) == len(records)
+    for each in records:
+        (row,) = (row for row in rows if f"*-{each['key'][:12]}.json" in row)
+        assert html.escape(each["command"]) in row
+        assert f"<td>{each['commit'][:12]}</td>" in row
+        assert f"<td>{each['seed'] if each['kind'] == 'quality' else '–'}</td>" in row
+        assert ("<small>failed</small>" in row) == (each["state"] == "failed")
+    assert "出自" in page(out, "zh/records.md")
 
 
 def test_boards_keep_what_was_recorded(tmp_path: Path) -> None:
