@@ -60,7 +60,10 @@ def _state(made: plan.Plan, implementation: Implementation, task: Task, seed: in
 
 
 def _seconds(made: plan.Plan, implementation: Implementation, task: Task, records: list[record.Record]) -> float | None:
-    """The median of what runs of this task with these weights took: of this implementation, else of any."""
+    """The median of what runs of this task with these weights took: of this implementation, else of those that trained.
+
+    Where none did, of any: those that only score what another trained are so much faster.
+    """
     alike = [
         each
         for each in records
@@ -71,7 +74,8 @@ def _seconds(made: plan.Plan, implementation: Implementation, task: Task, record
         and each.device.split(":")[0] == made.device.split(":")[0]
     ]
     own = [each.seconds for each in alike if each.implementation["name"] == implementation.name]
-    seconds = own or [each.seconds for each in alike]
+    trained = [each.seconds for each in alike if "by" not in each.training]
+    seconds = own or trained or [each.seconds for each in alike]
     return statistics.median(seconds) if seconds else None
 
 

@@ -92,6 +92,9 @@ def test_the_time_is_the_median_of_like_runs(prepared: Prepared, quality_record:
     known = [*own, quality_record("transformers", seconds=50.0, **ours)]
     assert [row.seconds for row in outline([made], [*known, *others])] == [20.0, 50.0]
     assert [row.seconds for row in outline([made], others)] == [None, None]
+    scored = [quality_record(f"openvino{n}", seconds=1.0, training={"by": "reference"}, **ours) for n in range(9)]
+    assert [row.seconds for row in outline([made], [*own, *scored])] == [20.0, 20.0], "to score takes no training"
+    assert [row.seconds for row in outline([made], scored)] == [1.0, 1.0]
 
 
 def test_the_plan_is_printed_with_its_sums(
