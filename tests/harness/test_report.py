@@ -248,6 +248,10 @@ def test_the_share_of_what_the_machine_can_do_at_most(speed_record: Speeds) -> N
     cells = report.rows["reference"]["8 x 128\nseq/s"]
     assert cells[-1] == "25% of limit"
     assert any(note.startswith("% of limit:") for note in report.notes)
+    assert not any("above 100%" in note for note in report.notes)
+    report = arrange([replace(timed, limits={"seconds": 1.5 * p50})])
+    assert report.rows["reference"]["8 x 128\nseq/s"][-1] == "150% of limit"
+    assert any(note.startswith("8 x 128: above 100% of limit") for note in report.notes)
     other = arrange([replace(timed, limits={"seconds": 1.0}, precision={"asked": "bf16", "resolved": "bf16"})])
     assert "limit" not in str(other.rows), "it computed in another precision"
 
