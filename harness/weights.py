@@ -3,6 +3,7 @@
 import difflib
 import hashlib
 import importlib.util
+import json
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -220,6 +221,7 @@ def _find_packaged() -> Weights | None:
 def _local(path: Path, folder: Path, files: list[str]) -> Weights:
     if not any((folder / name).is_file() for name in ("config.json", "bert_config.json")):
         raise BadInput(f"{folder}: has neither config.json nor bert_config.json; put it beside the weights.")
+    _check_shards(folder, files)
     sha256 = _combined({name: sha256_of(folder / name) for name in files})
     return Weights(path.resolve().name, path.resolve(), sha256, "local")
 
@@ -248,6 +250,20 @@ def _weights_files(where: Path | str, names: Iterable[str]) -> list[str]:
         f"{where}: has no weights: give a folder with model.safetensors, pytorch_model.bin or a TensorFlow "
         "checkpoint (*.index) in it."
     )
+
+
+def _check_shards(folder: Path, files: list[str]) -> None:
+    """A reader goes by the index: BadInput unless the shards that it names are the files that are checked."""
+    index = folder / "model.safetensors.index.json"
+    if not index.is_file():
+        return
+    try:
+        named = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BadInput(f"{index}: not an index of shards: {error!r}; get it again.") from error
+    if named != set(files):
+        odd = ", ".join(sorted(map(str, named ^ set(files)))[:3])
+        raise BadInput(f"{index}: does not name the shards model-*-of-*.safetensors beside it ({odd}); get all again.")
 
 
 def _bundle_files(prefix: Path) -> list[str]:
@@ -285,6 +301,7 @@ def _find_on_hub(name: str, repository: str, revision: str | None, sha256: str |
     for file, digest in expected.items():
         copy = (folder / file).resolve()
         _check(folder / file, digest, f"Delete {copy} and run again; it will be downloaded anew.")
+    _check_shards(folder, list(expected))
     source = f"https://huggingface.co/{repository}/tree/{commit}"
     return Weights(name, folder, _combined(expected), source)
 

@@ -128,12 +128,18 @@ def test_a_folder_of_hugging_faces(folder: Path, file: str) -> None:
 
 def test_a_folder_of_shards(folder: Path) -> None:
     parts = {"model-00001-of-00002.safetensors": b"one", "model-00002-of-00002.safetensors": b"two"}
-    (folder / "model.safetensors.index.json").write_text("{}")
+    index = folder / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {name[:11]: name for name in parts}}))
     for name, content in parts.items():
         (folder / name).write_bytes(content)
     lines = "".join(f"{name} {sha256(content)}\n" for name, content in parts.items())
 
     assert find_weights(str(folder)).sha256 == sha256(lines.encode())
+
+    for said in ({"weight_map": {"a": "../elsewhere.safetensors"}}, {"weight_map": 3}, {}):
+        index.write_text(json.dumps(said))
+        with pytest.raises(BadInput, match=r"index\.json: (does not name the shards .* \(\.\./else|not an index)"):
+            find_weights(str(folder))
 
     (folder / "model-00001-of-00002.safetensors").unlink()
     with pytest.raises(BadInput, match="some of the shards"):
@@ -424,7 +430,8 @@ def test_a_model_of_the_hub_is_fetched_once_and_then_needs_no_network(hub: Serve
 
 def test_shards_of_the_hub(tmp_path: Path) -> None:
     shards = {f"model-0000{i}-of-00002.safetensors": bytes([i]) * 100 for i in (1, 2)}
-    files = {"config.json": b"{}", "model.safetensors.index.json": b'{"weight_map": {}}', **shards}
+    index = json.dumps({"weight_map": {name[:11]: name for name in shards}}).encode()
+    files = {"config.json": b"{}", "model.safetensors.index.json": index, **shards}
     with serve(repository("org/sharded", files)) as server:
         found = find_in_child("org/sharded", server.address, tmp_path)
 
