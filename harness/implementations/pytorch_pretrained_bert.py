@@ -4,14 +4,14 @@
 # ///
 """pytorch-pretrained-bert, from which Hugging Face transformers grew, with its own heads and tokenizer."""
 
-import json
+import tempfile
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from harness.batch import Batch, pad
-from harness.folder import read_folder
+from harness.folder import is_uncased, read_folder, read_vocabulary
 from harness.protocol import Array
 from harness.tensors import dtype, parameters_by_name, synchronize, to_numpy
 
@@ -93,7 +93,9 @@ def tokenizer(folder: str) -> Callable[[str], list[int]]:
     """The package's own tokenizer, on the folder's vocabulary."""
     from pytorch_pretrained_bert import BertTokenizer
 
-    settings = Path(folder) / "tokenizer_config.json"
-    lower = json.loads(settings.read_text(encoding="utf-8")).get("do_lower_case", True) if settings.is_file() else True
-    own = BertTokenizer(str(Path(folder) / "vocab.txt"), do_lower_case=lower)
+    pieces = read_vocabulary(folder)
+    with tempfile.TemporaryDirectory() as place:
+        file = Path(place) / "vocab.txt"
+        file.write_text("\n".join(pieces), encoding="utf-8")
+        own = BertTokenizer(str(file), do_lower_case=is_uncased(folder, pieces))
     return lambda text: own.convert_tokens_to_ids(["[CLS]", *own.tokenize(text), "[SEP]"])

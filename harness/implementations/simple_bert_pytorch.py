@@ -4,14 +4,12 @@
 # ///
 """simple-bert-pytorch, which needs nothing but torch; it has a tokenizer of its own."""
 
-import json
 from collections.abc import Callable
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 from harness.batch import Batch, pad
-from harness.folder import read_folder
+from harness.folder import is_uncased, read_folder, read_vocabulary
 from harness.protocol import Array
 from harness.tensors import dtype, synchronize, to_numpy
 
@@ -90,10 +88,9 @@ def tokenizer(folder: str) -> Callable[[str], list[int]]:
     """The package's own tokenizer, on the folder's vocabulary; a token that is not in it gets an id beyond its end."""
     from simple_bert_pytorch.tokenizer import Tokenizer
 
-    settings = Path(folder) / "tokenizer_config.json"
-    lower = json.loads(settings.read_text(encoding="utf-8")).get("do_lower_case", True) if settings.is_file() else True
-    lines = (Path(folder) / "vocab.txt").read_text(encoding="utf-8").removesuffix("\n").split("\n")
-    own = Tokenizer({token: number for number, token in enumerate(lines)}, do_lower_case=lower)
+    pieces = read_vocabulary(folder)
+    numbers = {piece: number for number, piece in enumerate(pieces)}
+    own = Tokenizer(numbers, do_lower_case=is_uncased(folder, pieces))
 
     def tokenize(text: str) -> list[int]:
         (ids,) = own([text])["input_ids"]

@@ -341,6 +341,13 @@ def test_a_cased_vocabulary_is_not_lowered(tiny_checkpoint: Path, tmp_path: Path
     assert port("simple-bert-pytorch").tokenizer(str(tmp_path))("Paris paris") == [2, 6, 5, 3]
 
 
+@pytest.mark.parametrize("name", ["pytorch-pretrained-bert", "simple-bert-pytorch"])
+def test_a_folder_with_tokenizer_json_alone(tiny_checkpoint: Path, tmp_path: Path, name: str) -> None:
+    shutil.copyfile(tiny_checkpoint / "tokenizer.json", tmp_path / "tokenizer.json")
+    text = "The rain came at nine."
+    assert port(name).tokenizer(str(tmp_path))(text) == port(name).tokenizer(str(tiny_checkpoint))(text)
+
+
 @pytest.mark.parametrize("name", ["tbert", "bert-pytorch", "torch-encoder"])
 def test_some_have_no_tokenizer(name: str) -> None:
     assert not inspect.getmembers(port(name), lambda member: getattr(member, "__name__", "") == "tokenizer")
