@@ -1,6 +1,7 @@
 """Quality runs: each task from each seed, by those that are trained, those that only encode, and programs."""
 
 import json
+import os
 import shutil
 import tempfile
 import time
@@ -18,6 +19,7 @@ from harness.implementation import Implementation
 from harness.isolate import Show, Worker, WorkerError
 from harness.task import Task
 
+UNUSED = 7 * 24 * 3600  # seconds, after which fine-tuned weights in the cache are deleted
 DESCRIPTION = "bert_atlas.json"  # of a saved model; it is moved to its place last
 
 
@@ -115,7 +117,7 @@ def run_trained(
                 checkpoints.with_head(task, seed),
                 lambda what, *count: show(f"{label}: {what}", *count),
                 keep=folders.enter_context(_whole(keep)) if keep else None,
-                for_encoders=folders.enter_context(_whole(tuned)) if tuned and not _saved(tuned) else None,
+                for_encoders=folders.enter_context(_whole(tuned)) if tuned and not _use(tuned) else None,
             )
 
     with ExitStack() as stack:
@@ -165,12 +167,26 @@ def _tuned_folder(made: plan.Plan, task: Task, seed: int) -> Path:
     return cache_folder() / "tuned" / f"{task.name}-{seed}-{key[:12]}"
 
 
+def _use(tuned: Path) -> bool:
+    """Whether these weights are there; if so, they count as used now, and otherwise room is made for them.
+
+    Keys change with the code, so that weights which were not used for long will never be asked for again.
+    """
+    if _saved(tuned):
+        os.utime(tuned)
+        return True
+    for other in tuned.parent.iterdir():
+        if other.is_dir() and time.time() - other.stat().st_mtime > UNUSED:
+            shutil.rmtree(other, ignore_errors=True)
+    return False
+
+
 def _tuned(made: plan.Plan, task: Task, seed: int, checkpoints: Checkpoints, show: Show) -> Path:
     """The same, trained now where the reference took no part in this run; WorkerError where it cannot be."""
     folder, reference = _tuned_folder(made, task, seed), keys.reference()
     label = f"weights for {task.name}, seed {seed}"
     with record.exclusive(folder, partial(show, f"{label}, which another process makes now", 0, 1)):
-        if not _saved(folder):
+        if not _use(folder):
             with _whole(folder) as unfinished:
                 evaluate.fine_tuned(
                     lambda: Worker(reference),

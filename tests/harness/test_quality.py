@@ -2,9 +2,11 @@
 
 import contextlib
 import io
+import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -139,6 +141,29 @@ def test_the_weights_are_trained_once_where_the_reference_takes_no_part(tiny_che
     _, out, again = main("run", tmp_path / "two", tiny_checkpoint, *arguments)
     assert "weights for" not in out
     assert of(again, Quality, "encoder").metrics == of(first, Quality, "encoder").metrics
+
+
+def test_weights_that_nothing_asked_for_in_a_week_are_deleted(
+    tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BERT_ATLAS_CACHE", str(tmp_path / "cache"))
+    tuned = tmp_path / "cache" / "tuned"
+
+    def run(epochs: str) -> set[str]:
+        arguments = ["--impl", "encoder", "--tasks", "mini-ner", "--limit", "8", "--epochs", epochs, "--rerun", "all"]
+        assert main("run", tmp_path / "runs", tiny_checkpoint, *arguments)[0] == 0
+        return {folder.name for folder in tuned.glob("mini-ner-42-*")}
+
+    def age(name: str, days: int) -> None:
+        os.utime(tuned / name, times=(time.time() - days * 86400,) * 2)
+
+    (one,) = run("1")
+    age(one, 8)
+    assert run("1") == {one}, "what is used is kept, however old"
+    age(one, 6)
+    (two,) = run("2") - {one}
+    age(one, 8)
+    assert one not in run("3") >= {two}
 
 
 def test_a_repository_is_used_from_the_checkout_that_is_named(
