@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from catalog.errors import BadInput
+from harness.plot import Point
 
 SCHEMA = 1
 KINDS = ("quality", "speed", "parity")
@@ -62,6 +63,8 @@ class Speed:
     """One implementation at one shape."""
 
     sequences_per_second: float
+    slowest: float  # of the rounds
+    fastest: float
     p50: float  # seconds
     p99: float
     ratio: list[float] | None  # to the reference, with its range
@@ -392,6 +395,8 @@ def _speed(figures: dict[str, Any], record: dict[str, Any]) -> Speed:
     memory = figures["memory"]
     return Speed(
         sequences_per_second=figures["sequences_per_second"],
+        slowest=figures["slowest"],
+        fastest=figures["fastest"],
         p50=figures["p50"],
         p99=figures["p99"],
         ratio=figures.get("ratio"),
@@ -415,15 +420,6 @@ def rate(board: Board, row: Row) -> float:
     return row.speeds[shape.name].sequences_per_second if shape and shape.name in row.speeds else 0.0
 
 
-@dataclass
-class Point:
-    """One implementation in the plot of a task: how right, and how fast."""
-
-    row: Row
-    score: Score
-    rate: float  # sequences a second
-
-
 def points(board: Board, task: str) -> tuple[Shape | None, list[Point]]:
     """The shape whose throughput stands for a task, and a point for each row that has both numbers.
 
@@ -431,5 +427,13 @@ def points(board: Board, task: str) -> tuple[Shape | None, list[Point]]:
     """
     own = board.shapes.get(task)
     shape = own if own and own.own_lengths else board.throughput
-    chosen = [row for row in board.rows if shape and task in row.scores and shape.name in row.speeds]
-    return shape, [Point(row, row.scores[task], row.speeds[shape.name].sequences_per_second) for row in chosen if shape]
+    if shape is None:
+        return None, []
+    found = []
+    for row in board.rows:
+        score, speed = row.scores.get(task), row.speeds.get(shape.name)
+        if score and speed:
+            name, is_reference = f"{row.implementation} {row.computes}", row.implementation == "reference"
+            rates = speed.sequences_per_second, speed.slowest, speed.fastest
+            found.append(Point(name, *rates, score.value, score.low, score.high, is_reference))
+    return shape, found

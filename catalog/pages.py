@@ -10,18 +10,20 @@ import re
 import shutil
 from pathlib import Path
 from typing import Any
+from xml.etree.ElementTree import tostring
 
 import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from catalog import drawing, export, leaderboard
+from catalog import export, family, leaderboard
 from catalog.api import read_package
 from catalog.errors import BadInput, Failure
 from catalog.leaderboard import Board
 from catalog.links import Link
 from catalog.schema import FOLDERS, Entry
 from catalog.view import KIND, Atlas, Fields, Language, View, fields
+from harness import plot
 
 LANGUAGES: tuple[Language, ...] = ("en", "zh")
 TEMPLATES = Path(__file__).with_name("templates")
@@ -232,11 +234,11 @@ def _sections(view: View) -> list[dict[str, Any]]:
 
 
 def _family(view: View) -> dict[str, Any]:
-    root = drawing.family(view.entries, FAMILY_ROOT)
+    root = family.family(view.entries, FAMILY_ROOT)
     if root is None:
         return {"root": None, "branches": {}, "picture": ""}
-    picture = drawing.draw_family(root, lambda name: f"entries/{name}.html", view.tag_name)
-    return {"root": root, "branches": drawing.branches(root), "picture": Markup(picture)}  # noqa: S704
+    picture = family.draw_family(root, lambda name: f"entries/{name}.html", view.tag_name)
+    return {"root": root, "branches": family.branches(root), "picture": Markup(picture)}  # noqa: S704
 
 
 def _plots(view: View, board: Board) -> list[tuple[str, str, Markup]]:
@@ -247,8 +249,9 @@ def _plots(view: View, board: Board) -> list[tuple[str, str, Markup]]:
         if shape and len(points) > 1:
             timed = view.shape_name(shape)
             speed = f"{view.t('sequences a second', '序列/秒')}, {timed}"
-            picture = drawing.draw_points(points, speed, f"{task}, {points[0].score.metric}")
-            plots.append((task, timed, Markup(picture)))  # noqa: S704
+            score = f"{task}, {next(row.scores[task].metric for row in board.rows if task in row.scores)}"
+            picture = plot.scatter(points, f"{score}; {speed}", speed, score)
+            plots.append((task, timed, Markup(tostring(picture, "unicode"))))  # noqa: S704
     return plots
 
 

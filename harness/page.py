@@ -6,7 +6,6 @@ The page is built as elements, never as text, so that a name or reason from a re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 from typing import Any
 from xml.etree.ElementTree import Element, SubElement, tostring
 
@@ -212,7 +211,7 @@ def _scatters(quality: list[seeds.Score], timed: dict[str, Timed], named: Callab
     figures = []
     for label, metric, scores in _by_task(quality):
         shape = _stands_for(scores[0].task, timed)
-        rates = {name: _rates(shape.shape, each) for name, each in shape.figures.items()} if shape else {}
+        rates = {name: record.rates(shape.shape, each) for name, each in shape.figures.items()} if shape else {}
         points = []
         for score in scores:
             name = named(score.implementation, score.precision)
@@ -231,12 +230,6 @@ def _scatters(quality: list[seeds.Score], timed: dict[str, Timed], named: Callab
         about += "of the timing to the fastest"
         figures.append(_figure(label, about, plot.scatter(points, title, rate, metric), numbers))
     return figures
-
-
-def _rates(shape: dict[str, Any], figures: dict[str, Any]) -> tuple[float, float, float]:
-    """Sequences a second: over all, in the slowest and in the fastest round."""
-    medians = [median(turn) for turn in figures["wall"]]
-    return figures["sequences_per_second"], shape["sequences"] / max(medians), shape["sequences"] / min(medians)
 
 
 def _stands_for(task: str, timed: dict[str, Timed]) -> Timed | None:

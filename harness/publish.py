@@ -38,15 +38,20 @@ def write_index(results: Path) -> Path:
     for each in found:
         values = {"kind": each.kind, **dataclasses.asdict(each)}
         if isinstance(each, record.Speed):
-            figures = each.implementations.items()
-            values["implementations"] = {
-                name: {key: value for key, value in those.items() if key not in ("wall", "cpu")}
-                for name, those in figures
-            }
+            values["implementations"] = {name: _summary(each, those) for name, those in each.implementations.items()}
         records.append(values)
     index = {"schema": record.SCHEMA, "records": records, "scores": scores_with_anchors(found)}
     record.write_json(index, results / "index.json")
     return results / "index.json"
+
+
+def _summary(timed: record.Speed, figures: dict[str, Any]) -> dict[str, Any]:
+    """What was timed of one implementation, with the range of the rounds instead of the seconds of each pass."""
+    if figures["state"] != "ok":
+        return figures
+    _, slowest, fastest = record.rates(timed.shape, figures)
+    short = {key: value for key, value in figures.items() if key not in ("wall", "cpu")}
+    return short | {"slowest": slowest, "fastest": fastest}
 
 
 def scores_with_anchors(records: list[record.Record]) -> list[dict[str, Any]]:

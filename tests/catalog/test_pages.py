@@ -1,10 +1,8 @@
 """The pages that are written for MkDocs, and the published results on them."""
 
-import dataclasses
 import html
 import json
 import re
-import xml.etree.ElementTree as ET
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -13,7 +11,7 @@ import pytest
 
 pytest.importorskip("griffe")
 
-from catalog import drawing, leaderboard
+from catalog import family, leaderboard
 from catalog.errors import BadInput
 from catalog.links import Link
 from catalog.load import load
@@ -199,7 +197,10 @@ def test_boards_keep_what_was_recorded(tmp_path: Path) -> None:
     shape, points = leaderboard.points(board, "mini-sentiment")
     assert shape is not None
     assert (shape.name, shape.own_lengths) == ("mini-sentiment", True)
-    assert {point.row.implementation for point in points} == set(COMPARED)
+    assert {point.name for point in points} == {f"{name} fp32" for name in COMPARED}
+    (point,) = (point for point in points if point.is_reference)
+    assert (point.score, point.low, point.high) == (score.value, score.low, score.high)
+    assert point.slowest < point.rate < point.fastest
 
 
 def test_what_computes_in_a_precision_of_its_own_says_which(catalog: Path, tmp_path: Path) -> None:
@@ -386,22 +387,6 @@ def test_a_fast_variant_takes_its_implementation_to_the_top(catalog: Path, tmp_p
         assert ("<td>98765</td>" in home) == at_home, "what is not BERT is not recommended"
 
 
-def test_a_plot_of_many_names_the_best_and_the_reference(tmp_path: Path) -> None:
-    board = board_of(tmp_path, published())
-    _, points = leaderboard.points(board, "mini-ner")
-    reference = next(point for point in points if point.row.implementation == "reference")
-    many = [reference]
-    for number in range(30):  # each slower and worse than the one before
-        score = dataclasses.replace(reference.score, value=reference.score.value * (1.3 - number / 100))
-        row = dataclasses.replace(reference.row, implementation=f"port-{number}")
-        many.append(leaderboard.Point(row, score, reference.rate * (3 - number / 20)))
-    picture = ET.fromstring(drawing.draw_points(many, "speed", "score"))
-    labels = {text.text for text in picture.findall("text") if text.get("class") is None}
-    assert labels == {"reference fp32", "port-0 fp32"}
-    told = [str(title.text).split(" ")[0] for title in picture.iter("title")]
-    assert told == [point.row.implementation for point in many]
-
-
 def test_a_dead_link_says_so_beside_its_archived_copy(catalog: Path, write: Write, tmp_path: Path) -> None:
     write("post", "article", url="https://example.org/gone", archived_url="https://web.archive.org/web/2019/x")
     write("fine", "article", url="https://example.org/fine", title="Another walk")
@@ -467,14 +452,14 @@ def test_the_family_is_a_tree_of_models(catalog: Path, tmp_path: Path) -> None:
     from catalog.view import fields
 
     listed = [fields(entry) for entry in load(catalog)]
-    root = drawing.family(listed, "bert")
+    root = family.family(listed, "bert")
     assert root is not None
     assert {child.entry["id"] for child in root.children} == {"albert", "nasty"}
     albert = next(child for child in root.children if child.entry["id"] == "albert")
     assert [child.entry["id"] for child in albert.children] == ["child"]
     out = made(catalog, tmp_path)
     assert 'href="entries/child.html"' in page(out, "en/family.md")
-    assert drawing.family(listed, "absent") is None
+    assert family.family(listed, "absent") is None
 
 
 def test_a_circle_of_relations_does_not_hang(entries: Path, write: Write) -> None:
@@ -483,9 +468,9 @@ def test_a_circle_of_relations_does_not_hang(entries: Path, write: Write) -> Non
     write("bert", relates_to="[one]")
     write("one", arxiv='"1901.00001"', year="2019", relates_to="[two]")
     write("two", arxiv='"1901.00002"', year="2019", relates_to="[one, bert]")
-    root = drawing.family([fields(entry) for entry in load(entries)], "bert")
+    root = family.family([fields(entry) for entry in load(entries)], "bert")
     assert root is not None
-    assert drawing.size(root) == 3
+    assert family.size(root) == 3
 
 
 def test_the_2018_list_stands_whole_and_leads_to_entries() -> None:

@@ -1,15 +1,12 @@
-"""The drawings of the site as SVG, made at build: the family tree, and accuracy against throughput.
+"""The family tree as SVG, made at build.
 
 Colours and type come from the site's style sheet (classes), so that they follow its light and dark scheme.
 """
 
 import html
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
-
-from catalog.leaderboard import Point
 
 # An entry with one of these tags made a model of its own; one with one of the others is about models.
 OF_A_MODEL = {
@@ -157,109 +154,3 @@ def _mark(node: Node, x: float, y: float, branch: int, address: str) -> str:
         f'<circle class="node b{branch}" cx="{x:g}" cy="{y:g}" r="4.5"/>'
         f'<text x="{x + 10:g}" y="{y + 4.5:g}">{label}</text></a>'
     )
-
-
-# --- accuracy against throughput --------------------------------------------------------------------------------------
-
-WIDTH, HEIGHT, MARGIN = 720, 380, 62
-LINE, LETTER = 15, 7.2  # height of a label, width of one of its letters
-FEW = 8  # so many points can all be named; of more, those that none beats, and the reference
-REFERENCE = "reference"
-
-
-def draw_points(points: list[Point], x_label: str, y_label: str) -> str:
-    """Each implementation at (throughput, score), with the interval of the score; throughput on a log scale.
-
-    Where there are many, most names are seen only when pointed at.
-    """
-    rates = [point.rate for point in points]
-    low, high = min(rates) / 1.3, max(rates) * 1.6  # room for the labels
-    bottom = min(point.score.low for point in points)
-    top = max(point.score.high for point in points)
-    pad = max(0.02 * (top - bottom), 0.002)
-    bottom, top = max(bottom - pad, min(bottom, 0.0)), top + pad
-
-    def x(rate: float) -> float:
-        return MARGIN + (math.log(rate / low)) / math.log(high / low) * (WIDTH - MARGIN - 16)
-
-    def y(score: float) -> float:
-        return HEIGHT - MARGIN - (score - bottom) / (top - bottom) * (HEIGHT - MARGIN - 24)
-
-    parts = [
-        f'<path class="meridian" d="M{MARGIN} {y(s):.1f}H{WIDTH - 16}"/>'
-        f'<text class="tick" x="{MARGIN - 8}" y="{y(s) + 4:.1f}" text-anchor="end">{s:.3g}</text>'
-        for s in _ticks(bottom, top)
-    ]
-    parts += [
-        f'<path class="meridian" d="M{x(r):.1f} 24V{HEIGHT - MARGIN}"/>'
-        f'<text class="tick" x="{x(r):.1f}" y="{HEIGHT - MARGIN + 18}" text-anchor="middle">{r:g}</text>'
-        for r in _log_ticks(low, high)
-    ]
-    places = [(x(point.rate), y(point.score.value)) for point in points]
-    for number, (point, (cx, cy)) in enumerate(zip(points, places, strict=True)):
-        told = f"{_name(point)}: {point.score.value:.3f}, {point.rate:.0f}"
-        parts.append(
-            f"<g><title>{html.escape(told)}</title>"
-            f'<path class="edge b{number % 6}" d="M{cx:.1f} {y(point.score.low):.1f}V{y(point.score.high):.1f}"/>'
-            f'<circle class="node b{number % 6}" cx="{cx:.1f}" cy="{cy:.1f}" r="5"/></g>'
-        )
-    parts += _labels(places, {number: _name(points[number]) for number in _to_name(points)})
-    return (
-        f'<svg class="plot" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
-        f'aria-label="{html.escape(y_label)}, {html.escape(x_label)}">'
-        f"{''.join(parts)}"
-        f'<text class="axis" x="{WIDTH - 16}" y="{HEIGHT - 14}" text-anchor="end">{html.escape(x_label)}</text>'
-        f'<text class="axis" x="{MARGIN}" y="14">{html.escape(y_label)}</text></svg>'
-    )
-
-
-def _name(point: Point) -> str:
-    return f"{point.row.implementation} {point.row.precision}"
-
-
-def _to_name(points: list[Point]) -> list[int]:
-    """Which points get a label: of many, those that no other beats in both score and throughput."""
-    return [
-        number
-        for number, one in enumerate(points)
-        if len(points) <= FEW
-        or one.row.implementation == REFERENCE
-        or not any(other.rate > one.rate and other.score.value > one.score.value for other in points)
-    ]
-
-
-def _labels(places: list[tuple[float, float]], names: dict[int, str]) -> list[str]:
-    """The names of points (by number): beside each, or as near as there is room, over no other label or point."""
-    taken = [(x - 6, y - 6, x + 6, y + 6) for x, y in places]
-    parts = []
-    for number, name in names.items():
-        (x, y), width = places[number], LETTER * len(name)
-        steps = [sign * LINE * n for n in range(1 + HEIGHT // LINE) for sign in (1, -1)]
-        tries = [(left, y + step) for step in steps for left in (x + 10, x - 10 - width)]
-        inside = [(a, b) for a, b in tries if MARGIN <= a <= WIDTH - 8 - width and 24 <= b <= HEIGHT - MARGIN]
-        boxes = {(a, b): (a, b - LINE / 2, a + width, b + LINE / 2) for a, b in inside or tries[:1]}
-        free = [place for place, box in boxes.items() if not any(_overlap(box, each) for each in taken)]
-        left, middle = free[0] if free else next(iter(boxes))
-        taken.append(boxes[left, middle])
-        if abs(middle - y) > LINE:
-            end = left if left > x else left + width
-            parts.append(f'<path class="leader" d="M{x:.1f} {y:.1f}L{end:.1f} {middle:.1f}"/>')
-        parts.append(f'<text x="{left:.1f}" y="{middle + 4:.1f}">{html.escape(name)}</text>')
-    return parts
-
-
-def _overlap(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
-    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
-
-
-def _ticks(low: float, high: float) -> list[float]:
-    """About five round numbers between the two."""
-    step = 10 ** math.floor(math.log10((high - low) / 4))
-    step *= next(factor for factor in (1, 2, 5, 10) if (high - low) / (step * factor) <= 6)
-    return [round(step * n, 10) for n in range(math.ceil(low / step), math.floor(high / step) + 1)]
-
-
-def _log_ticks(low: float, high: float) -> list[float]:
-    """1, 2 and 5 times powers of ten between the two."""
-    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    return [f * 10.0**p for p in powers for f in (1, 2, 5) if low <= f * 10.0**p <= high]
