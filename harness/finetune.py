@@ -59,7 +59,10 @@ class Training:
             {"params": [p for p in parameters if p.ndim > 1], "weight_decay": recipe["weight_decay"]},
             {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
         ]
-        self.optimizer = torch.optim.AdamW(groups, lr=recipe["learning_rate"], fused=True)
+        self.mixed = None
+        if hasattr(model, "mixed_adamw") and recipe["precision"] == "bf16" and recipe["micro_batches"] == 1:
+            self.mixed = model.mixed_adamw(groups, recipe["learning_rate"], recipe["max_grad_norm"])
+        self.optimizer = self.mixed or torch.optim.AdamW(groups, lr=recipe["learning_rate"], fused=True)
         steps = recipe["epochs"] * -(-len(batch.lengths) // recipe["batch_size"])
         warmup = round(steps * recipe["warmup"])
 
@@ -71,7 +74,10 @@ class Training:
 
     def epoch(self, progress: Callable[..., None]) -> float:
         """Train on every example once; the mean loss."""
-        with self.words.in_place() if self.words else nullcontext():
+        with (
+            self.words.in_place() if self.words else nullcontext(),
+            self.mixed.rounded() if self.mixed else nullcontext(),
+        ):
             return self._epoch(progress)
 
     def _epoch(self, progress: Callable[..., None]) -> float:
@@ -103,7 +109,8 @@ class Training:
             loss = loss_of(self.kind, logits, labels)
             (loss / max(1, terms)).backward()
             total += loss.detach()
-        torch.nn.utils.clip_grad_norm_(self.model.module.parameters(), self.recipe["max_grad_norm"])
+        if not self.mixed:  # which does that by itself
+            torch.nn.utils.clip_grad_norm_(self.model.module.parameters(), self.recipe["max_grad_norm"])
         self.optimizer.step()
         if self.words:
             self.words.decay *= 1 - self.schedule.get_last_lr()[0] * self.recipe["weight_decay"]

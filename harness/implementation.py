@@ -57,7 +57,8 @@ class Trainable(Model, Protocol):
     """A model with a head that the harness's loop can train.
 
     It may also say ``embeddings``, the module that holds its word table as ``word``: then only those rows of it are
-    trained that the data asks for (``harness.used_words``).
+    trained that the data asks for (``harness.used_words``). And it may have ``mixed_adamw(groups, lr, max_grad_norm)``,
+    an optimizer for products in bfloat16, such as ``reference.adamw.MixedAdamW``, or None where it has none.
     """
 
     module: Any  # the torch.nn.Module whose parameters are trained

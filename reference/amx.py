@@ -4,25 +4,18 @@ What it brings stands in docs/records.md: most where sequences are few or of man
 """
 
 import ctypes
-import hashlib
-import logging
-import os
 import platform
-import shutil
-import subprocess
-import tempfile
 from functools import cache
 from itertools import accumulate
 from pathlib import Path
 
-import platformdirs
 import torch
 from torch import Tensor, nn
 
+from reference.compiled import compiled, processor_features
 from reference.model import BertConfig, Layer, Packed, attention
 
 SOURCE = Path(__file__).with_name("amx.cpp")
-COMMAND = ["-std=c++20", "-O3", "-march=native", "-fopenmp", "-shared", "-fPIC", str(SOURCE)]
 COLUMNS = {"bf16": 32, "int8": 64}  # of a tile, which has rows of 64 bytes
 
 
@@ -118,34 +111,7 @@ def tiles_fit(config: BertConfig, layers: list[Layer], precision: str) -> bool:
 @cache
 def library() -> ctypes.CDLL | None:
     """The compiled functions; None without a compiler, or on a processor without AMX."""
-    compiler = shutil.which(os.environ.get("CXX", "g++"))
-    if compiler is None or not (platform.system() == "Linux" and {"amx_bf16", "amx_int8"} <= set(_features())):
+    if platform.system() != "Linux" or not {"amx_bf16", "amx_int8"} <= set(processor_features()):
         return None
-    try:
-        found = ctypes.CDLL(str(_build(compiler)))
-    except (OSError, subprocess.CalledProcessError) as error:
-        said = getattr(error, "stderr", None) or error
-        logging.getLogger(__name__).warning("layers are oneDNN's and PyTorch's: %s is not compiled: %s", SOURCE, said)
-        return None
-    return found if found.ask_for_tiles() == 0 else None
-
-
-def _features() -> list[str]:
-    """What the processor can do, in Linux' words."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    return next((line.split() for line in lines if line.startswith("flags")), [])
-
-
-def _build(compiler: str) -> Path:
-    """The library in the user's cache; compiled in seconds where the same was not before, on the same processor."""
-    made_of = "\0".join([SOURCE.read_text(), compiler, *COMMAND, *_features()])
-    given = os.environ.get("BERT_ATLAS_CACHE")
-    folder = (Path(given).expanduser() if given else platformdirs.user_cache_path("bert-atlas")) / "compiled"
-    folder.mkdir(parents=True, exist_ok=True)
-    target = folder / f"amx-{hashlib.sha256(made_of.encode()).hexdigest()[:16]}.so"
-    if not target.is_file():
-        with tempfile.TemporaryDirectory(dir=folder) as unfinished:
-            partial = Path(unfinished) / target.name
-            subprocess.run([compiler, *COMMAND, "-o", str(partial)], check=True, capture_output=True, text=True)
-            partial.replace(target)
-    return target
+    found = compiled(SOURCE)
+    return found if found is not None and found.ask_for_tiles() == 0 else None

@@ -63,6 +63,13 @@ class Model(Encoder):
     def embeddings(self) -> Any:
         return self.bert.embeddings
 
+    def mixed_adamw(self, groups: list[dict[str, Any]], lr: float, max_grad_norm: float) -> Any:
+        from reference.adamw import MixedAdamW
+
+        if self.device != "cpu" or not MixedAdamW.available():
+            return None
+        return MixedAdamW(self.module, groups, lr, max_grad_norm)
+
     def logits(self, batch: Batch) -> Any:
         return self.module(self.pack(batch))
 

@@ -14,6 +14,7 @@ from harness.batch import IGNORE, Batch, from_lists, pad
 from harness.finetune import Training, loss_of, loss_terms, predict
 from harness.implementations import reference, transformers
 from harness.protocol import Array
+from reference.adamw import MixedAdamW
 from reference.checkpoint import build, read
 
 KINDS = ["classification", "regression", "multi-label", "tagging"]
@@ -217,6 +218,27 @@ def test_bf16_trains_float32_weights(tiny_head: Heads, kind: str) -> None:
         assert {p.dtype for p in model.module.parameters()} == {torch.float32}
     assert losses["bf16"] != losses["fp32"]
     assert losses["bf16"] == pytest.approx(losses["fp32"], rel=0.1)
+
+
+@pytest.mark.skipif(not MixedAdamW.available(), reason="cannot be compiled here: no compiler")
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_references_own_optimizer_learns_what_torchs_does(
+    tiny_head: Heads, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def learn() -> list[float]:
+        return trained(exact_model(tiny_head(kind), kind, torch.float32), kind, precision="bf16", learning_rate=1e-4)
+
+    def made(**changes: Any) -> Training:
+        model = exact_model(tiny_head(kind), kind, torch.float32)
+        return Training(model, *toy(kind), kind, RECIPE | {"precision": "bf16"} | changes, seed=0)
+
+    assert isinstance(made().optimizer, MixedAdamW)
+    assert isinstance(made(precision="fp32").optimizer, torch.optim.AdamW), "which has nothing to round"
+    assert isinstance(made(micro_batches=2).optimizer, torch.optim.AdamW), "gradients are added up in float32"
+    ours = learn()
+    monkeypatch.setattr(MixedAdamW, "available", lambda: False)
+    assert isinstance(made().optimizer, torch.optim.AdamW)
+    assert ours == pytest.approx(learn(), rel=2e-3)
 
 
 def test_progress_is_told_batch_by_batch(tiny_head: Heads) -> None:

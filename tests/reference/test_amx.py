@@ -16,6 +16,7 @@ from torch import Tensor
 
 import reference
 from reference.amx import library
+from reference.compiled import compiled
 from reference.kernels import FrozenLayer, TiledLayers, freeze
 from reference.model import Bert, BertConfig, Layer, Layers, Packed, attention_as_in_the_paper
 
@@ -27,9 +28,15 @@ LENGTHS = [[1], [32], [7, 1, 128, 33, 64, 300, 32, 31], [5] * 50, [200, 180, 150
 def afresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A cache without a compiled library; its folder."""
     monkeypatch.setenv("BERT_ATLAS_CACHE", str(tmp_path))
-    library.cache_clear()
+    forget()
     yield tmp_path / "compiled"
+    forget()
+
+
+def forget() -> None:
+    """As in a new process."""
     library.cache_clear()
+    compiled.cache_clear()
 
 
 @pytest.fixture(params=[1, 2, 5])
@@ -179,7 +186,7 @@ def test_it_is_compiled_once(afresh: Path) -> None:
     assert library() is not None
     made = [(file.name, file.stat().st_mtime_ns) for file in afresh.iterdir()]
     assert len(made) == 1
-    library.cache_clear()
+    forget()
     assert library() is not None
     assert [(file.name, file.stat().st_mtime_ns) for file in afresh.iterdir()] == made
 
