@@ -1,8 +1,8 @@
 // AdamW of weights that a model has in bfloat16 while they are learned in float32: all of a step in one pass.
 //
 // What it saves, next to autocast with torch's own: weights need no rounding before each product, gradients stay as the
-// products leave them until they are used, and clipping is a factor instead of a pass of its own. Where sequences are
-// few, all of that takes longer than what is computed with them.
+// products leave them until they are used, and clipping is a factor instead of a pass of its own. That matters most
+// where batches have few tokens.
 #include <omp.h>
 
 #include <algorithm>
