@@ -164,6 +164,8 @@ def _csv(path: Path, content: str) -> Rows:
             raise BadInput(f"{path}:{number}: not valid CSV: {error}") from None
         if row is None:
             return
+        if not row:  # a blank line, as many programs leave one at the end
+            continue
         width = width or len(row)
         if len(row) != width:
             raise BadInput(f"{path}:{number}: expected {width} columns as in line 1, got {len(row)}")

@@ -1,17 +1,23 @@
 """The main path: plan, weights, train, evaluate, time, record."""
 
+import shutil
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from harness import parity, plan, quality, record, speed, training_speed
 from harness.begin import find_homes
 from harness.checkpoints import Checkpoints
 from harness.isolate import Show
 from harness.together import together
+
+PREFIX, LOCK, HOUR = "bert-atlas-run-", "lock", 3600.0  # of folders for temporary files; seconds
 
 
 def run(plans: list[plan.Plan], show: Show) -> Iterator[record.Record]:
@@ -21,8 +27,8 @@ def run(plans: list[plan.Plan], show: Show) -> Iterator[record.Record]:
     total)`` is told of progress. One implementation failing never stops the others.
     """
     first = plans[0]
-    with tempfile.TemporaryDirectory(prefix="bert-atlas-") as temporary:
-        checkpoints = Checkpoints(first, Path(temporary))
+    with _temporary() as temporary:
+        checkpoints = Checkpoints(first, temporary)
         homes = yield from find_homes(first, show)
         trained, encoders = yield from parity.run_parities(first, homes, checkpoints, show)
         for made in plans:
@@ -46,6 +52,18 @@ def run(plans: list[plan.Plan], show: Show) -> Iterator[record.Record]:
 
 
 @contextmanager
+def _temporary() -> Iterator[Path]:
+    """A folder for as long as this process needs it. One that a killed process left behind is deleted first."""
+    for left in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+        with suppress(OSError):  # of another user
+            if time.time() - left.stat().st_mtime > HOUR:  # for who made it to have locked it
+                with suppress(Timeout), FileLock(left / LOCK, timeout=0):
+                    shutil.rmtree(left)
+    with tempfile.TemporaryDirectory(prefix=PREFIX) as folder, FileLock(Path(folder) / LOCK):
+        yield Path(folder)
+
+
+@contextmanager
 def _alone(made: plan.Plan, show: Show) -> Iterator[None]:
     """No other process times with this folder meanwhile."""
     folder = made.options.runs / "speed"
@@ -57,17 +75,17 @@ def _alone(made: plan.Plan, show: Show) -> Iterator[None]:
 def run_parity(made: plan.Plan, show: Show) -> Iterator[record.Parity]:
     """Parity alone, measured anew, with its diagnosis: what ``python -m harness parity`` does."""
     made = replace(made, options=replace(made.options, rerun="all"))
-    with tempfile.TemporaryDirectory(prefix="bert-atlas-") as temporary:
+    with _temporary() as temporary:
         homes = yield from find_homes(made, show)
-        yield from parity.run_parities(made, homes, Checkpoints(made, Path(temporary)), show)
+        yield from parity.run_parities(made, homes, Checkpoints(made, temporary), show)
 
 
 def run_time(made: plan.Plan, show: Show) -> Iterator[record.Record]:
     """Timing alone, of the weights as they are, measured anew: what ``python -m harness time`` does."""
     made = replace(made, options=replace(made.options, rerun="all"))
-    with tempfile.TemporaryDirectory(prefix="bert-atlas-") as temporary:
+    with _temporary() as temporary:
         homes = yield from find_homes(made, show)
-        checkpoints = Checkpoints(made, Path(temporary))
+        checkpoints = Checkpoints(made, temporary)
         timed = [each for each in made.implementations if each.name in homes and not each.job]
         run = training_speed.run_training if made.options.training else speed.run_speed
         with _alone(made, show):

@@ -273,7 +273,7 @@ def test_a_very_long_field(tmp_path: Path) -> None:
 
 
 def test_csv_has_quoting(tmp_path: Path) -> None:
-    content = 'label,text\nb,"a ""quoted"", long\ntext"\na,plain\n'
+    content = 'label,text\nb,"a ""quoted"", long\ntext"\na,plain\n\n'
     assert [(each.text, each.label) for each in texts(own_task(tmp_path, content, format="csv"))] == [
         ('a "quoted", long\ntext', "b"),
         ("plain", "a"),

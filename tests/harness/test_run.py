@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ import numpy as np
 import psutil
 import pytest
 import yaml
+from filelock import FileLock
 
 from harness import cli, evaluate, parity, plan, record, run, speed
 from harness.checkpoints import Checkpoints
@@ -573,3 +575,24 @@ def test_what_is_finished_is_kept_when_it_is_ended(
         assert "reference" in out
         assert "mini-sentiment" in out
         assert (tmp_path / "report.md").is_file()
+
+
+def test_what_a_killed_process_left_in_the_temporary_folder_is_deleted(
+    prepared: Callable[..., plan.Plan], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    left, alive, young = (tmp_path / f"bert-atlas-run-{name}" for name in ("left", "alive", "young"))
+    for folder in (left, alive, young):
+        (folder / "bare").mkdir(parents=True)
+        if folder != young:
+            os.utime(folder, times=(time.time() - 7200,) * 2)
+    with FileLock(alive / "lock"):
+        os.utime(alive, times=(time.time() - 7200,) * 2)
+        steps = run.run([prepared(runs=tmp_path / "runs", implementations=["reference"])], lambda *_: None)
+        next(steps)
+        (own,) = {*tmp_path.glob("bert-atlas-run-*")} - {left, alive, young}
+        assert not left.exists()
+        steps.close()
+    assert not own.exists()
+    assert (alive / "bare").exists()
+    assert (young / "bare").exists()

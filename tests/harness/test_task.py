@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from harness.errors import BadInput
-from harness.task import FOLDER, METRICS, load_task, suites, task_files, task_names
+from harness.task import FIELDS, FOLDER, METRICS, load_task, suites, task_files, task_names
 
 GLUE = ["ax", "cola", "mnli", "mrpc", "qnli", "qqp", "rte", "sst2", "stsb", "wnli"]
 
@@ -106,6 +106,11 @@ def test_paths_of_own_and_of_built_in_tasks(tmp_path: Path, own: dict[str, Any])
 
 def test_a_built_in_file_can_be_given_by_its_path() -> None:
     assert load_task(str(FOLDER / "rte.yaml")) == load_task("rte")
+
+
+def test_the_example_names_every_field() -> None:
+    lines = (FOLDER / "rte.yaml").read_text().splitlines()
+    assert set(FIELDS) <= {line.removeprefix("# ").partition(":")[0] for line in lines}
 
 
 def test_context_can_be_overridden_for_tagging_alone() -> None:
