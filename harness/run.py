@@ -14,6 +14,7 @@ from filelock import FileLock, Timeout
 from harness import parity, plan, quality, record, speed, training_speed
 from harness.begin import find_homes
 from harness.checkpoints import Checkpoints
+from harness.errors import BadInput
 from harness.isolate import Show
 from harness.together import together
 
@@ -31,6 +32,9 @@ def run(plans: list[plan.Plan], show: Show) -> Iterator[record.Record]:
         checkpoints = Checkpoints(first, temporary)
         homes = yield from find_homes(first, show)
         trained, encoders = yield from parity.run_parities(first, homes, checkpoints, show)
+        if first.options.save_model and not trained:
+            names = ", ".join(each.name for each in first.implementations)
+            raise BadInput(f"--save-model: nothing that is fine-tuned is among {names}; reference is, for one")
         for made in plans:
             for task in made.tasks:
                 for seed in made.options.seeds:

@@ -238,3 +238,10 @@ def test_a_program_does_its_own_job_and_is_scored_by_our_metrics(tiny_checkpoint
     assert quality.recipe["own"] == "it looks the answers up"
     assert quality.implementation["version"] == "tool 3"
     assert not [each for each in records if isinstance(each, Parity)], "there is no encoder to compare"
+
+
+def test_there_is_no_model_to_save_of_those_that_only_encode(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    arguments = ["--impl", "encoder", "--tasks", "mini-ner", "--save-model", str(tmp_path / "model")]
+    code, out, _ = main("run", tmp_path / "runs", tiny_checkpoint, *arguments)
+    assert code == 2
+    assert "--save-model: nothing that is fine-tuned is among encoder; reference is" in " ".join(out.split())
