@@ -1,6 +1,6 @@
 """Programs that do a job of their own: what is installed from PyPI, and what all of them are told of the weights.
 
-Those of repositories are in test_checkout_ports.
+Those of repositories are in test_programs.
 """
 
 import json
