@@ -11,21 +11,12 @@ from typing import Any
 
 from catalog.errors import BadInput
 from harness.plot import Point
+from harness.task import METRIC_NAMES
 
 SCHEMA = 1
 KINDS = ("quality", "speed", "parity")
 STATES = ("ok", "failed", "skipped")
 PARITY, TIMING = "parity", "timing"  # what can be missing of a row beside a task's score
-METRIC_NAMES = {
-    "accuracy": "accuracy",
-    "f1": "F1",
-    "macro_f1": "macro F1",
-    "micro_f1": "micro F1",
-    "matthews": "Matthews",
-    "pearson": "Pearson",
-    "spearman": "Spearman",
-    "entity_f1": "entity F1",
-}
 
 
 @dataclass

@@ -10,7 +10,8 @@ from typing import Any
 from xml.etree.ElementTree import Element, SubElement, tostring
 
 from harness import anchors, plot, record, seeds
-from harness.report import METRIC_NAMES, Report, arrange, enough_for_p99, mean_and_deviation, subject
+from harness.report import Report, arrange, enough_for_p99, mean_and_deviation, subject
+from harness.task import METRIC_NAMES
 
 STYLE = Path(__file__).with_name("page.css")
 STATES = ("failed", "skipped", "differs")

@@ -15,17 +15,8 @@ from rich.text import Text
 
 from harness import anchors, record, seeds
 from harness.errors import Failure
+from harness.task import METRIC_NAMES
 
-METRIC_NAMES = {
-    "accuracy": "accuracy",
-    "f1": "F1",
-    "macro_f1": "macro F1",
-    "micro_f1": "micro F1",
-    "matthews": "Matthews",
-    "pearson": "Pearson",
-    "spearman": "Spearman",
-    "entity_f1": "entity F1",
-}
 PASSES = 100  # of which one is slower than the 99th percentile
 ONE_SEED = "a score of one seed: under it its 95% interval (bootstrap over examples)"
 SEVERAL_SEEDS = (

@@ -31,6 +31,16 @@ METRICS = {
     "multi-label": ("macro_f1", "micro_f1"),
     "tagging": ("entity_f1",),
 }
+METRIC_NAMES = {  # as tables show them
+    "accuracy": "accuracy",
+    "f1": "F1",
+    "macro_f1": "macro F1",
+    "micro_f1": "micro F1",
+    "matthews": "Matthews",
+    "pearson": "Pearson",
+    "spearman": "Spearman",
+    "entity_f1": "entity F1",
+}
 ONLY_FOR = {  # fields that mean something for one kind alone
     "positive": "classification",
     "label_separator": "multi-label",
