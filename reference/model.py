@@ -313,7 +313,12 @@ class Bert(nn.Module):
         return unpack(hidden, torch.ones_like(ids) if mask is None else mask)
 
     def use_attention(self, attend: Callable[[Tensor, Packed, float], Tensor]) -> None:
-        """Compute attention by this function: ``attention`` (the default) or ``attention_as_in_the_paper``."""
+        """Compute attention by this function: ``attention`` (the default) or ``attention_as_in_the_paper``.
+
+        ValueError of a frozen model, whose layers have their own.
+        """
+        if not all(isinstance(layer, Layer) for layer in self.layers):
+            raise ValueError("a frozen model has an attention of its own; choose one before it is frozen")
         for layer in self.layers:
             layer.attention.attend = attend  # type: ignore[union-attr]
 

@@ -108,6 +108,12 @@ def test_a_frozen_model_is_neither_moved_nor_cast_nor_saved() -> None:
         frozen.state_dict()
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_attention_of_a_frozen_model_is_not_to_be_chosen(dtype: torch.dtype) -> None:
+    with pytest.raises(ValueError, match="has an attention of its own; choose one before it is frozen"):
+        freeze(bert(dtype)).use_attention(attention_as_in_the_paper)
+
+
 def test_what_is_refused_is_refused_when_frozen() -> None:
     frozen = freeze(bert(torch.float32))
 
