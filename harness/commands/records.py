@@ -104,8 +104,11 @@ def history(
     found = histories(read_all(folders))
     if not found:
         raise BadInput(f"no records in {', '.join(map(str, folders))}; `python -m harness run` makes some")
-    for table in history_tables(found):
+    repeated = [each for each in found if len({point.commit for point in each.points}) > 1]
+    for table in history_tables(repeated):
         terminal().print(table)
+    if alone := len(found) - len(repeated):
+        print(f"not shown, as they were measured at one commit alone: {alone} figures")
 
 
 @app.command(epilog="Example: python -m harness publish runs/quality/reference-rte-42-0123456789ab.json")

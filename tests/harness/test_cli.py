@@ -305,3 +305,17 @@ def test_shapes_longer_than_the_position_table_are_refused(main: Main, tmp_path:
     assert code == 2
     assert "--shapes 2x600: this model takes at most 512 tokens" in err
     assert not (tmp_path / "runs").exists()
+
+
+def test_history_shows_what_was_measured_at_several_commits(
+    main: Main, quality_record: Callable[..., Quality], put: Put, tmp_path: Path
+) -> None:
+    for number, commit in enumerate(("a" * 40, "b" * 40)):
+        put(quality_record(commit=commit, started=f"2026-11-0{number + 1}"), tmp_path / f"{commit[0]}.json")
+    put(quality_record("transformers"), tmp_path / "c.json")
+    code, out, _ = main("history", str(tmp_path))
+    assert code == 0
+    assert "aaaaaaaa" in out
+    assert "bbbbbbbb" in out
+    assert "transformers" not in out
+    assert "not shown, as they were measured at one commit alone: 1 figures" in out
