@@ -33,7 +33,7 @@ REFERENCE = HERE.parent / "reference"
 # What else fine-tunes and scores: the last two cut all texts, and draw all new heads.
 RUN_CODE = [HERE / name for name in ("checkpoints.py", "evaluate.py", "worker.py")]
 RUN_CODE += [REFERENCE / name for name in ("tokenizer.py", "checkpoint.py")]
-FROZEN_CODE = [REFERENCE / name for name in ("amx.cpp", "amx.py", "kernels.py")]  # nothing trains with it
+FROZEN_CODE = [REFERENCE / name for name in ("kernels.py", "layers.cpp", "layers.py")]  # nothing trains with it
 REFERENCE_CODE = sorted({*REFERENCE.glob("*.py"), REFERENCE / "adamw.cpp"} - set(FROZEN_CODE))
 EVERYWHERE = ("torch", "tokenizers")  # what fine-tunes and what cuts texts, whatever is measured
 

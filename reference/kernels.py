@@ -1,10 +1,10 @@
 """Inference on the CPU: the layers of ``reference.model`` with their weights laid out once, and steps put together.
 
 ``freeze`` puts them in place. What they save (docs/records.md has the figures): PyTorch lays a weight out anew
-at every product; gelu and the residual are added to the tiles of a product while these are in the cache; and memory
+at every product; gelu and the residual are added to the sums of a product while these are in the cache; and memory
 that was freed is not given back to the system, which would clear it page by page before the next layer gets it.
-``FrozenLayer`` does that by oneDNN. In bfloat16, on a processor with AMX and where there is a compiler, all layers are
-one call of our own (``reference.amx``), which also saves what lies between a product and the next.
+``FrozenLayer`` does that by oneDNN. Where there is a compiler, and a processor with AVX-512 (in bfloat16: AMX), all
+layers are one call of our own (``reference.layers``), which also saves what lies between a product and the next.
 """
 
 import ctypes
@@ -14,7 +14,7 @@ from typing import Any, NoReturn, cast
 import torch
 from torch import Tensor, nn
 
-from reference.amx import Tiles, tiles_fit, to_int8
+from reference.layers import LaidOut, routine_for, to_int8
 from reference.model import ACTIVATIONS, Bert, BertConfig, Layer, Layers, Packed, fill
 
 # Activations that oneDNN computes behind a product: its name for the operation, and for the algorithm.
@@ -32,9 +32,10 @@ def freeze(module: nn.Module, int8: bool = False) -> nn.Module:
     """
     bert = cast(Bert, getattr(module, "bert", module))
     layers, weight = [cast(Layer, layer) for layer in bert.layers], bert.embeddings.word.weight
-    precision = "int8" if int8 else "bf16"
-    if weight.is_cpu and weight.dtype == torch.bfloat16 and tiles_fit(bert.config, layers, precision):
-        bert.layers = TiledLayers(Tiles(layers, precision))
+    precision = "int8" if int8 else {torch.float32: "fp32", torch.bfloat16: "bf16"}.get(weight.dtype)
+    routine = routine_for(bert.config, layers, precision) if weight.is_cpu and precision else None
+    if routine:
+        bert.layers = CompiledLayers(LaidOut(layers, routine))
     elif int8 or fits(weight):
         bert.layers = Layers(FrozenLayer(layer, bert.config, int8) for layer in layers)
     return module.eval().requires_grad_(False)
@@ -66,7 +67,7 @@ class FrozenLinear:
 
 
 class Int8Linear:
-    """The same in 8-bit integers, as ``amx.cpp`` computes it; for where that does not."""
+    """The same in 8-bit integers, as ``layers.cpp`` computes it; for where that does not."""
 
     def __init__(self, linear: nn.Linear, activation: str = "") -> None:
         self.weight, self.scale = to_int8(linear.weight.detach())
@@ -110,26 +111,26 @@ class FrozenLayer(Frozen):
         return self.output_norm(self.down.plus(self.up(hidden), hidden))
 
 
-class TiledLayer(Frozen):
-    """One of the layers in ``tiles``."""
+class CompiledLayer(Frozen):
+    """One of the layers of ``laid_out``."""
 
-    def __init__(self, tiles: Tiles, number: int) -> None:
+    def __init__(self, laid_out: LaidOut, number: int) -> None:
         super().__init__()
-        self.tiles, self.number = tiles, number
+        self.laid_out, self.number = laid_out, number
 
     def forward(self, hidden: Tensor, batch: Packed) -> Tensor:
-        return self.tiles.encode(hidden, batch, self.number, self.number + 1)
+        return self.laid_out.encode(hidden, batch, self.number, self.number + 1)
 
 
-class TiledLayers(Layers):
+class CompiledLayers(Layers):
     """All of them in one call."""
 
-    def __init__(self, tiles: Tiles) -> None:
-        super().__init__(TiledLayer(tiles, number) for number in range(len(tiles)))
-        self.tiles = tiles
+    def __init__(self, laid_out: LaidOut) -> None:
+        super().__init__(CompiledLayer(laid_out, number) for number in range(len(laid_out)))
+        self.laid_out = laid_out
 
     def forward(self, hidden: Tensor, batch: Packed) -> Tensor:
-        return self.tiles.encode(hidden, batch, 0, len(self))
+        return self.laid_out.encode(hidden, batch, 0, len(self))
 
 
 def keep_freed_memory() -> None:

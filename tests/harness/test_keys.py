@@ -166,7 +166,7 @@ def test_what_nothing_trains_with_is_code_of_what_is_frozen_alone(
         return found | {"parity": parity_key_of(made), "code": keys.code_of(made.implementations[0])}
 
     before = all_keys()
-    changed = tmp_path / "amx.cpp"
+    changed = tmp_path / "layers.cpp"
     changed.write_text("int x;")
     monkeypatch.setattr(keys, "FROZEN_CODE", [*keys.FROZEN_CODE, changed])
     after = all_keys()

@@ -1,0 +1,677 @@
+// BERT's layers for inference, all of them in one call: in float32 and int8 by vectors of 512 bits (AVX-512; for int8
+// its VNNI too), in bfloat16 and int8 by tiles (AMX).
+//
+// What it saves:
+// - Each thread takes some sequences, about 128 or 256 tokens, through all layers: what is made of them stays in its
+//   second cache. Where there are too few for all threads, these share out the columns of each product instead.
+// - What follows a product (bias, gelu, residual) is computed before its sums leave the core, or while the tile unit
+//   works on the next block of it.
+// - In attention each sequence and head is one piece of work, some queries at a time, whose scores stay in the first
+//   cache; no padding is computed but up to the next 32 keys, and none elsewhere but, for tiles, up to 32 tokens of
+//   each group.
+#include <immintrin.h>
+#include <omp.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <initializer_list>
+#include <memory>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+using bf16 = uint16_t;
+
+// T is the type of a product's left factor. It says what computes: float and uint8_t vectors, bf16 and int8_t tiles.
+template <typename T>
+constexpr bool TILES = std::is_same_v<T, bf16> || std::is_same_v<T, int8_t>;
+// What rows are of between products.
+template <typename T>
+using Between = std::conditional_t<TILES<T>, bf16, float>;
+
+constexpr int64_t BLOCK = 32;  // columns that are multiplied at a time: two vectors, or two tiles
+template <typename T>
+constexpr int64_t ROWS = TILES<T> ? 32 : 1;  // their number is filled up to a multiple of this
+template <typename T>
+constexpr int64_t MOST = TILES<T> ? 256 : 128;  // rows at a time: all that is made of them stays in the second cache
+constexpr double ALONE = 1.3;  // how much faster threads are on groups of their own than on the same, if all have work
+
+// What the callers fill in (layers.py).
+struct Linear {
+  // For vectors [outputs / 32][inputs / K][32][4 bytes], for tiles [outputs / 32][inputs / 16 K][2][16][16][4 bytes],
+  // with K numbers in 4 bytes.
+  const void* weights;
+  const float* scale;     // of each output, for int8
+  const int32_t* offset;  // to be added to the sums of each output, for uint8
+  const float* bias;
+  int64_t inputs, outputs;
+};
+struct Norm {
+  const float *gain, *shift;
+  float epsilon;
+};
+struct Layer {
+  Linear qkv, output, up, down;
+  Norm attention_norm, output_norm;
+};
+
+// Memory on a border of 64 bytes.
+template <typename T>
+class Array {
+  std::unique_ptr<uint8_t[]> memory;
+  T* start;
+
+ public:
+  explicit Array(int64_t count)
+      : memory(new uint8_t[count * sizeof(T) + 64]), start((T*)((uintptr_t(memory.get()) + 63) / 64 * 64)) {}
+  operator T*() { return start; }
+};
+
+// Who of those that work together this is.
+struct Share {
+  int64_t part = 0, parts = 1;
+  int64_t from(int64_t count) const { return count * part / parts; }
+  int64_t to(int64_t count) const { return count * (part + 1) / parts; }
+  void wait() const {
+    if (parts > 1) {
+#pragma omp barrier
+    }
+  }
+};
+
+static inline __m512 load(const float* p) { return _mm512_loadu_ps(p); }
+static inline void store(float* p, __m512 x) { _mm512_storeu_ps(p, x); }
+static inline __m512 load(const bf16* p) {
+  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)p)), 16));
+}
+#ifdef __AVX512BF16__
+static inline void store(bf16* p, __m512 x) { _mm256_storeu_si256((__m256i*)p, (__m256i)_mm512_cvtneps_pbh(x)); }
+#endif
+
+// Where a number is among rows of so many columns. Tiles want [rows / 16][columns / K][16][K] with K numbers in 64
+// bytes, and vectors row after row, with 64 bytes between them: without that order, or that gap, the rows that are
+// multiplied together would fall on a few places of the first cache and drive each other out.
+template <typename T>
+static inline int64_t place(int64_t row, int64_t column, int64_t columns) {
+  constexpr int64_t K = 64 / sizeof(T);
+  if constexpr (TILES<T>) return (row / 16 * (columns / K) + column / K) * 16 * K + row % 16 * K + column % K;
+  else return row * (columns + K) + column;
+}
+
+// The first lanes of a vector that are below ``length`` when the first of all is number ``j``.
+static inline __mmask16 within(int64_t length, int64_t j) {
+  return length - j >= 16 ? 0xffff : length > j ? (1 << (length - j)) - 1 : 0;
+}
+
+static inline __m512 polynomial(__m512 x, std::initializer_list<float> coefficients) {  // the highest power's first
+  __m512 y = _mm512_set1_ps(*coefficients.begin());
+  for (const float* c = coefficients.begin() + 1; c < coefficients.end(); c++)
+    y = _mm512_fmadd_ps(y, x, _mm512_set1_ps(*c));
+  return y;
+}
+
+// x Phi(x). Phi - 1/2 is odd, and from some x on as good as 1/2. It is computed as x times a polynomial in x^2 to
+// 3e-5, for what is rounded more coarsely anyway, and as x times a ratio of two to 4e-9.
+template <typename T>
+static inline __m512 gelu(__m512 x) {
+  const __m512 last = _mm512_set1_ps(std::is_same_v<T, float> ? 5.3f : 4.2f);
+  const __m512 z = _mm512_max_ps(_mm512_min_ps(x, last), _mm512_sub_ps(_mm512_setzero_ps(), last));
+  const __m512 t = _mm512_mul_ps(z, z);
+  __m512 y;
+  if constexpr (std::is_same_v<T, float>)
+    y = _mm512_div_ps(polynomial(t, {2.4050210711834552e-08f, 6.379073965945281e-06f, 0.00016033585416153073f,
+                                     0.0046280017122626305f, 0.03293590992689133f, 0.3989422619342804f}),
+                      polynomial(t, {1.2371666571198148e-06f, 7.135277701308951e-05f, 0.0018365790601819754f,
+                                     0.028138896450400352f, 0.24922430515289307f, 1.0f}));
+  else
+    y = polynomial(t, {4.8755544740375356e-11f, -4.760268623726915e-09f, 2.0619134488697455e-07f,
+                       -5.273177976050647e-06f, 8.9696841314435e-05f, -0.0010858481982722878f, 0.009739890694618225f,
+                       -0.06622260063886642f, 0.39883676171302795f});
+  return _mm512_mul_ps(x, _mm512_fmadd_ps(z, y, _mm512_set1_ps(0.5f)));
+}
+
+// p = exp((s - max s) / sqrt(d)) of a row of scores, 0 from ``length`` on; returns the sum. ``scale`` is log2 e /
+// sqrt(d), since exp(x) = 2^(x log2 e): whole powers go into the exponent, a polynomial gives the rest, to 1e-7, or to
+// 3e-6 where that is rounded to bfloat16. ``p`` may be ``s``.
+template <typename P>
+static float softmax(const float* s, int64_t length, int64_t filled, float scale, P* p) {
+  __m512 top = _mm512_set1_ps(-INFINITY), sum = _mm512_setzero_ps();
+  for (int64_t j = 0; j < length; j += 16) top = _mm512_mask_max_ps(top, within(length, j), top, _mm512_load_ps(s + j));
+  const __m512 shift = _mm512_set1_ps(-_mm512_reduce_max_ps(top) * scale);
+  for (int64_t j = 0; j < filled; j += 16) {
+    const __m512 x = _mm512_fmadd_ps(_mm512_load_ps(s + j), _mm512_set1_ps(scale), shift);
+    const __m512 whole = _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT), t = _mm512_sub_ps(x, whole);
+    __m512 y;
+    if constexpr (std::is_same_v<P, float>)
+      y = polynomial(t, {0.00015469732170458883f, 0.0013400432653725147f, 0.00961802527308464f, 0.05550327152013779f,
+                         0.24022650718688965f, 0.6931471824645996f, 1.0f});
+    else
+      y = polynomial(t, {0.00956051021f, 0.0559170392f, 0.240249811f, 0.693121968f, 0.999999191f});
+    y = _mm512_maskz_scalef_ps(within(length, j), y, whole);
+    sum = _mm512_add_ps(sum, y);
+    store(p + j, y);
+  }
+  return _mm512_reduce_add_ps(sum);
+}
+
+// LayerNorm of a row of sums, to its place.
+template <typename T>
+static void norm(const float* x, int64_t n, const Norm& w, T* out, int64_t row) {
+  __m512 sum = _mm512_setzero_ps(), squares = _mm512_setzero_ps();
+  for (int64_t j = 0; j < n; j += 16) sum = _mm512_add_ps(sum, _mm512_load_ps(x + j));
+  const __m512 mean = _mm512_set1_ps(_mm512_reduce_add_ps(sum) / n);
+  for (int64_t j = 0; j < n; j += 16) {
+    const __m512 d = _mm512_sub_ps(_mm512_load_ps(x + j), mean);
+    squares = _mm512_fmadd_ps(d, d, squares);
+  }
+  const __m512 factor = _mm512_set1_ps(1 / std::sqrt(_mm512_reduce_add_ps(squares) / n + w.epsilon));
+  for (int64_t j = 0; j < n; j += 16) {
+    const __m512 d = _mm512_mul_ps(_mm512_sub_ps(_mm512_load_ps(x + j), mean), factor);
+    store(out + place<T>(row, j, n), _mm512_fmadd_ps(d, _mm512_loadu_ps(w.gain + j), _mm512_loadu_ps(w.shift + j)));
+  }
+}
+
+// A row in whole steps, -127 to 127, for uint8_t with 128 added, and what a step is worth: NaN where the row has one.
+template <typename T>
+static float quantise(const Between<T>* x, int64_t n, int64_t row, T* out) {
+  __m512 top = _mm512_set1_ps(1e-12f);
+  __mmask16 unordered = 0;
+  for (int64_t j = 0; j < n; j += 16) {
+    const __m512 y = load(x + place<Between<T>>(row, j, n));
+    top = _mm512_max_ps(top, _mm512_abs_ps(y));
+    unordered |= _mm512_cmp_ps_mask(y, y, _CMP_UNORD_Q);
+  }
+  const float largest = unordered ? NAN : _mm512_reduce_max_ps(top);
+  const __m512 steps = _mm512_set1_ps(127 / largest);
+  for (int64_t j = 0; j < n; j += 16) {
+    const __m512i y = _mm512_cvtps_epi32(_mm512_mul_ps(load(x + place<Between<T>>(row, j, n)), steps));
+    __m128i z = _mm512_cvtsepi32_epi8(y);
+    if constexpr (std::is_same_v<T, uint8_t>) z = _mm_xor_si128(z, _mm_set1_epi8(-128));
+    _mm_storeu_si128((__m128i*)(out + place<T>(row, j, n)), z);
+  }
+  return largest / 127;
+}
+
+// ------------------------------------------------------------------------------------------- products by vectors
+
+// sum += x w. Written as instructions, as gcc wants two registers for some of the sums with its intrinsics.
+typedef float Floats __attribute__((vector_size(64)));
+typedef int32_t Integers __attribute__((vector_size(64)));
+static inline void multiply_add(Floats& sum, Floats x, Floats w) {
+  asm("vfmadd231ps %2, %1, %0" : "+v"(sum) : "v"(x), "v"(w));
+}
+static inline void multiply_add(Integers& sum, Integers x, Integers w) {
+  asm("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(x), "v"(w));
+}
+static inline Floats everywhere(const float* x) { return (Floats)_mm512_set1_ps(*x); }
+static inline Integers everywhere(const uint8_t* x) { return (Integers)_mm512_set1_epi32(*(const int32_t*)x); }
+
+constexpr int STRIP = 14;  // rows at a time: with two vectors of sums for each, all registers but four
+
+// ``work`` with the number of rows as a constant, 1 to STRIP.
+template <int R = STRIP, typename F>
+static inline void with_rows(int64_t rows, F work) {
+  if (rows == R) work(std::integral_constant<int, R>());
+  else if constexpr (R > 1) with_rows<R - 1>(rows, work);
+}
+
+// ``work`` with each number from 0 to before R, as a constant.
+template <int R, typename F>
+static inline __attribute__((always_inline)) void for_each(F work) {
+  [&]<int... r>(std::integer_sequence<int, r...>) __attribute__((always_inline)) {
+    (work(std::integral_constant<int, r>()), ...);
+  }(std::make_integer_sequence<int, R>());
+}
+
+// Sums of R rows, ``stride`` apart, and 32 columns of weights. ``follow(row, half, sum)`` gets 16 of them at a time.
+// Meanwhile 64 bytes a step are fetched from where ``ahead`` is.
+template <typename T, int R, typename F>
+static inline void strip(const T* x, int64_t stride, const T* weights, int64_t steps, const T* ahead, F follow) {
+  constexpr int64_t K = 4 / sizeof(T);
+  using Sums = std::conditional_t<K == 1, Floats, Integers>;
+  Sums sums[R][2] = {};
+  for (int64_t k = 0; k < steps; k++, x += K, weights += BLOCK * K, ahead += 16 * K) {
+    _mm_prefetch(ahead, _MM_HINT_T1);
+    const Sums left = *(const Sums*)weights, right = *(const Sums*)(weights + 16 * K);
+    for_each<R>([&](auto r) __attribute__((always_inline)) {
+      const Sums each = everywhere(x + r * stride);
+      multiply_add(sums[r][0], each, left);
+      multiply_add(sums[r][1], each, right);
+    });
+  }
+  for_each<R>([&](auto r) __attribute__((always_inline)) { follow(r, 0, sums[r][0]), follow(r, 1, sums[r][1]); });
+}
+
+// Rows in strips of about equal height, up to STRIP: ``work(number, first, height)``, with the height a constant.
+template <typename F>
+static inline void in_strips(int64_t rows, F work) {
+  const int64_t count = (rows + STRIP - 1) / STRIP;
+  for (int64_t i = 0; i < count; i++) {
+    const int64_t first = rows * i / count;
+    with_rows(rows * (i + 1) / count - first, [&](auto height) { work(i, first, height); });
+  }
+}
+
+// x w^T + b for this share of the columns. ``follow(row, column, y)`` gets 16 numbers at a time, once for each.
+template <typename T, typename F>
+static inline std::enable_if_t<!TILES<T>> product(const T* x, const float* x_scale, int64_t rows, const Linear& w,
+                                                  Share share, F follow) {
+  constexpr int64_t K = 4 / sizeof(T);
+  const int64_t size = BLOCK * w.inputs, stride = place<T>(1, 0, w.inputs);  // of the weights of 32 columns; of rows
+  for (int64_t n = share.from(w.outputs / BLOCK); n < share.to(w.outputs / BLOCK); n++)
+    in_strips(rows, [&](int64_t number, int64_t first, auto height) {
+      auto complete = [&](int r, int half, auto sum) {
+        const int64_t row = first + r, column = n * BLOCK + half * 16;
+        const __m512 bias = _mm512_loadu_ps(w.bias + column);
+        if constexpr (K == 1) {
+          follow(row, column, _mm512_add_ps(sum, bias));
+        } else {
+          const __m512i whole = _mm512_add_epi32((__m512i)sum, _mm512_loadu_si512(w.offset + column));
+          const __m512 scale = _mm512_mul_ps(_mm512_set1_ps(x_scale[row]), _mm512_loadu_ps(w.scale + column));
+          follow(row, column, _mm512_fmadd_ps(_mm512_cvtepi32_ps(whole), scale, bias));
+        }
+      };
+      const T* weights = (const T*)w.weights + n * size;
+      const T* ahead = number < 2 ? weights + size + number * size / 2 : weights;  // the next 32 columns', by halves
+      strip<T, height>(x + first * stride, stride, weights, w.inputs / K, ahead, complete);
+    });
+}
+
+// What attention works in: keys [filled / 32][d][32] and values [d / 32][length][32] as right factors, and the scores
+// of some queries, [STRIP][filled]; ``filled`` is the length and more, up to a multiple of 32.
+template <typename Row>
+struct AttentionRoom {
+  Array<float> keys, values, scores;
+  AttentionRoom(int64_t filled, int64_t d) : keys(filled * d), values(filled * d), scores(STRIP * filled) {}
+};
+
+// Where the number of the lane is multiplied by this.
+static inline __m512i multiples(int64_t of) {
+  return _mm512_mullo_epi32(_mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0),
+                            _mm512_set1_epi32(of));
+}
+
+// One head of one sequence: ``qkv`` is where its first query is, from one token to the next it is ``stride``; its
+// context goes to ``out`` from ``row`` and ``column`` on.
+static void attention(const float* qkv, int64_t stride, int64_t length, int64_t h, int64_t d, float* out, int64_t row,
+                      int64_t column, AttentionRoom<float>& room) {
+  const int64_t filled = (length + 31) / 32 * 32;
+  const float scale = 1.4426950408889634f / std::sqrt(float(d));
+  const float *k = qkv + h, *v = qkv + 2 * h;
+  for (int64_t i = 0; i < filled; i += 16)
+    for (int64_t j = 0; j < d; j++)
+      _mm512_store_ps(room.keys + (i / 32 * d + j) * 32 + i % 32,
+                      _mm512_mask_i32gather_ps(_mm512_setzero_ps(), within(length, i), multiples(stride),
+                                               k + i * stride + j, 4));
+  for (int64_t i = 0; i < length; i++)
+    for (int64_t j = 0; j < d; j += 16)
+      _mm512_store_ps(room.values + (j / 32 * length + i) * 32 + j % 32, load(v + i * stride + j));
+  in_strips(length, [&](int64_t, int64_t first, auto height) {
+    const float* queries = qkv + first * stride;
+    for (int64_t j = 0; j < filled; j += 32)
+      strip<float, height>(queries, stride, room.keys + j * d, d, room.keys, [&](int r, int half, __m512 sum) {
+        _mm512_store_ps(room.scores + r * filled + j + half * 16, sum);
+      });
+    __m512 part[height];
+    for (int r = 0; r < height; r++) {
+      float* scores = room.scores + r * filled;
+      part[r] = _mm512_set1_ps(1 / softmax(scores, length, filled, scale, scores));
+    }
+    for (int64_t j = 0; j < d; j += 32) {
+      const float* values = room.values + j * length;
+      strip<float, height>(room.scores, filled, values, length, values, [&](int r, int half, __m512 sum) {
+        store(out + place<float>(row + first + r, column + j + half * 16, h), _mm512_mul_ps(sum, part[r]));
+      });
+    }
+  });
+}
+
+// --------------------------------------------------------------------------------------------- products by tiles
+#ifdef __AMX_TILE__
+
+struct alignas(64) TileConfig {
+  uint8_t palette = 1, start_row = 0, reserved[14] = {};
+  uint16_t bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
+  uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
+};
+
+// Tile loads do not tell gcc that they read memory: what they are to read has to be written before.
+static inline void in_memory() { asm volatile("" ::: "memory"); }
+
+constexpr int64_t CHUNK = 12;  // steps of 64 bytes along the inner dimension, so that weights stay in the first cache
+
+// As by vectors.
+template <typename T, typename F>
+static inline std::enable_if_t<TILES<T>> product(const T* x, const float* x_scale, int64_t rows, const Linear& w,
+                                                 Share share, F follow) {
+  constexpr int64_t K = 64 / sizeof(T), TILE = 16 * K;
+  const int64_t steps = w.inputs / K, blocks = w.outputs / BLOCK;
+  const int64_t lines = (32 * BLOCK + rows - 1) / rows;  // of the 32 of a step, to be fetched ahead with each rows
+  alignas(64) float sums[MOST<T> * BLOCK];
+  int64_t row = 0, end = 0, column = 0;  // whose sums are complete, and wait for what follows
+  in_memory();
+  auto follow_some = [&](int64_t count) {
+    for (const int64_t stop = std::min(end, row + count); row < stop; row++)
+      for (int64_t j = 0; j < BLOCK; j += 16) {
+        const float* sum = sums + row * BLOCK + j;
+        const __m512 bias = _mm512_loadu_ps(w.bias + column + j);
+        if constexpr (K == 32) {
+          follow(row, column + j, _mm512_add_ps(_mm512_load_ps(sum), bias));
+        } else {
+          const __m512 scale = _mm512_mul_ps(_mm512_set1_ps(x_scale[row]), _mm512_loadu_ps(w.scale + column + j));
+          follow(row, column + j, _mm512_fmadd_ps(_mm512_cvtepi32_ps(_mm512_load_si512(sum)), scale, bias));
+        }
+      }
+  };
+  // For each 32 of the outputs, some steps at a time, all rows: the weights of these steps stay in the first cache.
+  for (int64_t n = share.from(blocks); n < share.to(blocks); n++)
+    for (int64_t first = 0; first < steps; first += CHUNK) {
+      const int64_t last = std::min(steps, first + CHUNK), each = (BLOCK + last - first - 1) / (last - first);
+      for (int64_t m = 0; m < rows; m += BLOCK) {
+        float* sum = sums + m * BLOCK;
+        if (first == 0) {
+          _tile_zero(0); _tile_zero(1); _tile_zero(2); _tile_zero(3);
+        } else {
+          _tile_loadd(0, sum, 128); _tile_loadd(1, sum + 16, 128);
+          _tile_loadd(2, sum + 512, 128); _tile_loadd(3, sum + 528, 128);
+        }
+        const T *above = x + m / 16 * steps * TILE, *below = above + steps * TILE;
+        const T *weights = (const T*)w.weights + n * BLOCK * w.inputs, *next = weights + 2 * last * TILE;
+        for (int64_t k = first; k < last; k++) {
+          for (int64_t line = m / BLOCK * lines; line < std::min<int64_t>(32, (m / BLOCK + 1) * lines); line++)
+            _mm_prefetch((const char*)(next + 2 * (k - first) * TILE) + 64 * line, _MM_HINT_T1);
+          _tile_loadd(4, above + k * TILE, 64);
+          _tile_loadd(6, weights + 2 * k * TILE, 64);
+          _tile_loadd(7, weights + (2 * k + 1) * TILE, 64);
+          _tile_loadd(5, below + k * TILE, 64);
+          if constexpr (K == 32) {
+            _tile_dpbf16ps(0, 4, 6); _tile_dpbf16ps(1, 4, 7); _tile_dpbf16ps(2, 5, 6); _tile_dpbf16ps(3, 5, 7);
+          } else {
+            _tile_dpbssd(0, 4, 6); _tile_dpbssd(1, 4, 7); _tile_dpbssd(2, 5, 6); _tile_dpbssd(3, 5, 7);
+          }
+          follow_some(each);
+        }
+        _tile_stored(0, sum, 128); _tile_stored(1, sum + 16, 128);
+        _tile_stored(2, sum + 512, 128); _tile_stored(3, sum + 528, 128);
+        if (last == steps) row = m, end = m + BLOCK, column = n * BLOCK;
+      }
+    }
+  follow_some(BLOCK);
+}
+
+// What attention works in. The right factors of its products have two rows side by side, as tiles want them, so that
+// one uint32_t holds a pair; ``filled`` is the length and more, up to a multiple of 32.
+template <>
+struct AttentionRoom<bf16> {
+  Array<uint32_t> keys, values;  // [d / 2, filled] transposed, and [filled / 2, d]
+  Array<bf16> queries, p;        // [16, d] and [16, filled]
+  Array<float> scores, context;  // the same
+  AttentionRoom(int64_t filled, int64_t d)
+      : keys(filled * d / 2), values(filled * d / 2), queries(16 * d), p(16 * filled), scores(16 * filled),
+        context(16 * d) {}
+};
+
+static void lay_out(const bf16* k, const bf16* v, int64_t stride, int64_t length, int64_t filled, int64_t d,
+                    AttentionRoom<bf16>& room) {
+  const __m512i rows = multiples(stride / 2);
+  for (int64_t i = 0; i < filled; i += 16)
+    for (int64_t j = 0; j < d / 2; j++)
+      _mm512_store_si512(room.keys + j * filled + i,
+                         _mm512_mask_i32gather_epi32(_mm512_setzero_si512(), within(length, i), rows,
+                                                     (const int*)(k + i * stride) + j, 4));
+  for (int64_t i = 0; i < filled; i += 2) {
+    const bf16 *first = v + i * stride, *second = first + stride;
+    uint32_t* __restrict to = room.values + i / 2 * d;
+    if (i + 1 < length)
+      for (int64_t j = 0; j < d; j++) to[j] = first[j] | uint32_t(second[j]) << 16;
+    else
+      for (int64_t j = 0; j < d; j++) to[j] = i < length ? first[j] : 0;
+  }
+}
+
+// c[16, 64 or 32 of the columns] = a[16, inner] b, with b in pairs of rows, [inner / 2, columns].
+template <int64_t SOME>
+static inline void small_product(const bf16* a, int64_t a_stride, const uint32_t* b, int64_t columns, int64_t inner,
+                                 float* c) {
+  _tile_zero(0); _tile_zero(1);
+  if constexpr (SOME == 64) { _tile_zero(2); _tile_zero(3); }
+  for (int64_t i = 0; i < inner; i += 32, b += 16 * columns) {
+    _tile_loadd(4, a + i, a_stride * 2);
+    _tile_loadd(5, b, columns * 4); _tile_loadd(6, b + 16, columns * 4);
+    _tile_dpbf16ps(0, 4, 5); _tile_dpbf16ps(1, 4, 6);
+    if constexpr (SOME == 64) {
+      _tile_loadd(7, b + 32, columns * 4); _tile_loadd(5, b + 48, columns * 4);
+      _tile_dpbf16ps(2, 4, 7); _tile_dpbf16ps(3, 4, 5);
+    }
+  }
+  _tile_stored(0, c, columns * 4); _tile_stored(1, c + 16, columns * 4);
+  if constexpr (SOME == 64) { _tile_stored(2, c + 32, columns * 4); _tile_stored(3, c + 48, columns * 4); }
+}
+
+// All columns of both products of attention: a multiple of 32.
+static inline void small_product(const bf16* a, int64_t a_stride, const uint32_t* b, int64_t columns, int64_t inner,
+                                 float* c) {
+  in_memory();
+  int64_t j = 0;
+  for (; j + 64 <= columns; j += 64) small_product<64>(a, a_stride, b + j, columns, inner, c + j);
+  if (j < columns) small_product<32>(a, a_stride, b + j, columns, inner, c + j);
+}
+
+// As by vectors.
+static void attention(const bf16* qkv, int64_t stride, int64_t length, int64_t h, int64_t d, bf16* out, int64_t row,
+                      int64_t column, AttentionRoom<bf16>& room) {
+  const int64_t filled = (length + 31) / 32 * 32;
+  const float scale = 1.4426950408889634f / std::sqrt(float(d));
+  lay_out(qkv + h, qkv + 2 * h, stride, length, filled, d, room);
+  for (int64_t start = 0; start < length; start += 16) {
+    const int64_t rows = std::min<int64_t>(16, length - start);
+    const bf16* q = qkv + start * stride;
+    if (rows < 16)  // a tile would be read beyond the end
+      for (int64_t i = 0; i < rows; i++) std::memcpy(room.queries + i * d, q + i * stride, d * 2);
+    small_product(rows < 16 ? room.queries : q, rows < 16 ? d : stride, room.keys, filled, d, room.scores);
+    float sums[16];
+    for (int64_t i = 0; i < rows; i++)
+      sums[i] = softmax(room.scores + i * filled, length, filled, scale, room.p + i * filled);
+    small_product(room.p, filled, room.values, d, filled, room.context);
+    for (int64_t i = 0; i < rows; i++)
+      for (int64_t j = 0; j < d; j += 16)
+        store(out + place<bf16>(row + start + i, column + j, h),
+              _mm512_div_ps(_mm512_load_ps(room.context + i * d + j), _mm512_set1_ps(sums[i])));
+  }
+}
+
+#endif
+
+// A thread has to say how its tiles are divided, and, when it needs none any more, that it does.
+template <typename T>
+static inline void begin_tiles() {
+#ifdef __AMX_TILE__
+  const TileConfig config;
+  if constexpr (TILES<T>) _tile_loadconfig(&config);
+#endif
+}
+template <typename T>
+static inline void end_tiles() {
+#ifdef __AMX_TILE__
+  if constexpr (TILES<T>) _tile_release();
+#endif
+}
+
+// ---------------------------------------------------------------------------------------------------- the layers
+
+// What is made of some sequences: by layer, and, at most MOST rows at a time, by the steps of one.
+template <typename T>
+struct Room {
+  using Row = Between<T>;
+  Array<Row> hidden, qkv, context;
+  Array<float> sums, scale;
+  Array<Row> middle, wide;
+  Array<T> quantised;
+  Room(int64_t rows, int64_t h, int64_t columns, int64_t some)
+      : hidden(place<Row>(rows, 0, h)), qkv(place<Row>(rows, 0, 3 * h)), context(place<Row>(rows, 0, h)),
+        sums(some * h), scale(some), middle(place<Row>(some, 0, h)), wide(place<Row>(some, 0, columns)),
+        quantised(sizeof(T) == 1 ? place<T>(some, 0, std::max(h, columns)) : 0) {}
+  Room(int64_t rows, const Layer& layer)
+      : Room(rows, layer.output.outputs, layer.up.outputs, std::min(rows, MOST<T>)) {}
+
+  // The rows as a left factor.
+  const T* factor(const Row* x, int64_t columns, int64_t rows, Share share) {
+    if constexpr (std::is_same_v<T, Row>) {
+      return x;
+    } else {
+      for (int64_t r = share.from(rows); r < share.to(rows); r++) scale[r] = quantise<T>(x, columns, r, quantised);
+      share.wait();
+      return quantised;
+    }
+  }
+};
+
+template <typename T>
+static void project(const Linear& w, const Between<T>* hidden, Between<T>* qkv, int64_t stride, int64_t rows,
+                    Room<T>& room, Share share) {
+  const T* x = room.factor(hidden, w.inputs, rows, share);
+  product<T>(x, room.scale, rows, w, share, [&](int64_t r, int64_t c, __m512 y) { store(qkv + r * stride + c, y); });
+  share.wait();
+}
+
+// From attention's context to the layer's output, which takes the place of its input in ``hidden``.
+template <typename T>
+static void rest_of_layer(const Layer& w, const Between<T>* context, Between<T>* hidden, int64_t rows, Room<T>& room,
+                          Share share) {
+  using Row = Between<T>;
+  const int64_t h = w.output.outputs;
+  auto add_to = [&](const Row* residual) {
+    return [&room, residual, h](int64_t r, int64_t c, __m512 y) {
+      _mm512_store_ps(room.sums + r * h + c, _mm512_add_ps(y, load(residual + place<Row>(r, c, h))));
+    };
+  };
+  auto norm_all = [&](const Norm& how, Row* out) {
+    share.wait();
+    for (int64_t r = share.from(rows); r < share.to(rows); r++) norm(room.sums + r * h, h, how, out, r);
+    share.wait();
+  };
+  product<T>(room.factor(context, h, rows, share), room.scale, rows, w.output, share, add_to(hidden));
+  norm_all(w.attention_norm, room.middle);
+  product<T>(room.factor(room.middle, h, rows, share), room.scale, rows, w.up, share,
+          [&](int64_t r, int64_t c, __m512 y) { store(room.wide + place<Row>(r, c, w.up.outputs), gelu<T>(y)); });
+  share.wait();
+  product<T>(room.factor(room.wide, w.down.inputs, rows, share), room.scale, rows, w.down, share, add_to(room.middle));
+  norm_all(w.output_norm, hidden);
+}
+
+template <typename T>
+static inline int64_t whole_blocks(int64_t rows) { return (rows + ROWS<T> - 1) / ROWS<T> * ROWS<T>; }
+
+// Some sequences through all layers, by one thread alone or by several that share out the columns of each product.
+template <typename T>
+static void through_layers(const Layer* layers, int64_t count, int64_t heads, const Between<T>* embedded,
+                           const int32_t* starts, int64_t sequences, Room<T>& room,
+                           AttentionRoom<Between<T>>& attention_room, Share share, Between<T>* out) {
+  using Row = Between<T>;
+  constexpr int64_t K = 64 / sizeof(Row);
+  const int64_t h = layers->output.outputs, d = h / heads, tokens = starts[sequences] - starts[0];
+  const int64_t rows = whole_blocks<T>(tokens), pairs = sequences * heads;
+  const int64_t stride = TILES<T> ? 3 * h : place<Row>(1, 0, 3 * h);  // of queries, keys and values, row after row
+  embedded += starts[0] * h, out += starts[0] * h;
+  for (int64_t r = share.from(rows); r < share.to(rows); r++)
+    for (int64_t j = 0; j < h; j += K) {
+      Row* to = room.hidden + place<Row>(r, j, h);
+      r < tokens ? std::memcpy(to, embedded + r * h + j, 64) : std::memset(to, 0, 64);  // the last rows are nobody's
+      if (r >= tokens) std::memset(room.context + place<Row>(r, j, h), 0, 64);
+    }
+  share.wait();
+  for (const Layer* layer = layers; layer < layers + count; layer++) {
+    for (int64_t m = 0; m < rows; m += MOST<T>)
+      project<T>(layer->qkv, room.hidden + place<Row>(m, 0, h), room.qkv + m * stride, stride,
+                 std::min(MOST<T>, rows - m), room, share);
+    for (int64_t pair = share.part; pair < pairs; pair += share.parts) {
+      const int64_t first = starts[pair / heads] - starts[0], length = starts[pair / heads + 1] - starts[pair / heads];
+      const int64_t column = pair % heads * d;
+      attention(room.qkv + first * stride + column, stride, length, h, d, room.context, first, column, attention_room);
+    }
+    share.wait();
+    for (int64_t m = 0; m < rows; m += MOST<T>)
+      rest_of_layer<T>(*layer, room.context + place<Row>(m, 0, h), room.hidden + place<Row>(m, 0, h),
+                       std::min(MOST<T>, rows - m), room, share);
+  }
+  for (int64_t r = share.from(tokens); r < share.to(tokens); r++)
+    for (int64_t j = 0; j < h; j += K) std::memcpy(out + r * h + j, room.hidden + place<Row>(r, j, h), 64);
+}
+
+// Where groups of sequences begin, and where the last one ends: of at most so many rows, but for a longer sequence,
+// and at least half of them where that saves padding to whole blocks.
+template <typename T>
+static std::vector<int64_t> groups_of(const int32_t* starts, int64_t sequences, int64_t most) {
+  std::vector<int64_t> groups = {0};
+  while (groups.back() < sequences) {
+    const int64_t first = groups.back();
+    int64_t best = first + 1;
+    double least = INFINITY;
+    for (int64_t end = first + 1; end <= sequences; end++) {
+      const int64_t tokens = starts[end] - starts[first];
+      if (tokens > most) break;
+      const double padded = double(whole_blocks<T>(tokens)) / tokens;
+      if (2 * tokens < most || padded <= least) best = end, least = 2 * tokens < most ? INFINITY : padded;
+    }
+    groups.push_back(best);
+  }
+  return groups;
+}
+
+// Rows of the thread that gets most of the groups when each goes to the first that is free.
+template <typename T>
+static int64_t busiest(const std::vector<int64_t>& groups, const int32_t* starts, int64_t threads) {
+  std::vector<int64_t> rows(threads, 0);
+  for (size_t i = 0; i + 1 < groups.size(); i++)
+    *std::min_element(rows.begin(), rows.end()) += whole_blocks<T>(starts[groups[i + 1]] - starts[groups[i]]);
+  return *std::max_element(rows.begin(), rows.end());
+}
+
+template <typename T>
+static void encode(const Layer* layers, int64_t count, int64_t heads, const Between<T>* embedded, const int32_t* starts,
+                   int64_t sequences, int64_t longest, int64_t threads, Between<T>* out) {
+  const int64_t rows = whole_blocks<T>(starts[sequences]), d = layers->output.outputs / heads;
+  const int64_t most = std::min(MOST<T>, whole_blocks<T>((rows + threads - 1) / threads));
+  const std::vector<int64_t> groups = groups_of<T>(starts, sequences, most);
+  const bool shared = busiest<T>(groups, starts, threads) * threads > ALONE * rows;
+  Room<T> common(shared ? rows : 0, *layers);
+#pragma omp parallel num_threads(threads)
+  {
+    begin_tiles<T>();
+    AttentionRoom<Between<T>> attention_room((longest + 31) / 32 * 32, d);
+    if (shared) {
+      const Share share{omp_get_thread_num(), omp_get_num_threads()};
+      through_layers(layers, count, heads, embedded, starts, sequences, common, attention_room, share, out);
+    } else {
+      Room<T> own(std::max(most, whole_blocks<T>(longest)), *layers);
+#pragma omp for schedule(dynamic)
+      for (size_t i = 0; i < groups.size() - 1; i++)
+        through_layers(layers, count, heads, embedded, starts + groups[i], groups[i + 1] - groups[i], own,
+                       attention_room, Share{}, out);
+    }
+    end_tiles<T>();
+  }
+}
+
+// embedded [tokens, h] -> out [tokens, h], through ``count`` layers. Sequence i is tokens starts[i] to starts[i + 1],
+// ``longest`` the length of the longest. Sizes are multiples of 32, for int8 by tiles those of the linear layers of 64.
+#define ENCODE(NAME, T)                                                                                           \
+  extern "C" void NAME(const Layer* layers, int64_t count, int64_t heads, const Between<T>* embedded,             \
+                       const int32_t* starts, int64_t sequences, int64_t longest, int64_t threads, Between<T>* out) { \
+    encode<T>(layers, count, heads, embedded, starts, sequences, longest, threads, out);                          \
+  }
+ENCODE(fp32_by_vectors, float)
+#ifdef __AVX512VNNI__
+ENCODE(int8_by_vectors, uint8_t)
+#endif
+#ifdef __AMX_TILE__
+ENCODE(bf16_by_tiles, bf16)
+ENCODE(int8_by_tiles, int8_t)
+
+// Linux lets a process use AMX once it has asked. 0: it may.
+extern "C" int64_t ask_for_tiles() { return syscall(SYS_arch_prctl, 0x1023 /* ARCH_REQ_XCOMP_PERM */, 18); }
+#endif

@@ -1,0 +1,161 @@
+"""``layers.cpp``, compiled for this processor when it is first wanted, where that can be done, and what it is given.
+
+What it brings stands in docs/records.md: most where sequences are few or of many lengths.
+"""
+
+import ctypes
+import platform
+from dataclasses import dataclass
+from functools import cache
+from itertools import accumulate
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from reference.compiled import compiled, processor_features
+from reference.model import BertConfig, Layer, Packed, attention
+
+SOURCE = Path(__file__).with_name("layers.cpp")
+
+
+@dataclass(frozen=True)
+class Routine:
+    """One of the functions of ``layers.cpp``."""
+
+    name: str
+    precision: str  # of the products
+    needs: frozenset[str]  # what the processor must have, in Linux' words
+    columns: int  # sizes of layers are multiples of this
+    together: int  # numbers in the 4 bytes that are multiplied at once
+    rows: torch.dtype  # of what it is given and returns
+
+    @property
+    def tiles(self) -> bool:
+        return self.name.endswith("tiles")
+
+
+AMX, VNNI = frozenset({"amx_bf16", "amx_int8"}), frozenset({"avx512f", "avx512_vnni"})
+ROUTINES = (  # of a precision the fastest first
+    Routine("bf16_by_tiles", "bf16", AMX, 32, 2, torch.bfloat16),
+    Routine("int8_by_tiles", "int8", AMX, 64, 4, torch.bfloat16),
+    Routine("int8_by_vectors", "int8", VNNI, 32, 4, torch.float32),
+    Routine("fp32_by_vectors", "fp32", frozenset({"avx512f"}), 32, 1, torch.float32),
+)
+
+
+class Linear(ctypes.Structure):
+    """The struct of that name in ``layers.cpp``; so are the next two."""
+
+    _fields_ = [(name, ctypes.c_void_p) for name in ("weights", "scale", "offset", "bias")]
+    _fields_ += [(name, ctypes.c_int64) for name in ("inputs", "outputs")]
+
+
+class Norm(ctypes.Structure):
+    _fields_ = [("gain", ctypes.c_void_p), ("shift", ctypes.c_void_p), ("epsilon", ctypes.c_float)]
+
+
+class LaidOutLayer(ctypes.Structure):
+    _fields_ = [(name, Linear) for name in ("qkv", "output", "up", "down")]
+    _fields_ += [(name, Norm) for name in ("attention_norm", "output_norm")]
+
+
+class LaidOut:
+    """Weights of layers in the order in which a routine reads them.
+
+    In int8 weights have 255 steps for each output, and rows 255 steps for each token when they get there.
+    """
+
+    def __init__(self, layers: list[Layer], routine: Routine) -> None:
+        self.routine, self.heads = routine, layers[0].attention.heads
+        self._kept: list[Tensor] = []  # what the structs point to
+        described = [
+            LaidOutLayer(
+                *map(self._linear, (layer.attention.qkv, layer.attention.output, layer.up, layer.down)),
+                *map(self._norm, (layer.attention_norm, layer.output_norm)),
+            )
+            for layer in layers
+        ]
+        self._layers = (LaidOutLayer * len(layers))(*described)
+
+    def __len__(self) -> int:
+        return len(self._layers)
+
+    def encode(self, hidden: Tensor, batch: Packed, first: int, last: int) -> Tensor:
+        """Through the layers from ``first`` to before ``last``. [T or more, H] -> [T, H], of the same type
+
+        ValueError where the lengths are not those of the tokens.
+        """
+        tokens, found = batch.ids.numel(), library()
+        if sum(batch.lengths) != tokens or len(hidden) < tokens:
+            raise ValueError(f"the lengths add up to {sum(batch.lengths)}, but there are {tokens} tokens")
+        assert found is not None
+        rows = hidden.to(self.routine.rows).contiguous()
+        out = rows.new_empty(tokens, rows.shape[1])
+        starts = (ctypes.c_int32 * (len(batch.lengths) + 1))(0, *accumulate(batch.lengths))
+        found[self.routine.name](
+            ctypes.byref(self._layers, first * ctypes.sizeof(LaidOutLayer)),
+            *map(ctypes.c_int64, (last - first, self.heads)),
+            ctypes.c_void_p(rows.data_ptr()),
+            starts,
+            *map(ctypes.c_int64, (len(batch.lengths), max(batch.lengths), torch.get_num_threads())),
+            ctypes.c_void_p(out.data_ptr()),
+        )
+        return out.to(hidden.dtype)
+
+    def _linear(self, linear: nn.Linear) -> Linear:
+        weight, together = linear.weight.detach(), self.routine.together
+        scale, offset = torch.empty(0), torch.empty(0)
+        if self.routine.precision == "int8":
+            weight, scale = to_int8(weight)
+            offset = -128 * weight.sum(1, dtype=torch.int32)  # where 128 is added to what they are multiplied by
+        else:
+            weight = weight.to(self.routine.rows)
+        if self.routine.tiles:  # two side by side for each step: [outputs / 32, inputs / 16 K, 2, 16, 16, K]
+            weight = weight.unflatten(1, (-1, 16, together)).unflatten(0, (-1, 2, 16)).permute(0, 3, 1, 4, 2, 5)
+        else:  # [outputs / 32, inputs / K, 32, K]
+            weight = weight.unflatten(1, (-1, together)).unflatten(0, (-1, 32)).permute(0, 2, 1, 3)
+        pointers = map(self._keep, (weight, scale, offset, linear.bias.detach().float()))
+        return Linear(*pointers, linear.in_features, linear.out_features)
+
+    def _norm(self, norm: nn.LayerNorm) -> Norm:
+        return Norm(*map(self._keep, (norm.weight.detach().float(), norm.bias.detach().float())), norm.eps)
+
+    def _keep(self, tensor: Tensor) -> int:
+        self._kept.append(tensor.contiguous())
+        return self._kept[-1].data_ptr()
+
+
+def to_int8(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Whole numbers from -127 to 127, and what a step is worth in each row. [R, C] -> [R, C] int8, [R, 1] float32"""
+    scale = rows.abs().amax(1, keepdim=True).float().clamp_min(1e-12) / 127
+    return (rows / scale).round().nan_to_num().to(torch.int8), scale
+
+
+def routine_for(config: BertConfig, layers: list[Layer], precision: str) -> Routine | None:
+    """What computes such layers on this processor; None where nothing of ``layers.cpp`` is made for them."""
+    if config.hidden_act != "gelu" or any(layer.attention.attend is not attention for layer in layers):
+        return None
+    size = config.hidden_size // config.num_attention_heads
+    for each in ROUTINES:
+        sizes_fit = config.hidden_size % each.columns == config.intermediate_size % each.columns == size % 32 == 0
+        if each.precision == precision and sizes_fit and each.needs <= abilities():
+            return each
+    return None
+
+
+@cache
+def abilities() -> frozenset[str]:
+    """What the compiled functions may use of this processor, in Linux' words; nothing where they are not compiled."""
+    found, features = library(), frozenset(processor_features())
+    if found is None:
+        return frozenset()
+    return features - AMX if features >= AMX and found.ask_for_tiles() else features
+
+
+@cache
+def library() -> ctypes.CDLL | None:
+    """The compiled functions; None without a compiler, or on a processor without AVX-512."""
+    if platform.system() != "Linux" or "avx512f" not in processor_features():
+        return None
+    return compiled(SOURCE)

@@ -1,0 +1,242 @@
+"""Layers in one call: what they compute, where they are not made for a model, and how they are compiled."""
+
+import copy
+import dataclasses
+import logging
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import cast
+
+import pytest
+import torch
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+import reference
+from reference.compiled import compiled
+from reference.kernels import CompiledLayers, FrozenLayer, freeze
+from reference.layers import ROUTINES, LaidOut, Routine, abilities, library, routine_for
+from reference.model import Bert, BertConfig, Layer, Layers, Packed, attention_as_in_the_paper
+
+HERE = [each for each in ROUTINES if each.needs <= abilities()]
+needs_it = pytest.mark.skipif(not HERE, reason="cannot be compiled here: no compiler, or no AVX-512")
+every_routine = pytest.mark.parametrize(
+    "routine",
+    [pytest.param(each, marks=[] if each in HERE else pytest.mark.skip("no such processor")) for each in ROUTINES],
+    ids=lambda each: each.name,
+)
+LENGTHS = [[1], [32], [7, 1, 128, 33, 64, 300, 32, 31], [5] * 50, [200, 180, 150]]
+
+
+@pytest.fixture
+def afresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A cache without a compiled library; its folder."""
+    monkeypatch.setenv("BERT_ATLAS_CACHE", str(tmp_path))
+    forget()
+    yield tmp_path / "compiled"
+    forget()
+
+
+def forget() -> None:
+    """As in a new process."""
+    for cached in (abilities, library, compiled):
+        cached.cache_clear()
+
+
+@pytest.fixture(params=[1, 2, 5])
+def threads(request: pytest.FixtureRequest) -> Iterator[int]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(before)
+
+
+def bert(dtype: torch.dtype, **values: object) -> Bert:
+    """Random weights, biases and LayerNorms too."""
+    torch.manual_seed(1)
+    config = {"vocab_size": 50, "hidden_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4}
+    config |= {"intermediate_size": 192, "max_position_embeddings": 320}
+    model = Bert(BertConfig(**(config | values)))  # type: ignore[arg-type]
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    return model.to(dtype).eval()
+
+
+def packed(lengths: list[int]) -> Packed:
+    ids = torch.randint(1, 50, (sum(lengths),), generator=torch.Generator().manual_seed(2))
+    return Packed.from_lengths(ids, lengths)
+
+
+def furthest(hidden: Tensor, exact: Tensor) -> float:
+    return (hidden.double() - exact).abs().max().item()
+
+
+def layers_of(model: Bert) -> list[Layer]:
+    return [cast(Layer, layer) for layer in model.layers]
+
+
+def computed_by(routine: Routine, model: Bert) -> Bert:
+    """As ``freeze`` leaves it on a processor on which this routine is the fastest."""
+    frozen = copy.deepcopy(model)
+    frozen.layers = CompiledLayers(LaidOut(layers_of(frozen), routine))
+    return frozen
+
+
+def on_onednn(model: Bert) -> Bert:
+    """Frozen in int8 as where nothing is compiled."""
+    frozen = copy.deepcopy(model)
+    frozen.layers = Layers(FrozenLayer(layer, model.config, int8=True) for layer in layers_of(model))
+    return frozen
+
+
+def check(routine: Routine, lengths: list[int], **values: object) -> None:
+    """As near float64 as the layers of PyTorch are: in float32 nearly, as their sums are shorter ones."""
+    model, batch = bert(routine.rows, **values), packed(lengths)
+    exact = copy.deepcopy(model).double()(batch)
+    usual = on_onednn(model)(batch) if routine.precision == "int8" else model(batch)
+
+    compiled_ones = computed_by(routine, model)
+    hidden = compiled_ones(batch)
+
+    assert hidden.dtype == routine.rows
+    assert furthest(hidden, exact) <= (4 if routine.precision == "fp32" else 1.5) * furthest(usual, exact)
+    assert torch.equal(compiled_ones.all_hidden_states(batch)[-1], hidden), "layer by layer"
+
+
+@every_routine
+@pytest.mark.parametrize("lengths", LENGTHS, ids=str)
+@torch.inference_mode()
+def test_as_exact_as_the_layers_of_pytorch(routine: Routine, lengths: list[int], threads: int) -> None:
+    check(routine, lengths)
+
+
+@every_routine
+@given(
+    st.lists(st.integers(1, 70), min_size=1, max_size=9),
+    st.integers(1, 5),
+    st.sampled_from([32, 64, 96]),
+    st.sampled_from([32, 64, 480, 1024]),
+)
+@settings(max_examples=25, deadline=None)
+@torch.inference_mode()
+def test_whatever_the_lengths_and_sizes(routine: Routine, lengths: list[int], heads: int, size: int, wide: int) -> None:
+    assume(heads * size % routine.columns == wide % routine.columns == 0)
+    check(routine, lengths, hidden_size=heads * size, num_attention_heads=heads, intermediate_size=wide)
+
+
+@needs_it
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@torch.inference_mode()
+def test_freeze_takes_the_fastest_that_the_processor_has(dtype: torch.dtype) -> None:
+    model, batch = bert(dtype), packed([7, 40])
+    for int8, precision in ((False, "fp32" if dtype == torch.float32 else "bf16"), (True, "int8")):
+        fastest = next((each for each in HERE if each.precision == precision), None)
+        frozen = freeze(copy.deepcopy(model), int8)
+        assert routine_for(model.config, layers_of(model), precision) == fastest
+        assert isinstance(frozen.layers, CompiledLayers) == (fastest is not None)
+        assert frozen(batch).dtype == dtype
+        if fastest is not None:
+            assert torch.equal(frozen(batch), computed_by(fastest, model)(batch))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"hidden_size": 48, "num_attention_heads": 1},
+        {"num_attention_heads": 8},
+        {"intermediate_size": 100},
+        {"hidden_act": "gelu_new"},
+        {"hidden_act": "relu"},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@torch.inference_mode()
+def test_what_it_is_not_made_for_is_done_by_onednn(dtype: torch.dtype, values: dict[str, object]) -> None:
+    model, batch = bert(dtype, **values), packed([4, 5, 40])
+    exact, usual = copy.deepcopy(model).double()(batch), model(batch)
+    in_int8, frozen = freeze(copy.deepcopy(model), int8=True), freeze(model)
+    assert not any(isinstance(each.layers, CompiledLayers) for each in (in_int8, frozen))
+    assert furthest(frozen(batch), exact) <= 1.5 * furthest(usual, exact)
+    assert torch.cosine_similarity(in_int8(batch).double(), exact).min() > 0.99
+
+
+@torch.inference_mode()
+def test_another_attention_stays() -> None:
+    model = bert(torch.float32)
+    model.use_attention(attention_as_in_the_paper)
+    assert not isinstance(freeze(model).layers, CompiledLayers)
+
+
+@every_routine
+@torch.inference_mode()
+def test_large_scores_do_not_overflow_and_those_far_below_vanish(routine: Routine) -> None:
+    model, batch = bert(routine.rows), packed([40, 3])
+    for layer in layers_of(model):
+        layer.attention.qkv.weight.mul_(100)
+    exact = copy.deepcopy(model).double()(batch)
+    hidden = computed_by(routine, model)(batch)
+    assert hidden.isfinite().all()
+    cosine = torch.cosine_similarity(hidden.double(), exact)
+    least = 0.99 if routine.precision == "int8" else 0.999
+    assert cosine.median() > least, "but where two scores are so near that rounding decides which of them wins"
+
+
+@every_routine
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+@torch.inference_mode()
+def test_what_is_not_a_number_is_seen_in_its_own_sequence_alone(value: float, routine: Routine) -> None:
+    model = bert(routine.rows)
+    model.embeddings.word.weight[0, 5] = value
+    batch = packed([5, 300, 7])
+    batch.ids[3] = 0
+    hidden = computed_by(routine, model)(batch)
+    assert hidden[:5].isnan().all()
+    assert hidden[5:].isfinite().all()
+
+
+@every_routine
+def test_lengths_of_other_tokens_are_refused(routine: Routine) -> None:
+    batch = dataclasses.replace(packed([4, 6]), lengths=(4, 5))
+    with pytest.raises(ValueError, match="add up to 9, but there are 10"):
+        computed_by(routine, bert(routine.rows))(batch)
+
+
+def test_int8_is_for_frozen_models(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="frozen models on a CPU"):
+        reference.load(tmp_path, precision="int8")
+
+
+@needs_it
+def test_it_is_compiled_once(afresh: Path) -> None:
+    assert library() is not None
+    made = [(file.name, file.stat().st_mtime_ns) for file in afresh.iterdir()]
+    assert len(made) == 1
+    forget()
+    assert library() is not None
+    assert [(file.name, file.stat().st_mtime_ns) for file in afresh.iterdir()] == made
+
+
+@torch.inference_mode()
+def test_without_a_compiler_the_layers_are_onednns(
+    afresh: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    assert all(isinstance(layer, FrozenLayer) for layer in freeze(bert(torch.float32)).layers)
+    assert library() is None
+    assert not afresh.exists()
+    assert not caplog.records, "that there is no compiler is nothing to warn of"
+
+
+@needs_it
+def test_a_compiler_that_fails_is_said_and_the_layers_are_onednns(
+    afresh: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("CXX", "false")
+    with caplog.at_level(logging.WARNING):
+        assert all(isinstance(layer, FrozenLayer) for layer in freeze(bert(torch.float32)).layers)
+    assert "is not compiled" in caplog.text
+    assert not list(afresh.iterdir())
