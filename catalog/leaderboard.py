@@ -234,7 +234,7 @@ def boards(index: Index, path: Path) -> list[Board]:
     scores: dict[tuple[str, str], list[dict[str, Any]]] = {}
     try:
         for each in index["records"]:
-            groups.setdefault((_hardware(each), each["checkpoint"]["sha256"]), []).append(each)
+            groups.setdefault((each["hardware"], each["checkpoint"]["sha256"]), []).append(each)
         for each in index["scores"]:
             scores.setdefault((each["hardware"], each["checkpoint"]), []).append(each)
         return [_board(group, scores.get(key, [])) for key, group in groups.items()]
@@ -242,18 +242,10 @@ def boards(index: Index, path: Path) -> list[Board]:
         raise BadInput(f"{path}: a record lacks or misuses {error}; make the index again with the harness") from error
 
 
-def _hardware(record: dict[str, Any]) -> str:
-    """What computed, in the harness's words: ``Intel(R) Xeon(R) Processor, 2 cores`` or ``NVIDIA H100 80GB HBM3``."""
-    machine = record["machine"]
-    if record["device"].startswith("cuda") and machine["gpus"]:
-        return str(machine["gpus"][0]["name"])
-    return f"{machine['cpu']}, {record['threads']} cores"
-
-
 def _machine(record: dict[str, Any]) -> str:
     """The hardware, and of a processor's machine the memory."""
     on_gpu = record["device"].startswith("cuda") and record["machine"]["gpus"]
-    return _hardware(record) + ("" if on_gpu else f", {record['machine']['memory'] / 2**30:.0f} GiB")
+    return str(record["hardware"]) + ("" if on_gpu else f", {record['machine']['memory'] / 2**30:.0f} GiB")
 
 
 def _board(records: list[dict[str, Any]], scores: list[dict[str, Any]]) -> Board:

@@ -27,7 +27,7 @@ PROC, CPUS, CGROUP = Path("/proc"), Path("/sys/devices/system/cpu"), Path("/sys/
 PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "numpy", "scipy", "scikit-learn", "seqeval")
 # What decides how fast matrices are multiplied; the operating systems' names for it, and ours.
 ABILITIES = {
-    **{name: name for name in ("avx2", "avx512f", "avx512_bf16", "amx_tile", "amx_bf16", "amx_int8")},
+    **{name: name for name in ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile", "amx_bf16", "amx_int8")},
     **{name: name for name in ("bf16", "i8mm", "neon")},
     **{"asimd": "neon", "avx2_0": "avx2", "FEAT_BF16": "bf16", "FEAT_I8MM": "i8mm", "AdvSIMD": "neon"},
 }

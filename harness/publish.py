@@ -36,7 +36,7 @@ def write_index(results: Path) -> Path:
     found = [record.read(path) for path in record.files(results)]
     records = []
     for each in found:
-        values = {"kind": each.kind, **dataclasses.asdict(each)}
+        values = {"kind": each.kind, "hardware": record.hardware(each), **dataclasses.asdict(each)}
         if isinstance(each, record.Speed):
             values["implementations"] = {name: _summary(each, those) for name, those in each.implementations.items()}
         records.append(values)
@@ -131,5 +131,5 @@ def _copy(path: Path, each: record.Record, results: Path) -> list[Path]:
 
 
 def _machine(each: record.Record) -> str:
-    """A folder name such as ``intel-xeon-processor-2-cores`` or ``nvidia-h100-80gb-hbm3``."""
+    """A folder name such as ``intel-xeon-processor-with-amx-2-cores`` or ``nvidia-h100-80gb-hbm3``."""
     return re.sub(r"[^a-z0-9]+", "-", record.hardware(each).lower().replace("(r)", "")).strip("-")

@@ -23,6 +23,8 @@ from filelock import FileLock, Timeout
 from harness.errors import BadInput, Failure
 
 SCHEMA = 1
+# What a processor multiplies by, the widest first, as its flags and as readers call it.
+WIDEST = (("amx_bf16", "AMX"), ("avx512f", "AVX-512"), ("avx2", "AVX2"), ("neon", "Neon"))
 
 
 @dataclass(kw_only=True)
@@ -141,11 +143,13 @@ HELD: dict[str, dict[str, Any]] = {
 
 
 def hardware(record: Record) -> str:
-    """What computed: the GPU, or the processor and how many of its cores."""
+    """What computed: the GPU, or the processor, what it is fast by, and how many of its cores."""
     gpus = record.machine.get("gpus") or []
     if record.device.startswith("cuda") and gpus:
         return str(gpus[0]["name"])
-    return f"{record.machine['cpu']}, {record.threads} cores"
+    flags = record.machine.get("flags") or []
+    widest = next((f" with {name}" for flag, name in WIDEST if flag in flags), "")
+    return f"{record.machine['cpu']}{widest}, {record.threads} cores"
 
 
 def rates(shape: dict[str, Any], figures: dict[str, Any]) -> tuple[float, float, float]:

@@ -48,7 +48,7 @@ def published() -> list[dict[str, Any]]:
     """The published records of two implementations on one machine, from the same weights, on the embedded tasks."""
     records = json.loads(INDEX.read_text("utf-8"))["records"]
     first = next(r for r in records if r["kind"] == "parity" and r["implementation"]["name"] == "reference")
-    same = ("machine", "checkpoint", "device", "threads")
+    same = ("hardware", "checkpoint")
     found = [r for r in records if r["state"] == "ok" and all(r[name] == first[name] for name in same)]
     found = [r for r in found if r["kind"] != "quality" or r["task"]["suite"] == "mini"]
     timed = {
@@ -61,7 +61,11 @@ def published() -> list[dict[str, Any]]:
 
 def written(tmp_path: Path, records: list[dict[str, Any]]) -> Path:
     path = tmp_path / "index.json"
-    runs = [{name: value for name, value in r.items() if name != "kind"} for r in records if r["kind"] == "quality"]
+    runs = [
+        {name: value for name, value in r.items() if name not in ("kind", "hardware")}
+        for r in records
+        if r["kind"] == "quality"
+    ]
     scores = scores_with_anchors([Quality(**run) for run in runs])
     path.write_text(json.dumps({"schema": 1, "records": records, "scores": scores}), "utf-8")
     return path
@@ -416,7 +420,7 @@ def changed(tmp_path: Path, **values: Any) -> Path:
         ("{", "not an index of results"),
         ('{"schema": 1, "records": [{"schema": 1, "kind": "rumour"}]}', "'rumour'"),
         ('{"schema": 1, "records": [{"schema": 7, "kind": "speed"}]}', "schema 7"),
-        ('{"schema": 1, "records": [{"schema": 1, "kind": "speed", "state": "ok"}]}', "lacks or misuses 'machine'"),
+        ('{"schema": 1, "records": [{"schema": 1, "kind": "speed", "state": "ok"}]}', "lacks or misuses 'hardware'"),
         ('{"schema": 1, "records": [{"schema": 1, "kind": "speed", "state": "fine"}]}', "in state 'fine'"),
         (
             '{"schema": 1, "records": [{"schema": 1, "kind": "quality", "state": "ok", "metrics": [{}]}]}',
