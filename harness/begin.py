@@ -9,7 +9,7 @@ from harness import keys, plan, provenance, record
 from harness.environment import find_environment, python_of
 from harness.errors import Failure
 from harness.implementation import Implementation
-from harness.isolate import Show, Worker
+from harness.isolate import Show, Worker, WorkerError
 
 R = TypeVar("R", bound=record.Record)
 Homes = dict[str, Path]  # by name of implementation: the interpreter that it runs in
@@ -108,7 +108,7 @@ def who(made: plan.Plan, implementation: Implementation) -> dict[str, Any]:
 
 
 def fail(result: record.Record, error: Exception) -> None:
-    result.state = "failed"
+    result.state = error.state if isinstance(error, WorkerError) else "failed"
     result.reason = str(error)
 
 

@@ -41,6 +41,11 @@ class WorkerError(Exception):
         self.kind, self.stderr = kind, stderr
 
     @property
+    def state(self) -> str:
+        """What a record says: skipped where the implementation answers that it does no such thing, here or at all."""
+        return "skipped" if self.kind == "NotImplementedError" else "failed"
+
+    @property
     def out_of_memory(self) -> bool:
         return self.kind == "out of memory"
 

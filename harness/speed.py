@@ -93,7 +93,7 @@ def measure(
                     continue
                 seconds = timed(worker, shape, repeats[name])
             except WorkerError as error:
-                results[name] = {"state": "failed", "reason": str(error)}
+                results[name] = {"state": error.state, "reason": str(error)}
                 continue
             wall[name].append(seconds["wall"])
             cpu[name].append(seconds["cpu"])
@@ -263,7 +263,7 @@ def load_each(
                 workers[each.name] = worker
                 continue
         except WorkerError as error:
-            failed[each.name] = {"state": "failed", "reason": str(error)}
+            failed[each.name] = {"state": error.state, "reason": str(error)}
         if worker is not None:
             worker.close()
     return workers, failed
@@ -297,8 +297,9 @@ def time_shape(
     bound = made.options.bound
     if shape.own_lengths and bound is not None:
         _add(measured, workers, failed, lambda worker: _under_load(worker, shape, made.device, bound, show))
-    if all(figures["state"] == "failed" for figures in result.implementations.values()):
-        result.state, result.reason = "failed", "no implementation could be timed"
+    states = {figures["state"] for figures in result.implementations.values()}
+    if "ok" not in states:
+        result.state, result.reason = min(states), "no implementation could be timed"  # failed before skipped
     result.seconds = time.perf_counter() - start
     return result
 
@@ -315,10 +316,10 @@ def _add(
             if figures["state"] == "ok":
                 figures |= ask(workers[name])
         except WorkerError as error:
-            figures |= {"state": "failed", "reason": str(error)}
-        if figures["state"] == "failed" and name in workers:
+            figures |= {"state": error.state, "reason": str(error)}
+        if figures["state"] != "ok" and name in workers:
             workers.pop(name).close()
-            failed[name] = {"state": "failed", "reason": figures["reason"]}
+            failed[name] = {"state": figures["state"], "reason": figures["reason"]}
 
 
 def _said_by(worker: Worker) -> dict[str, Any]:

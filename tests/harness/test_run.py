@@ -44,6 +44,15 @@ CATALOG_ID = "broken"
 def load(folder, head, device, precision, variant=""):
     raise RuntimeError("no such kernel")
 """
+UNABLE = """
+NAME = "unable"
+TITLE = "Unable"
+CATALOG_ID = "unable"
+
+
+def load(folder, head, device, precision, variant=""):
+    raise NotImplementedError("unable does not compute on this CPU")
+"""
 # Computes as the reference does, in training with at most FITS sequences at a time.
 SMALL = """
 from harness.implementations import reference
@@ -81,15 +90,16 @@ class Done:
 
 @pytest.fixture(scope="module", autouse=True)
 def surroundings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Short turns of timing, and another package that registers two implementations of its own."""
+    """Short turns of timing, and another package that registers implementations of its own."""
     package = tmp_path_factory.mktemp("site")
     (package / "others_broken.py").write_text(BROKEN)
     (package / "others_small.py").write_text(SMALL)
+    (package / "others_unable.py").write_text(UNABLE)
     info = package / "others-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: others\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text(
-        "[bert_atlas.implementations]\nbroken = others_broken\nsmall = others_small\n"
+        "[bert_atlas.implementations]\nbroken = others_broken\nsmall = others_small\nunable = others_unable\n"
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(speed, "SECONDS", 0.01)
@@ -165,6 +175,16 @@ def test_the_one_that_fails_is_said_and_the_others_go_on(done: Done) -> None:
         assert timed.state == "ok"
     assert "no such kernel" in done.out
     assert "Traceback" not in done.err + done.out
+
+
+def test_one_that_does_no_such_thing_is_skipped_and_that_is_no_failure(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    done = main(tmp_path / "runs", "--impl", "unable", "--tasks", "mini-sentiment", *usual(tiny_checkpoint))
+    assert done.code == 0, done.err
+    said = "unable does not compute on this CPU"
+    found = [*done.records(Parity), *done.records(Quality)]
+    assert [(each.state, each.reason) for each in found] == [("skipped", said)] * 2
+    assert "skipped" in done.out
+    assert said in done.out
 
 
 def test_the_table_is_printed(done: Done) -> None:
