@@ -36,7 +36,9 @@ def main() -> None:
         _complain(error, 1)
     except OSError as error:
         if error.errno != errno.ENOSPC:
-            raise
+            if error.filename is None:
+                raise
+            _complain(BadInput(f"{error.filename}: {error.strerror}"), 2)
         _complain(Failure(f"the disk is full ({error.filename}); make room and start again: finished runs are kept"), 1)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

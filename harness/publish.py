@@ -76,13 +76,40 @@ def _check(path: Path, each: record.Record) -> None:
         raise BadInput(f"{path}: the run was limited to {each.limit} examples; run it without --limit")
     if isinstance(each, record.Quality) and each.task["suite"] == "own":
         raise BadInput(f"{path}: {each.task['name']} is a task of your own, which nobody else could run")
-    if each.commit is None or each.commit.endswith("+changes"):
+    if not isinstance(each.commit, str) or each.commit.endswith("+changes"):
         raise BadInput(f"{path}: the code was not a clean commit of BERT Atlas; commit, then run again")
     for text in _strings(dataclasses.asdict(each)):
         if private := _private(text):
             raise BadInput(f"{path}: holds {private}, in {text!r}; replace it by a word that says as much in public")
+    if each.state == "ok":
+        _check_figures(path, each)
     if isinstance(each, record.Quality) and each.state == "ok":
         _check_predictions(path, each)
+
+
+def _check_figures(path: Path, each: record.Record) -> None:
+    """BadInput where there are none, or such as no measurement gives."""
+    wrong = None
+    if isinstance(each, record.Quality):
+        odd = [m["name"] for m in each.metrics if not all(-1 <= m[what] <= 1 for what in ("value", "low", "high"))]
+        wrong = f"scores beyond -1 and 1, {', '.join(odd)}" if odd else None if each.metrics else "no score"
+    elif isinstance(each, record.Parity):
+        wrong = None if each.differences else "no differences"
+    elif isinstance(each, record.Speed):
+        timed = {
+            name: figures.get("wall") for name, figures in each.implementations.items() if figures["state"] == "ok"
+        }
+        odd = [name for name, turns in timed.items() if not _are_seconds(turns)]
+        wrong = f"timings that are no seconds, of {', '.join(odd)}" if odd else None
+    if wrong:
+        raise BadInput(f"{path}: {wrong}; run it again")
+
+
+def _are_seconds(turns: Any) -> bool:
+    """Whether there are seconds of passes, turn by turn."""
+    if not isinstance(turns, list) or not turns or not all(isinstance(turn, list) and turn for turn in turns):
+        return False
+    return all(isinstance(seconds, int | float) and seconds > 0 for turn in turns for seconds in turn)
 
 
 def _check_predictions(path: Path, each: record.Quality) -> None:

@@ -131,6 +131,8 @@ def _columns(task: Task, split: str, path: Path, rows: Rows) -> tuple[dict[str, 
         index = {name: name for name in first}
     elif file.header:
         index = {name: number for number, name in enumerate(first)}
+        if twice := sorted({str(name) for name in file.columns.values() if list(first).count(name) > 1}):
+            raise BadInput(f"{path}:{line}: more than one column is called {', '.join(twice)}")
     else:
         index = {number: number for number in range(len(first))}
     at = {role: index[column] for role, column in file.columns.items() if column in index}

@@ -10,7 +10,9 @@ import gzip
 import json
 import math
 import os
+import re
 import tempfile
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -23,6 +25,7 @@ from filelock import FileLock, Timeout
 from harness.errors import BadInput, Failure
 
 SCHEMA = 1
+NAME = re.compile(r"\w[\w.-]*(:[\w.-]+)?")  # of an implementation, and its variant
 # What a processor multiplies by, the widest first, as its flags and as readers call it.
 WIDEST = (("amx_bf16", "AMX"), ("avx512f", "AVX-512"), ("avx2", "AVX2"), ("neon", "Neon"))
 
@@ -177,7 +180,7 @@ def read_predictions(path: Path) -> dict[str, list[Any]]:
     """What ``write_predictions`` wrote."""
     try:
         predictions: dict[str, list[Any]] = json.loads(gzip.decompress(path.read_bytes()))
-    except (OSError, EOFError, ValueError) as error:
+    except (OSError, EOFError, ValueError, RecursionError, zlib.error) as error:
         raise BadInput(f"{path}: not a file of predictions: {error}") from error
     held = dict.fromkeys(predictions, list) if isinstance(predictions, dict) else {}
     if wrong := next(_wrong(predictions, held), None):
@@ -258,8 +261,8 @@ def read(path: Path) -> Record:
         values = json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
     except OSError as error:
         raise BadInput(f"{path}: cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise BadInput(f"{path}: not a record: {error}") from error
+    except (ValueError, RecursionError) as error:
+        raise BadInput(f"{path}: not a record: {error}; delete it, and what it held is measured again") from error
     kind = values.pop("kind", None) if isinstance(values, dict) else None
     if kind not in list(KINDS):  # a list: what stands there may be anything
         raise BadInput(f"{path}: not a record: its kind is {kind!r}, none of {', '.join(KINDS)}")
@@ -283,7 +286,17 @@ def read(path: Path) -> Record:
         held["implementations"] = {name: {"state": str} for name in timed}
     if wrong := next(_wrong(values, held), None):
         raise BadInput(f"{path}: {wrong}")
+    _check_names(path, values)
     return cls(**values)
+
+
+def _check_names(path: Path, values: dict[str, Any]) -> None:
+    """BadInput where a name that becomes part of a path could lead out of its folder."""
+    name, predictions = (values.get("implementation") or {}).get("name"), values.get("predictions")
+    if name is not None and not NAME.fullmatch(name):
+        raise BadInput(f"{path}: no implementation is called {name!r}")
+    if predictions is not None and (not isinstance(predictions, str) or Path(predictions).name != predictions):
+        raise BadInput(f"{path}: its predictions are not the name of a file beside it: {predictions!r}")
 
 
 def _migrated(path: Path, values: dict[str, Any]) -> dict[str, Any]:
@@ -341,8 +354,12 @@ def files(path: Path) -> list[Path]:
 
 
 def _holds_record(path: Path) -> bool:
-    text = path.read_text(encoding="utf-8", errors="replace")
-    return '"kind"' in text and '"schema"' in text
+    """Whether it is one, or was before it was damaged, which reading it will say."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return path.is_file()
+    return isinstance(values, dict) and values.keys() >= {"kind", "schema"}
 
 
 def read_all(folders: list[Path]) -> list[Record]:

@@ -238,7 +238,7 @@ def _time_group(
 
     with ExitStack() as stack:
         workers, failed = load_each(made, group, homes, stack, load, show)
-        for shape in shapes if workers else []:
+        for shape in shapes:
             key = keys.speed_key(made, group, shape.description(), "inference")
             yield time_shape(made, workers, failed, shape, comparison, key, show)
 

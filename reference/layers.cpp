@@ -24,6 +24,11 @@
 #include <utility>
 #include <vector>
 
+// What compilers call it that a processor has tiles; there are none without instructions that round to bfloat16.
+#if (defined __AMX_TILE__ || defined __AMXTILE__) && defined __AVX512BF16__
+#define HAS_TILES
+#endif
+
 using bf16 = uint16_t;
 
 // T is the type of a product's left factor. It says what computes: float and uint8_t vectors, bf16 and int8_t tiles.
@@ -88,7 +93,7 @@ static inline void store(float* p, __m512 x) { _mm512_storeu_ps(p, x); }
 static inline __m512 load(const bf16* p) {
   return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)p)), 16));
 }
-#ifdef __AVX512BF16__
+#ifdef HAS_TILES
 static inline void store(bf16* p, __m512 x) { _mm256_storeu_si256((__m256i*)p, (__m256i)_mm512_cvtneps_pbh(x)); }
 #endif
 
@@ -115,11 +120,11 @@ static inline __m512 polynomial(__m512 x, std::initializer_list<float> coefficie
 }
 
 // x Phi(x). Phi - 1/2 is odd, and from some x on as good as 1/2. It is computed as x times a polynomial in x^2 to
-// 3e-5, for what is rounded more coarsely anyway, and as x times a ratio of two to 4e-9.
+// 3e-5, for what is rounded more coarsely anyway, and as x times a ratio of two to 3e-8.
 template <typename T>
 static inline __m512 gelu(__m512 x) {
-  const __m512 last = _mm512_set1_ps(std::is_same_v<T, float> ? 5.3f : 4.2f);
-  const __m512 z = _mm512_max_ps(_mm512_min_ps(x, last), _mm512_sub_ps(_mm512_setzero_ps(), last));
+  constexpr float LAST = std::is_same_v<T, float> ? 5.3f : 4.2f;
+  const __m512 z = _mm512_max_ps(_mm512_min_ps(x, _mm512_set1_ps(LAST)), _mm512_set1_ps(-LAST));
   const __m512 t = _mm512_mul_ps(z, z);
   __m512 y;
   if constexpr (std::is_same_v<T, float>)
@@ -131,7 +136,8 @@ static inline __m512 gelu(__m512 x) {
     y = polynomial(t, {4.8755544740375356e-11f, -4.760268623726915e-09f, 2.0619134488697455e-07f,
                        -5.273177976050647e-06f, 8.9696841314435e-05f, -0.0010858481982722878f, 0.009739890694618225f,
                        -0.06622260063886642f, 0.39883676171302795f});
-  return _mm512_mul_ps(x, _mm512_fmadd_ps(z, y, _mm512_set1_ps(0.5f)));
+  const __mmask16 counts = _mm512_cmp_ps_mask(x, _mm512_set1_ps(-LAST), _CMP_NLT_UQ);  // below it is 0; NaN stays
+  return _mm512_maskz_mul_ps(counts, x, _mm512_fmadd_ps(z, y, _mm512_set1_ps(0.5f)));
 }
 
 // p = exp((s - max s) / sqrt(d)) of a row of scores, 0 from ``length`` on; returns the sum. ``scale`` is log2 e /
@@ -141,9 +147,9 @@ template <typename P>
 static float softmax(const float* s, int64_t length, int64_t filled, float scale, P* p) {
   __m512 top = _mm512_set1_ps(-INFINITY), sum = _mm512_setzero_ps();
   for (int64_t j = 0; j < length; j += 16) top = _mm512_mask_max_ps(top, within(length, j), top, _mm512_load_ps(s + j));
-  const __m512 shift = _mm512_set1_ps(-_mm512_reduce_max_ps(top) * scale);
+  top = _mm512_set1_ps(_mm512_reduce_max_ps(top));
   for (int64_t j = 0; j < filled; j += 16) {
-    const __m512 x = _mm512_fmadd_ps(_mm512_load_ps(s + j), _mm512_set1_ps(scale), shift);
+    const __m512 x = _mm512_mul_ps(_mm512_sub_ps(_mm512_load_ps(s + j), top), _mm512_set1_ps(scale));
     const __m512 whole = _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT), t = _mm512_sub_ps(x, whole);
     __m512 y;
     if constexpr (std::is_same_v<P, float>)
@@ -228,14 +234,16 @@ static inline __attribute__((always_inline)) void for_each(F work) {
 }
 
 // Sums of R rows, ``stride`` apart, and 32 columns of weights. ``follow(row, half, sum)`` gets 16 of them at a time.
-// Meanwhile 64 bytes a step are fetched from where ``ahead`` is.
+// Meanwhile 64 bytes a step are fetched from ``ahead`` on, and from so many ``further``.
 template <typename T, int R, typename F>
-static inline void strip(const T* x, int64_t stride, const T* weights, int64_t steps, const T* ahead, F follow) {
+static inline void strip(const T* x, int64_t stride, const T* weights, int64_t steps, const T* ahead, int64_t further,
+                         F follow) {
   constexpr int64_t K = 4 / sizeof(T);
   using Sums = std::conditional_t<K == 1, Floats, Integers>;
   Sums sums[R][2] = {};
   for (int64_t k = 0; k < steps; k++, x += K, weights += BLOCK * K, ahead += 16 * K) {
     _mm_prefetch(ahead, _MM_HINT_T1);
+    _mm_prefetch(ahead + further, _MM_HINT_T1);
     const Sums left = *(const Sums*)weights, right = *(const Sums*)(weights + 16 * K);
     for_each<R>([&](auto r) __attribute__((always_inline)) {
       const Sums each = everywhere(x + r * stride);
@@ -276,8 +284,10 @@ static inline std::enable_if_t<!TILES<T>> product(const T* x, const float* x_sca
         }
       };
       const T* weights = (const T*)w.weights + n * size;
-      const T* ahead = number < 2 ? weights + size + number * size / 2 : weights;  // the next 32 columns', by halves
-      strip<T, height>(x + first * stride, stride, weights, w.inputs / K, ahead, complete);
+      // The next 32 columns' weights, by the first two strips, or by the only one.
+      const T* ahead = number < 2 ? weights + size + number * size / 2 : weights;
+      const int64_t further = rows <= STRIP ? size / 2 : 0;
+      strip<T, height>(x + first * stride, stride, weights, w.inputs / K, ahead, further, complete);
     });
 }
 
@@ -313,7 +323,7 @@ static void attention(const float* qkv, int64_t stride, int64_t length, int64_t 
   in_strips(length, [&](int64_t, int64_t first, auto height) {
     const float* queries = qkv + first * stride;
     for (int64_t j = 0; j < filled; j += 32)
-      strip<float, height>(queries, stride, room.keys + j * d, d, room.keys, [&](int r, int half, __m512 sum) {
+      strip<float, height>(queries, stride, room.keys + j * d, d, room.keys, 0, [&](int r, int half, __m512 sum) {
         _mm512_store_ps(room.scores + r * filled + j + half * 16, sum);
       });
     __m512 part[height];
@@ -323,7 +333,7 @@ static void attention(const float* qkv, int64_t stride, int64_t length, int64_t 
     }
     for (int64_t j = 0; j < d; j += 32) {
       const float* values = room.values + j * length;
-      strip<float, height>(room.scores, filled, values, length, values, [&](int r, int half, __m512 sum) {
+      strip<float, height>(room.scores, filled, values, length, values, 0, [&](int r, int half, __m512 sum) {
         store(out + place<float>(row + first + r, column + j + half * 16, h), _mm512_mul_ps(sum, part[r]));
       });
     }
@@ -331,7 +341,7 @@ static void attention(const float* qkv, int64_t stride, int64_t length, int64_t 
 }
 
 // --------------------------------------------------------------------------------------------- products by tiles
-#ifdef __AMX_TILE__
+#ifdef HAS_TILES
 
 struct alignas(64) TileConfig {
   uint8_t palette = 1, start_row = 0, reserved[14] = {};
@@ -489,14 +499,14 @@ static void attention(const bf16* qkv, int64_t stride, int64_t length, int64_t h
 // A thread has to say how its tiles are divided, and, when it needs none any more, that it does.
 template <typename T>
 static inline void begin_tiles() {
-#ifdef __AMX_TILE__
+#ifdef HAS_TILES
   const TileConfig config;
   if constexpr (TILES<T>) _tile_loadconfig(&config);
 #endif
 }
 template <typename T>
 static inline void end_tiles() {
-#ifdef __AMX_TILE__
+#ifdef HAS_TILES
   if constexpr (TILES<T>) _tile_release();
 #endif
 }
@@ -668,7 +678,7 @@ ENCODE(fp32_by_vectors, float)
 #ifdef __AVX512VNNI__
 ENCODE(int8_by_vectors, uint8_t)
 #endif
-#ifdef __AMX_TILE__
+#ifdef HAS_TILES
 ENCODE(bf16_by_tiles, bf16)
 ENCODE(int8_by_tiles, int8_t)
 

@@ -35,7 +35,8 @@ class Routine:
         return self.name.endswith("tiles")
 
 
-AMX, VNNI = frozenset({"amx_bf16", "amx_int8"}), frozenset({"avx512f", "avx512_vnni"})
+AMX = frozenset({"amx_bf16", "amx_int8", "avx512_bf16"})
+VNNI = frozenset({"avx512f", "avx512_vnni"})
 ROUTINES = (  # of a precision the fastest first
     Routine("bf16_by_tiles", "bf16", AMX, 32, 2, torch.bfloat16),
     Routine("int8_by_tiles", "int8", AMX, 64, 4, torch.bfloat16),
@@ -68,6 +69,7 @@ class LaidOut:
 
     def __init__(self, layers: list[Layer], routine: Routine) -> None:
         self.routine, self.heads = routine, layers[0].attention.heads
+        self.width = layers[0].output_norm.normalized_shape[0]
         self._kept: list[Tensor] = []  # what the structs point to
         described = [
             LaidOutLayer(
@@ -87,8 +89,10 @@ class LaidOut:
         ValueError where the lengths are not those of the tokens.
         """
         tokens, found = batch.ids.numel(), library()
-        if sum(batch.lengths) != tokens or len(hidden) < tokens:
+        if sum(batch.lengths) != tokens or min(batch.lengths) < 0 or len(hidden) < tokens:
             raise ValueError(f"the lengths add up to {sum(batch.lengths)}, but there are {tokens} tokens")
+        if hidden.shape[1] != self.width:
+            raise ValueError(f"hidden states of {hidden.shape[1]} numbers for layers of {self.width}")
         assert found is not None
         rows = hidden.to(self.routine.rows).contiguous()
         out = rows.new_empty(tokens, rows.shape[1])
@@ -115,11 +119,12 @@ class LaidOut:
             weight = weight.unflatten(1, (-1, 16, together)).unflatten(0, (-1, 2, 16)).permute(0, 3, 1, 4, 2, 5)
         else:  # [outputs / 32, inputs / K, 32, K]
             weight = weight.unflatten(1, (-1, together)).unflatten(0, (-1, 32)).permute(0, 2, 1, 3)
-        pointers = map(self._keep, (weight, scale, offset, linear.bias.detach().float()))
+        pointers = map(self._keep, (weight, scale, offset, linear.bias.detach().to(torch.float32, copy=True)))
         return Linear(*pointers, linear.in_features, linear.out_features)
 
     def _norm(self, norm: nn.LayerNorm) -> Norm:
-        return Norm(*map(self._keep, (norm.weight.detach().float(), norm.bias.detach().float())), norm.eps)
+        gain, shift = (each.detach().to(torch.float32, copy=True) for each in (norm.weight, norm.bias))
+        return Norm(self._keep(gain), self._keep(shift), norm.eps)
 
     def _keep(self, tensor: Tensor) -> int:
         self._kept.append(tensor.contiguous())
@@ -134,12 +139,13 @@ def to_int8(rows: Tensor) -> tuple[Tensor, Tensor]:
 
 def routine_for(config: BertConfig, layers: list[Layer], precision: str) -> Routine | None:
     """What computes such layers on this processor; None where nothing of ``layers.cpp`` is made for them."""
-    if config.hidden_act != "gelu" or any(layer.attention.attend is not attention for layer in layers):
+    usual = config.hidden_act == "gelu" and all(layer.attention.attend is attention for layer in layers)
+    if not layers or not usual:
         return None
     size = config.hidden_size // config.num_attention_heads
     for each in ROUTINES:
         sizes_fit = config.hidden_size % each.columns == config.intermediate_size % each.columns == size % 32 == 0
-        if each.precision == precision and sizes_fit and each.needs <= abilities():
+        if each.precision == precision and sizes_fit and each.needs <= abilities() and hasattr(library(), each.name):
             return each
     return None
 
@@ -150,7 +156,8 @@ def abilities() -> frozenset[str]:
     found, features = library(), frozenset(processor_features())
     if found is None:
         return frozenset()
-    return features - AMX if features >= AMX and found.ask_for_tiles() else features
+    tiles = features >= AMX and hasattr(found, "ask_for_tiles") and found.ask_for_tiles() == 0
+    return features if tiles else features - AMX
 
 
 @cache

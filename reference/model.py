@@ -213,15 +213,20 @@ class Embeddings(nn.Module):
 
     def __init__(self, config: BertConfig) -> None:
         super().__init__()
-        self.word = nn.Embedding(config.vocab_size, config.hidden_size)
-        self.position = nn.Embedding(config.max_position_embeddings, config.hidden_size)
-        self.segment = nn.Embedding(config.type_vocab_size, config.hidden_size)
+        self.word = table(config.vocab_size, config.hidden_size)
+        self.position = table(config.max_position_embeddings, config.hidden_size)
+        self.segment = table(config.type_vocab_size, config.hidden_size)
         self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.dropout = Dropout(config.hidden_dropout_prob)
 
     def forward(self, batch: Packed) -> Tensor:
         embedded = self.word(batch.ids) + self.segment(batch.segments) + self.position(batch.positions)
         return self.dropout(self.norm(embedded))  # [T, H]
+
+
+def table(rows: int, size: int) -> nn.Embedding:
+    """An embedding left for ``Bert`` to initialise, as PyTorch's own way takes a second on the meta device."""
+    return nn.Embedding.from_pretrained(torch.empty(rows, size), freeze=False)
 
 
 class SelfAttention(nn.Module):
@@ -361,7 +366,7 @@ def check(batch: Packed, config: BertConfig) -> None:
 
 def initialize(module: nn.Module, std: float) -> None:
     """Truncated normal weights, zero biases (google-research/bert, modeling.py: create_initializer)."""
-    if isinstance(module, nn.Linear | nn.Embedding):
+    if isinstance(module, nn.Linear | nn.Embedding) and not module.weight.is_meta:
         nn.init.trunc_normal_(module.weight, std=std, a=-2 * std, b=2 * std)
     if isinstance(module, nn.Linear) and module.bias is not None:
         nn.init.zeros_(module.bias)

@@ -6,6 +6,7 @@ import logging
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import cast
 
 import pytest
@@ -17,7 +18,7 @@ from torch import Tensor
 import reference
 from reference.compiled import compiled
 from reference.kernels import CompiledLayers, FrozenLayer, freeze
-from reference.layers import ROUTINES, LaidOut, Routine, abilities, library, routine_for
+from reference.layers import AMX, ROUTINES, VNNI, LaidOut, Routine, abilities, library, routine_for
 from reference.model import Bert, BertConfig, Layer, Layers, Packed, attention_as_in_the_paper
 
 HERE = [each for each in ROUTINES if each.needs <= abilities()]
@@ -199,10 +200,54 @@ def test_what_is_not_a_number_is_seen_in_its_own_sequence_alone(value: float, ro
 
 
 @every_routine
-def test_lengths_of_other_tokens_are_refused(routine: Routine) -> None:
-    batch = dataclasses.replace(packed([4, 6]), lengths=(4, 5))
-    with pytest.raises(ValueError, match="add up to 9, but there are 10"):
-        computed_by(routine, bert(routine.rows))(batch)
+@torch.inference_mode()
+def test_scores_in_the_thousands_of_millions_lose_nothing(routine: Routine) -> None:
+    model, batch = bert(routine.rows), packed([20, 3])
+    for layer in layers_of(model):
+        layer.attention.qkv.weight.zero_()
+        layer.attention.qkv.bias.fill_(1e5)  # all scores of a row are equal, and so are the chances
+    hidden, usual = computed_by(routine, model)(batch), model(batch)
+    assert torch.cosine_similarity(hidden.double(), usual.double()).min() > 0.99
+
+
+@every_routine
+@torch.inference_mode()
+def test_far_below_0_gelu_is_0(routine: Routine) -> None:
+    model, batch = bert(routine.rows), packed([20, 3])
+    for layer in layers_of(model):
+        layer.up.weight.zero_()
+        layer.up.bias.fill_(-1e6)
+    exact = copy.deepcopy(model).double()(batch)
+    assert furthest(computed_by(routine, model)(batch), exact) <= (1e-5 if routine.precision == "fp32" else 0.1)
+
+
+@every_routine
+def test_lengths_of_other_tokens_and_other_widths_are_refused(routine: Routine) -> None:
+    frozen = computed_by(routine, bert(routine.rows))
+    for lengths in ((4, 5), (40, -30)):
+        with pytest.raises(ValueError, match=f"add up to {sum(lengths)}, but there are 10"):
+            frozen(dataclasses.replace(packed([4, 6]), lengths=lengths))
+    with pytest.raises(ValueError, match="hidden states of 64 numbers for layers of 128"):
+        frozen.layers(torch.zeros(10, 64), packed([4, 6]))
+
+
+@torch.inference_mode()
+def test_a_model_without_layers_can_be_frozen() -> None:
+    model, batch = bert(torch.float32, num_hidden_layers=0), packed([4, 6])
+    before = model(batch)
+    assert torch.equal(freeze(model)(batch), before)
+
+
+@needs_it
+def test_what_the_compiler_made_no_function_of_is_not_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As clang does of tiles, on a processor that has them."""
+    model, nothing = bert(torch.float32), SimpleNamespace()
+    monkeypatch.setattr("reference.layers.library", lambda: nothing)
+    monkeypatch.setattr("reference.layers.processor_features", lambda: sorted({*AMX, *VNNI}))
+    abilities.cache_clear()
+    assert abilities() == VNNI
+    assert routine_for(model.config, layers_of(model), "fp32") is None
+    abilities.cache_clear()
 
 
 def test_int8_is_for_frozen_models(tmp_path: Path) -> None:
