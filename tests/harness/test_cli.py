@@ -197,6 +197,7 @@ def test_bad_input_is_2_and_said_in_a_sentence(
         (BadInput("the file is wrong"), 2, "error: the file is wrong"),
         (Failure("it did not work"), 1, "error: it did not work"),
         (OSError(28, "No space left on device", "runs/x"), 1, "error: the disk is full (runs/x); make room"),
+        (PermissionError(13, "Permission denied", "runs/x"), 2, "error: runs/x: Permission denied"),
         (KeyboardInterrupt(), 130, ""),
     ],
 )

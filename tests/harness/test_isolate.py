@@ -101,6 +101,7 @@ def test_prints_cannot_corrupt_answers() -> None:
         ("raise without words", "ValueError", "ValueError"),
         ("memory", "out of memory", "out of memory"),
         ("cuda memory", "out of memory", "CUDA out of memory. Tried to allocate 20.00 MiB"),
+        ("refuse", "NotImplementedError", "not on this CPU"),
         ("object", "TypeError", "array 'hidden' has type object, which the protocol does not carry"),
     ],
 )
@@ -112,10 +113,17 @@ def test_an_error_is_an_answer_and_the_next_call_works(how: str, kind: str, mess
                 encode(worker)
             assert (str(caught.value), caught.value.kind) == (message, kind)
             assert caught.value.out_of_memory == (kind == "out of memory")
+            assert caught.value.state == "failed"
             assert f"about to: {how}" in caught.value.stderr
             assert "Traceback" in caught.value.stderr
         load(worker, "later:nothing")
         assert encode(worker)["hidden"].tolist() == [0]
+
+
+def test_what_refuses_to_be_loaded_is_to_be_skipped() -> None:
+    with start("misbehaving") as worker, pytest.raises(WorkerError, match="not on this CPU") as caught:
+        load(worker, "refuse")
+    assert caught.value.state == "skipped"
 
 
 @pytest.mark.parametrize("when", ["", "later:"], ids=["loading", "encoding"])

@@ -104,6 +104,51 @@ def test_a_run_that_proves_nothing_is_refused(
 
 
 @pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"implementation": {"name": "../../escaped"}}, "no implementation is called"),
+        ({"implementation": {"name": ".."}}, "no implementation is called"),
+        ({"predictions": "../one.json.gz"}, "not the name of a file beside it"),
+        ({"commit": 5}, "not a clean commit"),
+        ({"metrics": []}, "no score"),
+        ({"value": 7.5}, "scores beyond -1 and 1, accuracy"),
+    ],
+)
+def test_what_leads_out_of_its_folder_or_is_no_score_is_refused(
+    put: Put, quality_record: Callable[..., Quality], runs: Path, tmp_path: Path, fields: dict[str, Any], message: str
+) -> None:
+    if "value" in fields:
+        fields = {"metrics": [quality_record().metrics[0] | {"name": "accuracy", **fields}]}
+    path = put(quality_record(), runs / "one.json")
+    path.write_text(json.dumps(json.loads(path.read_text()) | fields))
+    for check in (lambda: check_record(path), lambda: publish([path], tmp_path / "results")):
+        with pytest.raises(BadInput, match=rf"one\.json: .*{message}"):
+            check()
+    assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.parametrize("wall", [[], [[]], [[0.1, -1.0]], -1, None])
+def test_timings_that_are_no_seconds_are_refused(
+    put: Put, speed_record: Callable[..., Speed], runs: Path, tmp_path: Path, wall: Any
+) -> None:
+    path = put(speed_record(), runs / "one.json")
+    values = json.loads(path.read_text())
+    name = next(iter(values["implementations"]))
+    values["implementations"][name]["wall"] = wall
+    path.write_text(json.dumps(values))
+    with pytest.raises(BadInput, match=rf"one\.json: timings that are no seconds, of {name}; run it again"):
+        publish([path], tmp_path / "results")
+
+
+def test_parity_without_a_difference_is_refused(
+    put: Put, parity_record: Callable[..., Parity], runs: Path, tmp_path: Path
+) -> None:
+    path = put(parity_record(differences={}), runs / "one.json")
+    with pytest.raises(BadInput, match=r"one\.json: no differences; run it again"):
+        publish([path], tmp_path / "results")
+
+
+@pytest.mark.parametrize(
     ("pairs", "message"),
     [
         ([["0", "positive"]], "1 predictions of 1 examples of dev, and 2 were scored"),

@@ -324,6 +324,7 @@ def test_only_a_test_split_may_lack_labels(tmp_path: Path) -> None:
         (b"text\tlabel\nx\ta\ny\t\n", r"data:3: label '' is not declared"),
         (b"\xef\xbb\xbftext\tlabel\nx\ta\n\xff\ta\n", r"data:3: not utf-8 text \(invalid start byte\)"),
         (b"text\tlabel\nx\ta\ny\x00\ta\n", r"data:3: a NUL character"),
+        (b"text\tlabel\ttext\nx\ta\ty\n", r"data:1: more than one column is called text"),
         (b"sentence\tlabel\nx\ta\n", r"data:1: no column 'text', the task's text; there are: sentence, label"),
     ],
 )

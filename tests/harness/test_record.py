@@ -250,9 +250,11 @@ def test_other_files_among_records_are_left_alone_but_refused_by_name(
     assert len(record.read_all([tmp_path])) == 1
     with pytest.raises(BadInput, match="not a record"):
         record.read_all([tmp_path / "comparison.json"])
-    (tmp_path / "one.json").write_text((tmp_path / "one.json").read_text()[:200])
-    with pytest.raises(BadInput, match=r"one\.json: not a record"):
-        record.read_all([tmp_path])
+    whole = (tmp_path / "one.json").read_text()
+    for left in (200, 20, 0):
+        (tmp_path / "one.json").write_text(whole[:left])
+        with pytest.raises(BadInput, match=r"one\.json: not a record: .*; delete it"):
+            record.read_all([tmp_path])
 
 
 def test_folders_that_overlap_give_each_record_once(quality_record: Callable[..., Quality], tmp_path: Path) -> None:

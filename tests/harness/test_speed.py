@@ -227,6 +227,18 @@ def test_what_the_same_code_was_timed_on_is_not_timed_again(
     assert not {each.key for each in other} & {each.key for each in first}
 
 
+def test_where_nothing_can_be_loaded_that_is_said(
+    timed: Callable[..., list[record.Speed]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(self: Worker, *_: Any) -> None:
+        raise WorkerError("no such kernel", "RuntimeError")
+
+    monkeypatch.setattr(Worker, "load", fail)
+    for each in timed(shapes=((1, 16),)):
+        assert (each.state, each.reason) == ("failed", "no implementation could be timed")
+        assert each.implementations["stub"] == {"state": "failed", "reason": "no such kernel"}
+
+
 def test_shapes_that_are_asked_for_and_batches_sorted_by_length(timed: Callable[..., list[record.Speed]]) -> None:
     records = {each.shape["name"]: each for each in timed(shapes=((1, 16), (3, 200)), by_length=True)}
     names = ["1 x 16", "3 x 200", "mini-sentiment, by length", "mini-ner, by length"]

@@ -40,6 +40,8 @@ def misbehave(how: str) -> Any:
         time.sleep(3600)
     elif how == "raise":
         raise ValueError("the weights look odd")
+    elif how == "refuse":
+        raise NotImplementedError("not on this CPU")
     elif how == "raise without words":
         raise ValueError
     elif how == "kill":
