@@ -191,6 +191,8 @@ def _add_quality(
     for reason in dict.fromkeys(run.reason for run in runs.failed):
         failed = [run for run in runs.failed if run.reason == reason]
         notes.append(f"{name} on {task}, {_seeds(failed)}, {failed[0].state}: {reason}")
+    if own := first.recipe.get("own"):
+        notes.append(f"{name} on {task}, a program that trains itself: {own}")
     if runs.left_out:
         notes.append(f"{name} on {task}: runs with another recipe or other data, left out: {runs.left_out}")
     if first.limit:

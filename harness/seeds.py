@@ -19,7 +19,7 @@ class Runs:
 
     finished: list[record.Quality]  # in order of their seeds; all with the recipe and data of the newest
     failed: list[record.Quality]  # of seeds that no run finished
-    left_out: int  # runs that finished, with another recipe or other data
+    left_out: int  # runs with another recipe or other data
 
     @property
     def any(self) -> record.Quality:
@@ -90,9 +90,11 @@ def _runs(runs: list[record.Quality]) -> Runs:
     runs = sorted(runs, key=lambda each: each.started)
     good = [each for each in runs if each.state == "ok"]
     same = {each.seed: each for each in good if _comparable(each, good[-1])}
-    left_out = sum(not _comparable(each, good[-1]) for each in good)
     bad = [each for each in runs if each.state != "ok" and each.seed not in same]
-    failed = {each.seed: each for each in bad if not good or _comparable(each, good[-1])}
+    # A program that trains itself says with which recipe once it has.
+    alike = [each for each in bad if not good or "own" in good[-1].recipe or _comparable(each, good[-1])]
+    failed = {each.seed: each for each in alike}
+    left_out = sum(not _comparable(each, good[-1]) for each in good) + len(bad) - len(alike)
     return Runs([same[seed] for seed in sorted(same)], [failed[seed] for seed in sorted(failed)], left_out)
 
 

@@ -44,6 +44,11 @@ def scored(value: float) -> dict[str, Any]:
     }
 
 
+def test_a_program_that_trains_itself_says_how(quality_record: Qualities) -> None:
+    report = arrange([quality_record("bert-ner", recipe={"own": "100 steps of 32 sentences", "select": "last"})])
+    assert "bert-ner on mini-sentiment, a program that trains itself: 100 steps of 32 sentences" in report.notes
+
+
 def test_a_row_for_each_implementation_and_a_column_for_what_was_measured(
     quality_record: Qualities, speed_record: Speeds, parity_record: Parities
 ) -> None:

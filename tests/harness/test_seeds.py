@@ -161,6 +161,17 @@ def test_what_differs_in_more_than_the_seed_is_apart(fields: dict[str, Any], qua
     assert [[run.seed for run in runs.finished] for runs in found] == [[1], [2]]
 
 
+def test_a_failure_of_another_recipe_is_counted_too_and_of_a_program_of_its_own_it_is_a_seed(
+    quality_record: Qualities,
+) -> None:
+    lost = {"seed": 9, "state": "failed", "reason": "killed", "metrics": []}
+    other = quality_record(**lost, recipe=quality_record().recipe | {"learning_rate": 1e-3})
+    runs, found = only([other, *runs_of(quality_record, {1: 0.7})])
+    assert (found.failed, runs.left_out) == ([], 1)
+    runs, found = only([other, *runs_of(quality_record, {1: 0.7}, recipe={"own": "100 steps", "select": "last"})])
+    assert (found.failed, runs.left_out) == ([9], 0)
+
+
 @pytest.mark.parametrize("what", ["recipe", "data", "limit"])
 def test_seeds_of_another_recipe_or_other_data_are_left_out_and_counted(what: str, quality_record: Qualities) -> None:
     usual = quality_record()
