@@ -69,6 +69,7 @@ class Shape:
 
     name: str
     sequences: int
+    tokens: int  # of all
     latency: bool
     own_lengths: bool  # of the task that it is named after
 
@@ -229,7 +230,10 @@ def _numbers(value: Any) -> Iterable[float]:
 
 
 def boards(index: Index, path: Path) -> list[Board]:
-    """One board for each machine and checkpoint. BadInput naming ``path`` where a record lacks a field."""
+    """One board for each machine and checkpoint, first where most was measured.
+
+    BadInput naming ``path`` where a record lacks a field.
+    """
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
     scores: dict[tuple[str, str], list[dict[str, Any]]] = {}
     try:
@@ -237,7 +241,8 @@ def boards(index: Index, path: Path) -> list[Board]:
             groups.setdefault((each["hardware"], each["checkpoint"]["sha256"]), []).append(each)
         for each in index["scores"]:
             scores.setdefault((each["hardware"], each["checkpoint"]), []).append(each)
-        return [_board(group, scores.get(key, [])) for key, group in groups.items()]
+        fullest = sorted(groups, key=lambda key: -len(groups[key]))
+        return [_board(groups[key], scores.get(key, [])) for key in fullest]
     except (KeyError, TypeError, IndexError, AttributeError) as error:
         raise BadInput(f"{path}: a record lacks or misuses {error}; make the index again with the harness") from error
 
@@ -297,7 +302,8 @@ def _source(record: dict[str, Any]) -> Source:
 
 
 def _order(shape: Shape) -> tuple[Any, ...]:
-    return (shape.own_lengths, not shape.latency, shape.name if shape.own_lengths else "", shape.sequences, shape.name)
+    task = shape.name if shape.own_lengths else ""
+    return (shape.own_lengths, not shape.latency, task, shape.sequences, shape.tokens)
 
 
 def _row(rows: dict[tuple[str, str], Row], name: str, record: dict[str, Any], described: dict[str, Any]) -> Row:
