@@ -43,6 +43,7 @@ template <typename T>
 constexpr int64_t ROWS = TILES<T> ? 32 : 1;  // their number is filled up to a multiple of this
 template <typename T>
 constexpr int64_t MOST = TILES<T> ? 256 : 128;  // rows at a time: all that is made of them stays in the second cache
+constexpr int64_t CHUNK = 24 << 10;  // bytes of weights that are multiplied by all rows, as they stay in the first cache
 constexpr double ALONE = 1.3;  // how much faster threads are on groups of their own than on the same, if all have work
 
 // What the callers fill in (layers.py).
@@ -87,6 +88,12 @@ struct Share {
     }
   }
 };
+
+// Those of the first columns of a share.
+template <typename T>
+static inline const T* first_weights(const Linear& w, Share share) {
+  return (const T*)w.weights + share.from(w.outputs / BLOCK) * BLOCK * w.inputs;
+}
 
 static inline __m512 load(const float* p) { return _mm512_loadu_ps(p); }
 static inline void store(float* p, __m512 x) { _mm512_storeu_ps(p, x); }
@@ -207,11 +214,15 @@ static float quantise(const Between<T>* x, int64_t n, int64_t row, T* out) {
 // sum += x w. Written as instructions, as gcc wants two registers for some of the sums with its intrinsics.
 typedef float Floats __attribute__((vector_size(64)));
 typedef int32_t Integers __attribute__((vector_size(64)));
-static inline void multiply_add(Floats& sum, Floats x, Floats w) {
+template <typename T>
+using Sums = std::conditional_t<std::is_same_v<T, float>, Floats, Integers>;
+static inline Floats multiply_add(Floats sum, Floats x, Floats w) {
   asm("vfmadd231ps %2, %1, %0" : "+v"(sum) : "v"(x), "v"(w));
+  return sum;
 }
-static inline void multiply_add(Integers& sum, Integers x, Integers w) {
+static inline Integers multiply_add(Integers sum, Integers x, Integers w) {
   asm("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(x), "v"(w));
+  return sum;
 }
 static inline Floats everywhere(const float* x) { return (Floats)_mm512_set1_ps(*x); }
 static inline Integers everywhere(const uint8_t* x) { return (Integers)_mm512_set1_epi32(*(const int32_t*)x); }
@@ -233,25 +244,25 @@ static inline __attribute__((always_inline)) void for_each(F work) {
   }(std::make_integer_sequence<int, R>());
 }
 
-// Sums of R rows, ``stride`` apart, and 32 columns of weights. ``follow(row, half, sum)`` gets 16 of them at a time.
-// Meanwhile 64 bytes a step are fetched from ``ahead`` on, and from so many ``further``.
-template <typename T, int R, typename F>
+// Sums of R rows, ``stride`` apart, and 32 columns of weights, added to ``sums`` [R][2]. Meanwhile 64 bytes a step are
+// fetched from ``ahead`` on, and from so many ``further``.
+template <typename T, int R>
 static inline void strip(const T* x, int64_t stride, const T* weights, int64_t steps, const T* ahead, int64_t further,
-                         F follow) {
+                         Sums<T>* sums) {
   constexpr int64_t K = 4 / sizeof(T);
-  using Sums = std::conditional_t<K == 1, Floats, Integers>;
-  Sums sums[R][2] = {};
+  Sums<T> own[R][2];
+  for_each<R>([&](auto r) __attribute__((always_inline)) { own[r][0] = sums[2 * r], own[r][1] = sums[2 * r + 1]; });
   for (int64_t k = 0; k < steps; k++, x += K, weights += BLOCK * K, ahead += 16 * K) {
     _mm_prefetch(ahead, _MM_HINT_T1);
     _mm_prefetch(ahead + further, _MM_HINT_T1);
-    const Sums left = *(const Sums*)weights, right = *(const Sums*)(weights + 16 * K);
+    const Sums<T> left = *(const Sums<T>*)weights, right = *(const Sums<T>*)(weights + 16 * K);
     for_each<R>([&](auto r) __attribute__((always_inline)) {
-      const Sums each = everywhere(x + r * stride);
-      multiply_add(sums[r][0], each, left);
-      multiply_add(sums[r][1], each, right);
+      const Sums<T> each = everywhere(x + r * stride);
+      own[r][0] = multiply_add(own[r][0], each, left);
+      own[r][1] = multiply_add(own[r][1], each, right);
     });
   }
-  for_each<R>([&](auto r) __attribute__((always_inline)) { follow(r, 0, sums[r][0]), follow(r, 1, sums[r][1]); });
+  for_each<R>([&](auto r) __attribute__((always_inline)) { sums[2 * r] = own[r][0], sums[2 * r + 1] = own[r][1]; });
 }
 
 // Rows in strips of about equal height, up to STRIP: ``work(number, first, height)``, with the height a constant.
@@ -264,31 +275,41 @@ static inline void in_strips(int64_t rows, F work) {
   }
 }
 
-// x w^T + b for this share of the columns. ``follow(row, column, y)`` gets 16 numbers at a time, once for each.
+// x w^T + b for this share of the columns. ``follow(row, column, y)`` gets 16 numbers at a time, once for each. At last
+// the first weights of ``next`` are fetched ahead.
 template <typename T, typename F>
 static inline std::enable_if_t<!TILES<T>> product(const T* x, const float* x_scale, int64_t rows, const Linear& w,
-                                                  Share share, F follow) {
+                                                  const Linear& next, Share share, F follow) {
   constexpr int64_t K = 4 / sizeof(T);
-  const int64_t size = BLOCK * w.inputs, stride = place<T>(1, 0, w.inputs);  // of the weights of 32 columns; of rows
-  for (int64_t n = share.from(w.outputs / BLOCK); n < share.to(w.outputs / BLOCK); n++)
-    in_strips(rows, [&](int64_t number, int64_t first, auto height) {
-      auto complete = [&](int r, int half, auto sum) {
-        const int64_t row = first + r, column = n * BLOCK + half * 16;
-        const __m512 bias = _mm512_loadu_ps(w.bias + column);
-        if constexpr (K == 1) {
-          follow(row, column, _mm512_add_ps(sum, bias));
-        } else {
-          const __m512i whole = _mm512_add_epi32((__m512i)sum, _mm512_loadu_si512(w.offset + column));
-          const __m512 scale = _mm512_mul_ps(_mm512_set1_ps(x_scale[row]), _mm512_loadu_ps(w.scale + column));
-          follow(row, column, _mm512_fmadd_ps(_mm512_cvtepi32_ps(whole), scale, bias));
-        }
-      };
-      const T* weights = (const T*)w.weights + n * size;
-      // The next 32 columns' weights, by the first two strips, or by the only one.
-      const T* ahead = number < 2 ? weights + size + number * size / 2 : weights;
-      const int64_t further = rows <= STRIP ? size / 2 : 0;
-      strip<T, height>(x + first * stride, stride, weights, w.inputs / K, ahead, further, complete);
-    });
+  const int64_t steps = w.inputs / K, stride = place<T>(1, 0, w.inputs), end = share.to(w.outputs / BLOCK);
+  Sums<T> sums[MOST<T> * 2];
+  for (int64_t n = share.from(w.outputs / BLOCK); n < end; n++)
+    for (int64_t start = 0; start < steps; start += CHUNK / (4 * BLOCK)) {
+      const int64_t count = std::min(CHUNK / (4 * BLOCK), steps - start);
+      const T* weights = (const T*)w.weights + (n * steps + start) * BLOCK * K;
+      const T* ahead = n + 1 == end && start + count == steps ? first_weights<T>(next, share)
+                                                                : weights + count * BLOCK * K;
+      in_strips(rows, [&](int64_t number, int64_t first, auto height) {
+        Sums<T>* own = sums + 2 * first;
+        if (start == 0) std::memset(own, 0, height * 128);
+        // The next weights, by the first two strips, or by the only one.
+        strip<T, height>(x + first * stride + start * K, stride, weights, count,
+                         number < 2 ? ahead + number * count * 16 * K : weights,
+                         rows <= STRIP ? count * 16 * K : 0, own);
+        if (start + count == steps)
+          for (int64_t i = 0; i < 2 * height; i++) {
+            const int64_t row = first + i / 2, column = n * BLOCK + i % 2 * 16;
+            const __m512 bias = _mm512_loadu_ps(w.bias + column);
+            if constexpr (K == 1) {
+              follow(row, column, _mm512_add_ps(own[i], bias));
+            } else {
+              const __m512i whole = _mm512_add_epi32((__m512i)own[i], _mm512_loadu_si512(w.offset + column));
+              const __m512 scale = _mm512_mul_ps(_mm512_set1_ps(x_scale[row]), _mm512_loadu_ps(w.scale + column));
+              follow(row, column, _mm512_fmadd_ps(_mm512_cvtepi32_ps(whole), scale, bias));
+            }
+          }
+      });
+    }
 }
 
 // What attention works in: keys [filled / 32][d][32] and values [d / 32][length][32] as right factors, and the scores
@@ -322,20 +343,24 @@ static void attention(const float* qkv, int64_t stride, int64_t length, int64_t 
       _mm512_store_ps(room.values + (j / 32 * length + i) * 32 + j % 32, load(v + i * stride + j));
   in_strips(length, [&](int64_t, int64_t first, auto height) {
     const float* queries = qkv + first * stride;
-    for (int64_t j = 0; j < filled; j += 32)
-      strip<float, height>(queries, stride, room.keys + j * d, d, room.keys, 0, [&](int r, int half, __m512 sum) {
-        _mm512_store_ps(room.scores + r * filled + j + half * 16, sum);
-      });
-    __m512 part[height];
+    Floats sums[2 * height];
+    for (int64_t j = 0; j < filled; j += 32) {
+      std::memset(sums, 0, sizeof sums);
+      strip<float, height>(queries, stride, room.keys + j * d, d, room.keys, 0, sums);
+      for (int i = 0; i < 2 * height; i++) _mm512_store_ps(room.scores + i / 2 * filled + j + i % 2 * 16, sums[i]);
+    }
+    float part[height];
     for (int r = 0; r < height; r++) {
       float* scores = room.scores + r * filled;
-      part[r] = _mm512_set1_ps(1 / softmax(scores, length, filled, scale, scores));
+      part[r] = 1 / softmax(scores, length, filled, scale, scores);
     }
     for (int64_t j = 0; j < d; j += 32) {
       const float* values = room.values + j * length;
-      strip<float, height>(room.scores, filled, values, length, values, 0, [&](int r, int half, __m512 sum) {
-        store(out + place<float>(row + first + r, column + j + half * 16, h), _mm512_mul_ps(sum, part[r]));
-      });
+      std::memset(sums, 0, sizeof sums);
+      strip<float, height>(room.scores, filled, values, length, values, 0, sums);
+      for (int i = 0; i < 2 * height; i++)
+        store(out + place<float>(row + first + i / 2, column + j + i % 2 * 16, h),
+              _mm512_mul_ps(sums[i], _mm512_set1_ps(part[i / 2])));
     }
   });
 }
@@ -352,20 +377,19 @@ struct alignas(64) TileConfig {
 // Tile loads do not tell gcc that they read memory: what they are to read has to be written before.
 static inline void in_memory() { asm volatile("" ::: "memory"); }
 
-constexpr int64_t CHUNK = 12;  // steps of 64 bytes along the inner dimension, so that weights stay in the first cache
 
 // As by vectors.
 template <typename T, typename F>
 static inline std::enable_if_t<TILES<T>> product(const T* x, const float* x_scale, int64_t rows, const Linear& w,
-                                                 Share share, F follow) {
+                                                 const Linear& next, Share share, F follow) {
   constexpr int64_t K = 64 / sizeof(T), TILE = 16 * K;
-  const int64_t steps = w.inputs / K, blocks = w.outputs / BLOCK;
+  const int64_t steps = w.inputs / K, stop = share.to(w.outputs / BLOCK);
   const int64_t lines = (32 * BLOCK + rows - 1) / rows;  // of the 32 of a step, to be fetched ahead with each rows
   alignas(64) float sums[MOST<T> * BLOCK];
   int64_t row = 0, end = 0, column = 0;  // whose sums are complete, and wait for what follows
   in_memory();
   auto follow_some = [&](int64_t count) {
-    for (const int64_t stop = std::min(end, row + count); row < stop; row++)
+    for (const int64_t last = std::min(end, row + count); row < last; row++)
       for (int64_t j = 0; j < BLOCK; j += 16) {
         const float* sum = sums + row * BLOCK + j;
         const __m512 bias = _mm512_loadu_ps(w.bias + column + j);
@@ -378,9 +402,9 @@ static inline std::enable_if_t<TILES<T>> product(const T* x, const float* x_scal
       }
   };
   // For each 32 of the outputs, some steps at a time, all rows: the weights of these steps stay in the first cache.
-  for (int64_t n = share.from(blocks); n < share.to(blocks); n++)
-    for (int64_t first = 0; first < steps; first += CHUNK) {
-      const int64_t last = std::min(steps, first + CHUNK), each = (BLOCK + last - first - 1) / (last - first);
+  for (int64_t n = share.from(w.outputs / BLOCK); n < stop; n++)
+    for (int64_t first = 0; first < steps; first += CHUNK / (64 * BLOCK)) {
+      const int64_t last = std::min(steps, first + CHUNK / (64 * BLOCK)), each = (BLOCK + last - first - 1) / (last - first);
       for (int64_t m = 0; m < rows; m += BLOCK) {
         float* sum = sums + m * BLOCK;
         if (first == 0) {
@@ -390,10 +414,11 @@ static inline std::enable_if_t<TILES<T>> product(const T* x, const float* x_scal
           _tile_loadd(2, sum + 512, 128); _tile_loadd(3, sum + 528, 128);
         }
         const T *above = x + m / 16 * steps * TILE, *below = above + steps * TILE;
-        const T *weights = (const T*)w.weights + n * BLOCK * w.inputs, *next = weights + 2 * last * TILE;
+        const T* weights = (const T*)w.weights + n * BLOCK * w.inputs;
+        const T* ahead = n + 1 == stop && last == steps ? first_weights<T>(next, share) : weights + 2 * last * TILE;
         for (int64_t k = first; k < last; k++) {
           for (int64_t line = m / BLOCK * lines; line < std::min<int64_t>(32, (m / BLOCK + 1) * lines); line++)
-            _mm_prefetch((const char*)(next + 2 * (k - first) * TILE) + 64 * line, _MM_HINT_T1);
+            _mm_prefetch((const char*)(ahead + 2 * (k - first) * TILE) + 64 * line, _MM_HINT_T1);
           _tile_loadd(4, above + k * TILE, 64);
           _tile_loadd(6, weights + 2 * k * TILE, 64);
           _tile_loadd(7, weights + (2 * k + 1) * TILE, 64);
@@ -541,16 +566,16 @@ struct Room {
 };
 
 template <typename T>
-static void project(const Linear& w, const Between<T>* hidden, Between<T>* qkv, int64_t stride, int64_t rows,
+static void project(const Linear& w, const Linear& next, const Between<T>* hidden, Between<T>* qkv, int64_t stride, int64_t rows,
                     Room<T>& room, Share share) {
   const T* x = room.factor(hidden, w.inputs, rows, share);
-  product<T>(x, room.scale, rows, w, share, [&](int64_t r, int64_t c, __m512 y) { store(qkv + r * stride + c, y); });
+  product<T>(x, room.scale, rows, w, next, share, [&](int64_t r, int64_t c, __m512 y) { store(qkv + r * stride + c, y); });
   share.wait();
 }
 
 // From attention's context to the layer's output, which takes the place of its input in ``hidden``.
 template <typename T>
-static void rest_of_layer(const Layer& w, const Between<T>* context, Between<T>* hidden, int64_t rows, Room<T>& room,
+static void rest_of_layer(const Layer& w, const Linear& next, const Between<T>* context, Between<T>* hidden, int64_t rows, Room<T>& room,
                           Share share) {
   using Row = Between<T>;
   const int64_t h = w.output.outputs;
@@ -564,12 +589,12 @@ static void rest_of_layer(const Layer& w, const Between<T>* context, Between<T>*
     for (int64_t r = share.from(rows); r < share.to(rows); r++) norm(room.sums + r * h, h, how, out, r);
     share.wait();
   };
-  product<T>(room.factor(context, h, rows, share), room.scale, rows, w.output, share, add_to(hidden));
+  product<T>(room.factor(context, h, rows, share), room.scale, rows, w.output, w.up, share, add_to(hidden));
   norm_all(w.attention_norm, room.middle);
-  product<T>(room.factor(room.middle, h, rows, share), room.scale, rows, w.up, share,
+  product<T>(room.factor(room.middle, h, rows, share), room.scale, rows, w.up, w.down, share,
           [&](int64_t r, int64_t c, __m512 y) { store(room.wide + place<Row>(r, c, w.up.outputs), gelu<T>(y)); });
   share.wait();
-  product<T>(room.factor(room.wide, w.down.inputs, rows, share), room.scale, rows, w.down, share, add_to(room.middle));
+  product<T>(room.factor(room.wide, w.down.inputs, rows, share), room.scale, rows, w.down, next, share, add_to(room.middle));
   norm_all(w.output_norm, hidden);
 }
 
@@ -595,8 +620,9 @@ static void through_layers(const Layer* layers, int64_t count, int64_t heads, co
     }
   share.wait();
   for (const Layer* layer = layers; layer < layers + count; layer++) {
+    const Layer* next = layer + 1 < layers + count ? layer + 1 : layers;
     for (int64_t m = 0; m < rows; m += MOST<T>)
-      project<T>(layer->qkv, room.hidden + place<Row>(m, 0, h), room.qkv + m * stride, stride,
+      project<T>(layer->qkv, layer->output, room.hidden + place<Row>(m, 0, h), room.qkv + m * stride, stride,
                  std::min(MOST<T>, rows - m), room, share);
     for (int64_t pair = share.part; pair < pairs; pair += share.parts) {
       const int64_t first = starts[pair / heads] - starts[0], length = starts[pair / heads + 1] - starts[pair / heads];
@@ -605,7 +631,7 @@ static void through_layers(const Layer* layers, int64_t count, int64_t heads, co
     }
     share.wait();
     for (int64_t m = 0; m < rows; m += MOST<T>)
-      rest_of_layer<T>(*layer, room.context + place<Row>(m, 0, h), room.hidden + place<Row>(m, 0, h),
+      rest_of_layer<T>(*layer, next->qkv, room.context + place<Row>(m, 0, h), room.hidden + place<Row>(m, 0, h),
                        std::min(MOST<T>, rows - m), room, share);
   }
   for (int64_t r = share.from(tokens); r < share.to(tokens); r++)
