@@ -29,19 +29,22 @@ class Routine:
     columns: int  # sizes of layers are multiples of this
     together: int  # numbers in the 4 bytes that are multiplied at once
     rows: torch.dtype  # of what it is given and returns
+    but_with: frozenset[str] = frozenset()  # what the processor must not have, as something else is faster there
 
     @property
     def tiles(self) -> bool:
         return self.name.endswith("tiles")
 
 
-AMX = frozenset({"amx_bf16", "amx_int8", "avx512_bf16"})
+TILES = frozenset({"amx_bf16", "amx_int8"})
+AMX = TILES | {"avx512_bf16"}
 VNNI = frozenset({"avx512f", "avx512_vnni"})
 ROUTINES = (  # of a precision the fastest first
     Routine("bf16_by_tiles", "bf16", AMX, 32, 2, torch.bfloat16),
     Routine("int8_by_tiles", "int8", AMX, 64, 4, torch.bfloat16),
     Routine("int8_by_vectors", "int8", VNNI, 32, 4, torch.float32),
     Routine("fp32_by_vectors", "fp32", frozenset({"avx512f"}), 32, 1, torch.float32),
+    Routine("fp32_by_vectors", "bf16", frozenset({"avx512f"}), 32, 1, torch.float32, frozenset({"avx512_bf16"})),
 )
 
 
@@ -145,7 +148,8 @@ def routine_for(config: BertConfig, layers: list[Layer], precision: str) -> Rout
     size = config.hidden_size // config.num_attention_heads
     for each in ROUTINES:
         sizes_fit = config.hidden_size % each.columns == config.intermediate_size % each.columns == size % 32 == 0
-        if each.precision == precision and sizes_fit and each.needs <= abilities() and hasattr(library(), each.name):
+        wanted = each.needs <= abilities() and not each.but_with & abilities()
+        if each.precision == precision and sizes_fit and wanted and hasattr(library(), each.name):
             return each
     return None
 
@@ -157,7 +161,7 @@ def abilities() -> frozenset[str]:
     if found is None:
         return frozenset()
     tiles = features >= AMX and hasattr(found, "ask_for_tiles") and found.ask_for_tiles() == 0
-    return features if tiles else features - AMX
+    return features if tiles else features - TILES
 
 
 @cache

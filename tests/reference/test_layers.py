@@ -18,15 +18,15 @@ from torch import Tensor
 import reference
 from reference.compiled import compiled
 from reference.kernels import CompiledLayers, FrozenLayer, freeze
-from reference.layers import AMX, ROUTINES, VNNI, LaidOut, Routine, abilities, library, routine_for
+from reference.layers import AMX, ROUTINES, TILES, VNNI, LaidOut, Routine, abilities, library, routine_for
 from reference.model import Bert, BertConfig, Layer, Layers, Packed, attention_as_in_the_paper
 
-HERE = [each for each in ROUTINES if each.needs <= abilities()]
+HERE = [each for each in ROUTINES if each.needs <= abilities()]  # of a precision the fastest first
 needs_it = pytest.mark.skipif(not HERE, reason="cannot be compiled here: no compiler, or no AVX-512")
 every_routine = pytest.mark.parametrize(
     "routine",
     [pytest.param(each, marks=[] if each in HERE else pytest.mark.skip("no such processor")) for each in ROUTINES],
-    ids=lambda each: each.name,
+    ids=lambda each: f"{each.precision} as {each.name}",
 )
 LENGTHS = [[1], [32], [7, 1, 128, 33, 64, 300, 32, 31], [5] * 50, [200, 180, 150]]
 
@@ -93,17 +93,28 @@ def on_onednn(model: Bert) -> Bert:
     return frozen
 
 
-def check(routine: Routine, lengths: list[int], **values: object) -> None:
-    """As near float64 as the layers of PyTorch are: in float32 nearly, as their sums are shorter ones."""
-    model, batch = bert(routine.rows, **values), packed(lengths)
-    exact = copy.deepcopy(model).double()(batch)
-    usual = on_onednn(model)(batch) if routine.precision == "int8" else model(batch)
+def made_for(routine: Routine) -> torch.dtype:
+    return torch.bfloat16 if routine.precision == "bf16" else routine.rows
 
+
+def check(routine: Routine, lengths: list[int], **values: object) -> None:
+    """As near float64 as the layers of PyTorch are: in float32 nearly, as their sums are shorter ones.
+
+    Of few numbers, those of PyTorch may all have been lucky in the last rounding; by one step the others may not be.
+    """
+    model, batch = bert(made_for(routine), **values), packed(lengths)
     compiled_ones = computed_by(routine, model)
     hidden = compiled_ones(batch)
+    assert hidden.dtype == made_for(routine)
+    if routine.rows != made_for(routine):  # exactly what is computed of the same weights in the type of the rows
+        embedded = model.embeddings(batch).to(routine.rows)
+        assert torch.equal(hidden, computed_by(routine, model.to(routine.rows)).layers(embedded, batch).to(hidden))
+        return
 
-    assert hidden.dtype == routine.rows
-    assert furthest(hidden, exact) <= (4 if routine.precision == "fp32" else 1.5) * furthest(usual, exact)
+    exact = copy.deepcopy(model).double()(batch)
+    usual = on_onednn(model)(batch) if routine.precision == "int8" else model(batch)
+    step = torch.finfo(hidden.dtype).eps * exact.abs().max().item()
+    assert furthest(hidden, exact) <= (4 if routine.precision == "fp32" else 1.5) * furthest(usual, exact) + step / 2
     assert torch.equal(compiled_ones.all_hidden_states(batch)[-1], hidden), "layer by layer"
 
 
@@ -143,6 +154,17 @@ def test_freeze_takes_the_fastest_that_the_processor_has(dtype: torch.dtype) -> 
             assert torch.equal(frozen(batch), computed_by(fastest, model)(batch))
 
 
+@needs_it
+@pytest.mark.parametrize(("features", "name"), [(VNNI, "fp32_by_vectors"), (VNNI | {"avx512_bf16"}, None)])
+def test_bfloat16_without_its_instructions_is_computed_in_float32(
+    features: frozenset[str], name: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = bert(torch.bfloat16)
+    monkeypatch.setattr("reference.layers.abilities", lambda: features)
+    routine = routine_for(model.config, layers_of(model), "bf16")
+    assert (routine and routine.name) == name
+
+
 @pytest.mark.parametrize(
     "values",
     [
@@ -175,7 +197,7 @@ def test_another_attention_stays() -> None:
 @every_routine
 @torch.inference_mode()
 def test_large_scores_do_not_overflow_and_those_far_below_vanish(routine: Routine) -> None:
-    model, batch = bert(routine.rows), packed([40, 3])
+    model, batch = bert(made_for(routine)), packed([40, 3])
     for layer in layers_of(model):
         layer.attention.qkv.weight.mul_(100)
     exact = copy.deepcopy(model).double()(batch)
@@ -190,7 +212,7 @@ def test_large_scores_do_not_overflow_and_those_far_below_vanish(routine: Routin
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])
 @torch.inference_mode()
 def test_what_is_not_a_number_is_seen_in_its_own_sequence_alone(value: float, routine: Routine) -> None:
-    model = bert(routine.rows)
+    model = bert(made_for(routine))
     model.embeddings.word.weight[0, 5] = value
     batch = packed([5, 300, 7])
     batch.ids[3] = 0
@@ -202,7 +224,7 @@ def test_what_is_not_a_number_is_seen_in_its_own_sequence_alone(value: float, ro
 @every_routine
 @torch.inference_mode()
 def test_scores_in_the_thousands_of_millions_lose_nothing(routine: Routine) -> None:
-    model, batch = bert(routine.rows), packed([20, 3])
+    model, batch = bert(made_for(routine)), packed([20, 3])
     for layer in layers_of(model):
         layer.attention.qkv.weight.zero_()
         layer.attention.qkv.bias.fill_(1e5)  # all scores of a row are equal, and so are the chances
@@ -213,7 +235,7 @@ def test_scores_in_the_thousands_of_millions_lose_nothing(routine: Routine) -> N
 @every_routine
 @torch.inference_mode()
 def test_far_below_0_gelu_is_0(routine: Routine) -> None:
-    model, batch = bert(routine.rows), packed([20, 3])
+    model, batch = bert(made_for(routine)), packed([20, 3])
     for layer in layers_of(model):
         layer.up.weight.zero_()
         layer.up.bias.fill_(-1e6)
@@ -223,7 +245,7 @@ def test_far_below_0_gelu_is_0(routine: Routine) -> None:
 
 @every_routine
 def test_lengths_of_other_tokens_and_other_widths_are_refused(routine: Routine) -> None:
-    frozen = computed_by(routine, bert(routine.rows))
+    frozen = computed_by(routine, bert(made_for(routine)))
     for lengths in ((4, 5), (40, -30)):
         with pytest.raises(ValueError, match=f"add up to {sum(lengths)}, but there are 10"):
             frozen(dataclasses.replace(packed([4, 6]), lengths=lengths))
@@ -245,7 +267,7 @@ def test_what_the_compiler_made_no_function_of_is_not_wanted(monkeypatch: pytest
     monkeypatch.setattr("reference.layers.library", lambda: nothing)
     monkeypatch.setattr("reference.layers.processor_features", lambda: sorted({*AMX, *VNNI}))
     abilities.cache_clear()
-    assert abilities() == VNNI
+    assert abilities() == {*AMX, *VNNI} - TILES
     assert routine_for(model.config, layers_of(model), "fp32") is None
     abilities.cache_clear()
 
