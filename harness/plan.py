@@ -156,11 +156,13 @@ def prepare_each(options: Options, precisions: Sequence[str]) -> list[Plan]:
 
 
 def _implementations(names: list[str]) -> list[Implementation]:
-    """Those that are named; "all" is every one that need not be named, the reference first."""
-    if names == ["all"]:
-        every = [each for each in implementations().values() if not each.by_name]
-        return sorted(every, key=lambda each: each.name != "reference")
-    return [find(name) for name in dict.fromkeys(names)]
+    """Those that are named, each once; "all" is every one that need not be named, the reference first."""
+    chosen: dict[str, Implementation] = {}
+    for name in names:
+        every = [each for each in implementations().values() if not each.by_name] if name == "all" else [find(name)]
+        for each in sorted(every, key=lambda each: each.name != "reference"):
+            chosen[each.name] = each
+    return list(chosen.values())
 
 
 def _checkouts(chosen: list[Implementation], given: dict[str, Path]) -> dict[str, Path]:

@@ -176,7 +176,7 @@ def time(
     if training and not names(tasks):
         raise BadInput("--training needs --tasks, such as --tasks rte: what is fine-tuned on")
     options = Options(
-        implementations=list(dict.fromkeys(["reference", *names(impl)])) if impl != "all" else ["all"],
+        implementations=["reference", *names(impl)],
         tasks=names(tasks),
         shapes=_shapes(shapes),
         sentences=sentences,
