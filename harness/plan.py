@@ -8,16 +8,17 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import platformdirs
-import yaml
 
 from harness import provenance
 from harness.data import data_folder
 from harness.download import cache_folder
 from harness.errors import BadInput
 from harness.implementation import Implementation, find, implementations
+from harness.paths import expanded
 from harness.read import read_split
 from harness.task import Context, Task, load_task, suites, task_files
 from harness.weights import Weights, find_weights
+from harness.yaml_file import read_yaml
 from reference.tokenizer import Tokenizer
 
 # Appendix A.2 of the paper; clipping is in Google's code (optimization.py).
@@ -189,16 +190,15 @@ def _checkouts(chosen: list[Implementation], given: dict[str, Path]) -> dict[str
 
 def _checkouts_file() -> dict[str, Path]:
     given = os.environ.get("BERT_ATLAS_CHECKOUTS")
-    file = Path(given).expanduser() if given else platformdirs.user_config_path("bert-atlas") / "checkouts.yaml"
+    file = expanded(given) if given else platformdirs.user_config_path("bert-atlas") / "checkouts.yaml"
     if not file.is_file():
         if given:
             raise BadInput(f"BERT_ATLAS_CHECKOUTS names {file}, which does not exist")
         return {}
-    try:
-        values = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
-        return {str(name): Path(folder).expanduser() for name, folder in values.items()}
-    except (yaml.YAMLError, AttributeError, TypeError, UnicodeDecodeError) as error:
-        raise BadInput(f"{file}: not a mapping of implementations to folders: {error}") from error
+    values = read_yaml(file, "file of checkouts") or {}
+    if not isinstance(values, dict) or not all(isinstance(folder, str) for folder in values.values()):
+        raise BadInput(f"{file}: not a mapping of implementations to folders, such as `bert-chainer: ~/bert-chainer`")
+    return {str(name): expanded(folder) for name, folder in values.items()}
 
 
 def _check_numbers(options: Options) -> None:

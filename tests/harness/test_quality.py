@@ -218,16 +218,25 @@ def test_a_wrong_checkout_is_bad_input(
     assert message in " ".join(out.split())
 
 
-@pytest.mark.parametrize("text", ["- port", "port: [", "port: 3"])
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("- port", "not a mapping of implementations to folders"),
+        ("port: 3", "not a mapping of implementations to folders"),
+        ("port: [", "not valid YAML"),
+        ("port: 2024-13-45", "'2024-13-45' is no value"),
+        ("port: ~nobody-at-all/x", "no home folder is known for ~nobody-at-all"),
+    ],
+)
 def test_a_file_of_checkouts_that_is_none_is_bad_input(
-    tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
+    tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, message: str
 ) -> None:
     (tmp_path / "runs").mkdir()
     (tmp_path / "checkouts.yaml").write_text(text)
     monkeypatch.setenv("BERT_ATLAS_CHECKOUTS", str(tmp_path / "checkouts.yaml"))
     code, out, _ = main("parity", tmp_path / "runs", tiny_checkpoint, "--impl", "port")
     assert code == 2
-    assert "not a mapping of implementations to folders" in " ".join(out.split())
+    assert message in " ".join(out.split())
 
 
 def test_a_program_does_its_own_job_and_is_scored_by_our_metrics(tiny_checkpoint: Path, tmp_path: Path) -> None:
