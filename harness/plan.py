@@ -3,13 +3,14 @@
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import platformdirs
 
 from harness import provenance
+from harness.config import read_config
 from harness.data import data_folder
 from harness.download import cache_folder
 from harness.errors import BadInput
@@ -85,8 +86,6 @@ class Plan:
 def prepare(options: Options, tasks_needed: bool = True) -> Plan:
     """Resolve the options. BadInput for whatever is not there, with what to do."""
     import reference
-    from reference.checkpoint import read_config
-    from reference.errors import CheckpointError
 
     _check_numbers(options)
     _check_words(options)
@@ -95,12 +94,12 @@ def prepare(options: Options, tasks_needed: bool = True) -> Plan:
     chosen = _implementations(options.implementations)
     tasks = _tasks(options) if tasks_needed else []
     weights = find_weights(options.weights)
+    beside = weights.folder if weights.folder.is_dir() else weights.folder.parent  # of a TensorFlow checkpoint
+    config = read_config(beside)
     try:
         device = reference.resolve_device(options.device)
-        config = asdict(read_config(weights.folder)[0])
-        beside = weights.folder if weights.folder.is_dir() else weights.folder.parent  # of a TensorFlow checkpoint
         tokenizer = Tokenizer.from_folder(beside)
-    except (ValueError, CheckpointError, FileNotFoundError) as error:
+    except (ValueError, FileNotFoundError) as error:
         raise BadInput(str(error)) from error
     folder = data_folder(options.data)
     for task in tasks:
