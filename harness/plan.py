@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import platformdirs
+import psutil
 
 from harness import provenance
 from harness.config import read_config
@@ -25,6 +26,7 @@ from reference.tokenizer import Tokenizer
 # Appendix A.2 of the paper; clipping is in Google's code (optimization.py).
 WARMUP, WEIGHT_DECAY, MAX_GRAD_NORM = 0.1, 0.01, 1.0
 Select = Literal["last", "dev"]
+THREADS_PER_CORE = 4  # more would only wait for one another; with very many, torch ends the process
 Rerun = Literal["missing", "failed", "all"]  # each with those before it
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
@@ -110,11 +112,7 @@ def prepare(options: Options, tasks_needed: bool = True) -> Plan:
                 "name a dev split first with --splits"
             )
         _check_length(task, config["max_position_embeddings"])
-    for sequences, length in options.shapes:
-        if length > (positions := config["max_position_embeddings"]):
-            raise BadInput(
-                f"--shapes {sequences}x{length}: this model takes at most {positions} tokens; give that or less"
-            )
+    _check_shapes(options.shapes, config)
     if not options.dry_run:
         _make_folders(options)
     on_gpu = device.startswith("cuda")
@@ -206,6 +204,9 @@ def _check_numbers(options: Options) -> None:
         if value is not None and not 0 < value < math.inf:
             typed = "lr" if name == "learning_rate" else name.replace("_", "-")
             raise BadInput(f"--{typed} is {value}; it must be above 0")
+    most = THREADS_PER_CORE * (os.cpu_count() or 1)
+    if options.threads is not None and options.threads > most:
+        raise BadInput(f"--threads is {options.threads}; this machine's cores take at most {most}")
     for seed in options.seeds:
         if not 0 <= seed < 2**63:
             raise BadInput(f"--seed is {seed}; it must be from 0 to 2^63 - 1")
@@ -230,6 +231,21 @@ def _make_folders(options: Options) -> None:
             raise BadInput(f"{name}: the folder {folder} cannot be made: {error.strerror}") from None
         if not os.access(folder, os.W_OK):
             raise BadInput(f"{name}: the folder {folder} cannot be written; name another, or change its permissions")
+
+
+def _check_shapes(shapes: Sequence[tuple[int, int]], config: dict[str, Any]) -> None:
+    positions, memory = config["max_position_embeddings"], psutil.virtual_memory().total
+    for sequences, length in shapes:
+        if length > positions:
+            raise BadInput(
+                f"--shapes {sequences}x{length}: this model takes at most {positions} tokens; give that or less"
+            )
+        needed = sequences * length * config["hidden_size"] * 4  # bytes of its output alone, float32
+        if needed > memory:
+            raise BadInput(
+                f"--shapes {sequences}x{length}: the output alone has {needed / 2**30:.0f} GiB, and this machine "
+                f"{memory / 2**30:.0f}; give fewer sequences"
+            )
 
 
 def _check_length(task: Task, positions: int) -> None:

@@ -10,7 +10,13 @@ from harness.commands.terminal import terminal
 from harness.errors import BadInput, Failure
 
 app = typer.Typer()
-submit_app = typer.Typer(help="Predictions in the form in which others score them.", no_args_is_help=True)
+submit_app = typer.Typer(
+    help="Predictions in the form in which others score them.",
+    epilog="Examples:\n\n"
+    "python -m harness submit glue runs/quality --output glue.zip\n\n"
+    "python -m harness submit check glue.zip",
+    no_args_is_help=True,
+)
 
 
 @app.command(epilog="Example: python -m harness report runs results --output report")

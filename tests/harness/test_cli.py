@@ -74,7 +74,7 @@ def test_every_command_is_known_here() -> None:
     assert sorted(names) == sorted(COMMANDS)
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", [*COMMANDS, "data", "env", "submit"])
 def test_help_of_every_command_has_an_example(command: str) -> None:
     result = CliRunner().invoke(cli.app, [*command.split(), "--help"], terminal_width=200)
     assert result.exit_code == 0
@@ -157,7 +157,9 @@ def test_version(main: Main) -> None:
         (["run", "--epochs", "two"], "--epochs"),
         (["run", "--limit", "-3"], "--limit is -3"),
         (["run", "--seed", "-3"], "--seed is -3"),
-        (["run", "--seeds", "0"], "--seeds is 0; it must be above 0"),
+        (["run", "--seeds", "0"], "--seeds is 0; it must be from 1 to"),
+        (["run", "--seeds", "999999999"], "--seeds is 999999999; it must be from 1 to"),
+        (["run", "--threads", "99999999"], "--threads is 99999999; this machine's cores take at most"),
         (["run", "--precision", "fp32,fp8"], "--precision 'fp8' is not one of"),
         (["run", "--precision", ","], "no precision is named"),
         (["run", "--rerun", "some"], "--rerun 'some' is not one of missing, failed, all"),
@@ -167,6 +169,10 @@ def test_version(main: Main) -> None:
         (["runn"], "runn"),
         (["time", "--shapes", "32"], "--shapes: '32' is not of the form SEQUENCESxLENGTH"),
         (["time", "--shapes", "0x128"], "--shapes: '0x128'"),
+        (["time", "--shapes", "0x5"], "--shapes: '0x5'"),
+        (["time", "--shapes", "9" * 5000 + "x5"], "--shapes: '9999"),
+        (["time", "--shapes", "99999999x99999"], "--shapes 99999999x99999: this model takes at most 512 tokens"),
+        (["time", "--shapes", "99999999x128"], "--shapes 99999999x128: the output alone has"),
         (["time", "--shapes", ","], "--shapes names none"),
         (["time", "--tasks", "rtee"], "did you mean rte"),
         (["report"], "records"),
