@@ -1,14 +1,12 @@
 """Reading YAML that users write."""
 
-import re
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from harness.errors import BadInput
-
-UNFIT = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")  # steers a terminal, or is no text
+from harness.printable import UNFIT
 
 
 class _Loader(yaml.SafeLoader):

@@ -22,6 +22,7 @@ from harness.commands.options import (
 )
 from harness.commands.terminal import progress, terminal
 from harness.errors import BadInput, Failure
+from harness.printable import printable
 
 if TYPE_CHECKING:
     from harness.record import Record
@@ -222,7 +223,7 @@ def _run(made: Any, runs: Path, path: Callable[..., Iterator["Record"]], layers:
         try:
             for each in path(made, show):
                 records.append(each)
-                log.print(_line(each), highlight=False, markup=False, soft_wrap=True)
+                log.print(printable(_line(each)), highlight=False, markup=False, soft_wrap=True)
         except (KeyboardInterrupt, BadInput, Failure) as error:
             ended = error  # what is finished is shown all the same
     print_report(arrange(records), terminal())

@@ -167,6 +167,8 @@ def test_version(main: Main) -> None:
         (["run", "--lr", "nan"], "--lr is nan"),
         (["run", "--colour", "blue"], "--colour"),
         (["runn"], "runn"),
+        (["run", "--impl", "ref\x1b[31m"], r"the argument 'ref\x1b[31m' is not UTF-8 text"),
+        (["report", "runs\udcff"], r"the argument 'runs\udcff' is not UTF-8 text"),
         (["time", "--shapes", "32"], "--shapes: '32' is not of the form SEQUENCESxLENGTH"),
         (["time", "--shapes", "0x128"], "--shapes: '0x128'"),
         (["time", "--shapes", "0x5"], "--shapes: '0x5'"),
@@ -201,6 +203,7 @@ def test_bad_input_is_2_and_said_in_a_sentence(
     ("error", "code", "message"),
     [
         (BadInput("the file is wrong"), 2, "error: the file is wrong"),
+        (BadInput("a file is called \x1b[31m\udcff"), 2, r"error: a file is called \x1b[31m\udcff"),
         (Failure("it did not work"), 1, "error: it did not work"),
         (OSError(28, "No space left on device", "runs/x"), 1, "error: the disk is full (runs/x); make room"),
         (PermissionError(13, "Permission denied", "runs/x"), 2, "error: runs/x: Permission denied"),
@@ -255,6 +258,13 @@ def test_check_record_has_a_line_for_each_that_is_fine_and_refuses_the_first_tha
     code, out, err = main("check-record", "runs")
     assert (code, out) == (2, "runs/one.json: ok\n")
     assert "runs/two.json: the run was limited to 8 examples" in err
+
+
+def test_a_file_whose_name_would_steer_the_terminal_is_named_harmlessly(
+    main: Main, put: Put, quality_record: Callable[..., Quality], tmp_path: Path
+) -> None:
+    put(quality_record(), tmp_path / "runs" / "\x1b[31m\udcff.json")
+    assert main("check-record", str(tmp_path / "runs"))[1].endswith("\\x1b[31m\\udcff.json: ok\n")
 
 
 def test_publish_names_what_it_copied(
