@@ -143,6 +143,19 @@ def test_the_weights_are_trained_once_where_the_reference_takes_no_part(tiny_che
     assert of(again, Quality, "encoder").metrics == of(first, Quality, "encoder").metrics
 
 
+def test_weights_whose_description_is_damaged_are_trained_again(
+    tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BERT_ATLAS_CACHE", str(tmp_path / "cache"))
+    arguments = ["--impl", "encoder", "--tasks", "mini-ner", "--limit", "8", "--epochs", "1", "--rerun", "all"]
+    assert main("run", tmp_path / "runs", tiny_checkpoint, *arguments)[0] == 0
+    (description,) = (tmp_path / "cache" / "tuned").glob("*/bert_atlas.json")
+    sound = description.read_text()
+    description.write_text("{")
+    assert main("run", tmp_path / "runs", tiny_checkpoint, *arguments)[0] == 0
+    assert description.read_text() == sound
+
+
 def test_weights_that_nothing_asked_for_in_a_week_are_deleted(
     tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
