@@ -142,7 +142,7 @@ def _read(folder: Path) -> Environment | None:
         return Environment(
             folder, tuple(said["packages"]), tuple(said["installed"]), said["created"], int(said["size"])
         )
-    except (FileNotFoundError, ValueError, LookupError, TypeError, RecursionError):
+    except (FileNotFoundError, ValueError, LookupError, TypeError, OverflowError, RecursionError):
         return None
 
 
