@@ -156,6 +156,8 @@ def _mapping(document: Document, parser: Any, start: Event) -> None:
     document.lines[()] = _line(start)
     while isinstance(event := parser.get_event(), ScalarEvent):
         name = event.value
+        if not name.isprintable():  # it will stand in what is said of it
+            break
         if name in document.data:
             raise _Unreadable(f"{name}: stands here twice (also in line {document.lines[(name,)]})", _line(event))
         document.lines[(name,)] = _line(event)

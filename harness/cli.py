@@ -9,6 +9,7 @@ import typer
 from harness import __version__
 from harness.commands import machine, measure, records
 from harness.errors import BadInput, Failure
+from harness.printable import UNFIT, printable
 
 app = typer.Typer(
     help="Measure BERT implementations: parity, accuracy and throughput, from the same weights on the same data.",
@@ -29,6 +30,7 @@ app.add_typer(machine.env_app, name="env")
 def main() -> None:
     """Run the command line; exit code 0 all well, 1 a run failed, 2 bad input, 130 interrupted."""
     try:
+        _check_arguments(sys.argv[1:])
         app()
     except BadInput as error:
         _complain(error, 2)
@@ -45,8 +47,17 @@ def main() -> None:
         raise SystemExit(130) from None
 
 
+def _check_arguments(arguments: list[str]) -> None:
+    """Records name the command, and much of what is said repeats a part of it."""
+    for argument in arguments:
+        if UNFIT.search(argument):
+            raise BadInput(
+                f"the argument {argument!r} is not UTF-8 text without control characters; rename what it names"
+            )
+
+
 def _complain(error: Exception, code: int) -> None:
-    print(f"error: {error}", file=sys.stderr)
+    print(f"error: {printable(str(error))}", file=sys.stderr)
     raise SystemExit(code)
 
 

@@ -18,6 +18,7 @@ from filelock import FileLock
 
 from harness.download import cache_folder, disk_errors, download, sha256_of, unzip
 from harness.errors import BadInput, Failure
+from harness.paths import expanded
 
 SOURCES = Path(__file__).with_name("sources.yaml")
 MANIFEST = ".bert-atlas.json"  # in a data set's folder: where its files came from, and the sha256 of each
@@ -83,9 +84,9 @@ class Row(NamedTuple):
 def data_folder(given: Path | None) -> Path:
     """The folder of task data: the one given, else ``BERT_ATLAS_DATA``, else one in the cache."""
     if given is not None:
-        return given.expanduser()
+        return expanded(given)
     from_environment = os.environ.get("BERT_ATLAS_DATA")
-    return Path(from_environment).expanduser() if from_environment else cache_folder() / "data"
+    return expanded(from_environment) if from_environment else cache_folder() / "data"
 
 
 def datasets() -> dict[str, Dataset]:

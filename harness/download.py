@@ -21,6 +21,7 @@ from filelock import FileLock
 from requests.exceptions import ChunkedEncodingError
 
 from harness.errors import BadInput, Failure
+from harness.paths import expanded
 
 WAITS = (1.0, 2.0, 4.0, 8.0)  # seconds before the second, third, ... try
 LONGEST_WAIT = 120.0  # seconds; a server that asks for more is a Failure, not a command that seems to hang
@@ -39,7 +40,7 @@ class _TransferError(Exception):
 def cache_folder() -> Path:
     """The folder for what can be downloaded again: ``BERT_ATLAS_CACHE``, else the platform's cache."""
     given = os.environ.get("BERT_ATLAS_CACHE")
-    return Path(given).expanduser() if given else platformdirs.user_cache_path("bert-atlas")
+    return expanded(given) if given else platformdirs.user_cache_path("bert-atlas")
 
 
 def sha256_of(path: Path) -> str:

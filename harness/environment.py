@@ -136,11 +136,14 @@ def create(requirements: Requirements, show: Show) -> Environment:
 
 
 def _read(folder: Path) -> Environment | None:
+    """The environment in a folder; None where it is not complete, or the file that says so is damaged."""
     try:
         said = json.loads((folder / "complete.json").read_text(encoding="utf-8"))
-    except FileNotFoundError:
+        return Environment(
+            folder, tuple(said["packages"]), tuple(said["installed"]), said["created"], int(said["size"])
+        )
+    except (FileNotFoundError, ValueError, LookupError, TypeError, OverflowError, RecursionError):
         return None
-    return Environment(folder, tuple(said["packages"]), tuple(said["installed"]), said["created"], said["size"])
 
 
 def _python_in(folder: Path) -> Path:

@@ -7,6 +7,7 @@ from typing import Any
 from harness import record
 from harness.comparison import Comparison
 from harness.errors import BadInput
+from harness.paths import expanded
 
 Run = tuple[Path, record.Quality]  # a record and its file
 Runs = dict[int, Run]  # by seed
@@ -17,7 +18,7 @@ def find(text: str, runs: Path) -> tuple[str, list[tuple[Path, record.Record]]]:
     in_runs = _read(runs) if runs.exists() else []
     if text in _names(in_runs):  # first: a folder of the same name may lie here
         return text, _of(text, in_runs)
-    path = Path(text).expanduser()
+    path = expanded(text)
     if path.exists():
         found = _read(path)
         names = _names(found)

@@ -3,26 +3,30 @@
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import platformdirs
-import yaml
+import psutil
 
 from harness import provenance
+from harness.config import read_config
 from harness.data import data_folder
 from harness.download import cache_folder
 from harness.errors import BadInput
 from harness.implementation import Implementation, find, implementations
+from harness.paths import expanded
 from harness.read import read_split
 from harness.task import Context, Task, load_task, suites, task_files
 from harness.weights import Weights, find_weights
+from harness.yaml_file import read_yaml
 from reference.tokenizer import Tokenizer
 
 # Appendix A.2 of the paper; clipping is in Google's code (optimization.py).
 WARMUP, WEIGHT_DECAY, MAX_GRAD_NORM = 0.1, 0.01, 1.0
 Select = Literal["last", "dev"]
+THREADS_PER_CORE = 4  # more would only wait for one another; with very many, torch ends the process
 Rerun = Literal["missing", "failed", "all"]  # each with those before it
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
@@ -84,8 +88,6 @@ class Plan:
 def prepare(options: Options, tasks_needed: bool = True) -> Plan:
     """Resolve the options. BadInput for whatever is not there, with what to do."""
     import reference
-    from reference.checkpoint import read_config
-    from reference.errors import CheckpointError
 
     _check_numbers(options)
     _check_words(options)
@@ -94,12 +96,12 @@ def prepare(options: Options, tasks_needed: bool = True) -> Plan:
     chosen = _implementations(options.implementations)
     tasks = _tasks(options) if tasks_needed else []
     weights = find_weights(options.weights)
+    beside = weights.folder if weights.folder.is_dir() else weights.folder.parent  # of a TensorFlow checkpoint
+    config = read_config(beside)
     try:
         device = reference.resolve_device(options.device)
-        config = asdict(read_config(weights.folder)[0])
-        beside = weights.folder if weights.folder.is_dir() else weights.folder.parent  # of a TensorFlow checkpoint
         tokenizer = Tokenizer.from_folder(beside)
-    except (ValueError, CheckpointError, FileNotFoundError) as error:
+    except (ValueError, FileNotFoundError) as error:
         raise BadInput(str(error)) from error
     folder = data_folder(options.data)
     for task in tasks:
@@ -110,11 +112,7 @@ def prepare(options: Options, tasks_needed: bool = True) -> Plan:
                 "name a dev split first with --splits"
             )
         _check_length(task, config["max_position_embeddings"])
-    for sequences, length in options.shapes:
-        if length > (positions := config["max_position_embeddings"]):
-            raise BadInput(
-                f"--shapes {sequences}x{length}: this model takes at most {positions} tokens; give that or less"
-            )
+    _check_shapes(options.shapes, config)
     if not options.dry_run:
         _make_folders(options)
     on_gpu = device.startswith("cuda")
@@ -156,11 +154,13 @@ def prepare_each(options: Options, precisions: Sequence[str]) -> list[Plan]:
 
 
 def _implementations(names: list[str]) -> list[Implementation]:
-    """Those that are named; "all" is every one that need not be named, the reference first."""
-    if names == ["all"]:
-        every = [each for each in implementations().values() if not each.by_name]
-        return sorted(every, key=lambda each: each.name != "reference")
-    return [find(name) for name in dict.fromkeys(names)]
+    """Those that are named, each once; "all" is every one that need not be named, the reference first."""
+    chosen: dict[str, Implementation] = {}
+    for name in names:
+        every = [each for each in implementations().values() if not each.by_name] if name == "all" else [find(name)]
+        for each in sorted(every, key=lambda each: each.name != "reference"):
+            chosen[each.name] = each
+    return list(chosen.values())
 
 
 def _checkouts(chosen: list[Implementation], given: dict[str, Path]) -> dict[str, Path]:
@@ -187,16 +187,15 @@ def _checkouts(chosen: list[Implementation], given: dict[str, Path]) -> dict[str
 
 def _checkouts_file() -> dict[str, Path]:
     given = os.environ.get("BERT_ATLAS_CHECKOUTS")
-    file = Path(given).expanduser() if given else platformdirs.user_config_path("bert-atlas") / "checkouts.yaml"
+    file = expanded(given) if given else platformdirs.user_config_path("bert-atlas") / "checkouts.yaml"
     if not file.is_file():
         if given:
             raise BadInput(f"BERT_ATLAS_CHECKOUTS names {file}, which does not exist")
         return {}
-    try:
-        values = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
-        return {str(name): Path(folder).expanduser() for name, folder in values.items()}
-    except (yaml.YAMLError, AttributeError, TypeError, UnicodeDecodeError) as error:
-        raise BadInput(f"{file}: not a mapping of implementations to folders: {error}") from error
+    values = read_yaml(file, "file of checkouts") or {}
+    if not isinstance(values, dict) or not all(isinstance(folder, str) for folder in values.values()):
+        raise BadInput(f"{file}: not a mapping of implementations to folders, such as `bert-chainer: ~/bert-chainer`")
+    return {str(name): expanded(folder) for name, folder in values.items()}
 
 
 def _check_numbers(options: Options) -> None:
@@ -205,6 +204,9 @@ def _check_numbers(options: Options) -> None:
         if value is not None and not 0 < value < math.inf:
             typed = "lr" if name == "learning_rate" else name.replace("_", "-")
             raise BadInput(f"--{typed} is {value}; it must be above 0")
+    most = THREADS_PER_CORE * (os.cpu_count() or 1)
+    if options.threads is not None and options.threads > most:
+        raise BadInput(f"--threads is {options.threads}; this machine's cores take at most {most}")
     for seed in options.seeds:
         if not 0 <= seed < 2**63:
             raise BadInput(f"--seed is {seed}; it must be from 0 to 2^63 - 1")
@@ -229,6 +231,21 @@ def _make_folders(options: Options) -> None:
             raise BadInput(f"{name}: the folder {folder} cannot be made: {error.strerror}") from None
         if not os.access(folder, os.W_OK):
             raise BadInput(f"{name}: the folder {folder} cannot be written; name another, or change its permissions")
+
+
+def _check_shapes(shapes: Sequence[tuple[int, int]], config: dict[str, Any]) -> None:
+    positions, memory = config["max_position_embeddings"], psutil.virtual_memory().total
+    for sequences, length in shapes:
+        if length > positions:
+            raise BadInput(
+                f"--shapes {sequences}x{length}: this model takes at most {positions} tokens; give that or less"
+            )
+        needed = sequences * length * config["hidden_size"] * 4  # bytes of its output alone, float32
+        if needed > memory:
+            raise BadInput(
+                f"--shapes {sequences}x{length}: the output alone has {needed / 2**30:.0f} GiB, and this machine "
+                f"{memory / 2**30:.0f}; give fewer sequences"
+            )
 
 
 def _check_length(task: Task, positions: int) -> None:

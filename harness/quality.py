@@ -141,10 +141,10 @@ def _whole(folder: Path) -> Iterator[Path]:
 
 
 def _saved(folder: Path) -> str | None:
-    """The key of the run whose model is in this folder; None where there is none, or not all of it."""
+    """The key of the run whose model is in this folder; None where there is none, not all of it, or it is damaged."""
     try:
         return str(json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))["record"])
-    except FileNotFoundError:
+    except (FileNotFoundError, ValueError, LookupError, TypeError, RecursionError):
         return None
 
 

@@ -178,6 +178,8 @@ def _jsonl(path: Path, content: str) -> Rows:
     for number, line in enumerate(_lines(content), 1):
         try:
             row = json.loads(line)
+            if "\\u" in line:
+                json.dumps(row, ensure_ascii=False).encode()  # an escape may be half a character, which is no text
         except (ValueError, RecursionError) as error:
             raise BadInput(f"{path}:{number}: not valid JSON: {error}") from None
         if not isinstance(row, dict):

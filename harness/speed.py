@@ -1,12 +1,14 @@
 """Throughput and latency: implementations of one comparison are timed in turn, never at the same time."""
 
 import json
+import math
 import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -143,10 +145,19 @@ def against_quiet(result: record.Speed) -> float:
     file = cache_folder() / "calibration.json"
     file.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{file}.lock"):
-        known: dict[str, float] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        known = _fastest(file)
         known[key] = min(fastest, known.get(key, fastest))
         record.write_json(known, file)
     return round(float(figures["p50"]) / known[key], 3)
+
+
+def _fastest(file: Path) -> dict[str, float]:
+    """The fastest passes that were seen so far; none where the file is damaged: it begins anew."""
+    try:
+        known = json.loads(file.read_text(encoding="utf-8"))
+        return {key: seconds for key, seconds in known.items() if 0 < seconds < math.inf}
+    except (FileNotFoundError, ValueError, TypeError, AttributeError, RecursionError):
+        return {}
 
 
 def _shapes(made: plan.Plan) -> list[Shape]:

@@ -1,9 +1,11 @@
 """Predictions as others score them: the zip that the GLUE server takes, and the columns that conlleval reads."""
 
+import lzma
 import math
 import re
 import shlex
 import statistics
+import struct
 import tempfile
 import zipfile
 import zlib
@@ -159,6 +161,9 @@ def _text(task: Task, answer: Any) -> str:
 
 # ---- what the server would refuse ----
 
+# What zipfile raises, by where a zip is damaged; RuntimeError: it is encrypted, or compressed in a way nobody knows.
+DAMAGE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, ValueError, RuntimeError)
+
 
 def check_glue(path: Path) -> None:
     """BadInput, saying all that is wrong, unless this is a zip that the GLUE server takes.
@@ -174,7 +179,7 @@ def check_glue(path: Path) -> None:
                 problems += _wrong_content(name, archive.read(name))
     except OSError as error:
         raise BadInput(f"{path} cannot be read: {error.strerror or error}") from error
-    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
+    except DAMAGE as error:
         raise BadInput(f"{path} is not a sound zip: {error}; make it with `python -m harness submit glue`") from error
     if problems:
         raise BadInput("\n".join([f"{path} is not what the GLUE server takes; make it with `submit glue`", *problems]))

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
-import yaml
-
 from harness.errors import BadInput
+from harness.paths import expanded
+from harness.yaml_file import read_yaml
 
 FOLDER = Path(__file__).resolve().parent / "tasks"
 
@@ -143,8 +143,8 @@ def load_task(name_or_path: str, context: Context | None = None) -> Task:
             f"no task is called {name_or_path!r}{_nearest(name_or_path, known)} "
             f"(built in: {', '.join(known)}; a task of your own is named by its .yaml file)"
         )
-    file = Path(name_or_path).expanduser() if own else FOLDER / f"{name_or_path}.yaml"
-    declared = _read_yaml(file)
+    file = expanded(name_or_path) if own else FOLDER / f"{name_or_path}.yaml"
+    declared = _read_task(file)
     if context is not None:
         declared["context"] = context
     try:
@@ -163,30 +163,8 @@ def task_files(task: Task, data_folder: Path | None) -> dict[str, Path]:
     return {split: (data_folder or Path()) / file.path for split, file in task.files.items()}
 
 
-class _Loader(yaml.SafeLoader):
-    """PyYAML's, but a field that stands there twice is an error; there the last one wins."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = set()
-        for key_node, _ in node.value:
-            key = (key_node.tag, str(key_node.value))
-            if key in keys:
-                raise yaml.MarkedYAMLError(problem=f"{key[1]} stands there twice", problem_mark=key_node.start_mark)
-            keys.add(key)
-        return super().construct_mapping(node, deep)
-
-
-def _read_yaml(file: Path) -> dict[str, Any]:
-    try:
-        declared = yaml.load(file.read_text(encoding="utf-8"), _Loader)  # noqa: S506 - a SafeLoader
-    except OSError as error:
-        raise BadInput(f"cannot read the task file {file}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise BadInput(f"{file}: a task file is UTF-8 text, and this is not") from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f":{mark.line + 1}" if mark else ""
-        raise BadInput(f"{file}{line}: not valid YAML: {getattr(error, 'problem', None) or error}") from None
+def _read_task(file: Path) -> dict[str, Any]:
+    declared = read_yaml(file, "task file")
     if not isinstance(declared, dict):
         raise BadInput(f"{file}: a task file is a mapping of fields such as `name: rte`")
     return declared

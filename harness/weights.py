@@ -14,6 +14,7 @@ from filelock import FileLock
 
 from harness.download import cache_folder, disk_errors, download, sha256_of, unzip
 from harness.errors import BadInput, Failure
+from harness.paths import expanded
 from harness.random_weights import NAMES as RANDOM
 from harness.random_weights import find_random
 
@@ -184,7 +185,7 @@ def find_weights(name: str = DEFAULT) -> Weights:
     if name in RANDOM:
         folder = find_random(name, find_weights().folder)
         return Weights(name, folder, sha256_of(folder / "model.safetensors"), "drawn at random on this machine")
-    path = Path(name).expanduser()
+    path = expanded(name)
     if path.is_dir():
         return _local(path, path, _weights_files(path, _file_names(path)))
     prefix = path.with_name(path.name.removesuffix(".index"))

@@ -10,9 +10,14 @@ from harness.commands.terminal import print_rows, progress
 from harness.errors import BadInput, Failure
 
 app = typer.Typer()
-data_app = typer.Typer(help="Get task data from its official addresses, and see what is there.", no_args_is_help=True)
+data_app = typer.Typer(
+    help="Get task data from its official addresses, and see what is there.",
+    epilog="Examples:\n\npython -m harness data get glue conll2003\n\npython -m harness data list",
+    no_args_is_help=True,
+)
 env_app = typer.Typer(
     help="Environments of implementations that cannot live beside the harness; `run` makes what it needs by itself.",
+    epilog="Examples:\n\npython -m harness env list\n\npython -m harness env create bert-for-tf2 keras-bert",
     no_args_is_help=True,
 )
 

@@ -1,5 +1,6 @@
 """Commands that run models: run, parity, time, predict."""
 
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -21,11 +22,13 @@ from harness.commands.options import (
 )
 from harness.commands.terminal import progress, terminal
 from harness.errors import BadInput, Failure
+from harness.printable import printable
 
 if TYPE_CHECKING:
     from harness.record import Record
 
 app = typer.Typer()
+MOST_SEEDS = 10_000  # each is a run of its own
 
 
 @app.command(
@@ -84,8 +87,8 @@ def run(
         raise BadInput(f"--context {context!r} is neither sentence nor document")
     if load is not None and not 0 < load < float("inf"):
         raise BadInput(f"--load is {load}; it is a latency in milliseconds, above 0")
-    if seeds < 1:
-        raise BadInput(f"--seeds is {seeds}; it must be above 0")
+    if not 1 <= seeds <= MOST_SEEDS:
+        raise BadInput(f"--seeds is {seeds}; it must be from 1 to {MOST_SEEDS}")
     plans = prepare_each(
         Options(
             implementations=names(impl),
@@ -176,7 +179,7 @@ def time(
     if training and not names(tasks):
         raise BadInput("--training needs --tasks, such as --tasks rte: what is fine-tuned on")
     options = Options(
-        implementations=list(dict.fromkeys(["reference", *names(impl)])) if impl != "all" else ["all"],
+        implementations=["reference", *names(impl)],
         tasks=names(tasks),
         shapes=_shapes(shapes),
         sentences=sentences,
@@ -197,10 +200,10 @@ def time(
 def _shapes(text: str) -> tuple[tuple[int, int], ...]:
     shapes = []
     for name in names(text):
-        sequences, times, length = name.partition("x")
-        if not (times and sequences.isdecimal() and length.isdecimal() and int(sequences) and int(length)):
-            raise BadInput(f"--shapes: {name!r} is not of the form SEQUENCESxLENGTH, such as 32x128")
-        shapes.append((int(sequences), int(length)))
+        shape = re.fullmatch("0*([1-9][0-9]{0,17})x0*([1-9][0-9]{0,17})", name)
+        if shape is None:
+            raise BadInput(f"--shapes: {name!r:.60} is not of the form SEQUENCESxLENGTH, such as 32x128")
+        shapes.append((int(shape[1]), int(shape[2])))
     if not shapes:
         raise BadInput("--shapes names none; give some, such as 1x128,32x128")
     return tuple(shapes)
@@ -220,7 +223,7 @@ def _run(made: Any, runs: Path, path: Callable[..., Iterator["Record"]], layers:
         try:
             for each in path(made, show):
                 records.append(each)
-                log.print(_line(each), highlight=False, markup=False, soft_wrap=True)
+                log.print(printable(_line(each)), highlight=False, markup=False, soft_wrap=True)
         except (KeyboardInterrupt, BadInput, Failure) as error:
             ended = error  # what is finished is shown all the same
     print_report(arrange(records), terminal())

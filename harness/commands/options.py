@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from harness.errors import BadInput
+from harness.paths import expanded
 
 Impl = Annotated[str, typer.Option(help="Implementations, separated by commas, or all; see `list`.")]
 Checkout = Annotated[
@@ -33,7 +34,7 @@ def checkouts(given: list[str] | None) -> dict[str, Path]:
         name, equals, folder = text.partition("=")
         if not (name and equals and folder):
             raise BadInput(f"--checkout {text!r} is not of the form NAME=FOLDER")
-        folders[name] = Path(folder).expanduser()
+        folders[name] = expanded(folder)
     return folders
 
 

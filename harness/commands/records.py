@@ -8,9 +8,16 @@ import typer
 from harness.commands.options import Data, OwnTasks, Records
 from harness.commands.terminal import terminal
 from harness.errors import BadInput, Failure
+from harness.printable import printable
 
 app = typer.Typer()
-submit_app = typer.Typer(help="Predictions in the form in which others score them.", no_args_is_help=True)
+submit_app = typer.Typer(
+    help="Predictions in the form in which others score them.",
+    epilog="Examples:\n\n"
+    "python -m harness submit glue runs/quality --output glue.zip\n\n"
+    "python -m harness submit check glue.zip",
+    no_args_is_help=True,
+)
 
 
 @app.command(epilog="Example: python -m harness report runs results --output report")
@@ -85,7 +92,7 @@ def rescore(
     total = differ = 0
     for path, changes in rescore_records(records, data, task or [], write):
         for change in changes:
-            print(f"{path}: {change.what}: {change.old} -> {change.new}")
+            print(printable(f"{path}: {change.what}: {change.old} -> {change.new}"))
         total, differ = total + 1, differ + bool(changes)
     print(f"{total} scored again, {differ} different{', written anew' if differ and write else ''}")
     if differ and not write:
@@ -120,7 +127,7 @@ def publish(
     from harness.publish import publish as copy
 
     for path in copy(records, results):
-        print(path)
+        print(printable(str(path)))
 
 
 @app.command("check-record", epilog="Example: python -m harness check-record results")
@@ -136,7 +143,7 @@ def check_record(
         raise BadInput(f"no records in {', '.join(map(str, records))}; `python -m harness run` makes some")
     for file in found:
         check(file)
-        print(f"{file}: ok")
+        print(printable(f"{file}: ok"))
 
 
 @submit_app.command("glue", epilog="Example: python -m harness submit glue runs/quality --output glue.zip")

@@ -5,6 +5,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from harness.printable import printable
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
@@ -24,7 +26,7 @@ def print_rows(head: Sequence[str], rows: "Iterable[Sequence[str | Text]]", titl
 
     table = Table(*head, title=title, title_justify="left", box=None, padding=(0, 2, 0, 0))
     for row in rows:
-        table.add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in row))
+        table.add_row(*(Text(printable(cell)) if isinstance(cell, str) else cell for cell in row))
     terminal().print(table)
 
 

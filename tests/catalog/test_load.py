@@ -77,6 +77,7 @@ def test_a_folder_that_is_not_there() -> None:
         (b"id: bert\nvenue: {name: NAACL}\n", 2, "venue: has values inside values"),
         (b"id: bert\ntags: [[ner]]\n", 2, "tags: has values inside values"),
         (b"id: bert\n? [a, b]\n: c\n", 2, "a field's name must be plain text"),
+        (b'id: bert\n"ti\\x1b[31mtle": c\n', 2, "a field's name must be plain text"),
         (b"tags: " + b"[" * 100_000, 1, "tags: has values inside values"),
         (b"title: " + b"x" * LARGEST, 1, "has more than 1 MB"),
     ],

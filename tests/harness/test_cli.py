@@ -74,7 +74,7 @@ def test_every_command_is_known_here() -> None:
     assert sorted(names) == sorted(COMMANDS)
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", [*COMMANDS, "data", "env", "submit"])
 def test_help_of_every_command_has_an_example(command: str) -> None:
     result = CliRunner().invoke(cli.app, [*command.split(), "--help"], terminal_width=200)
     assert result.exit_code == 0
@@ -157,7 +157,9 @@ def test_version(main: Main) -> None:
         (["run", "--epochs", "two"], "--epochs"),
         (["run", "--limit", "-3"], "--limit is -3"),
         (["run", "--seed", "-3"], "--seed is -3"),
-        (["run", "--seeds", "0"], "--seeds is 0; it must be above 0"),
+        (["run", "--seeds", "0"], "--seeds is 0; it must be from 1 to"),
+        (["run", "--seeds", "999999999"], "--seeds is 999999999; it must be from 1 to"),
+        (["run", "--threads", "99999999"], "--threads is 99999999; this machine's cores take at most"),
         (["run", "--precision", "fp32,fp8"], "--precision 'fp8' is not one of"),
         (["run", "--precision", ","], "no precision is named"),
         (["run", "--rerun", "some"], "--rerun 'some' is not one of missing, failed, all"),
@@ -165,8 +167,14 @@ def test_version(main: Main) -> None:
         (["run", "--lr", "nan"], "--lr is nan"),
         (["run", "--colour", "blue"], "--colour"),
         (["runn"], "runn"),
+        (["run", "--impl", "ref\x1b[31m"], r"the argument 'ref\x1b[31m' is not UTF-8 text"),
+        (["report", "runs\udcff"], r"the argument 'runs\udcff' is not UTF-8 text"),
         (["time", "--shapes", "32"], "--shapes: '32' is not of the form SEQUENCESxLENGTH"),
         (["time", "--shapes", "0x128"], "--shapes: '0x128'"),
+        (["time", "--shapes", "0x5"], "--shapes: '0x5'"),
+        (["time", "--shapes", "9" * 5000 + "x5"], "--shapes: '9999"),
+        (["time", "--shapes", "99999999x99999"], "--shapes 99999999x99999: this model takes at most 512 tokens"),
+        (["time", "--shapes", "99999999x128"], "--shapes 99999999x128: the output alone has"),
         (["time", "--shapes", ","], "--shapes names none"),
         (["time", "--tasks", "rtee"], "did you mean rte"),
         (["report"], "records"),
@@ -195,6 +203,7 @@ def test_bad_input_is_2_and_said_in_a_sentence(
     ("error", "code", "message"),
     [
         (BadInput("the file is wrong"), 2, "error: the file is wrong"),
+        (BadInput("a file is called \x1b[31m\udcff"), 2, r"error: a file is called \x1b[31m\udcff"),
         (Failure("it did not work"), 1, "error: it did not work"),
         (OSError(28, "No space left on device", "runs/x"), 1, "error: the disk is full (runs/x); make room"),
         (PermissionError(13, "Permission denied", "runs/x"), 2, "error: runs/x: Permission denied"),
@@ -249,6 +258,13 @@ def test_check_record_has_a_line_for_each_that_is_fine_and_refuses_the_first_tha
     code, out, err = main("check-record", "runs")
     assert (code, out) == (2, "runs/one.json: ok\n")
     assert "runs/two.json: the run was limited to 8 examples" in err
+
+
+def test_a_file_whose_name_would_steer_the_terminal_is_named_harmlessly(
+    main: Main, put: Put, quality_record: Callable[..., Quality], tmp_path: Path
+) -> None:
+    put(quality_record(), tmp_path / "runs" / "\x1b[31m\udcff.json")
+    assert main("check-record", str(tmp_path / "runs"))[1].endswith("\\x1b[31m\\udcff.json: ok\n")
 
 
 def test_publish_names_what_it_copied(

@@ -63,6 +63,15 @@ def test_it_is_made_once_found_again_and_removed(needs: Requirements) -> None:
     assert not made.folder.exists()
 
 
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"packages": 1}', "[" * 100_000])
+def test_one_whose_description_is_damaged_is_not_there(needs: Requirements, text: str) -> None:
+    folder = folder_of(needs)
+    folder.mkdir(parents=True)
+    (folder / "complete.json").write_text(text)
+    assert find_environment(needs) is None
+    assert listing() == []
+
+
 def test_what_an_interruption_left_is_not_an_environment(needs: Requirements) -> None:
     left = folder_of(needs)
     (left / "bin").mkdir(parents=True)

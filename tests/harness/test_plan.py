@@ -154,6 +154,13 @@ def test_all_leaves_out_what_takes_long_to_start(prepared: Callable[..., Plan]) 
     assert prepared(implementations=["transformers:compiled"]).implementations[0].by_name
 
 
+def test_all_may_stand_beside_names(prepared: Callable[..., Plan]) -> None:
+    every = prepared(implementations=["all"]).implementations
+    assert prepared(implementations=["all", "reference"]).implementations == every
+    more = prepared(implementations=["transformers:compiled", "all"]).implementations
+    assert [each.name for each in more] == ["transformers:compiled", *(each.name for each in every)]
+
+
 def test_a_dry_run_makes_no_folders(prepared: Callable[..., Plan], tmp_path: Path) -> None:
     prepared(dry_run=True, save_model=tmp_path / "model")
     assert list(tmp_path.iterdir()) == []

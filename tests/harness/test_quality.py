@@ -143,6 +143,19 @@ def test_the_weights_are_trained_once_where_the_reference_takes_no_part(tiny_che
     assert of(again, Quality, "encoder").metrics == of(first, Quality, "encoder").metrics
 
 
+def test_weights_whose_description_is_damaged_are_trained_again(
+    tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BERT_ATLAS_CACHE", str(tmp_path / "cache"))
+    arguments = ["--impl", "encoder", "--tasks", "mini-ner", "--limit", "8", "--epochs", "1", "--rerun", "all"]
+    assert main("run", tmp_path / "runs", tiny_checkpoint, *arguments)[0] == 0
+    (description,) = (tmp_path / "cache" / "tuned").glob("*/bert_atlas.json")
+    sound = description.read_text()
+    description.write_text("{")
+    assert main("run", tmp_path / "runs", tiny_checkpoint, *arguments)[0] == 0
+    assert description.read_text() == sound
+
+
 def test_weights_that_nothing_asked_for_in_a_week_are_deleted(
     tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -218,16 +231,25 @@ def test_a_wrong_checkout_is_bad_input(
     assert message in " ".join(out.split())
 
 
-@pytest.mark.parametrize("text", ["- port", "port: [", "port: 3"])
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("- port", "not a mapping of implementations to folders"),
+        ("port: 3", "not a mapping of implementations to folders"),
+        ("port: [", "not valid YAML"),
+        ("port: 2024-13-45", "'2024-13-45' is no value"),
+        ("port: ~nobody-at-all/x", "no home folder is known for ~nobody-at-all"),
+    ],
+)
 def test_a_file_of_checkouts_that_is_none_is_bad_input(
-    tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
+    tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, message: str
 ) -> None:
     (tmp_path / "runs").mkdir()
     (tmp_path / "checkouts.yaml").write_text(text)
     monkeypatch.setenv("BERT_ATLAS_CHECKOUTS", str(tmp_path / "checkouts.yaml"))
     code, out, _ = main("parity", tmp_path / "runs", tiny_checkpoint, "--impl", "port")
     assert code == 2
-    assert "not a mapping of implementations to folders" in " ".join(out.split())
+    assert message in " ".join(out.split())
 
 
 def test_a_program_does_its_own_job_and_is_scored_by_our_metrics(tiny_checkpoint: Path, tmp_path: Path) -> None:

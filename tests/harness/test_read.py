@@ -352,6 +352,7 @@ def test_damaged_csv(tmp_path: Path, content: str, message: str) -> None:
         ('{"text": "x"', r"data:2: not valid JSON"),
         ("", r"data:2: not valid JSON"),
         ("[" * 100_000, r"data:2: not valid JSON"),
+        (r'{"text": "half \ud83d of it", "label": "a"}', r"data:2: not valid JSON: .*surrogates not allowed"),
         ('["x", "a"]', r"data:2: each line must be one JSON object"),
         ('{"text": "x"}', r"data:2: no field 'label', which line 1 has"),
         ('{"text": 3, "label": "a"}', r"data:2: text and pair must be strings"),

@@ -1,5 +1,6 @@
 """Timing: turns, ratios and percentiles, on workers whose speed is known; and records of ones that are real."""
 
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -225,6 +226,16 @@ def test_what_the_same_code_was_timed_on_is_not_timed_again(
 
     other = timed(shapes=((1, 128),), precision="bf16")
     assert not {each.key for each in other} & {each.key for each in first}
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"a": "fast"}', "[" * 100_000])
+def test_quiet_times_that_are_damaged_are_collected_anew(
+    speed_record: Callable[..., record.Speed], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    monkeypatch.setattr(speed, "cache_folder", lambda: tmp_path)
+    (tmp_path / "calibration.json").write_text(text)
+    assert speed.against_quiet(speed_record()) == 1.0
+    assert len(json.loads((tmp_path / "calibration.json").read_text())) == 1
 
 
 def test_where_nothing_can_be_loaded_that_is_said(

@@ -379,6 +379,29 @@ def test_what_is_no_sound_zip_is_refused(sound: dict[str, str], tmp_path: Path) 
         check_glue(path)
 
 
+@pytest.mark.parametrize(
+    ("place", "byte", "why"),
+    [
+        (b"PK\x01\x02", 8, "encryption"),  # the flags in the directory's entry of the first file
+        (b"PK\x01\x02", 10, "compression method is not supported"),
+        (b"PK\x03\x04", 30, "File name in directory .* differ"),
+        (b"\x5d\x00\x00", 9, "Corrupt input data"),
+    ],
+)
+def test_damage_in_any_layer_of_a_zip_is_said_in_a_line(
+    sound: dict[str, str], tmp_path: Path, place: bytes, byte: int, why: str
+) -> None:
+    path = tmp_path / "glue.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_LZMA) as archive:
+        for name, content in sound.items():
+            archive.writestr(name, content)
+    damaged = bytearray(path.read_bytes())
+    damaged[damaged.index(place) + byte] ^= 0x41
+    path.write_bytes(damaged)
+    with pytest.raises(BadInput, match=f"not a sound zip: .*{why}"):
+        check_glue(path)
+
+
 # ---- conlleval's columns ----
 
 
