@@ -16,7 +16,7 @@ from harness.download import cache_folder
 from harness.errors import BadInput
 from harness.implementation import Implementation, find, implementations
 from harness.read import read_split
-from harness.task import Context, Task, load_task, suites, task_files
+from harness.task import Context, Task, load_task, suites
 from harness.weights import Weights, find_weights
 from reference.tokenizer import Tokenizer
 
@@ -74,6 +74,7 @@ class Plan:
     tokenizer: Tokenizer
     tokenizer_folder: Path  # where its files are
     data: Path
+    examples: dict[str, dict[str, int]]  # by task and split that is read: how many there are
     device: str
     precision: str  # of evaluation and timing
     training_precision: str
@@ -82,7 +83,7 @@ class Plan:
 
 
 def prepare(options: Options, tasks_needed: bool = True) -> Plan:
-    """Resolve the options. BadInput for whatever is not there, with what to do."""
+    """Resolve the options. BadInput for whatever is not there or wrong, all data included, with what to do."""
     import reference
     from reference.checkpoint import read_config
     from reference.errors import CheckpointError
@@ -103,7 +104,6 @@ def prepare(options: Options, tasks_needed: bool = True) -> Plan:
         raise BadInput(str(error)) from error
     folder = data_folder(options.data)
     for task in tasks:
-        _check_data(task, folder)
         if options.select == "dev" and not task.evaluate[0].startswith("dev"):
             raise BadInput(
                 f"--select dev goes by the first split that is scored, of {task.name} {task.evaluate[0]}; "
@@ -115,6 +115,7 @@ def prepare(options: Options, tasks_needed: bool = True) -> Plan:
             raise BadInput(
                 f"--shapes {sequences}x{length}: this model takes at most {positions} tokens; give that or less"
             )
+    examples = {task.name: _examples(task, folder) for task in tasks}
     if not options.dry_run:
         _make_folders(options)
     on_gpu = device.startswith("cuda")
@@ -128,6 +129,7 @@ def prepare(options: Options, tasks_needed: bool = True) -> Plan:
         tokenizer=tokenizer,
         tokenizer_folder=beside,
         data=folder,
+        examples=examples,
         device=device,
         precision=reference.resolve_precision(options.precision, device),
         training_precision="bf16" if fast_bf16 else "fp32",
@@ -292,14 +294,10 @@ def training_task(task: Task) -> Task:
     return replace(trainer, max_length=task.max_length)
 
 
-def _check_data(task: Task, folder: Path) -> None:
-    """Every file that the run will read is there; reading one line's worth of it is left to the run."""
+def _examples(task: Task, folder: Path) -> dict[str, int]:
+    """How many examples each split has that the run will read; BadInput for a line that is wrong in any of them."""
     wanted = [(training_task(task), "train"), *((task, split) for split in task.evaluate)]
-    for each, split in wanted:
-        if split not in each.files:
-            raise BadInput(f"task {each.name} has no {split} split")
-        if not task_files(each, folder)[split].is_file():
-            read_split(each, split, folder)  # says which path, and the command that gets it
+    return {split: len(read_split(each, split, folder)) for each, split in wanted}
 
 
 def recipe(plan: Plan, task: Task) -> dict[str, Any]:
