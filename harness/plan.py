@@ -52,7 +52,7 @@ class Options:
     limit: int | None = None
     save_model: Path | None = None
     rerun: Rerun = "missing"
-    dry_run: bool = False  # the plan is wanted and nothing else: not even folders are made
+    dry_run: bool = False  # the plan is wanted and nothing else: no weights are fetched, not even folders are made
     checkouts: dict[str, Path] = field(default_factory=dict)  # by implementation: where its repository lies
     shapes: tuple[tuple[int, int], ...] = ()  # sequences and length that are timed; (): the usual ones
     sentences: int = 64  # of a task (or pairs) that are timed at their own lengths
@@ -94,7 +94,7 @@ def prepare(options: Options, tasks_needed: bool = True) -> Plan:
         raise BadInput("no implementation is named; `python -m harness list` shows them")
     chosen = _implementations(options.implementations)
     tasks = _tasks(options) if tasks_needed else []
-    weights = find_weights(options.weights)
+    weights = find_weights(options.weights, fetch=not options.dry_run)
     try:
         device = reference.resolve_device(options.device)
         config = asdict(read_config(weights.folder)[0])

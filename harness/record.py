@@ -147,12 +147,17 @@ HELD: dict[str, dict[str, Any]] = {
 
 def hardware(record: Record) -> str:
     """What computed: the GPU, or the processor, what it is fast by, and how many of its cores."""
-    gpus = record.machine.get("gpus") or []
-    if record.device.startswith("cuda") and gpus:
+    return hardware_of(record.machine, record.device, record.threads)
+
+
+def hardware_of(machine: dict[str, Any], device: str, threads: int) -> str:
+    """The same of what a record would hold."""
+    gpus = machine.get("gpus") or []
+    if device.startswith("cuda") and gpus:
         return str(gpus[0]["name"])
-    flags = record.machine.get("flags") or []
+    flags = machine.get("flags") or []
     widest = next((f" with {name}" for flag, name in WIDEST if flag in flags), "")
-    return f"{record.machine['cpu']}{widest}, {record.threads} cores"
+    return f"{machine['cpu']}{widest}, {threads} cores"
 
 
 def rates(shape: dict[str, Any], figures: dict[str, Any]) -> tuple[float, float, float]:
