@@ -173,12 +173,12 @@ def write(record: Record, path: Path) -> None:
 
 def write_json(values: dict[str, Any], path: Path) -> None:
     """Any JSON file that belongs to the records, in the same way; ValueError for a number that is not finite."""
-    _write_atomically(path, (json.dumps(values, indent=1, allow_nan=False) + "\n").encode())
+    write_whole(path, (json.dumps(values, indent=1, allow_nan=False) + "\n").encode())
 
 
 def write_predictions(path: Path, predictions: dict[str, list[Any]]) -> None:
     """Predictions by split, compressed; the same predictions always give the same bytes."""
-    _write_atomically(path, gzip.compress(json.dumps(predictions, ensure_ascii=False).encode(), mtime=0))
+    write_whole(path, gzip.compress(json.dumps(predictions, ensure_ascii=False).encode(), mtime=0))
 
 
 def read_predictions(path: Path) -> dict[str, list[Any]]:
@@ -208,7 +208,8 @@ def predictions_of(path: Path, record: Quality, *splits: str) -> dict[str, list[
     return stored
 
 
-def _write_atomically(path: Path, content: bytes) -> None:
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file, or replace it, whole or not at all; Failure with what to do where the disk is full."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor, partial = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")

@@ -14,7 +14,6 @@ from rich.table import Table
 from rich.text import Text
 
 from harness import anchors, record, seeds
-from harness.errors import Failure
 from harness.task import METRIC_NAMES
 
 PASSES = 100  # of which one is slower than the 99th percentile
@@ -401,7 +400,7 @@ def to_svg(report: Report) -> str:
 
 
 def write_report(records: list[record.Record], folder: Path) -> list[Path]:
-    """``report.html``, ``report.md``, ``report.csv``, ``report.json`` and ``report.svg``."""
+    """``report.html``, ``report.md``, ``report.csv``, ``report.json`` and ``report.svg``, each replaced as a whole."""
     from harness.long_form import to_csv
     from harness.page import to_html
 
@@ -413,10 +412,6 @@ def write_report(records: list[record.Record], folder: Path) -> list[Path]:
         "report.csv": to_csv(records),
         "report.json": to_json(records),
     }
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, text in texts.items():
-            (folder / name).write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise Failure(f"{folder}: the report could not be written: {error.strerror}") from error
+    for name, text in texts.items():
+        record.write_whole(folder / name, text.encode())
     return [folder / name for name in texts]

@@ -342,9 +342,19 @@ def test_files_are_written_and_json_is_the_records(
     assert not re.search(r"url\(\W*http|href=|@import", files["report.svg"]), "nothing is fetched to show it"
 
 
+def test_a_report_is_replaced_as_a_whole(quality_record: Qualities, tmp_path: Path) -> None:
+    write_report([quality_record()], tmp_path)
+    names = sorted(file.name for file in tmp_path.iterdir())
+    with (tmp_path / "report.md").open(encoding="utf-8") as being_read:
+        write_report([quality_record("transformers")], tmp_path)
+        assert "| reference |" in being_read.read()
+    assert sorted(file.name for file in tmp_path.iterdir()) == names
+    assert "| transformers |" in (tmp_path / "report.md").read_text()
+
+
 def test_a_report_that_cannot_be_written_is_a_failure(quality_record: Qualities, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(Failure, match="the report could not be written"):
+    with pytest.raises(Failure, match=r"report\.html could not be written: .*; make room or name another folder"):
         write_report([quality_record()], tmp_path / "file")
 
 
