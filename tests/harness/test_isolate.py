@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,7 +16,6 @@ import pytest
 from harness.batch import Batch, from_lists
 from harness.implementation import describe
 from harness.isolate import Worker, WorkerError
-from harness.together import together
 
 STUBS = Path(__file__).parent / "stubs"
 BATCH = from_lists([[101, 7, 102], [101, 102]], [[0, 0, 0], [0, 0]])
@@ -267,26 +265,6 @@ def wait_until(what: Callable[[], Any]) -> None:
     while not what():
         assert time.monotonic() < deadline, "it took too long"
         time.sleep(0.02)
-
-
-def test_ctrl_c_does_not_wait_for_workers_that_are_under_way_together() -> None:
-    begun = threading.Event()
-
-    def work() -> Iterator[None]:
-        with start("misbehaving") as worker:
-            begun.set()
-            load(worker, "sleep")
-        yield
-
-    def interrupted() -> Iterator[None]:
-        begun.wait()
-        raise KeyboardInterrupt
-        yield
-
-    begin = time.monotonic()
-    with pytest.raises(KeyboardInterrupt):
-        list(together([interrupted, work]))
-    assert time.monotonic() - begin < 20
 
 
 def test_what_a_worker_started_ends_with_it() -> None:
