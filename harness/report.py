@@ -268,7 +268,8 @@ def _add_speed(rows: dict[str, dict[str, list[str]]], notes: list[str], speed: r
     if speed.limits.get("seconds"):
         notes.append("% of limit: BERT's matrix products alone, in the run's precision, take that share of the time")
     if speed.load.get("noisy"):
-        notes.append(f"timing of {shape} is unreliable: {_load(speed.load)}")
+        rows_of = ", ".join(_row(name, speed, varied) for name in speed.implementations)
+        notes.append(f"timing of {shape} is unreliable, of {rows_of}: {_load(speed.load)}")
 
 
 def _add_scenarios(
@@ -290,7 +291,7 @@ def _add_scenarios(
     else:
         notes.append(f"no energy of {name}: {energy['absent']}")
     if scenarios["load"].get("noisy"):
-        notes.append(f"{shape} under load is unreliable: {_load(scenarios['load'])}")
+        notes.append(f"{shape}, offline and server, of {name} is unreliable: {_load(scenarios['load'])}")
 
 
 def enough_for_p99(figures: dict[str, Any]) -> bool:
