@@ -64,6 +64,15 @@ def read_split(task: Task, split: str, data_folder: Path | None) -> list[TextExa
     return _text_examples(task, split, files[split], content)
 
 
+def column_names(task: Task, split: str, data_folder: Path | None) -> list[str]:
+    """The columns that a split's file names: in its header, or in its first JSON line."""
+    path = task_files(task, data_folder)[split]
+    if task.format == "conll" or not task.files[split].header:
+        return []
+    _, first = next(READERS[task.format](path, _content(task, path)))
+    return list(first)
+
+
 def _content(task: Task, path: Path) -> str:
     try:
         raw = path.read_bytes()

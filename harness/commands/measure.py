@@ -1,5 +1,6 @@
 """Commands that run models: run, parity, time, predict."""
 
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -276,7 +277,9 @@ def predict(
     """Answer with a fine-tuned model."""
     from harness.predict import predict_file
 
-    text = predict_file(model, file, device)
+    text, inputs, cut = predict_file(model, file, device)
+    if cut:
+        print(f"{cut} of {inputs} inputs were cut to what the model reads", file=sys.stderr)
     if output is None:
         print(text, end="")
         return
