@@ -9,7 +9,7 @@ from harness import record
 from harness.comparison import Comparison, Difference, Ratio
 from harness.differences import differences
 from harness.errors import BadInput
-from harness.pairing import find, grouped, pairs
+from harness.pairing import failed, find, grouped, pairs
 from harness.significance import holm
 from harness.speed_ratio import ratios
 from harness.task import load_task
@@ -30,7 +30,8 @@ def compare(a: str, b: str, runs: Path, data: Path | None = None, own_tasks: Seq
         raise BadInput(f"{a} and {b} are the same; name two implementations, or two folders of records")
     made = Comparison(*names)
     tasks = {task.name: task for task in (load_task(str(path)) for path in own_tasks)}
-    paired = pairs(made, *(grouped(made, name, found) for name, (_, found) in zip(names, sides, strict=True)))
+    side_a, side_b = grouped(made, names[0], found_a), grouped(made, names[1], found_b)
+    paired = pairs(made, side_a, side_b, failed(found_b))
     for what, runs_a, runs_b in paired:
         made.differences += differences(made, what, runs_a, runs_b, data, tasks)
     speeds = {path.resolve(): each for path, each in [*found_a, *found_b] if isinstance(each, record.Speed)}

@@ -63,4 +63,4 @@ class Comparison:
     differences: list[Difference] = field(default_factory=list)
     ratios: list[Ratio] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)  # what was left out, what differs besides, what lacks
-    lacking: list[str] = field(default_factory=list)  # what A has a score of and B has none of
+    lacking: list[str] = field(default_factory=list)  # tasks that A alone has, seeds that A has and B failed with

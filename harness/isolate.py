@@ -33,6 +33,9 @@ Progress = Callable[..., None]
 Show = Callable[..., None]  # told what is done, and how much of how much
 
 
+_living: "set[Worker]" = set()  # started, and not yet closed
+
+
 class WorkerError(Exception):
     """An implementation failed: ``kind`` says how, ``stderr`` holds its last lines, ``doing`` is what was asked."""
 
@@ -81,6 +84,8 @@ class Worker:
             raise WorkerError(f"{implementation.name}: {said}", "environment") from error
         assert self._process.stdin is not None
         self._requests = cast(BinaryIO, self._process.stdin)
+        self._interrupted = False
+        _living.add(self)
         self.info: dict[str, Any] = {}  # what the worker says of itself, once weights are loaded
 
     @property
@@ -135,6 +140,8 @@ class Worker:
                 if on_progress is not None:
                     on_progress(**message["progress"])
         except (BrokenPipeError, EOFError) as error:
+            if self._interrupted:
+                raise KeyboardInterrupt from error
             raise self._how_it_died() from error
         except ProtocolError as error:
             tail = self.stderr_tail()  # before it complains that nobody listens any more
@@ -179,6 +186,12 @@ class Worker:
         self._stderr.seek(max(0, end - 16384))
         return "\n".join(self._stderr.read().decode(errors="replace").splitlines()[-lines:])
 
+    def interrupt(self) -> None:
+        """End the process at once, from another thread than the one that uses it, whose call is interrupted too."""
+        self._interrupted = True
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+
     def close(self) -> None:
         """End the process, kindly for a second and then not, and whatever it started itself."""
         if self._stderr.closed:
@@ -196,8 +209,15 @@ class Worker:
             with contextlib.suppress(ProcessLookupError):  # it is gone, and started nothing that lives on
                 os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
+        _living.discard(self)
         self._tail = self.stderr_tail()
         self._stderr.close()
+
+
+def interrupt_all() -> None:
+    """End all workers; see ``Worker.interrupt``."""
+    for worker in list(_living):
+        worker.interrupt()
 
 
 def _command(python: str, file: Path) -> list[str]:

@@ -72,7 +72,7 @@ def _setting(each: record.Quality) -> dict[str, Any]:
 def grouped(
     made: Comparison, name: str, found: list[tuple[Path, record.Record]]
 ) -> dict[str, dict[str, dict[int, Run]]]:
-    """Runs by task, setting and seed; of the same the one that was started last."""
+    """Runs by task, setting and seed; of the same the one that was started last. Those that failed are in the notes."""
     groups: dict[str, dict[str, Runs]] = {}
     for path, each in sorted(found, key=lambda pair: pair[1].started):
         if not isinstance(each, record.Quality):
@@ -80,17 +80,32 @@ def grouped(
         if each.state != "ok":
             made.notes.append(f"{name} on {each.task['name']}, seed {each.seed}, {each.state}: {each.reason}")
             continue
-        whole = each.task["kind"] == "tagging" and each.task["context"] == "document"
-        task = each.task["name"] + (", document" if whole else "")
         setting = json.dumps(_setting(each), sort_keys=True)
-        groups.setdefault(task, {}).setdefault(setting, {})[each.seed] = (path, each)
+        groups.setdefault(_task(each), {}).setdefault(setting, {})[each.seed] = (path, each)
     return groups
 
 
+def failed(found: list[tuple[Path, record.Record]]) -> set[tuple[str, int]]:
+    """Task and seed of runs that failed."""
+    runs = [each for _, each in found if isinstance(each, record.Quality)]
+    return {(_task(each), each.seed) for each in runs if each.state == "failed"}
+
+
+def _task(each: record.Quality) -> str:
+    whole = each.task["kind"] == "tagging" and each.task["context"] == "document"
+    return each.task["name"] + (", document" if whole else "")
+
+
 def pairs(
-    made: Comparison, side_a: dict[str, dict[str, Runs]], side_b: dict[str, dict[str, Runs]]
+    made: Comparison,
+    side_a: dict[str, dict[str, Runs]],
+    side_b: dict[str, dict[str, Runs]],
+    failed_b: set[tuple[str, int]],
 ) -> list[tuple[str, Runs, Runs]]:
-    """What each pair is to be called, and its runs by the seeds that both have."""
+    """What each pair is to be called, and its runs by the seeds that both have.
+
+    Of a seed that A has alone, B lacks the score where its run failed; one that B was not run with says nothing of it.
+    """
     found = []
     for task in [*side_a, *(task for task in side_b if task not in side_a)]:
         settings_a, settings_b = side_a.get(task, {}), side_b.get(task, {})
@@ -106,10 +121,12 @@ def pairs(
                     f"{_apart([*settings_a, *settings_b])}; name the record files to compare"
                 )
             same = [(next(iter(settings_a)), next(iter(settings_b)))]
-        elif alone := len({*settings_a} ^ {*settings_b}):
-            made.notes.append(f"{task}: {alone} kinds of runs have no counterpart and are left out")
+        elif others := len({*settings_a} ^ {*settings_b}):
+            made.notes.append(f"{task}: {others} kinds of runs have no counterpart and are left out")
         for one, other in same:
             what = task + (f" ({_apart(list(settings_a), one)})" if len(same) > 1 else "")
+            alone = sorted(settings_a[one].keys() - settings_b[other].keys())
+            made.lacking += [f"{what}, seed {seed}" for seed in alone if (task, seed) in failed_b]
             found.append((what, *_same_seeds(made, what, settings_a[one], settings_b[other])))
     return found
 
@@ -130,7 +147,6 @@ def _same_seeds(made: Comparison, what: str, runs_a: Runs, runs_b: Runs) -> tupl
         raise BadInput(f"{what}: the seeds differ ({said}); run both with the same")
     if len(both) < max(len(runs_a), len(runs_b)):
         made.notes.append(f"{what}: seeds {said}; only those of both are compared")
-    made.lacking += [f"{what}, seed {seed}" for seed in sorted(runs_a.keys() - runs_b.keys())]
     for seed in both:
         _check_same(made, what, runs_a[seed][1], runs_b[seed][1])
     return {seed: runs_a[seed] for seed in both}, {seed: runs_b[seed] for seed in both}

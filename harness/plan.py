@@ -18,7 +18,7 @@ from harness.errors import BadInput
 from harness.implementation import Implementation, find, implementations
 from harness.paths import expanded
 from harness.read import read_split
-from harness.task import Context, Task, load_task, suites, task_files
+from harness.task import Context, Task, load_task, suites
 from harness.weights import Weights, find_weights
 from harness.yaml_file import read_yaml
 from reference.tokenizer import Tokenizer
@@ -56,7 +56,7 @@ class Options:
     limit: int | None = None
     save_model: Path | None = None
     rerun: Rerun = "missing"
-    dry_run: bool = False  # the plan is wanted and nothing else: not even folders are made
+    dry_run: bool = False  # the plan is wanted and nothing else: no weights are fetched, not even folders are made
     checkouts: dict[str, Path] = field(default_factory=dict)  # by implementation: where its repository lies
     shapes: tuple[tuple[int, int], ...] = ()  # sequences and length that are timed; (): the usual ones
     sentences: int = 64  # of a task (or pairs) that are timed at their own lengths
@@ -78,6 +78,7 @@ class Plan:
     tokenizer: Tokenizer
     tokenizer_folder: Path  # where its files are
     data: Path
+    examples: dict[str, dict[str, int]]  # by task and split that is read: how many there are
     device: str
     precision: str  # of evaluation and timing
     training_precision: str
@@ -86,7 +87,7 @@ class Plan:
 
 
 def prepare(options: Options, tasks_needed: bool = True) -> Plan:
-    """Resolve the options. BadInput for whatever is not there, with what to do."""
+    """Resolve the options. BadInput for whatever is not there or wrong, all data included, with what to do."""
     import reference
 
     _check_numbers(options)
@@ -95,7 +96,7 @@ def prepare(options: Options, tasks_needed: bool = True) -> Plan:
         raise BadInput("no implementation is named; `python -m harness list` shows them")
     chosen = _implementations(options.implementations)
     tasks = _tasks(options) if tasks_needed else []
-    weights = find_weights(options.weights)
+    weights = find_weights(options.weights, fetch=not options.dry_run)
     beside = weights.folder if weights.folder.is_dir() else weights.folder.parent  # of a TensorFlow checkpoint
     config = read_config(beside)
     try:
@@ -105,7 +106,6 @@ def prepare(options: Options, tasks_needed: bool = True) -> Plan:
         raise BadInput(str(error)) from error
     folder = data_folder(options.data)
     for task in tasks:
-        _check_data(task, folder)
         if options.select == "dev" and not task.evaluate[0].startswith("dev"):
             raise BadInput(
                 f"--select dev goes by the first split that is scored, of {task.name} {task.evaluate[0]}; "
@@ -113,6 +113,7 @@ def prepare(options: Options, tasks_needed: bool = True) -> Plan:
             )
         _check_length(task, config["max_position_embeddings"])
     _check_shapes(options.shapes, config)
+    examples = {task.name: _examples(task, folder) for task in tasks}
     if not options.dry_run:
         _make_folders(options)
     on_gpu = device.startswith("cuda")
@@ -126,6 +127,7 @@ def prepare(options: Options, tasks_needed: bool = True) -> Plan:
         tokenizer=tokenizer,
         tokenizer_folder=beside,
         data=folder,
+        examples=examples,
         device=device,
         precision=reference.resolve_precision(options.precision, device),
         training_precision="bf16" if fast_bf16 else "fp32",
@@ -309,14 +311,10 @@ def training_task(task: Task) -> Task:
     return replace(trainer, max_length=task.max_length)
 
 
-def _check_data(task: Task, folder: Path) -> None:
-    """Every file that the run will read is there; reading one line's worth of it is left to the run."""
+def _examples(task: Task, folder: Path) -> dict[str, int]:
+    """How many examples each split has that the run will read; BadInput for a line that is wrong in any of them."""
     wanted = [(training_task(task), "train"), *((task, split) for split in task.evaluate)]
-    for each, split in wanted:
-        if split not in each.files:
-            raise BadInput(f"task {each.name} has no {split} split")
-        if not task_files(each, folder)[split].is_file():
-            read_split(each, split, folder)  # says which path, and the command that gets it
+    return {split: len(read_split(each, split, folder)) for each, split in wanted}
 
 
 def recipe(plan: Plan, task: Task) -> dict[str, Any]:

@@ -3,8 +3,9 @@
 import csv
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,22 +15,35 @@ from harness.evaluate import BATCH_TOKENS
 from harness.finetune import predict
 from harness.implementations.reference import Model
 from harness.protocol import Array
-from harness.read import WordExample, read_split
+from harness.read import WordExample, column_names, read_split
+from harness.sanity import truncation
 from harness.task import SplitFile, Task
 from reference.tokenizer import Tokenizer
 
 FORMATS = {".txt": "tsv", ".tsv": "tsv", ".csv": "csv", ".jsonl": "jsonl", ".conll": "conll"}
 
 
-def predict_file(folder: Path, file: Path, device: str = "auto") -> str:
-    """One line for each text: id, answer and how sure, tab-separated; for tagging ``word tag`` lines.
+class Answers(NamedTuple):
+    """What a model answers to a file."""
 
-    A .txt file has a text a line (text and pair with a tab between); .tsv, .csv and .jsonl have columns
-    ``text`` (and ``pair``); .conll has a word a line. BadInput where the folder or the file is not such.
+    text: str  # one line for each input: id, answer and how sure, tab-separated; for tagging ``word tag`` lines
+    inputs: int
+    cut: int  # inputs of which the model did not read all
+
+
+def predict_file(folder: Path, file: Path, device: str = "auto") -> Answers:
+    """Answer each text of a file.
+
+    A .txt file has a text a line (text and pair with a tab between); .tsv, .csv and .jsonl have columns ``text`` (and
+    ``pair``, and ``id``: elsewhere the id is the row, from 0); .conll has a word a line. BadInput where the folder or
+    the file is not such.
     """
     import reference
 
     task = _task(folder, file)
+    if "id" in column_names(task, "test", None):
+        with_ids = task.files["test"].columns | {"id": "id"}
+        task = replace(task, files={"test": replace(task.files["test"], columns=with_ids)})
     examples = read_split(task, "test", None)
     if file.suffix == ".txt":
         _check_tabs(file, len(task.files["test"].columns) - 1)
@@ -45,7 +59,8 @@ def predict_file(folder: Path, file: Path, device: str = "auto") -> str:
         logits = logits[:, _columns(folder, task)]
     if not np.isfinite(logits).all():
         raise Failure(f"{folder}: the model answers with numbers that are not finite; train it again")
-    return _written(task, examples, decode(task, logits, encoded, examples), logits)
+    text = _written(task, examples, decode(task, logits, encoded, examples), logits)
+    return Answers(text, len(examples), truncation(task, examples, encoded, tokenizer)["cut"])
 
 
 def _check_tabs(file: Path, most: int) -> None:

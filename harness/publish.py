@@ -78,6 +78,11 @@ def _check(path: Path, each: record.Record) -> None:
         raise BadInput(f"{path}: {each.task['name']} is a task of your own, which nobody else could run")
     if not isinstance(each.commit, str) or each.commit.endswith("+changes"):
         raise BadInput(f"{path}: the code was not a clean commit of BERT Atlas; commit, then run again")
+    if each.checkpoint.get("source") == "local":
+        name = each.checkpoint["name"]
+        raise BadInput(
+            f"{path}: the weights {name} are your own, which nobody else has; use a name of `list` or the Hub"
+        )
     for text in _strings(dataclasses.asdict(each)):
         if private := _private(text):
             raise BadInput(f"{path}: holds {private}, in {text!r}; replace it by a word that says as much in public")

@@ -18,9 +18,14 @@ NAMES = {
 TOKENIZER_FILES = ("vocab.txt", "tokenizer.json", "tokenizer_config.json")
 
 
+def random_folder(name: str) -> Path:
+    """Where the weights of this name are, once they are made."""
+    return cache_folder() / "weights" / name
+
+
 def find_random(name: str, tokenizer: Path) -> Path:
     """The folder of the weights of this name, in the cache; made with the tokenizer in another folder if need be."""
-    folder = cache_folder() / "weights" / name
+    folder = random_folder(name)
     with disk_errors(folder.parent):
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{folder}.lock"):

@@ -1,6 +1,7 @@
 """Reading a task's files: every split as a list of examples, with labels by name.
 
-Each file is read whole, checked line by line, and what is wrong is named by file and line.
+Each file is read whole, checked line by line, and what is wrong is named by file, line and column: what stands there
+is not quoted, as it may be of a data set that must not be passed on.
 """
 
 import csv
@@ -63,6 +64,15 @@ def read_split(task: Task, split: str, data_folder: Path | None) -> list[TextExa
     return _text_examples(task, split, files[split], content)
 
 
+def column_names(task: Task, split: str, data_folder: Path | None) -> list[str]:
+    """The columns that a split's file names: in its header, or in its first JSON line."""
+    path = task_files(task, data_folder)[split]
+    if task.format == "conll" or not task.files[split].header:
+        return []
+    _, first = next(READERS[task.format](path, _content(task, path)))
+    return list(first)
+
+
 def _content(task: Task, path: Path) -> str:
     try:
         raw = path.read_bytes()
@@ -99,17 +109,19 @@ def _lines(content: str) -> list[str]:
 
 def _text_examples(task: Task, split: str, path: Path, content: str) -> list[TextExample]:
     at, rows = _columns(task, split, path, READERS[task.format](path, content))
+    columns = task.files[split].columns
     examples: list[TextExample] = []
     seen: dict[str, int] = {}
     for line, row in rows:
         try:
             name = str(row[at["id"]]) if "id" in at else str(len(examples))
             text, pair = row[at["text"]], row[at["pair"]] if "pair" in at else None
-            label = _label(task, row[at["label"]]) if "label" in at else None
+            label = _label(task, row[at["label"]], columns["label"]) if "label" in at else None
             if not isinstance(text, str) or ("pair" in at and not isinstance(pair, str)):
                 raise ValueError("text and pair must be strings")
             if seen.setdefault(name, line) != line:
-                raise ValueError(f"id {name!r} is that of line {seen[name]} too; an id names one example")
+                said = f"the id, column {columns['id']!r}, is that of line {seen[name]} too"
+                raise ValueError(f"{said}; an id names one example")
         except ValueError as error:
             raise BadInput(f"{path}:{line}: {error}") from None
         except KeyError as error:
@@ -138,8 +150,7 @@ def _columns(task: Task, split: str, path: Path, rows: Rows) -> tuple[dict[str, 
     at = {role: index[column] for role, column in file.columns.items() if column in index}
     for role, column in file.columns.items():
         if role not in at and not (role == "label" and split.startswith("test")):
-            known = ", ".join(map(str, index))
-            raise BadInput(f"{path}:{line}: no column {column!r}, the task's {role}; there are: {known}")
+            raise BadInput(f"{path}:{line}: no column {column!r}, the task's {role}, among the {len(index)} there")
     named = file.header and task.format != "jsonl"
     return at, rows if named else chain([(line, first)], rows)
 
@@ -190,27 +201,28 @@ def _jsonl(path: Path, content: str) -> Rows:
 READERS: dict[str, Callable[[Path, str], Rows]] = {"tsv": _tsv, "csv": _csv, "jsonl": _jsonl}
 
 
-def _label(task: Task, value: Any) -> Label:
-    """What a value in the file stands for; ValueError if that is nothing the task declares."""
+def _label(task: Task, value: Any, column: str | int) -> Label:
+    """What a value in this column stands for; ValueError if that is nothing the task declares."""
     if task.kind == "regression":
         try:
             number = math.nan if isinstance(value, bool) else float(value)
         except (TypeError, ValueError, OverflowError):
             number = math.nan
         if not math.isfinite(number):
-            raise ValueError(f"the label must be a number, not {value!r}")
+            raise ValueError(f"the label, column {column!r}, must be a number")
         return number
     if task.kind == "multi-label":
         if not isinstance(value, list):  # a list is what a JSON line has
             value = str(value).split(task.label_separator) if value != "" else []
-        return tuple(_name(task, each) for each in value)
-    return _name(task, value)
+        return tuple(_name(task, each, column) for each in value)
+    return _name(task, value, column)
 
 
-def _name(task: Task, value: Any) -> str:
+def _name(task: Task, value: Any, column: str | int) -> str:
     name = task.labels.get(str(value))
     if name is None:
-        raise ValueError(f"label {value!r} is not declared; task {task.name} has {', '.join(task.labels)}")
+        known = ", ".join(task.labels)
+        raise ValueError(f"the label, column {column!r}, is not declared; task {task.name} has {known}")
     return name
 
 
@@ -224,7 +236,9 @@ def _word_examples(task: Task, split: str, path: Path, content: str) -> list[Wor
     examples: list[WordExample] = []
     for line, document, rows in _sentences(task, at, path, content):
         words = tuple(row[at["word"]] for row in rows)
-        tags = _iob2_tags(task, [row[at["tag"]] for row in rows], iob2, path, line) if "tag" in at else None
+        tags = None
+        if "tag" in at:
+            tags = _iob2_tags(task, [row[at["tag"]] for row in rows], at["tag"], iob2, path, line)
         place = len(examples)
         examples.append(WordExample(str(place), words, tags, document if marked else place))
     if not examples:
@@ -248,19 +262,22 @@ def _sentences(task: Task, at: dict[str, int], path: Path, content: str) -> Iter
         row = cut(line if task.separator == "tab" else line.strip(" \t"))
         width = width or max(len(row), least)
         if len(row) != width:
-            raise BadInput(f"{path}:{number}: expected {width} columns, got {len(row)}: {line!r}")
+            raise BadInput(f"{path}:{number}: expected {width} columns, got {len(row)}")
         if not row[at["word"]]:
-            raise BadInput(f"{path}:{number}: the word is empty: {line!r}")
+            raise BadInput(f"{path}:{number}: the word, column {at['word']}, is empty")
         rows.append(row)
 
 
-def _iob2_tags(task: Task, raw: list[str], known: dict[tuple[str, str], str], path: Path, line: int) -> tuple[str, ...]:
+def _iob2_tags(
+    task: Task, raw: list[str], column: int, known: dict[tuple[str, str], str], path: Path, line: int
+) -> tuple[str, ...]:
     tags = []
     for number, step in enumerate(pairwise(["O", *raw, "O"])):
         try:
             tags.append(known.get(step) or known.setdefault(step, _iob2(task, *step)))
         except ValueError as error:
-            raise BadInput(f"{path}:{line + min(number, len(raw) - 1)}: {error}") from None
+            wrong = line + min(number, len(raw) - 1)
+            raise BadInput(f"{path}:{wrong}: the tag, column {column}: {error}") from None
     return tuple(tags[:-1])
 
 
@@ -274,10 +291,10 @@ def _iob2(task: Task, before: str, tag: str) -> str:
     same = entity == last_entity
     if prefix not in PREFIXES[task.scheme] or (prefix == "O") != (tag == "O"):
         known = ", ".join(PREFIXES[task.scheme])
-        raise ValueError(f"{tag!r} is no {task.scheme} tag; they begin with {known}")
+        raise ValueError(f"no {task.scheme} tag; they begin with {known}")
     if tag != "O" and entity not in task.labels:
         known = ", ".join(task.labels)
-        raise ValueError(f"entity type {entity!r} is not declared; task {task.name} has {known}")
+        raise ValueError(f"its entity type is not declared; task {task.name} has {known}")
     inside = prefix in ("I", "M", "E")
     if task.scheme == "bmes":
         impossible = (inside and same) != (last in ("B", "I", "M")) or (inside and not same)

@@ -147,12 +147,17 @@ HELD: dict[str, dict[str, Any]] = {
 
 def hardware(record: Record) -> str:
     """What computed: the GPU, or the processor, what it is fast by, and how many of its cores."""
-    gpus = record.machine.get("gpus") or []
-    if record.device.startswith("cuda") and gpus:
+    return hardware_of(record.machine, record.device, record.threads)
+
+
+def hardware_of(machine: dict[str, Any], device: str, threads: int) -> str:
+    """The same of what a record would hold."""
+    gpus = machine.get("gpus") or []
+    if device.startswith("cuda") and gpus:
         return str(gpus[0]["name"])
-    flags = record.machine.get("flags") or []
+    flags = machine.get("flags") or []
     widest = next((f" with {name}" for flag, name in WIDEST if flag in flags), "")
-    return f"{record.machine['cpu']}{widest}, {record.threads} cores"
+    return f"{machine['cpu']}{widest}, {threads} cores"
 
 
 def rates(shape: dict[str, Any], figures: dict[str, Any]) -> tuple[float, float, float]:
@@ -168,12 +173,12 @@ def write(record: Record, path: Path) -> None:
 
 def write_json(values: dict[str, Any], path: Path) -> None:
     """Any JSON file that belongs to the records, in the same way; ValueError for a number that is not finite."""
-    _write_atomically(path, (json.dumps(values, indent=1, allow_nan=False) + "\n").encode())
+    write_whole(path, (json.dumps(values, indent=1, allow_nan=False) + "\n").encode())
 
 
 def write_predictions(path: Path, predictions: dict[str, list[Any]]) -> None:
     """Predictions by split, compressed; the same predictions always give the same bytes."""
-    _write_atomically(path, gzip.compress(json.dumps(predictions, ensure_ascii=False).encode(), mtime=0))
+    write_whole(path, gzip.compress(json.dumps(predictions, ensure_ascii=False).encode(), mtime=0))
 
 
 def read_predictions(path: Path) -> dict[str, list[Any]]:
@@ -203,7 +208,8 @@ def predictions_of(path: Path, record: Quality, *splits: str) -> dict[str, list[
     return stored
 
 
-def _write_atomically(path: Path, content: bytes) -> None:
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file, or replace it, whole or not at all; Failure with what to do where the disk is full."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor, partial = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")

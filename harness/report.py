@@ -14,7 +14,6 @@ from rich.table import Table
 from rich.text import Text
 
 from harness import anchors, record, seeds
-from harness.errors import Failure
 from harness.task import METRIC_NAMES
 
 PASSES = 100  # of which one is slower than the 99th percentile
@@ -269,7 +268,8 @@ def _add_speed(rows: dict[str, dict[str, list[str]]], notes: list[str], speed: r
     if speed.limits.get("seconds"):
         notes.append("% of limit: BERT's matrix products alone, in the run's precision, take that share of the time")
     if speed.load.get("noisy"):
-        notes.append(f"timing of {shape} is unreliable: {_load(speed.load)}")
+        rows_of = ", ".join(_row(name, speed, varied) for name in speed.implementations)
+        notes.append(f"timing of {shape} is unreliable, of {rows_of}: {_load(speed.load)}")
 
 
 def _add_scenarios(
@@ -291,7 +291,7 @@ def _add_scenarios(
     else:
         notes.append(f"no energy of {name}: {energy['absent']}")
     if scenarios["load"].get("noisy"):
-        notes.append(f"{shape} under load is unreliable: {_load(scenarios['load'])}")
+        notes.append(f"{shape}, offline and server, of {name} is unreliable: {_load(scenarios['load'])}")
 
 
 def enough_for_p99(figures: dict[str, Any]) -> bool:
@@ -401,7 +401,7 @@ def to_svg(report: Report) -> str:
 
 
 def write_report(records: list[record.Record], folder: Path) -> list[Path]:
-    """``report.html``, ``report.md``, ``report.csv``, ``report.json`` and ``report.svg``."""
+    """``report.html``, ``report.md``, ``report.csv``, ``report.json`` and ``report.svg``, each replaced as a whole."""
     from harness.long_form import to_csv
     from harness.page import to_html
 
@@ -413,10 +413,6 @@ def write_report(records: list[record.Record], folder: Path) -> list[Path]:
         "report.csv": to_csv(records),
         "report.json": to_json(records),
     }
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, text in texts.items():
-            (folder / name).write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise Failure(f"{folder}: the report could not be written: {error.strerror}") from error
+    for name, text in texts.items():
+        record.write_whole(folder / name, text.encode())
     return [folder / name for name in texts]

@@ -1,9 +1,11 @@
 """Pieces of work that are under way at the same time: most of what an implementation needs is done on one core."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from threading import Event
 from typing import TypeVar
+
+from harness.isolate import interrupt_all
 
 R = TypeVar("R")
 AT_ONCE = 2  # two frameworks fit the memory of most machines
@@ -12,7 +14,8 @@ AT_ONCE = 2  # two frameworks fit the memory of most machines
 def together(works: Sequence[Callable[[], Iterable[R]]]) -> Iterator[R]:
     """What each piece of work gives, in order. Nothing of this is for timing.
 
-    Where one raises, or the reader stops, no further step is taken: what has begun gives what it is at and ends.
+    Where one raises, or the reader stops, no further step is taken: what has begun gives what it is at and ends. Ctrl-C
+    does not wait for that: workers are ended, in the midst of what they do.
     """
     stop = Event()
 
@@ -29,6 +32,12 @@ def together(works: Sequence[Callable[[], Iterable[R]]]) -> Iterator[R]:
         try:
             for each in begun:
                 yield from each.result()
+        except KeyboardInterrupt:
+            stop.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+            while wait(begun, timeout=0.1).not_done:  # again: one may just have been started
+                interrupt_all()
+            raise
         finally:
             stop.set()
             pool.shutdown(wait=False, cancel_futures=True)

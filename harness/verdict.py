@@ -98,7 +98,8 @@ def write(made: Comparison, path: Path) -> None:
 def judge(made: Comparison, margin: float) -> tuple[list[str], list[str]]:
     """Where B is shown to be worse than A by more than ``margin`` points, and where that is not ruled out.
 
-    Shown: the whole 95% interval is below -margin, or B has no score where A has one. Not ruled out: a part of it is.
+    Shown: the whole 95% interval is below -margin, or B has no score where A has one, as it lacks the
+    task or its run failed (seeds that B was not run with are no sign of anything). Not ruled out: a part of it is.
     The intervals are not corrected for several tasks: of an equal B each one cries wolf at most 2.5% of the time, far
     less with a margin; but one seed of each says nothing of what another fine-tuning would give. BadInput for a
     negative margin, and where there is no interval to tell by.

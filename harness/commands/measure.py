@@ -1,6 +1,7 @@
 """Commands that run models: run, parity, time, predict."""
 
 import re
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -210,10 +211,13 @@ def _shapes(text: str) -> tuple[tuple[int, int], ...]:
 
 
 def _run(made: Any, runs: Path, path: Callable[..., Iterator["Record"]], layers: bool = False) -> None:
-    """Go along the path with progress; print and write the tables, even of what was finished before an error."""
+    """Go along the path with progress; print the tables, even of what was finished before an error.
+
+    The report in the folder is of all records there, those of earlier commands too.
+    """
     from rich.console import Console
 
-    from harness.record import Quality
+    from harness.record import Quality, exclusive, read_all
     from harness.report import arrange, layer_tables, print_report, write_report
 
     records: list[Record] = []
@@ -229,8 +233,14 @@ def _run(made: Any, runs: Path, path: Callable[..., Iterator["Record"]], layers:
     print_report(arrange(records), terminal())
     for table in layer_tables(records) if layers else []:
         terminal().print(table)
-    files = write_report(records, runs) if records else []
-    if files:
+    if records:
+        with exclusive(runs / "report.json", lambda: None):  # of two that end now, the later reads what both wrote
+            try:
+                known = read_all([runs])
+            except BadInput as error:
+                log.print(f"the report is of this command's records alone: {error}", highlight=False, markup=False)
+                known = records
+            write_report(known, runs)
         log.print(f"records and report in {runs}/", highlight=False)
     if ended is not None:
         raise ended
@@ -270,7 +280,9 @@ def predict(
     """Answer with a fine-tuned model."""
     from harness.predict import predict_file
 
-    text = predict_file(model, file, device)
+    text, inputs, cut = predict_file(model, file, device)
+    if cut:
+        print(f"{cut} of {inputs} inputs were cut to what the model reads", file=sys.stderr)
     if output is None:
         print(text, end="")
         return

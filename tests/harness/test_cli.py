@@ -6,7 +6,7 @@ import statistics
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -240,6 +240,27 @@ def test_report_of_records(main: Main, quality_record: Callable[..., Quality], t
     assert code == 0
     assert "0.750-0.875" in out
     assert {"report.csv", "report.json", "report.md"} <= {path.name for path in (tmp_path / "out").iterdir()}
+
+
+def test_the_report_beside_the_records_is_of_all_of_them(
+    main: Main, quality_record: Callable[..., Quality], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def measured(*_: Any) -> Iterator[Quality]:
+        record.write(quality_record(), runs / "now.json")
+        yield quality_record()
+
+    runs = tmp_path / "runs"
+    monkeypatch.setattr("harness.run.run_time", measured)
+    record.write(quality_record("transformers"), runs / "before.json")
+    code, out, _ = main("time", "--device", "cpu", "--runs", str(runs))
+    assert code == 0
+    assert "transformers" not in out, "the table is of this command"
+    assert all(name in (runs / "report.md").read_text() for name in ("| reference |", "| transformers |"))
+    (runs / "before.json").write_text('{"kind": "quality", "schema": 1}')
+    code, _, err = main("time", "--device", "cpu", "--runs", str(runs))
+    assert code == 0
+    assert "the report is of this command's records alone: " in err
+    assert "transformers" not in (runs / "report.md").read_text()
 
 
 def test_report_and_publish_of_a_folder_without_records(main: Main, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import io
 import itertools
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -18,6 +19,7 @@ from harness.comparison import Comparison
 from harness.errors import BadInput
 from harness.metrics import STATISTICS, features, score
 from harness.read import read_split
+from harness.record import Quality
 from harness.significance import holm, mcnemar, randomisation
 from harness.task import load_task
 from harness.verdict import judge, print_comparison, verdicts, write
@@ -390,13 +392,15 @@ def test_how_the_two_are_named(save: Save, runs: Path, monkeypatch: pytest.Monke
 
 def test_a_score_that_b_lacks_counts_as_worse(save: Save, runs: Path, quality_record: Qualities) -> None:
     gold = labels(20)
-    for seed in (1, 2):
+    for seed in (1, 2, 3):
         save("a", gold, gold, seed=seed)
-    save("b", gold, gold, seed=1)
-    record.write(quality_record("b", seed=2, state="failed", reason="it crashed", metrics=[]), runs / "failed.json")
+    done = record.read(save("b", gold, gold, seed=1))
+    assert isinstance(done, Quality)
+    record.write(replace(done, seed=2, state="failed", reason="it crashed", metrics=[]), runs / "failed.json")
     record.write(quality_record("a", "mini-paraphrase"), runs / "other.json")
     made = own(runs)
     assert sorted(made.lacking) == ["mini-paraphrase", "own, seed 2"]
+    assert "own: seeds 1, 2, 3 against 1; only those of both are compared" in made.notes, "seed 3 was not run"
     assert judge(made, 50) == ([f"{subject} (no score of b)" for subject in made.lacking], [])
     assert judge(own(runs, "b", "a"), 50) == ([], [])
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from harness import keys, record
+from harness import keys, provenance, record
 from harness.dry_run import duration, outline, print_dry_run
 from harness.plan import Plan
 from harness.record import Quality
@@ -23,7 +23,7 @@ def store(quality_record: Records) -> Callable[..., Quality]:
     def put(made: Plan, number: int = 0, seed: int = 42, how: Any = "trained", **fields: Any) -> Quality:
         implementation, task = made.implementations[number], made.tasks[0]
         key = keys.quality_key(made, implementation, task, seed, how)
-        usual = {"key": key, "seed": seed, "checkpoint": {"name": "tiny", "sha256": made.weights.sha256}}
+        usual = {"key": key, "seed": seed, **like(made)}
         result = quality_record(implementation.name, task.name, **(usual | fields))
         record.write(
             result, made.options.runs / "quality" / f"{implementation.name}-{task.name}-{seed}-{key[:12]}.json"
@@ -31,6 +31,13 @@ def store(quality_record: Records) -> Callable[..., Quality]:
         return result
 
     return put
+
+
+def like(made: Plan, **fields: Any) -> dict[str, Any]:
+    """What a record has in common with a run that is planned: weights, machine and threads, and the recipe."""
+    recipe = {"epochs": 3, "max_length": made.tasks[0].max_length}
+    same = {"checkpoint": {"name": "tiny", "sha256": made.weights.sha256}, "machine": provenance.machine()}
+    return same | {"threads": made.threads, "recipe": recipe, "training": {}} | fields
 
 
 def printed(plans: list[Plan], results: Path, capsys: pytest.CaptureFixture[str]) -> str:
@@ -77,43 +84,73 @@ def test_a_program_of_its_own_is_planned_once_and_one_without_its_repository_is_
     )
 
 
+OTHERS: list[dict[str, Any]] = [
+    {"checkpoint": {"name": "other", "sha256": "6" * 64}},
+    {"device": "cuda", "machine": {"cpu": "x", "gpus": [{"name": "NVIDIA H200"}]}},
+    {"machine": {"cpu": "another processor"}},
+    {"threads": 64},
+    {"recipe": {"epochs": 3, "max_length": 512}},
+    {"state": "failed"},
+]
+
+
 def test_the_time_is_the_median_of_like_runs(prepared: Prepared, quality_record: Records) -> None:
     made = prepared(implementations=["reference", "transformers"])
-    ours = {"checkpoint": {"name": "tiny", "sha256": made.weights.sha256}}
+    ours = like(made)
     own = [quality_record(seconds=seconds, **ours) for seconds in (10.0, 30.0, 20.0)]
     others: list[record.Record] = [
-        quality_record(seconds=1000.0),  # other weights
-        quality_record("reference", "mini-ner", seconds=1000.0, **ours),
-        quality_record(seconds=1000.0, device="cuda", **ours),
-        quality_record(seconds=1000.0, limit=3, **ours),
-        quality_record(seconds=1000.0, state="failed", **ours),
+        quality_record("reference", "mini-ner", **like(made, seconds=1000.0)),
+        *(quality_record(**like(made, seconds=1000.0, **other)) for other in OTHERS),
     ]
     assert [row.seconds for row in outline([made], [*own, *others])] == [20.0, 20.0]
+    assert [row.basis for row in outline([made], own)] == ["3 runs of its own", "3 runs of others"]
     known = [*own, quality_record("transformers", seconds=50.0, **ours)]
     assert [row.seconds for row in outline([made], [*known, *others])] == [20.0, 50.0]
-    assert [row.seconds for row in outline([made], others)] == [None, None]
-    scored = [quality_record(f"openvino{n}", seconds=1.0, training={"by": "reference"}, **ours) for n in range(9)]
+    assert [(row.seconds, row.basis) for row in outline([made], others)] == [(None, "")] * 2
+    scored = [quality_record(f"openvino{n}", **like(made, seconds=1.0, training={"by": "reference"})) for n in range(9)]
     assert [row.seconds for row in outline([made], [*own, *scored])] == [20.0, 20.0], "to score takes no training"
     assert [row.seconds for row in outline([made], scored)] == [1.0, 1.0]
+
+
+def test_the_time_is_in_proportion_to_examples_and_epochs(prepared: Prepared, quality_record: Records) -> None:
+    """280 examples of mini-sentiment to train on, 200 to score."""
+
+    def planned(**options: Any) -> float | None:
+        made = prepared(**options)
+        sanity = {"train": {"examples": 280}, "dev": {"examples": 200}}
+        training = {"examples": 280, "seconds": 30.0}
+        known = quality_record(**like(made, seconds=40.0, training=training, sanity=sanity))
+        return outline([made], [known])[0].seconds
+
+    assert planned(epochs=3) == 40.0
+    assert planned(epochs=6) == 70.0
+    assert planned(epochs=3, limit=140) == pytest.approx(15 + 7)
+    assert outline([prepared(epochs=3, limit=140)], [])[0].reads == "140 x 3"
 
 
 def test_the_plan_is_printed_with_its_sums(
     prepared: Prepared, store: Callable[..., Quality], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    made = prepared(tasks=["mini-sentiment", "mini-ner"], seeds=(42, 43, 44, 50))
+    made = prepared(tasks=["mini-sentiment", "mini-ner"], seeds=(42, 43, 44, 50, 51), epochs=3)
     store(made, seconds=600.0)
     store(made, seed=50, state="failed", reason="no luck")
+    store(made, seed=51, state="skipped", reason="not here")
     before = sorted(tmp_path.rglob("*"))
     text = printed([made], tmp_path / "results", capsys)
     cells = [[cell.strip() for cell in line.split("│")[1:-1]] for line in text.splitlines() if line.startswith("│")]
     assert cells == [
-        ["reference", "mini-sentiment", "fp32", "43-44", "42", "50", "about 10 min"],
-        ["reference", "mini-ner", "fp32", "42-44, 50", "", "", "unknown"],
+        [
+            *("reference", "mini-sentiment", "fp32", "280 x 3", "43-44", "42", "failed 50; skipped 51"),
+            "about 10 min, by 1 run of its own",
+        ],
+        ["reference", "mini-ner", "fp32", "240 x 3", "42-44, 50-51", "", "", "unknown"],
     ]
-    assert "6 runs to do, 1 recorded, 1 failed before" in text
+    assert "7 runs to do, 1 recorded, 1 failed before, 1 skipped before" in text
     assert "what failed is kept as it is; --rerun failed tries it again" in text
-    assert "about 20 min for 2 of the runs to do" in text
-    assert "4 of the runs to do have no estimate: there is no earlier record of such a run" in text
+    assert "what was skipped is kept as it is; --rerun all tries it again" in text
+    hardware = record.hardware_of(provenance.machine(), "cpu", made.threads)
+    assert f"about 20 min for 2 of the runs to do, by earlier runs on {hardware}, in proportion to examples" in text
+    assert f"5 of the runs to do have no estimate: there is no earlier record of such a run on {hardware}" in text
     assert sorted(tmp_path.rglob("*")) == before, "nothing is written"
 
 
@@ -121,7 +158,7 @@ def test_published_records_tell_the_time_too(
     prepared: Prepared, quality_record: Records, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     made = prepared()
-    published = quality_record(seconds=7200.0, checkpoint={"name": "tiny", "sha256": made.weights.sha256})
+    published = quality_record(seconds=7200.0, **like(made))
     record.write(published, tmp_path / "results" / "machine" / "reference" / "one.json")
     record.write_json({"schema": 1}, tmp_path / "results" / "index.json")
     assert "about 2 h 0 min for 1 of the runs to do" in printed([made], tmp_path / "results", capsys)

@@ -302,7 +302,7 @@ def test_a_model_whose_labels_are_in_another_order_answers_the_same_names(
         folder = fine_tuned_elsewhere(tiny_checkpoint, tmp_path / str(place), kind, order)
         said = {"task": "mine", "kind": kind, "pairs": False, "max_length": 32, "record": "0" * 64}
         (folder / "bert_atlas.json").write_text(json.dumps(said))
-        lines = predict.predict_file(folder, file, "cpu").splitlines()[0 if tagging else 1 :]
+        lines = predict.predict_file(folder, file, "cpu").text.splitlines()[0 if tagging else 1 :]
         answers.append([set(line.split(" " if tagging else "\t")[1].split(",")) for line in lines])
     assert len(answers[0]) == len(words)
     assert any(names != set(orders[0]) for names in answers[0]), "all labels at once would show no order"

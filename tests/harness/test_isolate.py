@@ -2,9 +2,10 @@
 
 import os
 import signal
+import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -218,17 +219,60 @@ def test_an_interrupted_harness_ends_the_worker() -> None:
         signal.signal(signal.SIGALRM, before)
 
 
+HARNESS = """
+import sys
+from pathlib import Path
+from harness.implementation import describe
+from harness.isolate import Worker
+
+with Worker(describe(Path(sys.argv[1]))[0]) as worker:
+    print(worker._process.pid, flush=True)
+    worker.load(Path(sys.argv[2]), None, "cpu", "fp32", None)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("doing", ["sleep", "spin beside a child"])
+def test_a_worker_that_is_loading_ends_with_the_harness(number: signal.Signals, doing: str) -> None:
+    command = [sys.executable, "-c", HARNESS, str(STUBS / "misbehaving.py"), doing]
+    harness = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    assert harness.stdout is not None
+    worker = psutil.Process(int(harness.stdout.readline()))
+    processes = [worker]
+    try:
+        wait_until(lambda: worker.num_threads() > 1)  # it is about to be asked
+        if "child" in doing:
+            wait_until(worker.children)
+            processes += worker.children()
+        harness.send_signal(number)
+        wait_until(lambda: not any(map(lives, processes)))
+    finally:
+        harness.kill()
+        harness.communicate()
+        for process in filter(lives, processes):
+            process.kill()
+
+
+def lives(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def wait_until(what: Callable[[], Any]) -> None:
+    deadline = time.monotonic() + 20
+    while not what():
+        assert time.monotonic() < deadline, "it took too long"
+        time.sleep(0.02)
+
+
 def test_what_a_worker_started_ends_with_it() -> None:
     with start("misbehaving") as worker:
         load(worker, "later:grandchild")
         grandchild = psutil.Process(int(encode(worker)["hidden"][0]))
         assert grandchild.is_running()
-    for _ in range(100):
-        if not grandchild.is_running() or grandchild.status() == psutil.STATUS_ZOMBIE:
-            break
-        time.sleep(0.05)
-    else:
-        pytest.fail("the process that the worker started lives on")
+    wait_until(lambda: not lives(grandchild))
 
 
 def test_a_signal_to_the_terminal_does_not_reach_the_worker(plain: Worker) -> None:

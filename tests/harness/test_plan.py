@@ -63,7 +63,7 @@ def test_a_task_without_training_data_is_scored_with_anothers_model(
 ) -> None:
     for name in ("GLUE/MNLI/train.tsv", "GLUE/diagnostic/diagnostic.tsv"):
         (tmp_path / "data" / name).parent.mkdir(parents=True)
-        (tmp_path / "data" / name).write_text("text\n")
+        (tmp_path / "data" / name).write_text("index\tsentence1\tsentence2\tgold_label\n0\tA.\tB.\tneutral\n")
     made = prepared(tasks=["ax"], data=tmp_path / "data", max_length=64)
     trainer = training_task(made.tasks[0])
     assert (trainer.name, trainer.max_length) == ("mnli", 64)
@@ -217,6 +217,22 @@ def test_data_that_is_not_there_is_named_with_the_command_that_gets_it(
 ) -> None:
     with pytest.raises(BadInput, match=r"GLUE/RTE/train\.tsv is not there; `python -m harness data get glue` gets it"):
         prepared(tasks=["mini-sentiment", "rte"], data=tmp_path)
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+@pytest.mark.parametrize("split", ["train", "dev"])
+def test_all_data_is_read_before_any_run_begins(
+    prepared: Callable[..., Plan], own_task: Callable[..., str], tmp_path: Path, split: str, dry_run: bool
+) -> None:
+    tasks = ["mini-sentiment", own_task()]
+    assert prepared(tasks=tasks).examples == {
+        "mini-sentiment": {"train": 280, "dev": 200},
+        "mine": {"train": 2, "dev": 2},
+    }
+    with (tmp_path / f"{split}.tsv").open("a") as file:
+        file.write("one more\tz\tperhaps\n")
+    with pytest.raises(BadInput, match=rf"{split}\.tsv:4: "):
+        prepared(tasks=tasks, dry_run=dry_run)
 
 
 def test_the_environment_names_the_data_folder(

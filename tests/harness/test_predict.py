@@ -71,7 +71,7 @@ def expected(folder: Path, kind: str, text: str, pair: str | None = None) -> Any
 
 
 def test_labels_with_their_probabilities_in_the_files_order(models: dict[str, Path], file: File) -> None:
-    answers = rows(predict_file(models["classification"], file("a.txt", "\n".join(TEXTS) + "\n"), "cpu"))
+    answers = rows(predict_file(models["classification"], file("a.txt", "\n".join(TEXTS) + "\n"), "cpu").text)
     assert answers[0] == ["id", "label", "probability"]
     assert [row[0] for row in answers[1:]] == ["0", "1", "2"]
     for (_, label, probability), text in zip(answers[1:], TEXTS, strict=True):
@@ -82,14 +82,14 @@ def test_labels_with_their_probabilities_in_the_files_order(models: dict[str, Pa
 
 
 def test_scores(models: dict[str, Path], file: File) -> None:
-    answers = rows(predict_file(models["regression"], file("a.txt", "\n".join(TEXTS)), "cpu"))
+    answers = rows(predict_file(models["regression"], file("a.txt", "\n".join(TEXTS)), "cpu").text)
     assert answers[0] == ["id", "score"]
     for (_, score), text in zip(answers[1:], TEXTS, strict=True):
         assert float(score) == pytest.approx(expected(models["regression"], "regression", text)[0, 0], abs=1e-3)
 
 
 def test_several_labels_or_none(models: dict[str, Path], file: File) -> None:
-    answers = rows(predict_file(models["multi-label"], file("a.txt", "\n".join(TEXTS)), "cpu"))
+    answers = rows(predict_file(models["multi-label"], file("a.txt", "\n".join(TEXTS)), "cpu").text)
     for (_, labels, probabilities), text in zip(answers[1:], TEXTS, strict=True):
         logits = expected(models["multi-label"], "multi-label", text)[0]
         chosen = logits > 0
@@ -101,7 +101,7 @@ def test_several_labels_or_none(models: dict[str, Path], file: File) -> None:
 def test_a_tag_for_every_word(models: dict[str, Path], file: File) -> None:
     sentences = [["Ada", "Lovelace", "lived", "in", "London", "."], ["word"] * 60, ["Zürich"]]
     path = file("a.conll", "\n\n".join("\n".join(words) for words in sentences) + "\n")
-    answers = [part.splitlines() for part in predict_file(models["tagging"], path, "cpu").split("\n\n")]
+    answers = [part.splitlines() for part in predict_file(models["tagging"], path, "cpu").text.split("\n\n")]
     assert [[line.split(" ")[0] for line in lines] for lines in answers] == sentences
     assert {line.split(" ")[1] for lines in answers for line in lines} <= set(LABELS["tagging"])
     tags = expected(models["tagging"], "tagging", " ".join(sentences[0]))[1:-1].argmax(-1)
@@ -124,6 +124,24 @@ def test_all_formats_say_the_same(models: dict[str, Path], file: File, name: str
     assert predict_file(models["classification"], file(name, content), "cpu") == plain
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.tsv", "text\tid\nA fine day.\tx7\nNo.\ty\n"),
+        ("a.csv", "id,text\nx7,A fine day.\ny,No.\n"),
+        ("a.jsonl", '{"text": "A fine day.", "id": "x7"}\n{"text": "No.", "id": "y"}\n'),
+    ],
+)
+def test_ids_of_the_file_are_those_of_the_answers(models: dict[str, Path], file: File, name: str, content: str) -> None:
+    answers = rows(predict_file(models["classification"], file(name, content), "cpu").text)
+    assert [row[0] for row in answers] == ["id", "x7", "y"]
+
+
+def test_inputs_that_were_cut_are_counted(models: dict[str, Path], file: File) -> None:
+    answers = predict_file(models["classification"], file("a.txt", f"A fine day.\n{'long ' * 40}\n"), "cpu")
+    assert (answers.inputs, answers.cut) == (2, 1)
+
+
 def test_pairs(models: dict[str, Path], file: File, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(models["regression"], tmp_path / "pairs"))
     said = json.loads((folder / "bert_atlas.json").read_text())
@@ -132,7 +150,7 @@ def test_pairs(models: dict[str, Path], file: File, tmp_path: Path) -> None:
     named = predict_file(folder, file("a.tsv", "pair\ttext\nIt left at nine.\tIs it late?\n"), "cpu")
     assert plain == named
     right = expected(folder, "regression", "Is it late?", "It left at nine.")[0, 0]
-    assert float(rows(plain)[1][1]) == pytest.approx(right, abs=1e-3)
+    assert float(rows(plain.text)[1][1]) == pytest.approx(right, abs=1e-3)
     with pytest.raises(BadInput, match=r"a\.txt:1: no column 1, the task's pair"):
         predict_file(folder, file("a.txt", "Is it late?\n"), "cpu")
     with pytest.raises(BadInput, match=r"a\.txt:1: this model reads a text and its pair, with one tab between"):

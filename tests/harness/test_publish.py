@@ -90,6 +90,10 @@ def test_the_machines_folder_is_a_plain_name(
     [
         ({"state": "failed", "reason": None}, r"the run failed and does not say why; run it again"),
         ({"limit": 8}, "limited to 8 examples; run it without --limit"),
+        (
+            {"checkpoint": {"name": "mine", "sha256": "5" * 64, "source": "local"}},
+            "the weights mine are your own, which nobody else has",
+        ),
         ({"commit": None}, "not a clean commit"),
         ({"commit": "a" * 40 + "+changes"}, "not a clean commit"),
         ({"predictions": "absent.json.gz"}, r"its predictions, absent\.json\.gz, are not beside it"),

@@ -307,7 +307,7 @@ def test_only_a_test_split_may_lack_labels(tmp_path: Path) -> None:
     task = own_task(tmp_path, "index\ttext\n0\tx\n")
     assert texts(task, "test")[0].label is None
     for split in ("train", "dev"):
-        with pytest.raises(BadInput, match=r"data:1: no column 'label', the task's label; there are: index, text"):
+        with pytest.raises(BadInput, match=r"data:1: no column 'label', the task's label, among the 2 there"):
             read_split(task, split, None)
 
 
@@ -320,12 +320,12 @@ def test_only_a_test_split_may_lack_labels(tmp_path: Path) -> None:
         (b"text\tlabel\nx\ta\ny\n", r"data:3: expected 2 columns as in line 1, got 1"),
         (b"text\tlabel\nx\ta\ty\n", r"data:2: expected 2 columns as in line 1, got 3"),
         (b"text\tlabel\n\nx\ta\n", r"data:2: expected 2 columns as in line 1, got 1"),
-        (b"text\tlabel\nx\tc\n", r"data:2: label 'c' is not declared; task mine has a, b"),
-        (b"text\tlabel\nx\ta\ny\t\n", r"data:3: label '' is not declared"),
+        (b"text\tlabel\nx\tc\n", r"data:2: the label, column 'label', is not declared; task mine has a, b"),
+        (b"text\tlabel\nx\ta\ny\t\n", r"data:3: the label, column 'label', is not declared"),
         (b"\xef\xbb\xbftext\tlabel\nx\ta\n\xff\ta\n", r"data:3: not utf-8 text \(invalid start byte\)"),
         (b"text\tlabel\nx\ta\ny\x00\ta\n", r"data:3: a NUL character"),
         (b"text\tlabel\ttext\nx\ta\ty\n", r"data:1: more than one column is called text"),
-        (b"sentence\tlabel\nx\ta\n", r"data:1: no column 'text', the task's text; there are: sentence, label"),
+        (b"sentence\tlabel\nx\ta\n", r"data:1: no column 'text', the task's text, among the 2 there"),
     ],
 )
 def test_damaged_tsv(tmp_path: Path, content: bytes, message: str) -> None:
@@ -356,7 +356,7 @@ def test_damaged_csv(tmp_path: Path, content: str, message: str) -> None:
         ('["x", "a"]', r"data:2: each line must be one JSON object"),
         ('{"text": "x"}', r"data:2: no field 'label', which line 1 has"),
         ('{"text": 3, "label": "a"}', r"data:2: text and pair must be strings"),
-        ('{"text": "x", "label": null}', r"data:2: label None is not declared"),
+        ('{"text": "x", "label": null}', r"data:2: the label, column 'label', is not declared"),
     ],
 )
 def test_damaged_jsonl(tmp_path: Path, line: str, message: str) -> None:
@@ -368,20 +368,20 @@ def test_damaged_jsonl(tmp_path: Path, line: str, message: str) -> None:
 @pytest.mark.parametrize("score", ["", "high", "nan", "inf", "4,5"])
 def test_score_that_is_no_number(tmp_path: Path, score: str) -> None:
     task = own_task(tmp_path, f"text\tlabel\nx\t{score}\n", kind="regression", labels=None, metrics=["pearson"])
-    with pytest.raises(BadInput, match=rf"data:2: the label must be a number, not '{score}'"):
+    with pytest.raises(BadInput, match=r"data:2: the label, column 'label', must be a number$"):
         read_split(task, "train", None)
 
 
 def test_same_id_twice(tmp_path: Path) -> None:
     columns = {"id": "id", "text": "text", "label": "label"}
     task = own_task(tmp_path, "id\ttext\tlabel\n1\tx\ta\n2\ty\ta\n1\tz\tb\n", columns=columns)
-    with pytest.raises(BadInput, match=r"data:4: id '1' is that of line 2 too"):
+    with pytest.raises(BadInput, match=r"data:4: the id, column 'id', is that of line 2 too"):
         read_split(task, "train", None)
 
 
 def test_column_number_that_the_file_has_not(tmp_path: Path) -> None:
     task = own_task(tmp_path, "x\ta\n", header=False, columns={"text": 0, "label": 2})
-    with pytest.raises(BadInput, match=r"data:1: no column 2, the task's label; there are: 0, 1"):
+    with pytest.raises(BadInput, match=r"data:1: no column 2, the task's label, among the 2 there"):
         read_split(task, "train", None)
 
 
@@ -441,15 +441,15 @@ def test_schemes_become_iob2(tmp_path: Path, scheme: str, tags: str, iob2: str) 
         ("bmes", "B-PER E-LOC", 4, "E-LOC cannot follow B-PER in bmes"),
         ("bmes", "S-PER M-PER", 4, "M-PER cannot follow S-PER in bmes"),
         ("bmes", "O B-PER", 4, "O cannot follow B-PER in bmes"),  # the sentence ends inside the entity
-        ("iob2", "S-PER", 3, "'S-PER' is no iob2 tag; they begin with B, I, O"),
-        ("iob2", "PER", 3, "'PER' is no iob2 tag"),
-        ("iob2", "O-PER", 3, "'O-PER' is no iob2 tag"),
-        ("iob2", "B-ORG", 3, "entity type 'ORG' is not declared; task mine has PER, LOC"),
-        ("iob2", "B", 3, "entity type '' is not declared"),
+        ("iob2", "S-PER", 3, "no iob2 tag; they begin with B, I, O"),
+        ("iob2", "PER", 3, "no iob2 tag"),
+        ("iob2", "O-PER", 3, "no iob2 tag"),
+        ("iob2", "B-ORG", 3, "its entity type is not declared; task mine has PER, LOC"),
+        ("iob2", "B", 3, "its entity type is not declared"),
     ],
 )
 def test_impossible_tag(tmp_path: Path, scheme: str, tags: str, line: int, message: str) -> None:
-    with pytest.raises(BadInput, match=f"data:{line}: {message}"):
+    with pytest.raises(BadInput, match=f"data:{line}: the tag, column -1: {message}"):
         read_split(tagged(tmp_path, tags, scheme=scheme), "train", None)
 
 
@@ -487,10 +487,10 @@ def test_sentences_without_tags(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "fields", "message"),
     [
-        ("a x O\nb O\n", {}, r"data:2: expected 3 columns, got 2: 'b O'"),
-        ("a\n", {}, r"data:1: expected 2 columns, got 1: 'a'"),
-        ("a O\n", {"columns": {"word": 0, "tag": 3}}, r"data:1: expected 4 columns, got 2: 'a O'"),
-        ("a\tO\n\tO\n", {"separator": "tab"}, r"data:2: the word is empty"),
+        ("a x O\nb O\n", {}, r"data:2: expected 3 columns, got 2$"),
+        ("a\n", {}, r"data:1: expected 2 columns, got 1$"),
+        ("a O\n", {"columns": {"word": 0, "tag": 3}}, r"data:1: expected 4 columns, got 2$"),
+        ("a\tO\n\tO\n", {"separator": "tab"}, r"data:2: the word, column 0, is empty$"),
         ("-DOCSTART- O\n\n", {}, r"data has no sentences"),
     ],
 )

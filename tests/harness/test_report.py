@@ -264,7 +264,8 @@ def test_the_share_of_what_the_machine_can_do_at_most(speed_record: Speeds) -> N
 def test_a_busy_machine_is_said(speed_record: Speeds) -> None:
     load = {"load_average": 3.0, "steal": 0.031, "others": 0.25, "noisy": True}
     text = printed([speed_record(load=load)])
-    assert "timing of 8 x 128 is unreliable: other processes used 25.0% of the processor, 3.1% was taken by" in text
+    where = "timing of 8 x 128 is unreliable, of reference, transformers"
+    assert f"{where}: other processes used 25.0% of the processor, 3.1% was taken by" in text
     assert "other processes used 25.0% of the processor" in printed([speed_record(load=load | {"steal": None})])
     assert "busy" not in printed([speed_record()])
 
@@ -342,9 +343,19 @@ def test_files_are_written_and_json_is_the_records(
     assert not re.search(r"url\(\W*http|href=|@import", files["report.svg"]), "nothing is fetched to show it"
 
 
+def test_a_report_is_replaced_as_a_whole(quality_record: Qualities, tmp_path: Path) -> None:
+    write_report([quality_record()], tmp_path)
+    names = sorted(file.name for file in tmp_path.iterdir())
+    with (tmp_path / "report.md").open(encoding="utf-8") as being_read:
+        write_report([quality_record("transformers")], tmp_path)
+        assert "| reference |" in being_read.read()
+    assert sorted(file.name for file in tmp_path.iterdir()) == names
+    assert "| transformers |" in (tmp_path / "report.md").read_text()
+
+
 def test_a_report_that_cannot_be_written_is_a_failure(quality_record: Qualities, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(Failure, match="the report could not be written"):
+    with pytest.raises(Failure, match=r"report\.html could not be written: .*; make room or name another folder"):
         write_report([quality_record()], tmp_path / "file")
 
 

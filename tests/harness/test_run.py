@@ -23,8 +23,9 @@ import pytest
 import yaml
 from filelock import FileLock
 
-from harness import cli, evaluate, parity, plan, record, run, speed
+from harness import cli, evaluate, parity, plan, quality, record, run, speed
 from harness.checkpoints import Checkpoints
+from harness.errors import Failure
 from harness.isolate import Worker, WorkerError
 from harness.parity import Outputs
 from harness.plan import Options, prepare
@@ -367,17 +368,17 @@ def test_a_model_that_is_saved_whole_is_not_made_again(
     assert not list((tmp_path / "model").glob(".part-*"))
 
 
-def test_what_is_finished_is_shown_where_a_file_turns_out_to_be_bad(
+def test_what_is_finished_is_shown_where_the_work_cannot_go_on(
     tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def full(*_: Any) -> None:
+        raise Failure("no room is left")
+
     monkeypatch.setattr(parity, "_outputs", no_parity)
-    (tmp_path / "bad.tsv").write_text("text\tlabel\na fine soup\tyes\nno soup\tmaybe\n")
-    fields = {key: value for key, value in OWN["own-classes"].items() if key != "rows"}
-    declared = {"name": "bad", "title": "bad", "files": {"train": "bad.tsv", "dev": "bad.tsv"}, "evaluate": ["dev"]}
-    (tmp_path / "bad.yaml").write_text(yaml.safe_dump(declared | fields))
-    done = main(tmp_path / "runs", "--task", str(tmp_path / "bad.yaml"), *usual(tiny_checkpoint))
-    assert done.code == 2
-    assert "bad.tsv:3: label 'maybe' is not declared" in done.err
+    monkeypatch.setattr(quality, "run_trained", full)
+    done = main(tmp_path / "runs", "--suite", "mini", *usual(tiny_checkpoint))
+    assert done.code == 1
+    assert "error: no room is left" in done.err
     assert "exact" in done.out, "the table of what was measured before"
     assert (tmp_path / "runs" / "report.md").is_file()
 

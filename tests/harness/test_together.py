@@ -3,10 +3,15 @@
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from harness.implementation import describe
+from harness.isolate import Worker
 from harness.together import AT_ONCE, together
+
+STUBS = Path(__file__).parent / "stubs"
 
 
 def test_results_come_in_order_from_works_that_are_under_way_at_once() -> None:
@@ -60,3 +65,23 @@ def test_when_the_reader_stops_the_step_at_hand_is_finished_and_no_other_taken()
     results.close()  # type: ignore[attr-defined]
     assert set(ended) <= {1, 2}
     assert len(taken) < 50
+
+
+def test_ctrl_c_does_not_wait_for_workers_that_are_under_way_together() -> None:
+    begun = threading.Event()
+
+    def work() -> Iterator[None]:
+        with Worker(describe(STUBS / "misbehaving.py")[0]) as worker:
+            begun.set()
+            worker.load(Path("sleep"), None, "cpu", "fp32", None)
+        yield
+
+    def interrupted() -> Iterator[None]:
+        begun.wait()
+        raise KeyboardInterrupt
+        yield
+
+    begin = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        list(together([interrupted, work]))
+    assert time.monotonic() - begin < 20

@@ -74,6 +74,20 @@ def test_random_weights_have_the_shape_and_are_made_once(tmp_path: Path, monkeyp
     assert not unfinished.exists()
 
 
+# -- what may not be fetched --
+
+
+@pytest.mark.parametrize("name", ["random/bert-base", "bert-base-uncased", "google/uncased_L-12_H-768_A-12"])
+def test_nothing_is_fetched_or_made_where_it_must_not_be(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BERT_ATLAS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    with pytest.raises(BadInput, match=f"{name}: not on this machine, and a dry run fetches and makes no weights"):
+        find_weights(name, fetch=False)
+    assert list(tmp_path.iterdir()) == []
+
+
 # -- the installed package --
 
 
@@ -367,14 +381,16 @@ MODEL = {
 }
 
 
-def find_in_child(name: str, address: str, home: Path, setup: str = "", **environment: str) -> dict[str, str]:
-    """``find_weights(name)`` in a process of its own, whose Hub is at ``address``: its result, or error."""
+def find_in_child(
+    name: str, address: str, home: Path, setup: str = "", fetch: bool = True, **environment: str
+) -> dict[str, str]:
+    """``find_weights(name, fetch)`` in a process of its own, whose Hub is at ``address``: its result, or error."""
     code = f"""
 import dataclasses, json
 from harness import weights
 {setup}
 try:
-    found = dataclasses.asdict(weights.find_weights({name!r}))
+    found = dataclasses.asdict(weights.find_weights({name!r}, {fetch}))
     print(json.dumps(found, default=str))
 except Exception as error:
     print(json.dumps({{"error": type(error).__name__, "message": str(error)}}))
@@ -426,6 +442,18 @@ def test_a_model_of_the_hub_is_fetched_once_and_then_needs_no_network(hub: Serve
     assert find_in_child(name, hub.address, tmp_path) == found
     assert len(hub.requests) == requests
     assert find_in_child(name, "http://127.0.0.1:9", tmp_path, HF_HUB_OFFLINE="1") == found
+
+
+@pytest.mark.parametrize("name", ["org/tiny-bert", f"org/tiny-bert@{COMMIT}"])
+def test_a_model_of_the_hub_that_was_fetched_is_found_without_fetching(hub: Server, tmp_path: Path, name: str) -> None:
+    absent = find_in_child(name, hub.address, tmp_path, fetch=False)
+    assert (
+        absent["message"] == f"{name}: not on this machine, and a dry run fetches and makes no weights; a real run does"
+    )
+    found = find_in_child(name, hub.address, tmp_path)
+    requests = len(hub.requests)
+    assert find_in_child(name, hub.address, tmp_path, fetch=False) == found
+    assert not any("/resolve/" in each for each in hub.requests[requests:]), "what it stands for may be asked"
 
 
 def test_shards_of_the_hub(tmp_path: Path) -> None:

@@ -33,6 +33,10 @@ def misbehave(how: str) -> Any:
     print(f"about to: {how}", file=sys.stderr)
     if how == "sleep":
         time.sleep(3600)
+    elif how == "spin beside a child":
+        subprocess.Popen([sys.executable, "-c", "import time; time.sleep(3600)"])
+        while True:
+            pass
     elif how == "exit":
         sys.exit(3)
     elif how == "close the pipe":
