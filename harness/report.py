@@ -248,7 +248,10 @@ def _add_speed(rows: dict[str, dict[str, list[str]]], notes: list[str], speed: r
         share = _of_limit(speed, figures)
         ratio += _with_tokenizing(speed, figures) + ([] if share is None else [f"{share:.0%} of limit"])
         if share is not None and share > 1:
-            notes.append(f"{shape}: above 100% of limit: the machine was slower when that was measured; time it again")
+            notes.append(
+                f"{shape}: above 100% of limit: products faster than those of oneDNN, by which it is measured, "
+                "or the machine was slower then"
+            )
         if speed.shape["latency"]:
             percentiles = [f"{1000 * figures[p]:.1f}" for p in ("p50", "p90")]
             percentiles.append(f"{1000 * figures['p99']:.1f}" if enough_for_p99(figures) else "–")

@@ -106,12 +106,13 @@ static inline void store(bf16* p, __m512 x) { _mm256_storeu_si256((__m256i*)p, (
 
 // Where a number is among rows of so many columns. Tiles want [rows / 16][columns / K][16][K] with K numbers in 64
 // bytes, and vectors row after row, with 64 bytes between them: without that order, or that gap, the rows that are
-// multiplied together would fall on a few places of the first cache and drive each other out.
+// multiplied together would fall on a few places of the first cache and drive each other out. Four bytes more between
+// rows, and these do not all come to the end of a cache line in the same step.
 template <typename T>
 static inline int64_t place(int64_t row, int64_t column, int64_t columns) {
   constexpr int64_t K = 64 / sizeof(T);
   if constexpr (TILES<T>) return (row / 16 * (columns / K) + column / K) * 16 * K + row % 16 * K + column % K;
-  else return row * (columns + K) + column;
+  else return row * (columns + K + 4 / int64_t(sizeof(T))) + column;
 }
 
 // The first lanes of a vector that are below ``length`` when the first of all is number ``j``.
