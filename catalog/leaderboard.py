@@ -104,9 +104,13 @@ class Row:
         return bool(self.verdict or self.scores or self.speeds)
 
     @property
-    def memory(self) -> float | None:
-        """Bytes at the peak, over all shapes."""
-        return max((speed.memory for speed in self.speeds.values()), default=None)
+    def beside(self) -> str:
+        """The precision of the reference that its ratios are to, where that is neither float32 nor its own."""
+        return self.precision if self.precision not in (self.computes, "fp32") else ""
+
+    def memory(self, shapes: Iterable[Shape]) -> float | None:
+        """Bytes at the peak, over these shapes."""
+        return max((self.speeds[shape.name].memory for shape in shapes if shape.name in self.speeds), default=None)
 
 
 @dataclass(frozen=True)
@@ -153,10 +157,14 @@ class Board:
 
     @property
     def groups(self) -> list[list[Row]]:
-        """The rows that hold a number: an implementation, then its variants; by the speed of its fastest."""
+        """The rows that hold a number: an implementation, then its variants; by the speed of its fastest.
+
+        Parity, which is that of an implementation, makes no row of its own where there is another.
+        """
         found: dict[str, list[Row]] = {}
+        scored = {row.implementation for row in self.rows if row.speeds or row.scores}
         for row in sorted(self.rows, key=lambda row: ":" in row.implementation):
-            if row.measured:
+            if row.speeds or row.scores or (row.verdict and row.implementation not in scored):
                 found.setdefault(family_name(row.implementation), []).append(row)
         return sorted(found.values(), key=lambda group: -max(rate(self, row) for row in group))
 

@@ -226,6 +226,33 @@ def test_the_fastest_comes_first(tmp_path: Path) -> None:
         assert (board.throughput.name, board.rows[0].implementation) == ("8 x 128", fast)
 
 
+def test_a_row_says_beside_what_it_was_timed_and_one_that_was_skipped_there_is_not_shown(
+    catalog: Path, tmp_path: Path
+) -> None:
+    records = published()
+    timed = next(r for r in records if r["kind"] == "speed" and r["shape"]["name"] == "8 x 128")
+    reference, other = (timed["implementations"][name] for name in ("reference", "transformers"))
+    in_int8 = {"port:int8": {**other, "precision": "int8"}}
+    skipped = {"port:int8": {"state": "skipped", "reason": "not in bf16", "precision": "int8"}}
+    bf16 = {**timed, "precision": {**timed["precision"], "resolved": "bf16"}, "started": "2999-01-01T00:00:00+00:00"}
+    timed["implementations"] |= in_int8
+    for found, beside in ((skipped, False), (in_int8, True)):
+        both = [*records, bf16 | {"implementations": {"reference": {**reference, "precision": "bf16"}} | found}]
+        rows = [row for group in board_of(tmp_path, both).groups for row in group if row.implementation == "port:int8"]
+        assert sorted(row.precision for row in rows) == (["bf16", "fp32"] if beside else ["fp32"])
+        assert (
+            "int8, beside bf16" in page(made(catalog, tmp_path, written(tmp_path, both)), "en/leaderboard.md")
+        ) == beside
+
+
+def test_memory_is_that_of_the_shapes_beside_it(tmp_path: Path) -> None:
+    records = published()
+    own = next(r for r in records if r["kind"] == "speed" and r["shape"]["own_lengths"])
+    own["implementations"]["reference"]["memory"]["resident"] = 2**60
+    board = board_of(tmp_path, records)
+    assert all((row.memory(board.fixed) or 0) < 2**60 for row in board.rows)
+
+
 def test_the_home_page_says_what_its_speed_is_of(catalog: Path, tmp_path: Path) -> None:
     records = published()
     timed = next(r for r in records if r["kind"] == "speed" and r["shape"]["name"] == "8 x 128")
