@@ -232,12 +232,14 @@ def test_a_row_says_beside_what_it_was_timed_and_one_that_was_skipped_there_is_n
     records = published()
     timed = next(r for r in records if r["kind"] == "speed" and r["shape"]["name"] == "8 x 128")
     reference, other = (timed["implementations"][name] for name in ("reference", "transformers"))
-    in_int8 = {"port:int8": {**other, "precision": "int8"}}
-    skipped = {"port:int8": {"state": "skipped", "reason": "not in bf16", "precision": "int8"}}
+    in_int8, skipped = {"port:int8": other}, {"port:int8": {"state": "skipped", "reason": "not in bf16"}}
+    (parity,) = of(records, "parity")
+    described = {**parity["implementation"], "name": "port:int8", "precision": "int8"}
+    records.append({**parity, "implementation": described})
     bf16 = {**timed, "precision": {**timed["precision"], "resolved": "bf16"}, "started": "2999-01-01T00:00:00+00:00"}
     timed["implementations"] |= in_int8
     for found, beside in ((skipped, False), (in_int8, True)):
-        both = [*records, bf16 | {"implementations": {"reference": {**reference, "precision": "bf16"}} | found}]
+        both = [*records, bf16 | {"implementations": {"reference": reference} | found}]
         rows = [row for group in board_of(tmp_path, both).groups for row in group if row.implementation == "port:int8"]
         assert sorted(row.precision for row in rows) == (["bf16", "fp32"] if beside else ["fp32"])
         assert (
