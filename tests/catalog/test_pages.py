@@ -243,7 +243,8 @@ def test_a_row_says_beside_what_it_was_timed_and_one_that_was_skipped_there_is_n
         rows = [row for group in board_of(tmp_path, both).groups for row in group if row.implementation == "port:int8"]
         assert sorted(row.precision for row in rows) == (["bf16", "fp32"] if beside else ["fp32"])
         assert (
-            "int8, beside bf16" in page(made(catalog, tmp_path, written(tmp_path, both)), "en/leaderboard.md")
+            "<small>int8</small><br><small>beside bf16</small>"
+            in page(made(catalog, tmp_path, written(tmp_path, both)), "en/leaderboard.md")
         ) == beside
 
 
