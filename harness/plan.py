@@ -3,7 +3,7 @@
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -11,7 +11,6 @@ import platformdirs
 import psutil
 
 from harness import provenance
-from harness.config import read_config
 from harness.data import data_folder
 from harness.download import cache_folder
 from harness.errors import BadInput
@@ -89,6 +88,8 @@ class Plan:
 def prepare(options: Options, tasks_needed: bool = True) -> Plan:
     """Resolve the options. BadInput for whatever is not there or wrong, all data included, with what to do."""
     import reference
+    from reference.checkpoint import read_config
+    from reference.errors import CheckpointError
 
     _check_numbers(options)
     _check_words(options)
@@ -97,12 +98,12 @@ def prepare(options: Options, tasks_needed: bool = True) -> Plan:
     chosen = _implementations(options.implementations)
     tasks = _tasks(options) if tasks_needed else []
     weights = find_weights(options.weights, fetch=not options.dry_run)
-    beside = weights.folder if weights.folder.is_dir() else weights.folder.parent  # of a TensorFlow checkpoint
-    config = read_config(beside)
     try:
         device = reference.resolve_device(options.device)
+        config = asdict(read_config(weights.folder)[0])
+        beside = weights.folder if weights.folder.is_dir() else weights.folder.parent  # of a TensorFlow checkpoint
         tokenizer = Tokenizer.from_folder(beside)
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, CheckpointError, FileNotFoundError) as error:
         raise BadInput(str(error)) from error
     folder = data_folder(options.data)
     for task in tasks:

@@ -6,8 +6,9 @@ that names it; a new head is asked for with ``add_head``.
 """
 
 import json
+import math
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ RENAMES = [
     (r"^span\.", "qa_outputs."),
 ]
 QKV = re.compile(r"^bert\.layers\.(\d+)\.attention\.qkv\.(weight|bias)$")
+LARGEST = 10**7  # of a configuration's sizes: far above any real one
 HEAD_PREFIXES = ("cls.", "classifier.", "qa_outputs.")  # a checkpoint may carry heads that nobody asked for
 
 ARCHITECTURES = {
@@ -83,10 +85,26 @@ def read_config(path: Path | str) -> tuple[BertConfig, tuple[str, ...]]:
         raise CheckpointError(f"{folder} has neither config.json nor bert_config.json")
     try:
         values = json.loads(file.read_text(encoding="utf-8"))
+        _check_config(values)
         labels = values.get("id2label") or {}
         return BertConfig.from_dict(values), tuple(labels[key] for key in sorted(labels, key=int))
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError, LookupError, RecursionError) as error:
         raise CheckpointError(f"{file}: {error}") from error
+
+
+def _check_config(values: Any) -> None:
+    """ValueError unless every size is there, as a whole number: one left out would be taken for BERT-base's."""
+    if not isinstance(values, dict):
+        raise ValueError("not an object of settings")
+    if values.get("model_type", "bert") != "bert":
+        return  # has other sizes; ``from_dict`` says that it is no BERT
+    for field in fields(BertConfig):
+        value = values.get(field.name, 0)  # what is no size may be left out
+        said = f"{value!r:.40}" if field.name in values else "missing"
+        if field.type is int and (type(value) is not int or not 1 <= value <= LARGEST):
+            raise ValueError(f"{field.name} is {said}; it is a whole number from 1 to {LARGEST}")
+        if field.type is float and (type(value) not in (int, float) or not 0 <= value < math.inf):
+            raise ValueError(f"{field.name} is {said}; it is a number from 0 on")
 
 
 def _read_tensors(path: Path) -> dict[str, Tensor]:

@@ -378,7 +378,6 @@ struct alignas(64) TileConfig {
 // Tile loads do not tell gcc that they read memory: what they are to read has to be written before.
 static inline void in_memory() { asm volatile("" ::: "memory"); }
 
-
 // As by vectors.
 template <typename T, typename F>
 static inline std::enable_if_t<TILES<T>> product(const T* x, const float* x_scale, int64_t rows, const Linear& w,
@@ -405,7 +404,8 @@ static inline std::enable_if_t<TILES<T>> product(const T* x, const float* x_scal
   // For each 32 of the outputs, some steps at a time, all rows: the weights of these steps stay in the first cache.
   for (int64_t n = share.from(w.outputs / BLOCK); n < stop; n++)
     for (int64_t first = 0; first < steps; first += CHUNK / (64 * BLOCK)) {
-      const int64_t last = std::min(steps, first + CHUNK / (64 * BLOCK)), each = (BLOCK + last - first - 1) / (last - first);
+      const int64_t last = std::min(steps, first + CHUNK / (64 * BLOCK));
+      const int64_t each = (BLOCK + last - first - 1) / (last - first);  // rows that follow, for each step
       for (int64_t m = 0; m < rows; m += BLOCK) {
         float* sum = sums + m * BLOCK;
         if (first == 0) {
@@ -567,17 +567,18 @@ struct Room {
 };
 
 template <typename T>
-static void project(const Linear& w, const Linear& next, const Between<T>* hidden, Between<T>* qkv, int64_t stride, int64_t rows,
-                    Room<T>& room, Share share) {
+static void project(const Linear& w, const Linear& next, const Between<T>* hidden, Between<T>* qkv, int64_t stride,
+                    int64_t rows, Room<T>& room, Share share) {
   const T* x = room.factor(hidden, w.inputs, rows, share);
-  product<T>(x, room.scale, rows, w, next, share, [&](int64_t r, int64_t c, __m512 y) { store(qkv + r * stride + c, y); });
+  product<T>(x, room.scale, rows, w, next, share,
+             [&](int64_t r, int64_t c, __m512 y) { store(qkv + r * stride + c, y); });
   share.wait();
 }
 
 // From attention's context to the layer's output, which takes the place of its input in ``hidden``.
 template <typename T>
-static void rest_of_layer(const Layer& w, const Linear& next, const Between<T>* context, Between<T>* hidden, int64_t rows, Room<T>& room,
-                          Share share) {
+static void rest_of_layer(const Layer& w, const Linear& next, const Between<T>* context, Between<T>* hidden,
+                          int64_t rows, Room<T>& room, Share share) {
   using Row = Between<T>;
   const int64_t h = w.output.outputs;
   auto add_to = [&](const Row* residual) {
@@ -595,7 +596,8 @@ static void rest_of_layer(const Layer& w, const Linear& next, const Between<T>* 
   product<T>(room.factor(room.middle, h, rows, share), room.scale, rows, w.up, w.down, share,
           [&](int64_t r, int64_t c, __m512 y) { store(room.wide + place<Row>(r, c, w.up.outputs), gelu<T>(y)); });
   share.wait();
-  product<T>(room.factor(room.wide, w.down.inputs, rows, share), room.scale, rows, w.down, next, share, add_to(room.middle));
+  product<T>(room.factor(room.wide, w.down.inputs, rows, share), room.scale, rows, w.down, next, share,
+             add_to(room.middle));
   norm_all(w.output_norm, hidden);
 }
 

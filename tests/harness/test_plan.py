@@ -284,3 +284,10 @@ def test_weights_that_are_not_berts_are_refused(prepared: Callable[..., Plan], t
     (tmp_path / "roberta" / "model.safetensors").write_bytes(b"\0" * 8)
     with pytest.raises(BadInput, match=r"roberta.*this is the original BERT"):
         prepared(weights=str(tmp_path / "roberta"))
+
+
+def test_an_odd_configuration_is_bad_input(tiny_checkpoint: Path, tmp_path: Path, prepared: Any) -> None:
+    folder = shutil.copytree(tiny_checkpoint, tmp_path / "odd")
+    (folder / "config.json").write_text("[1]")
+    with pytest.raises(BadInput, match="not an object of settings"):
+        prepared(weights=str(folder))

@@ -450,7 +450,7 @@ def test_no_weights(saved: Path) -> None:
         ({"is_decoder": True}, "decoder"),
         ({"hidden_act": "swish"}, "swish"),
         ({"num_attention_heads": 5}, "5 attention heads"),
-        ({"num_attention_heads": 0}, "0 attention heads"),
+        ({"num_attention_heads": 0}, "num_attention_heads is 0"),
         ({"hidden_size": "24"}, "config.json"),
         ({"hidden_act": None}, "None"),
     ],
