@@ -328,11 +328,13 @@ def _missing(state: str, reason: Any) -> Missing:
 
 
 def _add_speed(rows: dict[tuple[str, str], Row], record: dict[str, Any]) -> None:
-    """A later comparison's figures take the place of an earlier one's, failures among them."""
+    """Later figures take the place of earlier ones, failures among them; doubtful ones that of doubtful ones alone."""
     for name, figures in record["implementations"].items():
         row = _row(rows, name, record, figures)
         if figures["state"] == "ok":
-            row.speeds[record["shape"]["name"]] = _speed(figures, record)
+            speed, known = _speed(figures, record), row.speeds.get(record["shape"]["name"])
+            if known is None or known.noisy or not speed.noisy:
+                row.speeds[record["shape"]["name"]] = speed
             row.missing.pop(TIMING, None)
         else:
             row.missing[TIMING] = _missing(figures["state"], figures.get("reason"))

@@ -248,6 +248,21 @@ def test_a_row_says_beside_what_it_was_timed_and_one_that_was_skipped_there_is_n
         ) == beside
 
 
+@pytest.mark.parametrize(("before", "after", "shown"), [(False, True, 0), (True, True, 1), (True, False, 1)])
+def test_a_doubtful_timing_takes_the_place_of_a_doubtful_one_alone(
+    before: bool, after: bool, shown: int, tmp_path: Path
+) -> None:
+    records = published()
+    timed = next(r for r in records if r["kind"] == "speed" and r["shape"]["name"] == "8 x 128")
+    reference = timed["implementations"]["reference"]
+    timed["load"]["noisy"] = before
+    later = {**timed, "started": "2999-01-01T00:00:00+00:00", "load": {**timed["load"], "noisy": after}}
+    later["implementations"] = {"reference": {**reference, "sequences_per_second": 12345.0}}
+    board = board_of(tmp_path, [*records, later])
+    row = next(row for row in board.rows if row.implementation == "reference")
+    assert row.speeds["8 x 128"].sequences_per_second == (reference["sequences_per_second"], 12345.0)[shown]
+
+
 def test_memory_is_that_of_the_shapes_beside_it(tmp_path: Path) -> None:
     records = published()
     own = next(r for r in records if r["kind"] == "speed" and r["shape"]["own_lengths"])
