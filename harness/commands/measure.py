@@ -26,6 +26,8 @@ from harness.errors import BadInput, Failure
 from harness.printable import printable
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from harness.record import Record
 
 app = typer.Typer()
@@ -211,14 +213,11 @@ def _shapes(text: str) -> tuple[tuple[int, int], ...]:
 
 
 def _run(made: Any, runs: Path, path: Callable[..., Iterator["Record"]], layers: bool = False) -> None:
-    """Go along the path with progress; print the tables, even of what was finished before an error.
-
-    The report in the folder is of all records there, those of earlier commands too.
-    """
+    """Go along the path with progress; print and write the tables, even of what was finished before an error."""
     from rich.console import Console
 
-    from harness.record import Quality, exclusive, read_all
-    from harness.report import arrange, layer_tables, print_report, write_report
+    from harness.record import Quality
+    from harness.report import arrange, layer_tables, print_report
 
     records: list[Record] = []
     ended: BaseException | None = None
@@ -230,24 +229,33 @@ def _run(made: Any, runs: Path, path: Callable[..., Iterator["Record"]], layers:
                 log.print(printable(_line(each)), highlight=False, markup=False, soft_wrap=True)
         except (KeyboardInterrupt, BadInput, Failure) as error:
             ended = error  # what is finished is shown all the same
-    print_report(arrange(records), terminal())
-    for table in layer_tables(records) if layers else []:
-        terminal().print(table)
     if records:
-        with exclusive(runs / "report.json", lambda: None):  # of two that end now, the later reads what both wrote
-            try:
-                known = read_all([runs])
-            except BadInput as error:
-                log.print(f"the report is of this command's records alone: {error}", highlight=False, markup=False)
-                known = records
-            write_report(known, runs)
-        log.print(f"records and report in {runs}/", highlight=False)
+        print_report(arrange(records), terminal())
+        for table in layer_tables(records) if layers else []:
+            terminal().print(table)
+        _write_report(records, runs, log)
+    if isinstance(ended, KeyboardInterrupt):
+        log.print("interrupted; the same command goes on from there: what is finished is kept", highlight=False)
     if ended is not None:
         raise ended
     if any(isinstance(each, Quality) and each.state == "failed" for each in records):
         log.print("failed runs are not repeated; --rerun failed repeats them", highlight=False)
     if any(each.state == "failed" for each in records) or any(_partly_failed(each) for each in records):
         raise SystemExit(1)
+
+
+def _write_report(records: list["Record"], runs: Path, log: "Console") -> None:
+    """The report of all records in the folder, those of earlier commands too."""
+    from harness.record import exclusive, read_all
+    from harness.report import write_report
+
+    with exclusive(runs / "report.json", lambda: None):  # of two that end now, the later reads what both wrote
+        try:
+            records = read_all([runs])
+        except BadInput as error:
+            log.print(f"the report is of this command's records alone: {error}", highlight=False, markup=False)
+        write_report(records, runs)
+    log.print(f"records and report in {runs}/", highlight=False)
 
 
 def _partly_failed(each: "Record") -> bool:

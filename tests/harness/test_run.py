@@ -593,6 +593,7 @@ def test_what_is_finished_is_kept_when_it_is_ended(
     assert "Traceback" not in err
     if number == signal.SIGINT:
         assert process.returncode == 130
+        assert "interrupted; the same command goes on" in err
         assert "reference" in out
         assert "mini-sentiment" in out
         assert (tmp_path / "report.md").is_file()
