@@ -3,8 +3,8 @@
 ``freeze`` puts them in place. What they save (docs/records.md has the figures): PyTorch lays a weight out anew
 at every product; gelu and the residual are added to the sums of a product while these are in the cache; and memory
 that was freed is not given back to the system, which would clear it page by page before the next layer gets it.
-``FrozenLayer`` does that by oneDNN. Where there is a compiler, and a processor with AVX-512 (in bfloat16: AMX), all
-layers are one call of our own (``reference.layers``), which also saves what lies between a product and the next.
+``FrozenLayer`` does that by oneDNN. Where there is a compiler, and a processor with AVX-512, all layers are one call
+of our own (``reference.layers``), which also saves what lies between a product and the next.
 """
 
 import ctypes

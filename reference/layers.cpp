@@ -1,5 +1,5 @@
-// BERT's layers for inference, all of them in one call: in float32 and int8 by vectors of 512 bits (AVX-512; for int8
-// its VNNI too), in bfloat16 and int8 by tiles (AMX).
+// BERT's layers for inference, all of them in one call: in float32, bfloat16 and int8 by vectors of 512 bits (AVX-512
+// and its BF16 and VNNI), in bfloat16 and int8 by tiles (AMX).
 //
 // What it saves:
 // - Each thread takes some sequences, about 128 or 256 tokens, through all layers: what is made of them stays in its
@@ -30,8 +30,10 @@
 #endif
 
 using bf16 = uint16_t;
+enum bf16_in_vectors : bf16 {};
 
-// T is the type of a product's left factor. It says what computes: float and uint8_t vectors, bf16 and int8_t tiles.
+// T is the type of a product's left factor. It says what computes: float, bf16_in_vectors and uint8_t vectors, bf16 and
+// int8_t tiles.
 template <typename T>
 constexpr bool TILES = std::is_same_v<T, bf16> || std::is_same_v<T, int8_t>;
 // What rows are of between products.
@@ -100,7 +102,7 @@ static inline void store(float* p, __m512 x) { _mm512_storeu_ps(p, x); }
 static inline __m512 load(const bf16* p) {
   return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)p)), 16));
 }
-#ifdef HAS_TILES
+#ifdef __AVX512BF16__
 static inline void store(bf16* p, __m512 x) { _mm256_storeu_si256((__m256i*)p, (__m256i)_mm512_cvtneps_pbh(x)); }
 #endif
 
@@ -210,23 +212,35 @@ static float quantise(const Between<T>* x, int64_t n, int64_t row, T* out) {
   return largest / 127;
 }
 
+#ifdef __AVX512BF16__
+// A row in bfloat16.
+static void round(const float* x, int64_t n, int64_t row, bf16_in_vectors* out) {
+  for (int64_t j = 0; j < n; j += 16)
+    store((bf16*)out + place<bf16_in_vectors>(row, j, n), load(x + place<float>(row, j, n)));
+}
+#endif
+
 // ------------------------------------------------------------------------------------------- products by vectors
 
-// sum += x w. Written as instructions, as gcc wants two registers for some of the sums with its intrinsics.
+// sum += x w, where 4 bytes of x, which are the same in all lanes, and of w are a number each, or a product of two or
+// four. Written as instructions, as gcc wants two registers for some of the sums with its intrinsics.
 typedef float Floats __attribute__((vector_size(64)));
 typedef int32_t Integers __attribute__((vector_size(64)));
 template <typename T>
-using Sums = std::conditional_t<std::is_same_v<T, float>, Floats, Integers>;
-static inline Floats multiply_add(Floats sum, Floats x, Floats w) {
-  asm("vfmadd231ps %2, %1, %0" : "+v"(sum) : "v"(x), "v"(w));
+using Sums = std::conditional_t<std::is_same_v<T, uint8_t>, Integers, Floats>;
+template <typename T>
+static inline Sums<T> multiply_add(Sums<T> sum, Sums<T> x, Sums<T> w) {
+  if constexpr (std::is_same_v<T, float>) asm("vfmadd231ps %2, %1, %0" : "+v"(sum) : "v"(x), "v"(w));
+  else if constexpr (std::is_same_v<T, uint8_t>) asm("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(x), "v"(w));
+  else asm("vdpbf16ps %2, %1, %0" : "+v"(sum) : "v"(x), "v"(w));
   return sum;
 }
-static inline Integers multiply_add(Integers sum, Integers x, Integers w) {
-  asm("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(x), "v"(w));
-  return sum;
+template <typename T>
+static inline Sums<T> everywhere(const T* x) {
+  int32_t bytes;
+  std::memcpy(&bytes, x, 4);
+  return (Sums<T>)_mm512_set1_epi32(bytes);
 }
-static inline Floats everywhere(const float* x) { return (Floats)_mm512_set1_ps(*x); }
-static inline Integers everywhere(const uint8_t* x) { return (Integers)_mm512_set1_epi32(*(const int32_t*)x); }
 
 constexpr int STRIP = 14;  // rows at a time: with two vectors of sums for each, all registers but four
 
@@ -259,8 +273,8 @@ static inline void strip(const T* x, int64_t stride, const T* weights, int64_t s
     const Sums<T> left = *(const Sums<T>*)weights, right = *(const Sums<T>*)(weights + 16 * K);
     for_each<R>([&](auto r) __attribute__((always_inline)) {
       const Sums<T> each = everywhere(x + r * stride);
-      own[r][0] = multiply_add(own[r][0], each, left);
-      own[r][1] = multiply_add(own[r][1], each, right);
+      own[r][0] = multiply_add<T>(own[r][0], each, left);
+      own[r][1] = multiply_add<T>(own[r][1], each, right);
     });
   }
   for_each<R>([&](auto r) __attribute__((always_inline)) { sums[2 * r] = own[r][0], sums[2 * r + 1] = own[r][1]; });
@@ -301,7 +315,7 @@ static inline std::enable_if_t<!TILES<T>> product(const T* x, const float* x_sca
           for (int64_t i = 0; i < 2 * height; i++) {
             const int64_t row = first + i / 2, column = n * BLOCK + i % 2 * 16;
             const __m512 bias = _mm512_loadu_ps(w.bias + column);
-            if constexpr (K == 1) {
+            if constexpr (sizeof(T) > 1) {
               follow(row, column, _mm512_add_ps(own[i], bias));
             } else {
               const __m512i whole = _mm512_add_epi32((__m512i)own[i], _mm512_loadu_si512(w.offset + column));
@@ -546,11 +560,11 @@ struct Room {
   Array<Row> hidden, qkv, context;
   Array<float> sums, scale;
   Array<Row> middle, wide;
-  Array<T> quantised;
+  Array<T> factors;
   Room(int64_t rows, int64_t h, int64_t columns, int64_t some)
       : hidden(place<Row>(rows, 0, h)), qkv(place<Row>(rows, 0, 3 * h)), context(place<Row>(rows, 0, h)),
         sums(some * h), scale(some), middle(place<Row>(some, 0, h)), wide(place<Row>(some, 0, columns)),
-        quantised(sizeof(T) == 1 ? place<T>(some, 0, std::max(h, columns)) : 0) {}
+        factors(std::is_same_v<T, Row> ? 0 : place<T>(some, 0, std::max(h, columns))) {}
   Room(int64_t rows, const Layer& layer)
       : Room(rows, layer.output.outputs, layer.up.outputs, std::min(rows, MOST<T>)) {}
 
@@ -559,9 +573,11 @@ struct Room {
     if constexpr (std::is_same_v<T, Row>) {
       return x;
     } else {
-      for (int64_t r = share.from(rows); r < share.to(rows); r++) scale[r] = quantise<T>(x, columns, r, quantised);
+      for (int64_t r = share.from(rows); r < share.to(rows); r++)
+        if constexpr (sizeof(T) == 1) scale[r] = quantise<T>(x, columns, r, factors);
+        else round(x, columns, r, factors);
       share.wait();
-      return quantised;
+      return factors;
     }
   }
 };
@@ -704,6 +720,9 @@ static void encode(const Layer* layers, int64_t count, int64_t heads, const Betw
     encode<T>(layers, count, heads, embedded, starts, sequences, longest, threads, out);                          \
   }
 ENCODE(fp32_by_vectors, float)
+#ifdef __AVX512BF16__
+ENCODE(bf16_by_vectors, bf16_in_vectors)
+#endif
 #ifdef __AVX512VNNI__
 ENCODE(int8_by_vectors, uint8_t)
 #endif

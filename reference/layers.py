@@ -29,7 +29,6 @@ class Routine:
     columns: int  # sizes of layers are multiples of this
     together: int  # numbers in the 4 bytes that are multiplied at once
     rows: torch.dtype  # of what it is given and returns
-    but_with: frozenset[str] = frozenset()  # what the processor must not have, as something else is faster there
 
     @property
     def tiles(self) -> bool:
@@ -38,13 +37,14 @@ class Routine:
 
 TILES = frozenset({"amx_bf16", "amx_int8"})
 AMX = TILES | {"avx512_bf16"}
-VNNI = frozenset({"avx512f", "avx512_vnni"})
+AVX512 = frozenset({"avx512f"})
 ROUTINES = (  # of a precision the fastest first
     Routine("bf16_by_tiles", "bf16", AMX, 32, 2, torch.bfloat16),
+    Routine("bf16_by_vectors", "bf16", AVX512 | {"avx512_bf16"}, 32, 2, torch.float32),
+    Routine("fp32_by_vectors", "bf16", AVX512, 32, 1, torch.float32),
     Routine("int8_by_tiles", "int8", AMX, 64, 4, torch.bfloat16),
-    Routine("int8_by_vectors", "int8", VNNI, 32, 4, torch.float32),
-    Routine("fp32_by_vectors", "fp32", frozenset({"avx512f"}), 32, 1, torch.float32),
-    Routine("fp32_by_vectors", "bf16", frozenset({"avx512f"}), 32, 1, torch.float32, frozenset({"avx512_bf16"})),
+    Routine("int8_by_vectors", "int8", AVX512 | {"avx512_vnni"}, 32, 4, torch.float32),
+    Routine("fp32_by_vectors", "fp32", AVX512, 32, 1, torch.float32),
 )
 
 
@@ -117,7 +117,7 @@ class LaidOut:
             weight, scale = to_int8(weight)
             offset = -128 * weight.sum(1, dtype=torch.int32)  # where 128 is added to what they are multiplied by
         else:
-            weight = weight.to(self.routine.rows)
+            weight = weight.to(torch.float32 if self.routine.together == 1 else torch.bfloat16)
         if self.routine.tiles:  # two side by side for each step: [outputs / 32, inputs / 16 K, 2, 16, 16, K]
             weight = weight.unflatten(1, (-1, 16, together)).unflatten(0, (-1, 2, 16)).permute(0, 3, 1, 4, 2, 5)
         else:  # [outputs / 32, inputs / K, 32, K]
@@ -148,8 +148,7 @@ def routine_for(config: BertConfig, layers: list[Layer], precision: str) -> Rout
     size = config.hidden_size // config.num_attention_heads
     for each in ROUTINES:
         sizes_fit = config.hidden_size % each.columns == config.intermediate_size % each.columns == size % 32 == 0
-        wanted = each.needs <= abilities() and not each.but_with & abilities()
-        if each.precision == precision and sizes_fit and wanted and hasattr(library(), each.name):
+        if each.precision == precision and sizes_fit and each.needs <= abilities() and hasattr(library(), each.name):
             return each
     return None
 

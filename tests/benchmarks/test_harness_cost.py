@@ -157,14 +157,17 @@ def test_a_timed_pass_takes_as_long_as_one_in_a_plain_loop(minilm: Session) -> N
 
 
 def test_the_harness_sleeps_while_a_worker_computes(tmp_path: Path) -> None:
-    file = tmp_path / "sleeps.py"
+    """In the least of some calls: what this process does beside, such as collecting garbage, falls into a few."""
+    file, shares = tmp_path / "sleeps.py", []
     file.write_text(SLEEPS)
     with Worker(describe(file)[0]) as worker:
         worker.load(tmp_path, None, "cpu", "fp32", 1)
         shape = fixed(32, 128, 30_000)
-        start, own = time.perf_counter(), time.process_time()
-        worker.call("time", shape.batch._asdict(), sequences=None, tokens=None, repeats=20)
-        assert time.process_time() - own < SHARE * (time.perf_counter() - start)
+        while len(shares) < 2 or (min(shares) >= SHARE and len(shares) < 10):
+            start, own = time.perf_counter(), time.process_time()
+            worker.call("time", shape.batch._asdict(), sequences=None, tokens=None, repeats=10)
+            shares.append((time.process_time() - own) / (time.perf_counter() - start))
+    assert min(shares) < SHARE
 
 
 # ---- starting up ----
