@@ -161,6 +161,7 @@ def _text(task: Task, answer: Any) -> str:
 
 # ---- what the server would refuse ----
 
+ROW = 64  # bytes of a row at most: an index, a tab, and a label or a number
 # What zipfile raises, by where a zip is damaged; RuntimeError: it is encrypted, or compressed in a way nobody knows.
 DAMAGE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, ValueError, RuntimeError)
 
@@ -176,7 +177,8 @@ def check_glue(path: Path) -> None:
             problems = [f"{name}: missing" for name in wanted - there]
             problems += [f"{name}: no file of a submission, or there twice" for name in there - wanted]
             for name in wanted & there:
-                problems += _wrong_content(name, archive.read(name))
+                with archive.open(name) as file:
+                    problems += _wrong_content(name, file.read(_most_bytes(name) + 1))
     except OSError as error:
         raise BadInput(f"{path} cannot be read: {error.strerror or error}") from error
     except DAMAGE as error:
@@ -185,8 +187,15 @@ def check_glue(path: Path) -> None:
         raise BadInput("\n".join([f"{path} is not what the GLUE server takes; make it with `submit glue`", *problems]))
 
 
+def _most_bytes(name: str) -> int:
+    """More than any right answer takes: what a few bytes of a zip may unpack to has no end."""
+    return ROW * (GLUE[name].rows + 1)
+
+
 def _wrong_content(name: str, content: bytes) -> list[str]:
-    """What is wrong with one file: its header, how many rows it has, and the first row that is not right."""
+    """What is wrong with one file: its size, its header, how many rows it has, and the first row that is not right."""
+    if len(content) > _most_bytes(name):
+        return [f"{name}: more than {_most_bytes(name)} bytes, which no answer takes"]
     try:
         header, *rows = content.decode().removesuffix("\n").split("\n")
     except UnicodeDecodeError:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import sys
+import tracemalloc
 import zipfile
 from collections.abc import Callable
 from itertools import cycle, islice
@@ -358,6 +359,19 @@ def test_a_file_that_is_there_twice_is_refused(sound: dict[str, str], tmp_path: 
         archive.writestr("RTE.tsv", sound["RTE.tsv"])
     with pytest.raises(BadInput, match=r"RTE\.tsv: .* there twice$"):
         check_glue(path)
+
+
+def test_of_a_file_that_unpacks_to_no_end_only_the_beginning_is_read(sound: dict[str, str], tmp_path: Path) -> None:
+    path = tmp_path / "glue.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in (sound | {"RTE.tsv": "0" * 100_000_000}).items():
+            archive.writestr(name, content)
+    tracemalloc.start()
+    with pytest.raises(BadInput, match=r"RTE\.tsv: more than 192064 bytes, which no answer takes$"):
+        check_glue(path)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 100_000_000
 
 
 def test_what_is_no_sound_zip_is_refused(sound: dict[str, str], tmp_path: Path) -> None:
