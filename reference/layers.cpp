@@ -1,5 +1,5 @@
-// BERT's layers for inference, all of them in one call: in float32, bfloat16 and int8 by vectors of 512 bits (AVX-512
-// and its BF16 and VNNI), in bfloat16 and int8 by tiles (AMX).
+// BERT's layers for inference, all of them in one call: in float32 by the processor's vectors (AVX-512, AVX2, NEON), in
+// bfloat16 and int8 by vectors of 512 bits (AVX-512's BF16 and VNNI) or by tiles (AMX).
 //
 // What it saves:
 // - Each thread takes some sequences, about 128 or 256 tokens, through all layers: what is made of them stays in its
@@ -9,10 +9,11 @@
 // - In attention each sequence and head is one piece of work, some queries at a time, whose scores stay in the first
 //   cache; no padding is computed but up to the next 32 keys, and none elsewhere but, for tiles, up to 32 tokens of
 //   each group.
-#include <immintrin.h>
 #include <omp.h>
+#ifdef __linux__
 #include <sys/syscall.h>
 #include <unistd.h>
+#endif
 
 #include <algorithm>
 #include <cmath>
@@ -24,6 +25,8 @@
 #include <utility>
 #include <vector>
 
+#include "vectors.h"
+
 // What compilers call it that a processor has tiles; there are none without instructions that round to bfloat16.
 #if (defined __AMX_TILE__ || defined __AMXTILE__) && defined __AVX512BF16__
 #define HAS_TILES
@@ -32,15 +35,23 @@
 using bf16 = uint16_t;
 enum bf16_in_vectors : bf16 {};
 
-// T is the type of a product's left factor. It says what computes: float, bf16_in_vectors and uint8_t vectors, bf16 and
-// int8_t tiles.
+// T is the type of a product's left factor. It says what computes: float, bf16_in_vectors, uint8_t and int16_t vectors,
+// bf16 and int8_t tiles.
 template <typename T>
 constexpr bool TILES = std::is_same_v<T, bf16> || std::is_same_v<T, int8_t>;
+template <typename T>
+constexpr bool INT8 = std::is_same_v<T, int8_t> || std::is_same_v<T, uint8_t> || std::is_same_v<T, int16_t>;
+// What weights are of: eight bits are read even where their products are made of sixteen.
+template <typename T>
+using Weight = std::conditional_t<std::is_same_v<T, int16_t>, int8_t, T>;
 // What rows are of between products.
 template <typename T>
 using Between = std::conditional_t<TILES<T>, bf16, float>;
 
-constexpr int64_t BLOCK = 32;  // columns that are multiplied at a time: two vectors, or two tiles
+constexpr int ACROSS = WIDTH == 4 ? 4 : 2;    // vectors that are multiplied at a time
+constexpr int64_t VECTORS = ACROSS * WIDTH;  // their columns
+template <typename T>
+constexpr int64_t BLOCK = TILES<T> ? 32 : VECTORS;  // columns that are multiplied at a time
 template <typename T>
 constexpr int64_t ROWS = TILES<T> ? 32 : 1;  // their number is filled up to a multiple of this
 template <typename T>
@@ -50,11 +61,11 @@ constexpr double ALONE = 1.3;  // how much faster threads are on groups of their
 
 // What the callers fill in (layers.py).
 struct Linear {
-  // For vectors [outputs / 32][inputs / K][32][4 bytes], for tiles [outputs / 32][inputs / 16 K][2][16][16][4 bytes],
-  // with K numbers in 4 bytes.
+  // For vectors [outputs / BLOCK][inputs / K][BLOCK][K], for tiles [outputs / 32][inputs / 16 K][2][16][16][K], with K
+  // numbers of a left factor in 4 bytes.
   const void* weights;
   const float* scale;     // of each output, for int8
-  const int32_t* offset;  // to be added to the sums of each output, for uint8
+  const int32_t* offset;  // to be added to the sums of each output, for uint8_t
   const float* bias;
   int64_t inputs, outputs;
 };
@@ -93,17 +104,19 @@ struct Share {
 
 // Those of the first columns of a share.
 template <typename T>
-static inline const T* first_weights(const Linear& w, Share share) {
-  return (const T*)w.weights + share.from(w.outputs / BLOCK) * BLOCK * w.inputs;
+static inline const Weight<T>* first_weights(const Linear& w, Share share) {
+  return (const Weight<T>*)w.weights + share.from(w.outputs / BLOCK<T>) * BLOCK<T> * w.inputs;
 }
 
-static inline __m512 load(const float* p) { return _mm512_loadu_ps(p); }
-static inline void store(float* p, __m512 x) { _mm512_storeu_ps(p, x); }
-static inline __m512 load(const bf16* p) {
-  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)p)), 16));
+#ifdef __AVX512F__
+static inline Floats load(const bf16* p) {
+  return (Floats)_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)p)), 16);
 }
+#endif
 #ifdef __AVX512BF16__
-static inline void store(bf16* p, __m512 x) { _mm256_storeu_si256((__m256i*)p, (__m256i)_mm512_cvtneps_pbh(x)); }
+static inline void store(bf16* p, Floats x) {
+  _mm256_storeu_si256((__m256i*)p, (__m256i)_mm512_cvtneps_pbh((__m512)x));
+}
 #endif
 
 // Where a number is among rows of so many columns. Tiles want [rows / 16][columns / K][16][K] with K numbers in 64
@@ -117,37 +130,31 @@ static inline int64_t place(int64_t row, int64_t column, int64_t columns) {
   else return row * (columns + K + 4 / int64_t(sizeof(T))) + column;
 }
 
-// The first lanes of a vector that are below ``length`` when the first of all is number ``j``.
-static inline __mmask16 within(int64_t length, int64_t j) {
-  return length - j >= 16 ? 0xffff : length > j ? (1 << (length - j)) - 1 : 0;
-}
-
-static inline __m512 polynomial(__m512 x, std::initializer_list<float> coefficients) {  // the highest power's first
-  __m512 y = _mm512_set1_ps(*coefficients.begin());
-  for (const float* c = coefficients.begin() + 1; c < coefficients.end(); c++)
-    y = _mm512_fmadd_ps(y, x, _mm512_set1_ps(*c));
+static inline Floats polynomial(Floats x, std::initializer_list<float> coefficients) {  // the highest power's first
+  Floats y = every(*coefficients.begin());
+  for (const float* c = coefficients.begin() + 1; c < coefficients.end(); c++) y = fma(y, x, every(*c));
   return y;
 }
 
 // x Phi(x). Phi - 1/2 is odd, and from some x on as good as 1/2. It is computed as x times a polynomial in x^2 to
 // 3e-5, for what is rounded more coarsely anyway, and as x times a ratio of two to 3e-8.
 template <typename T>
-static inline __m512 gelu(__m512 x) {
+static inline Floats gelu(Floats x) {
   constexpr float LAST = std::is_same_v<T, float> ? 5.3f : 4.2f;
-  const __m512 z = _mm512_max_ps(_mm512_min_ps(x, _mm512_set1_ps(LAST)), _mm512_set1_ps(-LAST));
-  const __m512 t = _mm512_mul_ps(z, z);
-  __m512 y;
+  const Floats z = max(min(x, every(LAST)), every(-LAST));
+  const Floats t = z * z;
+  Floats y;
   if constexpr (std::is_same_v<T, float>)
-    y = _mm512_div_ps(polynomial(t, {2.4050210711834552e-08f, 6.379073965945281e-06f, 0.00016033585416153073f,
-                                     0.0046280017122626305f, 0.03293590992689133f, 0.3989422619342804f}),
-                      polynomial(t, {1.2371666571198148e-06f, 7.135277701308951e-05f, 0.0018365790601819754f,
-                                     0.028138896450400352f, 0.24922430515289307f, 1.0f}));
+    y = polynomial(t, {2.4050210711834552e-08f, 6.379073965945281e-06f, 0.00016033585416153073f,
+                                     0.0046280017122626305f, 0.03293590992689133f, 0.3989422619342804f}) /
+        polynomial(t, {1.2371666571198148e-06f, 7.135277701308951e-05f, 0.0018365790601819754f,
+                                     0.028138896450400352f, 0.24922430515289307f, 1.0f});
   else
     y = polynomial(t, {4.8755544740375356e-11f, -4.760268623726915e-09f, 2.0619134488697455e-07f,
                        -5.273177976050647e-06f, 8.9696841314435e-05f, -0.0010858481982722878f, 0.009739890694618225f,
                        -0.06622260063886642f, 0.39883676171302795f});
-  const __mmask16 counts = _mm512_cmp_ps_mask(x, _mm512_set1_ps(-LAST), _CMP_NLT_UQ);  // below it is 0; NaN stays
-  return _mm512_maskz_mul_ps(counts, x, _mm512_fmadd_ps(z, y, _mm512_set1_ps(0.5f)));
+  const Mask counts = not_less(x, every(-LAST));  // below it is 0; NaN stays
+  return where(counts, x * fma(z, y, every(0.5f)));
 }
 
 // p = exp((s - max s) / sqrt(d)) of a row of scores, 0 from ``length`` on; returns the sum. ``scale`` is log2 e /
@@ -155,60 +162,55 @@ static inline __m512 gelu(__m512 x) {
 // 3e-6 where that is rounded to bfloat16. ``p`` may be ``s``.
 template <typename P>
 static float softmax(const float* s, int64_t length, int64_t filled, float scale, P* p) {
-  __m512 top = _mm512_set1_ps(-INFINITY), sum = _mm512_setzero_ps();
-  for (int64_t j = 0; j < length; j += 16) top = _mm512_mask_max_ps(top, within(length, j), top, _mm512_load_ps(s + j));
-  top = _mm512_set1_ps(_mm512_reduce_max_ps(top));
-  for (int64_t j = 0; j < filled; j += 16) {
-    const __m512 x = _mm512_mul_ps(_mm512_sub_ps(_mm512_load_ps(s + j), top), _mm512_set1_ps(scale));
-    const __m512 whole = _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT), t = _mm512_sub_ps(x, whole);
-    __m512 y;
+  Floats top = every(-INFINITY), sum = every(0);
+  for (int64_t j = 0; j < length; j += WIDTH) top = where(within(length, j), max(top, load(s + j)), top);
+  top = every(max_of(top));
+  for (int64_t j = 0; j < filled; j += WIDTH) {
+    const Floats x = (load(s + j) - top) * every(scale), whole = nearest(x), t = x - whole;
+    Floats y;
     if constexpr (std::is_same_v<P, float>)
       y = polynomial(t, {0.00015469732170458883f, 0.0013400432653725147f, 0.00961802527308464f, 0.05550327152013779f,
                          0.24022650718688965f, 0.6931471824645996f, 1.0f});
     else
       y = polynomial(t, {0.00956051021f, 0.0559170392f, 0.240249811f, 0.693121968f, 0.999999191f});
-    y = _mm512_maskz_scalef_ps(within(length, j), y, whole);
-    sum = _mm512_add_ps(sum, y);
+    y = where(within(length, j), times_power_of_2(y, whole));
+    sum += y;
     store(p + j, y);
   }
-  return _mm512_reduce_add_ps(sum);
+  return sum_of(sum);
 }
 
 // LayerNorm of a row of sums, to its place.
 template <typename T>
 static void norm(const float* x, int64_t n, const Norm& w, T* out, int64_t row) {
-  __m512 sum = _mm512_setzero_ps(), squares = _mm512_setzero_ps();
-  for (int64_t j = 0; j < n; j += 16) sum = _mm512_add_ps(sum, _mm512_load_ps(x + j));
-  const __m512 mean = _mm512_set1_ps(_mm512_reduce_add_ps(sum) / n);
-  for (int64_t j = 0; j < n; j += 16) {
-    const __m512 d = _mm512_sub_ps(_mm512_load_ps(x + j), mean);
-    squares = _mm512_fmadd_ps(d, d, squares);
+  Floats sum = every(0), squares = every(0);
+  for (int64_t j = 0; j < n; j += WIDTH) sum += load(x + j);
+  const Floats mean = every(sum_of(sum) / n);
+  for (int64_t j = 0; j < n; j += WIDTH) {
+    const Floats d = load(x + j) - mean;
+    squares = fma(d, d, squares);
   }
-  const __m512 factor = _mm512_set1_ps(1 / std::sqrt(_mm512_reduce_add_ps(squares) / n + w.epsilon));
-  for (int64_t j = 0; j < n; j += 16) {
-    const __m512 d = _mm512_mul_ps(_mm512_sub_ps(_mm512_load_ps(x + j), mean), factor);
-    store(out + place<T>(row, j, n), _mm512_fmadd_ps(d, _mm512_loadu_ps(w.gain + j), _mm512_loadu_ps(w.shift + j)));
+  const Floats factor = every(1 / std::sqrt(sum_of(squares) / n + w.epsilon));
+  for (int64_t j = 0; j < n; j += WIDTH) {
+    const Floats d = (load(x + j) - mean) * factor;
+    store(out + place<T>(row, j, n), fma(d, load(w.gain + j), load(w.shift + j)));
   }
 }
 
 // A row in whole steps, -127 to 127, for uint8_t with 128 added, and what a step is worth: NaN where the row has one.
 template <typename T>
 static float quantise(const Between<T>* x, int64_t n, int64_t row, T* out) {
-  __m512 top = _mm512_set1_ps(1e-12f);
-  __mmask16 unordered = 0;
-  for (int64_t j = 0; j < n; j += 16) {
-    const __m512 y = load(x + place<Between<T>>(row, j, n));
-    top = _mm512_max_ps(top, _mm512_abs_ps(y));
-    unordered |= _mm512_cmp_ps_mask(y, y, _CMP_UNORD_Q);
+  Floats top = every(1e-12f);
+  bool unordered = false;
+  for (int64_t j = 0; j < n; j += WIDTH) {
+    const Floats y = load(x + place<Between<T>>(row, j, n));
+    top = max(top, absolute(y));
+    unordered |= any_nan(y);
   }
-  const float largest = unordered ? NAN : _mm512_reduce_max_ps(top);
-  const __m512 steps = _mm512_set1_ps(127 / largest);
-  for (int64_t j = 0; j < n; j += 16) {
-    const __m512i y = _mm512_cvtps_epi32(_mm512_mul_ps(load(x + place<Between<T>>(row, j, n)), steps));
-    __m128i z = _mm512_cvtsepi32_epi8(y);
-    if constexpr (std::is_same_v<T, uint8_t>) z = _mm_xor_si128(z, _mm_set1_epi8(-128));
-    _mm_storeu_si128((__m128i*)(out + place<T>(row, j, n)), z);
-  }
+  const float largest = unordered ? NAN : max_of(top);
+  const Floats steps = every(127 / largest);
+  for (int64_t j = 0; j < n; j += WIDTH)
+    store_whole(out + place<T>(row, j, n), load(x + place<Between<T>>(row, j, n)) * steps);
   return largest / 127;
 }
 
@@ -224,25 +226,33 @@ static void round(const float* x, int64_t n, int64_t row, bf16_in_vectors* out) 
 
 // sum += x w, where 4 bytes of x, which are the same in all lanes, and of w are a number each, or a product of two or
 // four. Written as instructions, as gcc wants two registers for some of the sums with its intrinsics.
-typedef float Floats __attribute__((vector_size(64)));
-typedef int32_t Integers __attribute__((vector_size(64)));
 template <typename T>
-using Sums = std::conditional_t<std::is_same_v<T, uint8_t>, Integers, Floats>;
+using Sums = std::conditional_t<INT8<T>, Integers, Floats>;
 template <typename T>
 static inline Sums<T> multiply_add(Sums<T> sum, Sums<T> x, Sums<T> w) {
-  if constexpr (std::is_same_v<T, float>) asm("vfmadd231ps %2, %1, %0" : "+v"(sum) : "v"(x), "v"(w));
+  if constexpr (std::is_same_v<T, float>) multiply_add(sum, x, w);
+  else if constexpr (std::is_same_v<T, int16_t>) sum += pairs(x, w);
+#ifdef __AVX512F__
   else if constexpr (std::is_same_v<T, uint8_t>) asm("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(x), "v"(w));
   else asm("vdpbf16ps %2, %1, %0" : "+v"(sum) : "v"(x), "v"(w));
+#endif
   return sum;
 }
 template <typename T>
+static inline Sums<T> vector_of(const Weight<T>* w) {
+  if constexpr (std::is_same_v<T, int16_t>) return widened(w);
+  else return *(const Sums<T>*)w;
+}
+template <typename T>
 static inline Sums<T> everywhere(const T* x) {
-  int32_t bytes;
+  float bytes;
   std::memcpy(&bytes, x, 4);
-  return (Sums<T>)_mm512_set1_epi32(bytes);
+  return (Sums<T>)every(bytes);
 }
 
-constexpr int STRIP = 14;  // rows at a time: with two vectors of sums for each, all registers but four
+// Rows at a time. With the vectors of sums for each, all registers but those of the weights, of x, and, where there
+// are 32 registers, one or more: 14 * 2 + 3 with AVX-512, 6 * 2 + 3 with AVX2, 6 * 4 + 5 with NEON.
+constexpr int STRIP = WIDTH == 16 ? 14 : 6;
 
 // ``work`` with the number of rows as a constant, 1 to STRIP.
 template <int R = STRIP, typename F>
@@ -259,25 +269,34 @@ static inline __attribute__((always_inline)) void for_each(F work) {
   }(std::make_integer_sequence<int, R>());
 }
 
-// Sums of R rows, ``stride`` apart, and 32 columns of weights, added to ``sums`` [R][2]. Meanwhile 64 bytes a step are
-// fetched from ``ahead`` on, and from so many ``further``.
+// Bytes of weights that a step reads, and how many of them it fetches ahead.
+template <typename T>
+constexpr int64_t STEP = VECTORS * 4 / sizeof(T) * sizeof(Weight<T>);
+template <typename T>
+constexpr int64_t LINE = STEP<T> < 64 ? STEP<T> : 64;
+
+// Sums of R rows, ``stride`` apart, and of a block of columns of weights, added to ``sums`` [R][ACROSS]. Meanwhile a
+// LINE a step is fetched from ``ahead`` on, and from so many bytes ``further``.
 template <typename T, int R>
-static inline void strip(const T* x, int64_t stride, const T* weights, int64_t steps, const T* ahead, int64_t further,
-                         Sums<T>* sums) {
+static inline void strip(const T* x, int64_t stride, const Weight<T>* weights, int64_t steps, const void* ahead,
+                         int64_t further, Sums<T>* sums) {
   constexpr int64_t K = 4 / sizeof(T);
-  Sums<T> own[R][2];
-  for_each<R>([&](auto r) __attribute__((always_inline)) { own[r][0] = sums[2 * r], own[r][1] = sums[2 * r + 1]; });
-  for (int64_t k = 0; k < steps; k++, x += K, weights += BLOCK * K, ahead += 16 * K) {
-    _mm_prefetch(ahead, _MM_HINT_T1);
-    _mm_prefetch(ahead + further, _MM_HINT_T1);
-    const Sums<T> left = *(const Sums<T>*)weights, right = *(const Sums<T>*)(weights + 16 * K);
+  Sums<T> own[R * ACROSS];
+  for_each<R * ACROSS>([&](auto i) __attribute__((always_inline)) { own[i] = sums[i]; });
+  const char* line = (const char*)ahead;
+  for (int64_t k = 0; k < steps; k++, x += K, weights += VECTORS * K, line += LINE<T>) {
+    __builtin_prefetch(line, 0, 2);
+    if constexpr (STEP<T> > LINE<T>) __builtin_prefetch(line + further, 0, 2);
+    Sums<T> columns[ACROSS];
+    for_each<ACROSS>([&](auto i) __attribute__((always_inline)) { columns[i] = vector_of<T>(weights + i * WIDTH * K); });
     for_each<R>([&](auto r) __attribute__((always_inline)) {
       const Sums<T> each = everywhere(x + r * stride);
-      own[r][0] = multiply_add<T>(own[r][0], each, left);
-      own[r][1] = multiply_add<T>(own[r][1], each, right);
+      for_each<ACROSS>([&](auto i) __attribute__((always_inline)) {
+        own[r * ACROSS + i] = multiply_add<T>(own[r * ACROSS + i], each, columns[i]);
+      });
     });
   }
-  for_each<R>([&](auto r) __attribute__((always_inline)) { sums[2 * r] = own[r][0], sums[2 * r + 1] = own[r][1]; });
+  for_each<R * ACROSS>([&](auto i) __attribute__((always_inline)) { sums[i] = own[i]; });
 }
 
 // Rows in strips of about equal height, up to STRIP: ``work(number, first, height)``, with the height a constant.
@@ -290,56 +309,49 @@ static inline void in_strips(int64_t rows, F work) {
   }
 }
 
-// x w^T + b for this share of the columns. ``follow(row, column, y)`` gets 16 numbers at a time, once for each. At last
+// x w^T + b for this share of the columns. ``follow(row, column, y)`` gets a vector at a time, once for each. At last
 // the first weights of ``next`` are fetched ahead.
 template <typename T, typename F>
 static inline std::enable_if_t<!TILES<T>> product(const T* x, const float* x_scale, int64_t rows, const Linear& w,
                                                   const Linear& next, Share share, F follow) {
-  constexpr int64_t K = 4 / sizeof(T);
-  const int64_t steps = w.inputs / K, stride = place<T>(1, 0, w.inputs), end = share.to(w.outputs / BLOCK);
-  Sums<T> sums[MOST<T> * 2];
-  for (int64_t n = share.from(w.outputs / BLOCK); n < end; n++)
-    for (int64_t start = 0; start < steps; start += CHUNK / (4 * BLOCK)) {
-      const int64_t count = std::min(CHUNK / (4 * BLOCK), steps - start);
-      const T* weights = (const T*)w.weights + (n * steps + start) * BLOCK * K;
-      const T* ahead = n + 1 == end && start + count == steps ? first_weights<T>(next, share)
-                                                                : weights + count * BLOCK * K;
+  constexpr int64_t K = 4 / sizeof(T), SOME = CHUNK / STEP<T>, LINES = STEP<T> / LINE<T>;
+  const int64_t steps = w.inputs / K, stride = place<T>(1, 0, w.inputs), end = share.to(w.outputs / VECTORS);
+  Sums<T> sums[MOST<T> * ACROSS];
+  for (int64_t n = share.from(w.outputs / VECTORS); n < end; n++)
+    for (int64_t start = 0; start < steps; start += SOME) {
+      const int64_t count = std::min(SOME, steps - start);
+      const Weight<T>* weights = (const Weight<T>*)w.weights + (n * steps + start) * VECTORS * K;
+      const Weight<T>* ahead = n + 1 == end && start + count == steps ? first_weights<T>(next, share)
+                                                                        : weights + count * VECTORS * K;
       in_strips(rows, [&](int64_t number, int64_t first, auto height) {
-        Sums<T>* own = sums + 2 * first;
-        if (start == 0) std::memset(own, 0, height * 128);
-        // The next weights, by the first two strips, or by the only one.
+        Sums<T>* own = sums + ACROSS * first;
+        if (start == 0) std::memset(own, 0, height * ACROSS * sizeof *own);
+        // The next weights, by as many strips as a step of them has lines, or by the only one.
         strip<T, height>(x + first * stride + start * K, stride, weights, count,
-                         number < 2 ? ahead + number * count * 16 * K : weights,
-                         rows <= STRIP ? count * 16 * K : 0, own);
+                         number < LINES ? (const char*)ahead + number * count * LINE<T> : (const char*)weights,
+                         rows <= STRIP ? count * LINE<T> : 0, own);
         if (start + count == steps)
-          for (int64_t i = 0; i < 2 * height; i++) {
-            const int64_t row = first + i / 2, column = n * BLOCK + i % 2 * 16;
-            const __m512 bias = _mm512_loadu_ps(w.bias + column);
-            if constexpr (sizeof(T) > 1) {
-              follow(row, column, _mm512_add_ps(own[i], bias));
+          for (int64_t i = 0; i < ACROSS * height; i++) {
+            const int64_t row = first + i / ACROSS, column = n * VECTORS + i % ACROSS * WIDTH;
+            const Floats bias = load(w.bias + column);
+            if constexpr (INT8<T>) {
+              const Integers whole = std::is_same_v<T, uint8_t> ? own[i] + load(w.offset + column) : own[i];
+              follow(row, column, fma(to_floats(whole), every(x_scale[row]) * load(w.scale + column), bias));
             } else {
-              const __m512i whole = _mm512_add_epi32((__m512i)own[i], _mm512_loadu_si512(w.offset + column));
-              const __m512 scale = _mm512_mul_ps(_mm512_set1_ps(x_scale[row]), _mm512_loadu_ps(w.scale + column));
-              follow(row, column, _mm512_fmadd_ps(_mm512_cvtepi32_ps(whole), scale, bias));
+              follow(row, column, own[i] + bias);
             }
           }
       });
     }
 }
 
-// What attention works in: keys [filled / 32][d][32] and values [d / 32][length][32] as right factors, and the scores
-// of some queries, [STRIP][filled]; ``filled`` is the length and more, up to a multiple of 32.
+// What attention works in: keys [filled / BLOCK][d][BLOCK] and values [d / BLOCK][length][BLOCK] as right factors, and
+// the scores of some queries, [STRIP][filled]; ``filled`` is the length and more, up to a multiple of 32.
 template <typename Row>
 struct AttentionRoom {
   Array<float> keys, values, scores;
   AttentionRoom(int64_t filled, int64_t d) : keys(filled * d), values(filled * d), scores(STRIP * filled) {}
 };
-
-// Where the number of the lane is multiplied by this.
-static inline __m512i multiples(int64_t of) {
-  return _mm512_mullo_epi32(_mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0),
-                            _mm512_set1_epi32(of));
-}
 
 // One head of one sequence: ``qkv`` is where its first query is, from one token to the next it is ``stride``; its
 // context goes to ``out`` from ``row`` and ``column`` on.
@@ -348,34 +360,33 @@ static void attention(const float* qkv, int64_t stride, int64_t length, int64_t 
   const int64_t filled = (length + 31) / 32 * 32;
   const float scale = 1.4426950408889634f / std::sqrt(float(d));
   const float *k = qkv + h, *v = qkv + 2 * h;
-  for (int64_t i = 0; i < filled; i += 16)
+  for (int64_t i = 0; i < filled; i += WIDTH)
     for (int64_t j = 0; j < d; j++)
-      _mm512_store_ps(room.keys + (i / 32 * d + j) * 32 + i % 32,
-                      _mm512_mask_i32gather_ps(_mm512_setzero_ps(), within(length, i), multiples(stride),
-                                               k + i * stride + j, 4));
+      store(room.keys + (i / VECTORS * d + j) * VECTORS + i % VECTORS, gather(within(length, i), k + i * stride + j, stride));
   for (int64_t i = 0; i < length; i++)
-    for (int64_t j = 0; j < d; j += 16)
-      _mm512_store_ps(room.values + (j / 32 * length + i) * 32 + j % 32, load(v + i * stride + j));
+    for (int64_t j = 0; j < d; j += WIDTH)
+      store(room.values + (j / VECTORS * length + i) * VECTORS + j % VECTORS, load(v + i * stride + j));
   in_strips(length, [&](int64_t, int64_t first, auto height) {
     const float* queries = qkv + first * stride;
-    Floats sums[2 * height];
-    for (int64_t j = 0; j < filled; j += 32) {
+    Floats sums[ACROSS * height];
+    for (int64_t j = 0; j < filled; j += VECTORS) {
       std::memset(sums, 0, sizeof sums);
       strip<float, height>(queries, stride, room.keys + j * d, d, room.keys, 0, sums);
-      for (int i = 0; i < 2 * height; i++) _mm512_store_ps(room.scores + i / 2 * filled + j + i % 2 * 16, sums[i]);
+      for (int i = 0; i < ACROSS * height; i++)
+        store(room.scores + i / ACROSS * filled + j + i % ACROSS * WIDTH, sums[i]);
     }
     float part[height];
     for (int r = 0; r < height; r++) {
       float* scores = room.scores + r * filled;
       part[r] = 1 / softmax(scores, length, filled, scale, scores);
     }
-    for (int64_t j = 0; j < d; j += 32) {
+    for (int64_t j = 0; j < d; j += VECTORS) {
       const float* values = room.values + j * length;
       std::memset(sums, 0, sizeof sums);
       strip<float, height>(room.scores, filled, values, length, values, 0, sums);
-      for (int i = 0; i < 2 * height; i++)
-        store(out + place<float>(row + first + i / 2, column + j + i % 2 * 16, h),
-              _mm512_mul_ps(sums[i], _mm512_set1_ps(part[i / 2])));
+      for (int i = 0; i < ACROSS * height; i++)
+        store(out + place<float>(row + first + i / ACROSS, column + j + i % ACROSS * WIDTH, h),
+              sums[i] * every(part[i / ACROSS]));
     }
   });
 }
@@ -397,31 +408,31 @@ template <typename T, typename F>
 static inline std::enable_if_t<TILES<T>> product(const T* x, const float* x_scale, int64_t rows, const Linear& w,
                                                  const Linear& next, Share share, F follow) {
   constexpr int64_t K = 64 / sizeof(T), TILE = 16 * K;
-  const int64_t steps = w.inputs / K, stop = share.to(w.outputs / BLOCK);
-  const int64_t lines = (32 * BLOCK + rows - 1) / rows;  // of the 32 of a step, to be fetched ahead with each rows
-  alignas(64) float sums[MOST<T> * BLOCK];
+  const int64_t steps = w.inputs / K, stop = share.to(w.outputs / BLOCK<T>);
+  const int64_t lines = (32 * BLOCK<T> + rows - 1) / rows;  // of the 32 of a step, to be fetched ahead with each rows
+  alignas(64) float sums[MOST<T> * BLOCK<T>];
   int64_t row = 0, end = 0, column = 0;  // whose sums are complete, and wait for what follows
   in_memory();
   auto follow_some = [&](int64_t count) {
     for (const int64_t last = std::min(end, row + count); row < last; row++)
-      for (int64_t j = 0; j < BLOCK; j += 16) {
-        const float* sum = sums + row * BLOCK + j;
-        const __m512 bias = _mm512_loadu_ps(w.bias + column + j);
+      for (int64_t j = 0; j < BLOCK<T>; j += 16) {
+        const float* sum = sums + row * BLOCK<T> + j;
+        const Floats bias = load(w.bias + column + j);
         if constexpr (K == 32) {
-          follow(row, column + j, _mm512_add_ps(_mm512_load_ps(sum), bias));
+          follow(row, column + j, load(sum) + bias);
         } else {
-          const __m512 scale = _mm512_mul_ps(_mm512_set1_ps(x_scale[row]), _mm512_loadu_ps(w.scale + column + j));
-          follow(row, column + j, _mm512_fmadd_ps(_mm512_cvtepi32_ps(_mm512_load_si512(sum)), scale, bias));
+          const Floats scale = every(x_scale[row]) * load(w.scale + column + j);
+          follow(row, column + j, fma(to_floats(load((const int32_t*)sum)), scale, bias));
         }
       }
   };
   // For each 32 of the outputs, some steps at a time, all rows: the weights of these steps stay in the first cache.
-  for (int64_t n = share.from(w.outputs / BLOCK); n < stop; n++)
-    for (int64_t first = 0; first < steps; first += CHUNK / (64 * BLOCK)) {
-      const int64_t last = std::min(steps, first + CHUNK / (64 * BLOCK));
-      const int64_t each = (BLOCK + last - first - 1) / (last - first);  // rows that follow, for each step
-      for (int64_t m = 0; m < rows; m += BLOCK) {
-        float* sum = sums + m * BLOCK;
+  for (int64_t n = share.from(w.outputs / BLOCK<T>); n < stop; n++)
+    for (int64_t first = 0; first < steps; first += CHUNK / (64 * BLOCK<T>)) {
+      const int64_t last = std::min(steps, first + CHUNK / (64 * BLOCK<T>));
+      const int64_t each = (BLOCK<T> + last - first - 1) / (last - first);  // rows that follow, for each step
+      for (int64_t m = 0; m < rows; m += BLOCK<T>) {
+        float* sum = sums + m * BLOCK<T>;
         if (first == 0) {
           _tile_zero(0); _tile_zero(1); _tile_zero(2); _tile_zero(3);
         } else {
@@ -429,10 +440,10 @@ static inline std::enable_if_t<TILES<T>> product(const T* x, const float* x_scal
           _tile_loadd(2, sum + 512, 128); _tile_loadd(3, sum + 528, 128);
         }
         const T *above = x + m / 16 * steps * TILE, *below = above + steps * TILE;
-        const T* weights = (const T*)w.weights + n * BLOCK * w.inputs;
+        const T* weights = (const T*)w.weights + n * BLOCK<T> * w.inputs;
         const T* ahead = n + 1 == stop && last == steps ? first_weights<T>(next, share) : weights + 2 * last * TILE;
         for (int64_t k = first; k < last; k++) {
-          for (int64_t line = m / BLOCK * lines; line < std::min<int64_t>(32, (m / BLOCK + 1) * lines); line++)
+          for (int64_t line = m / BLOCK<T> * lines; line < std::min<int64_t>(32, (m / BLOCK<T> + 1) * lines); line++)
             _mm_prefetch((const char*)(ahead + 2 * (k - first) * TILE) + 64 * line, _MM_HINT_T1);
           _tile_loadd(4, above + k * TILE, 64);
           _tile_loadd(6, weights + 2 * k * TILE, 64);
@@ -447,10 +458,10 @@ static inline std::enable_if_t<TILES<T>> product(const T* x, const float* x_scal
         }
         _tile_stored(0, sum, 128); _tile_stored(1, sum + 16, 128);
         _tile_stored(2, sum + 512, 128); _tile_stored(3, sum + 528, 128);
-        if (last == steps) row = m, end = m + BLOCK, column = n * BLOCK;
+        if (last == steps) row = m, end = m + BLOCK<T>, column = n * BLOCK<T>;
       }
     }
-  follow_some(BLOCK);
+  follow_some(BLOCK<T>);
 }
 
 // What attention works in. The right factors of its products have two rows side by side, as tiles want them, so that
@@ -464,6 +475,12 @@ struct AttentionRoom<bf16> {
       : keys(filled * d / 2), values(filled * d / 2), queries(16 * d), p(16 * filled), scores(16 * filled),
         context(16 * d) {}
 };
+
+// Where the number of the lane is multiplied by this.
+static inline __m512i multiples(int64_t of) {
+  return _mm512_mullo_epi32(_mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0),
+                            _mm512_set1_epi32(of));
+}
 
 static void lay_out(const bf16* k, const bf16* v, int64_t stride, int64_t length, int64_t filled, int64_t d,
                     AttentionRoom<bf16>& room) {
@@ -530,7 +547,7 @@ static void attention(const bf16* qkv, int64_t stride, int64_t length, int64_t h
     for (int64_t i = 0; i < rows; i++)
       for (int64_t j = 0; j < d; j += 16)
         store(out + place<bf16>(row + start + i, column + j, h),
-              _mm512_div_ps(_mm512_load_ps(room.context + i * d + j), _mm512_set1_ps(sums[i])));
+              load(room.context + i * d + j) / every(sums[i]));
   }
 }
 
@@ -574,7 +591,7 @@ struct Room {
       return x;
     } else {
       for (int64_t r = share.from(rows); r < share.to(rows); r++)
-        if constexpr (sizeof(T) == 1) scale[r] = quantise<T>(x, columns, r, factors);
+        if constexpr (INT8<T>) scale[r] = quantise<T>(x, columns, r, factors);
         else round(x, columns, r, factors);
       share.wait();
       return factors;
@@ -587,7 +604,7 @@ static void project(const Linear& w, const Linear& next, const Between<T>* hidde
                     int64_t rows, Room<T>& room, Share share) {
   const T* x = room.factor(hidden, w.inputs, rows, share);
   product<T>(x, room.scale, rows, w, next, share,
-             [&](int64_t r, int64_t c, __m512 y) { store(qkv + r * stride + c, y); });
+             [&](int64_t r, int64_t c, Floats y) { store(qkv + r * stride + c, y); });
   share.wait();
 }
 
@@ -598,8 +615,8 @@ static void rest_of_layer(const Layer& w, const Linear& next, const Between<T>* 
   using Row = Between<T>;
   const int64_t h = w.output.outputs;
   auto add_to = [&](const Row* residual) {
-    return [&room, residual, h](int64_t r, int64_t c, __m512 y) {
-      _mm512_store_ps(room.sums + r * h + c, _mm512_add_ps(y, load(residual + place<Row>(r, c, h))));
+    return [&room, residual, h](int64_t r, int64_t c, Floats y) {
+      store(room.sums + r * h + c, y + load(residual + place<Row>(r, c, h)));
     };
   };
   auto norm_all = [&](const Norm& how, Row* out) {
@@ -610,7 +627,7 @@ static void rest_of_layer(const Layer& w, const Linear& next, const Between<T>* 
   product<T>(room.factor(context, h, rows, share), room.scale, rows, w.output, w.up, share, add_to(hidden));
   norm_all(w.attention_norm, room.middle);
   product<T>(room.factor(room.middle, h, rows, share), room.scale, rows, w.up, w.down, share,
-          [&](int64_t r, int64_t c, __m512 y) { store(room.wide + place<Row>(r, c, w.up.outputs), gelu<T>(y)); });
+          [&](int64_t r, int64_t c, Floats y) { store(room.wide + place<Row>(r, c, w.up.outputs), gelu<T>(y)); });
   share.wait();
   product<T>(room.factor(room.wide, w.down.inputs, rows, share), room.scale, rows, w.down, next, share,
              add_to(room.middle));
@@ -719,7 +736,12 @@ static void encode(const Layer* layers, int64_t count, int64_t heads, const Betw
                        const int32_t* starts, int64_t sequences, int64_t longest, int64_t threads, Between<T>* out) { \
     encode<T>(layers, count, heads, embedded, starts, sequences, longest, threads, out);                          \
   }
+#ifdef __AVX512F__
 ENCODE(fp32_by_vectors, float)
+#else
+ENCODE(fp32_by_half_vectors, float)
+ENCODE(int8_by_half_vectors, int16_t)
+#endif
 #ifdef __AVX512BF16__
 ENCODE(bf16_by_vectors, bf16_in_vectors)
 #endif

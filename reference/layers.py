@@ -27,6 +27,7 @@ class Routine:
     precision: str  # of the products
     needs: frozenset[str]  # what the processor must have, in Linux' words
     columns: int  # sizes of layers are multiples of this
+    block: int  # outputs whose weights are side by side
     together: int  # numbers in the 4 bytes that are multiplied at once
     rows: torch.dtype  # of what it is given and returns
 
@@ -38,13 +39,17 @@ class Routine:
 TILES = frozenset({"amx_bf16", "amx_int8"})
 AMX = TILES | {"avx512_bf16"}
 AVX512 = frozenset({"avx512f"})
+AVX2 = frozenset({"avx2", "fma"})
 ROUTINES = (  # of a precision the fastest first
-    Routine("bf16_by_tiles", "bf16", AMX, 32, 2, torch.bfloat16),
-    Routine("bf16_by_vectors", "bf16", AVX512 | {"avx512_bf16"}, 32, 2, torch.float32),
-    Routine("fp32_by_vectors", "bf16", AVX512, 32, 1, torch.float32),
-    Routine("int8_by_tiles", "int8", AMX, 64, 4, torch.bfloat16),
-    Routine("int8_by_vectors", "int8", AVX512 | {"avx512_vnni"}, 32, 4, torch.float32),
-    Routine("fp32_by_vectors", "fp32", AVX512, 32, 1, torch.float32),
+    Routine("bf16_by_tiles", "bf16", AMX, 32, 32, 2, torch.bfloat16),
+    Routine("bf16_by_vectors", "bf16", AVX512 | {"avx512_bf16"}, 32, 32, 2, torch.float32),
+    Routine("fp32_by_vectors", "bf16", AVX512, 32, 32, 1, torch.float32),
+    Routine("fp32_by_half_vectors", "bf16", AVX2, 16, 16, 1, torch.float32),
+    Routine("int8_by_tiles", "int8", AMX, 64, 32, 4, torch.bfloat16),
+    Routine("int8_by_vectors", "int8", AVX512 | {"avx512_vnni"}, 32, 32, 4, torch.float32),
+    Routine("int8_by_half_vectors", "int8", AVX2, 16, 16, 2, torch.float32),
+    Routine("fp32_by_vectors", "fp32", AVX512, 32, 32, 1, torch.float32),
+    Routine("fp32_by_half_vectors", "fp32", AVX2, 16, 16, 1, torch.float32),
 )
 
 
@@ -120,8 +125,8 @@ class LaidOut:
             weight = weight.to(torch.float32 if self.routine.together == 1 else torch.bfloat16)
         if self.routine.tiles:  # two side by side for each step: [outputs / 32, inputs / 16 K, 2, 16, 16, K]
             weight = weight.unflatten(1, (-1, 16, together)).unflatten(0, (-1, 2, 16)).permute(0, 3, 1, 4, 2, 5)
-        else:  # [outputs / 32, inputs / K, 32, K]
-            weight = weight.unflatten(1, (-1, together)).unflatten(0, (-1, 32)).permute(0, 2, 1, 3)
+        else:  # [outputs / block, inputs / K, block, K]
+            weight = weight.unflatten(1, (-1, together)).unflatten(0, (-1, self.routine.block)).permute(0, 2, 1, 3)
         pointers = map(self._keep, (weight, scale, offset, linear.bias.detach().to(torch.float32, copy=True)))
         return Linear(*pointers, linear.in_features, linear.out_features)
 
@@ -147,7 +152,7 @@ def routine_for(config: BertConfig, layers: list[Layer], precision: str) -> Rout
         return None
     size = config.hidden_size // config.num_attention_heads
     for each in ROUTINES:
-        sizes_fit = config.hidden_size % each.columns == config.intermediate_size % each.columns == size % 32 == 0
+        sizes_fit = config.hidden_size % each.columns == config.intermediate_size % each.columns == size % each.block == 0
         if each.precision == precision and sizes_fit and each.needs <= abilities() and hasattr(library(), each.name):
             return each
     return None
