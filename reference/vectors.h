@@ -171,5 +171,11 @@ static inline Floats gather(Mask mask, const float* p, int64_t stride) {
   return x;
 }
 static inline void multiply_add(Floats& sum, Floats x, Floats w) { sum = fma(x, w, sum); }
+static inline void store_whole(int16_t* p, Floats x) { vst1_s16(p, vqmovn_s32(vcvtnq_s32_f32((float32x4_t)x))); }
+static inline Integers widened(const int8_t* p) { return (Integers)vmovl_s8(vld1_s8(p)); }
+static inline Integers pairs(Integers x, Integers y) {
+  const int16x8_t a = (int16x8_t)x, b = (int16x8_t)y;
+  return (Integers)vpaddq_s32(vmull_s16(vget_low_s16(a), vget_low_s16(b)), vmull_high_s16(a, b));
+}
 
 #endif
