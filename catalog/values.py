@@ -12,7 +12,7 @@ import yaml
 from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from catalog import identifiers
+from catalog import addresses, identifiers
 
 VOCABULARY = Path(__file__).with_name("vocabulary.yaml")
 
@@ -95,9 +95,9 @@ def _arxiv(value: str) -> str:
 
 
 def _doi(value: str) -> str:
-    if not re.match(identifiers.DOI, value):
-        found = re.search(r"10\.\d{4,9}/\S+", value)
-        hint = f"- did you mean {found[0]!r}?" if found else "(such as 10.18653/v1/N19-1423)"
+    meant = identifiers.doi_as_written(value)
+    if meant is None or (meant != value and "%25" not in value):
+        hint = f"- did you mean {meant!r}?" if meant else "(such as 10.18653/v1/N19-1423)"
         raise ValueError(f"{value!r} is no DOI {hint}")
     if arxiv := identifiers.arxiv_id(value):
         raise ValueError(f"{value!r} is arXiv's DOI - did you mean `arxiv: {arxiv!r}`?")
@@ -105,7 +105,7 @@ def _doi(value: str) -> str:
 
 
 def _address(value: str) -> str:
-    if wrong := identifiers.wrong_address(value):
+    if wrong := addresses.wrong_address(value):
         raise ValueError(wrong)
     return value
 
@@ -195,7 +195,7 @@ Author = Annotated[Line, AfterValidator(_author)]
 Arxiv = Annotated[Line, AfterValidator(_arxiv), _shown(identifiers.ARXIV)]
 Doi = Annotated[Line, AfterValidator(_doi), _shown(identifiers.DOI)]
 Address = Annotated[
-    Text, Field(max_length=2000), AfterValidator(_line), AfterValidator(_address), _shown(identifiers.ADDRESS)
+    Text, Field(max_length=2000), AfterValidator(_line), AfterValidator(_address), _shown(addresses.ADDRESS)
 ]
 Tag = Annotated[Line, AfterValidator(_tag)]
 Language = Annotated[Line, AfterValidator(_language)]
