@@ -24,7 +24,12 @@ _SMALL_WORDS = {"a", "an", "the", "of", "for", "and", "in", "on", "to", "with", 
 
 
 _KINDS: dict[str, Kind] = {"repository": "repository", "model": "model", "data set": "dataset"}
-_PROCEEDINGS = ("proceedings.mlr.press", "proceedings.neurips.cc", "papers.nips.cc", "openaccess.thecvf.com")
+_PROCEEDINGS: tuple[str, ...] = (
+    "proceedings.mlr.press",
+    "proceedings.neurips.cc",
+    "papers.nips.cc",
+    "openaccess.thecvf.com",
+)
 _PROCEEDINGS += ("ojs.aaai.org", "jmlr.org", "isca-speech.org", "isca-archive.org")
 
 

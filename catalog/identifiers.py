@@ -36,7 +36,13 @@ _DOI_BARE = re.compile(r"(?:doi\s*[:：]\s*|doi\s+)?(10\.\d{4,9}/\S+)", re.IGNOR
 _DOI_HOSTS = ("doi.org", "dx.doi.org", "doi.acm.org")
 _DOI_IN_PATH = re.compile(r".*?/doi/(?:[A-Za-z]+/)*(10\.\d{4,9}/.+)")
 _DOI_FIRST = re.compile(r"/(?:[A-Za-z-]+/)+(10\.\d{4,9}/.+)")  # on hosts that leave out /doi/
-_DOI_FIRST_HOSTS = ("link.springer.com", "frontiersin.org", "biorxiv.org", "medrxiv.org", "iopscience.iop.org")
+_DOI_FIRST_HOSTS: tuple[str, ...] = (
+    "link.springer.com",
+    "frontiersin.org",
+    "biorxiv.org",
+    "medrxiv.org",
+    "iopscience.iop.org",
+)
 _DOI_FIRST_HOSTS += ("api.crossref.org", "jstor.org")
 _NUMBERED_HOSTS = ("academic.oup.com", "direct.mit.edu")  # a number and a title follow the DOI
 _VIEW = re.compile(
@@ -50,12 +56,42 @@ _ACL_PATH = re.compile(rf".*/({_ACL_ID})(?:v\d+)?(?:\.\w+)?/?", re.IGNORECASE)
 _ACL_DOI = re.compile(rf"10\.(?:18653|3115)/v1/({_ACL_ID})")
 _S2_PATH = re.compile(r"/(?:paper|reader)/(?:.*/)?([0-9a-f]{40})(?:/.*)?")
 _HUB_HOSTS = ("huggingface.co", "hf.co", "hf-mirror.com")
-_HUB_PAGES = ("blog", "collections", "docs", "enterprise", "join", "learn", "models", "organizations", "papers")
+_HUB_PAGES: tuple[str, ...] = (
+    "blog",
+    "collections",
+    "docs",
+    "enterprise",
+    "join",
+    "learn",
+    "models",
+    "organizations",
+    "papers",
+)
 _HUB_PAGES += ("posts", "pricing", "settings", "spaces", "tasks", "datasets", "chat", "new")
 _CODE_HOSTS = ("github.com", "gitlab.com", "gitee.com", "bitbucket.org", "codeberg.org")
-_CODE_PAGES = ("collections", "explore", "features", "marketplace", "orgs", "search", "settings", "sponsors", "topics")
+_CODE_PAGES: tuple[str, ...] = (
+    "collections",
+    "explore",
+    "features",
+    "marketplace",
+    "orgs",
+    "search",
+    "settings",
+    "sponsors",
+    "topics",
+)
 _CODE_PAGES += ("trending", "users", "groups", "apps", "about", "enterprise")
-_CODE_TABS = ("actions", "activity", "branches", "commits", "forks", "graphs", "issues", "merge_requests", "network")
+_CODE_TABS: tuple[str, ...] = (
+    "actions",
+    "activity",
+    "branches",
+    "commits",
+    "forks",
+    "graphs",
+    "issues",
+    "merge_requests",
+    "network",
+)
 _CODE_TABS += ("pulls", "releases", "stargazers", "tags", "watchers", "wiki")
 _GIT = re.compile(
     r"(?:git\+)?(?:ssh|git|https?)://(?:git@)?([\w.-]+)(?::\d+)?/(.+?)(?:\.git)?/?|git@([\w.-]+):(.+?)(?:\.git)?/?"
