@@ -93,7 +93,7 @@ def test_aliases_that_would_explode_are_refused_at_once(entries: Path) -> None:
     levels = "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 30))
     (entries / "papers" / "bomb.yaml").write_text("a0: &a0 [x, x, x]\n" + levels)
     assert said(entries) == [
-        "papers/bomb.yaml:1: YAML anchors and aliases (& and *) are not used here; write the value out"
+        "papers/bomb.yaml:1: YAML anchors and aliases (& and *) are not used here; write the value out, or in quotes"
     ]
 
 

@@ -50,7 +50,7 @@ def test_a_full_paper(entries: Path, write: Write) -> None:
         ("id", "BERT Base", "1: id: 'BERT Base' is not the file's name"),
         ("title", "", "3: title: is empty; write a value, or leave the line out"),
         ("title", "null", "3: title: is empty"),
-        ("title", "'a\\\n\u200bb'", "3: title: holds the invisible character U+200B"),
+        ("title", "'a\\\n\u200bb'", "4: title: holds the invisible character U+200B"),
         ("title", "[a, b]", "3: title: is a list; write one value: `title: a`"),
         ("title", "x" * 301, "3: title: has 301 characters; 300 is the most"),
         ("year", "18", "4: year: '18' is no year of four digits"),
