@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from catalog.errors import BadInput
-from harness.plot import Point
-from harness.task import METRIC_NAMES
+from plots import Point
 
 SCHEMA = 2
 KINDS = ("quality", "speed", "parity")
@@ -408,7 +407,7 @@ def _speed(figures: dict[str, Any], record: dict[str, Any]) -> Speed:
 
 def _score(values: dict[str, Any]) -> Score:
     own = {
-        "metric": METRIC_NAMES.get(values["metric"], str(values["metric"])),
+        "metric": str(values["metric"]),
         "value": values["mean"],
         "published": [each for each in values["published"] if each["url"].startswith("https://")],
     }

@@ -16,6 +16,7 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+import plots
 from catalog import export, family, leaderboard
 from catalog.api import read_package
 from catalog.errors import BadInput, Failure
@@ -23,7 +24,6 @@ from catalog.leaderboard import Board
 from catalog.links import Link
 from catalog.schema import FOLDERS, Entry
 from catalog.view import KIND, Atlas, Fields, Language, View, fields
-from harness import plot
 
 LANGUAGES: tuple[Language, ...] = ("en", "zh")
 TEMPLATES = Path(__file__).with_name("templates")
@@ -94,7 +94,7 @@ def _environment(view: View) -> Environment:
         "tag_name",
         "other_tag_name",
     )
-    methods += ("language_name", "links", "verdict", "cause", "state_name", "what_name", "shape_name")
+    methods += ("language_name", "links", "verdict", "cause", "state_name", "metric_name", "what_name", "shape_name")
     methods += ("status_name", "facts", "today", "speed_text")
     made.globals.update({name: getattr(view, name) for name in methods})
     made.globals.update({name: getattr(view, name) for name in ("entries", "by_tag", "by_year", "by_language")})
@@ -243,16 +243,17 @@ def _family(view: View) -> dict[str, Any]:
 
 def _plots(view: View, board: Board) -> list[tuple[str, str, Markup]]:
     """(task, what was timed, drawing) for each task that has at least two implementations to compare."""
-    plots = []
+    drawn = []
     for task in board.tasks:
         shape, points = leaderboard.points(board, task)
         if shape and len(points) > 1:
             timed = view.shape_name(shape)
             speed = f"{view.t('sequences a second', '序列/秒')}, {timed}"
-            score = f"{task}, {next(row.scores[task].metric for row in board.rows if task in row.scores)}"
-            picture = plot.scatter(points, f"{score}; {speed}", speed, score)
-            plots.append((task, timed, Markup(tostring(picture, "unicode"))))  # noqa: S704
-    return plots
+            metric = next(row.scores[task].metric for row in board.rows if task in row.scores)
+            score = f"{task}, {view.metric_name(metric)}"
+            picture = plots.scatter(points, f"{score}; {speed}", speed, score)
+            drawn.append((task, timed, Markup(tostring(picture, "unicode"))))  # noqa: S704
+    return drawn
 
 
 def _redirects(view: View) -> dict[str, str]:

@@ -104,6 +104,10 @@ class View:
         """Of parity."""
         return self.t(*VERDICTS.get(verdict, (verdict, verdict))) if verdict else "–"
 
+    def metric_name(self, metric: str) -> str:
+        """Of a score; one that is not in the vocabulary goes by the harness's name."""
+        return vocabulary()["metrics"].get(metric, {}).get(self.language, metric)
+
     def cause(self, cause: str) -> str:
         """Why an implementation differs from BERT; what has no Chinese name stays as the harness says it."""
         for words in vocabulary()["deviations"].values():

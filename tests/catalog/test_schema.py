@@ -8,6 +8,7 @@ import pytest
 from catalog.load import read_folder
 from catalog.schema import ENTRY_SCHEMA, KINDS, vocabulary, written_schema
 from harness.deviations import DEVIATIONS
+from harness.task import METRIC_NAMES
 from tests.catalog.conftest import Write
 
 
@@ -218,6 +219,10 @@ def test_the_vocabulary_has_what_the_harness_says_of_implementations() -> None:
     words = {name: names["en"] for name, names in vocabulary()["deviations"].items()}
     assert words.pop("precision") in "computes in int8"
     assert words == said
+
+
+def test_the_vocabulary_has_the_metrics_of_the_harness() -> None:
+    assert {name: names["en"] for name, names in vocabulary()["metrics"].items()} == METRIC_NAMES
 
 
 def test_the_vocabulary_has_both_languages() -> None:
