@@ -20,6 +20,7 @@ import plots
 from catalog import export, family, leaderboard
 from catalog.api import read_package
 from catalog.errors import BadInput, Failure
+from catalog.folding import replaced
 from catalog.leaderboard import Board
 from catalog.links import Link
 from catalog.schema import FOLDERS, Entry
@@ -63,10 +64,18 @@ def build(
             text = environment.get_template(f"{template}.md.j2").render(**values)
             export.write(folder / name, text.strip() + "\n")
             count += 1
+        script = environment.get_template("search.js.j2").render(letters=_letters(folder))
+        export.write(folder / "assets/search.js", script + "\n")
         home = site.rstrip("/") + ("/" if language == "en" else f"/{language}/")
         export.write(folder / "feed.xml", export.to_atom(entries, home, language))
     export.export(entries, out / "en", site.rstrip("/") + "/")
     return count
+
+
+def _letters(folder: Path) -> Markup:
+    """What a search of the pages in ``folder`` must take for another letter, as JSON."""
+    texts = (path.read_text(encoding="utf-8") for path in sorted(folder.rglob("*.md")))
+    return Markup(json.dumps(replaced(texts), ensure_ascii=False, separators=(",", ":")))  # noqa: S704 - letters alone
 
 
 def _start(folder: Path, docs: Path, language: Language) -> None:

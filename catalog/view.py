@@ -1,10 +1,13 @@
 """The catalog and the results as the readers of one language see them: words, groups, facts; what templates ask for."""
 
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from catalog import export
+from catalog.folding import otherwise
+from catalog.identifiers import identify
 from catalog.leaderboard import PARITY, TIMING, Board, Row, Shape, Speed
 from catalog.schema import FOLDERS, vocabulary
 
@@ -134,7 +137,10 @@ class View:
     def words(self, entry: Fields) -> str:
         """What an entry is to be found by beside what a page shows of it in this language."""
         tags = [name for tag in entry["tags"] for name in vocabulary()["tags"][tag].values()]
-        return " ".join(filter(None, [entry["id"], self.other_title(entry), *tags, *(entry["authors"] or [])]))
+        shown = [entry["title"], entry["title_zh"], *(entry["authors"] or []), entry["summary_en"], entry["summary_zh"]]
+        folded = otherwise(" ".join(filter(None, shown)))
+        named = [entry["id"], *names(entry), self.other_title(entry), *tags, *(entry["authors"] or [])]
+        return " ".join(filter(None, [*named, *folded]))
 
     # --- groups of entries --------------------------------------------------------------------------------------------
 
@@ -251,6 +257,18 @@ class View:
         )
         ratio = f", {speed.ratio[0]:.2f}{self.t(' times the reference', ' 倍于参考实现')}" if speed.ratio else ""
         return rate + ratio
+
+
+def names(entry: Fields) -> list[str]:
+    """What others call an entry: arXiv id, DOI, ids of archives, owner/name; each as it is and as one word."""
+    found = [entry["arxiv"], entry["doi"]]
+    for address in (entry["doi"], entry["url"], entry["renamed_to"], *(entry["code"] or [])):
+        identity = identify(address) if address else None
+        if identity and identity.what in ("repository", "model", "data set"):
+            found.append(identity.normal.partition("/")[2].removeprefix("datasets/").removeprefix("models/"))
+        elif identity and identity.what != "address":
+            found.append(identity.normal)
+    return [form for name in dict.fromkeys(filter(None, found)) for form in (name, re.sub(r"[\W_]", "", name.lower()))]
 
 
 def by_size(item: tuple[str, list[Any]]) -> tuple[int, str]:
