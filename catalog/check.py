@@ -2,7 +2,6 @@
 
 import datetime
 import re
-import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from difflib import SequenceMatcher
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from catalog import identifiers
 from catalog.errors import Problem, printable
+from catalog.folding import unaccented
 from catalog.load import ENTRIES, Document, read_folder
 from catalog.schema import Article, Entry, Paper, Repository
 from catalog.values import nearest
@@ -60,7 +60,7 @@ def same_title(one: Entry, other: Entry) -> bool:
     a, b = _words(one.title), _words(other.title)
     if a == b:
         return bool(a) or one.title == other.title  # of two titles of signs alone, no word is left
-    numbers = [[word for word in words if word.isdigit()] for words in (a, b)]
+    numbers = [[word for word in words if re.fullmatch(r"\d+|[ivx]+", word)] for words in (a, b)]
     if type(one) is not type(other) or not isinstance(one, Paper | Article):
         return False
     if min(len(a), len(b)) < 4 or numbers[0] != numbers[1]:
@@ -84,9 +84,8 @@ def _named(data: Mapping[str, Any]) -> list[Any]:
 
 
 def _words(title: str) -> list[str]:
-    """The words of a title as they compare: no case, no punctuation; each Chinese character is a word."""
-    plain = unicodedata.normalize("NFKC", title).casefold()
-    return re.findall(r"[\u3400-\u9fff]|[^\W_\u3400-\u9fff]+", plain)
+    """The words of a title as they compare: no case, accents, punctuation; each Chinese character is a word."""
+    return re.findall(r"[\u3400-\u9fff]|[^\W_\u3400-\u9fff]+", unaccented(title))
 
 
 def _valid(documents: Iterable[Document]) -> Iterator[tuple[Document, Entry]]:

@@ -148,8 +148,12 @@ def _parse(document: Document, text: str) -> bool:
     except _Unreadable as error:
         document.wrong(str(error), line=error.line)
     except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        document.wrong(_in_words(getattr(error, "problem", None) or str(error)), line=mark.line + 1 if mark else 1)
+        problem = str(getattr(error, "problem", None) or error)
+        begun = (
+            "expected ':'" in problem
+        )  # it is missed in the line that the parser began with, and noticed in the next
+        mark = getattr(error, "context_mark" if begun else "problem_mark", None)
+        document.wrong(_in_words(problem), line=mark.line + 1 if mark else 1)
     else:
         return True
     finally:
@@ -161,6 +165,8 @@ def _in_words(problem: str) -> str:
     """What YAML's parser says, and what is nearly always the reason."""
     if "mapping values are not allowed" in problem:
         return "is no YAML: a value that holds ': ' needs quotes"
+    if "expected ':'" in problem:
+        return "is no YAML: no `field: value`; a value goes on in lines that are indented, and a remark begins with #"
     if "invalid Unicode character escape" in problem:
         return "is no YAML: half a character as an escape, such as \\ud83d; write the character itself"
     if "escape" in problem:

@@ -266,7 +266,7 @@ def names(entry: Fields) -> list[str]:
         identity = identify(address) if address else None
         if identity and identity.what in ("repository", "model", "data set"):
             found.append(identity.normal.partition("/")[2].removeprefix("datasets/").removeprefix("models/"))
-        elif identity and identity.what != "address":
+        elif identity:
             found.append(identity.normal)
     return [form for name in dict.fromkeys(filter(None, found)) for form in (name, re.sub(r"[\W_]", "", name.lower()))]
 

@@ -137,6 +137,7 @@ def test_two_entries_of_one_repository(entries: Path, write: Write) -> None:
         (LONG, LONG.replace("Knowledge of a", "Knowledge of the")),
         (LONG, LONG.replace("Distilling", "Distiling")),
         (LONG, LONG.replace("Encoder", "Encoder -")),
+        ("Étude des modèles préentraînés", "Etude des modeles preentraines"),
         ("自然语言处理中的预训练技术发展史", "《自然语言处理中的预训练技术发展史》"),
         ("自然语言处理中的预训练技术发展史", "自然语言处理的预训练技术发展史"),
     ],
@@ -155,6 +156,8 @@ def test_titles_of_two_things(entries: Path, write: Write) -> None:
     write("b", title=LONG, arxiv="'1801.00002'", relates_to="[a]")  # known to be two things
     write("c", title="Notes on pre-training for beginners part 1", arxiv="'1801.00003'")
     write("d", title="Notes on pre-training for beginners part 2", arxiv="'1801.00004'")
+    write("part-i", title="Desingularising deep language models, part I", arxiv="'1801.00007'")
+    write("part-ii", title="Desingularising deep language models, part II", arxiv="'1801.00008'")
     write("e", title="BERT for Chinese", arxiv="'1801.00005'")
     write("f", title="BERT for Czech", arxiv="'1801.00006'")
     write("g", "repository", title="BERT-tensorflow", url="https://github.com/one/BERT-tensorflow")

@@ -187,6 +187,7 @@ def test_addresses_of_two_works_have_two_identities(one: str, other: str) -> Non
     [
         ("https://www.example.org/a/", "http://example.org/a?utm_source=x&utm_medium=y#part"),
         ("https://example.org/index.html", "https://example.org"),
+        ("https://example.org//a//b/", "https://example.org/a/b"),
         ("https://example.org/?b=2&a=1", "https://EXAMPLE.org/?a=1&b=2"),
         ("https://例子.测试/页", "https://xn--fsqu00a.xn--0zwm56d/%E9%A1%B5"),
         ("https://web.archive.org/web/20190101000000/http://example.org/a", "https://example.org/a"),

@@ -132,6 +132,27 @@ def test_an_entry_in_each_language(catalog: Path, tmp_path: Path) -> None:
     assert chinese.index("同时看", 300) < chinese.index("Two ways", 300)
 
 
+def test_an_entry_is_found_by_what_others_call_it(catalog: Path, write: Write, tmp_path: Path) -> None:
+    write("bert", doi="10.18653/v1/N19-1423", code="[https://github.com/Google-Research/BERT/tree/master]")
+    write(
+        "weights", "model", title="Weights", url="https://hf.co/someone/bert-weights/tree/main", authors="[Ana Núñez]"
+    )
+    write("glue", "dataset", title="命名實體", url="https://huggingface.co/datasets/nyu-mll/glue")
+    out = made(catalog, tmp_path)
+    for language in ("en", "zh"):
+        for name, found in {
+            "bert": ("1810.04805", "10.18653/v1/N19-1423", "n19-1423", "google-research/bert", "181004805"),
+            "weights": ("someone/bert-weights", "nunez"),
+            "glue": ("nyu-mll/glue", "命名实体"),
+            "bert-atlas": ("a/atlas",),
+        }.items():
+            entry, table = page(out, f"{language}/entries/{name}.md"), page(out, f"{language}/catalog.md")
+            hidden = entry.partition('<p class="sr">')[2].partition("</p>")[0].split()
+            row = next(row for row in table.split("<tr ") if f"entries/{name}.html" in row)
+            assert set(found) <= set(hidden), name
+            assert all(each in row.partition('data-words="')[2].partition('"')[0].split() for each in found), name
+
+
 def test_relations_lead_both_ways(catalog: Path, tmp_path: Path) -> None:
     out = made(catalog, tmp_path)
     assert 'href="albert.html"' in page(out, "en/entries/bert.md")
