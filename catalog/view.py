@@ -260,15 +260,16 @@ class View:
 
 
 def names(entry: Fields) -> list[str]:
-    """What others call an entry: arXiv id, DOI, ids of archives, owner/name; each as it is and as one word."""
+    """What others call an entry: arXiv id, DOI, ids of archives, addresses; owner/name also as one word."""
     found = [entry["arxiv"], entry["doi"]]
-    for address in (entry["doi"], entry["url"], entry["renamed_to"], *(entry["code"] or [])):
-        identity = identify(address) if address else None
-        if identity and identity.what in ("repository", "model", "data set"):
-            found.append(identity.normal.partition("/")[2].removeprefix("datasets/").removeprefix("models/"))
-        elif identity:
+    for address in filter(None, (entry["doi"], entry["url"], entry["renamed_to"], *(entry["code"] or []))):
+        identity = identify(address)
+        if identity.what in ("repository", "model", "data set"):
+            name = identity.normal.partition("/")[2].removeprefix("datasets/").removeprefix("models/")
+            found += [name, re.sub(r"[\W_]", "", name)]
+        else:
             found.append(identity.normal)
-    return [form for name in dict.fromkeys(filter(None, found)) for form in (name, re.sub(r"[\W_]", "", name.lower()))]
+    return list(dict.fromkeys(filter(None, found)))
 
 
 def by_size(item: tuple[str, list[Any]]) -> tuple[int, str]:
