@@ -201,4 +201,4 @@ def _written(fields: dict[str, Any], kind: Kind) -> str:
     empty: dict[str, Any] = {"title": "", "year": "", "tags": []}
     order = ["id", "kind", *(key for key in MODELS[kind].model_fields if key not in ("id", "kind"))]
     data = {key: fields.get(key, empty.get(key)) for key in order if key in fields or key in empty}
-    return HEADER + yaml.safe_dump(data, allow_unicode=True, sort_keys=False, width=110)
+    return HEADER + yaml.safe_dump(data, allow_unicode=True, sort_keys=False, width=2000)  # each value on one line

@@ -35,7 +35,7 @@ _DBLP_PATH = re.compile(r".*/journals/corr/abs-(\d{4})-(\d{4,5})(?:\.\w+)?")
 _DOI_BARE = re.compile(r"(?:doi\s*[:：]\s*|doi\s+)?(10\.\d{4,9}/\S+)", re.IGNORECASE)
 _DOI_HOSTS = ("doi.org", "dx.doi.org", "doi.acm.org")
 _DOI_IN_PATH = re.compile(r".*?/doi/(?:[A-Za-z]+/)*(10\.\d{4,9}/.+)")
-_DOI_FIRST = re.compile(r"/(?:[A-Za-z-]+/)+(10\.\d{4,9}/.+)")  # on hosts that leave out /doi/
+_DOI_FIRST = re.compile(r"/(?:[A-Za-z-]+/)*(10\.\d{4,9}/.+)")  # on hosts that leave out /doi/
 _DOI_FIRST_HOSTS: tuple[str, ...] = (
     "link.springer.com",
     "frontiersin.org",

@@ -68,7 +68,7 @@ def changed_by_folding(event: Any, lines: list[str]) -> str | None:
     for one, other in pairwise(parts):
         if one and other and _WIDE.match(one[-1]) and _WIDE.match(other[0]):
             return f"{one[-1]} {other[0]}"
-        if re.search(r"[^\W\d_]-$", one) and re.match(r"[^\W\d_]", other):
+        if re.search(r"[^\W\d_]-$", one) and re.match(r"(?!(?:and|or|to|vs)\b)[^\W\d_]", other):
             return f"{one[-2:]} {other[0]}"
     return None
 

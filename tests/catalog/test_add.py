@@ -14,6 +14,7 @@ from catalog import fetch
 from catalog.add import add, identify
 from catalog.check import check
 from catalog.errors import BadInput, Failure
+from catalog.load import load
 from catalog.sources import Endpoints
 from tests.catalog.conftest import Write
 from tests.harness.server import Fault, Server
@@ -125,6 +126,29 @@ def test_a_paper_from_its_doi(entries: Path, endpoints: Endpoints) -> None:
     assert data["authors"] == ["Jacob Devlin", "A Group"]
     assert data["year"] == 2019
     assert any("earlier preprint" in note for note in added.notes)
+
+
+@pytest.mark.parametrize(
+    "title",
+    [
+        "自然语言处理 " * 30,
+        "Pre- and post-training " * 12,
+        "Issue #12: the C # case",
+        "null",
+        "1e3",
+        "- a",
+        "$\\theta$ \"x\" 'y'",
+    ],
+)
+def test_a_title_is_written_so_that_it_reads_back_whole(
+    title: str, server: Server, entries: Path, endpoints: Endpoints
+) -> None:
+    work = {**WORK["message"], "title": [title]}  # type: ignore[dict-item]
+    server.files["/works/10.18653%2Fv1%2FN19-1423"] = json.dumps({"message": work}).encode()
+    file = add("10.18653/v1/N19-1423", name="bert", entries=entries, endpoints=endpoints).file
+    file.write_text(file.read_text("utf-8").replace("tags: []", "tags: [ner]"), "utf-8")
+    (entry,) = load(entries)
+    assert entry.title == title.strip()
 
 
 def test_a_repository_from_github(entries: Path, endpoints: Endpoints) -> None:

@@ -71,6 +71,7 @@ def test_arxiv_ids_are_found_in_what_people_paste(text: str, meant: str | None) 
         ("https://dl.acm.org/doi/abs/10.1145/3292500.3330701?download=true", "10.1145/3292500.3330701"),
         ("https://dl.acm.org/doi/pdf/10.1145/3292500.3330701", "10.1145/3292500.3330701"),
         ("https://onlinelibrary.wiley.com/doi/full/10.1002/asi.24000/abstract", "10.1002/asi.24000"),
+        ("https://link.springer.com/10.1007/s11431-020-1647-3", "10.1007/s11431-020-1647-3"),
         ("https://link.springer.com/article/10.1007/s11431-020-1647-3", "10.1007/s11431-020-1647-3"),
         ("https://link.springer.com/content/pdf/10.1007/s11431-020-1647-3.pdf", "10.1007/s11431-020-1647-3"),
         ("https://www.frontiersin.org/articles/10.3389/fpsyg.2020.00001/full", "10.3389/fpsyg.2020.00001"),

@@ -88,6 +88,7 @@ def test_what_yaml_cuts_or_changes(field: str, written: str, message: str, entri
         '"in two\n  lines"',
         '"in two li\\\n  nes"',
         "使用\n  BERT",
+        "pre-\n  and post-training",
         "2018-11-02",
         "010",
         "1e3",
