@@ -6,6 +6,7 @@ and Crossref's "DOIs and matching regular expressions".
 """
 
 import re
+import unicodedata
 from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import SplitResult, parse_qs, unquote
@@ -148,6 +149,8 @@ def trimmed(text: str) -> str:
     >>> trimmed("(https://doi.org/10.1016/j.neunet.2019.01.001)."), trimmed("https://example.org/a_(b)")
     ('https://doi.org/10.1016/j.neunet.2019.01.001', 'https://example.org/a_(b)')
     """
+    if "://" not in text:
+        text = unicodedata.normalize("NFKC", text)  # ids are also typed with the letters of a Chinese keyboard
     text = text.strip().lstrip("\"'“‘«<([{（【《「")
     while text and (
         text[-1] in ".,;:!?\"'”’»。，；：！？、"

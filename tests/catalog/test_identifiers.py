@@ -13,6 +13,7 @@ from catalog.addresses import normal_address
         ("arXiv:1810.04805v2", "1810.04805"),
         ("arXiv:1810.04805v2 [cs.CL]", "1810.04805"),
         ("arXiv 1810.04805", "1810.04805"),
+        ("ａｒＸｉｖ：１８１０．０４８０５", "1810.04805"),
         ("http://arxiv.org/abs/1810.04805", "1810.04805"),
         ("arxiv.org/abs/1810.04805v1", "1810.04805"),
         ("https://arxiv.org/abs/1810.04805?context=cs", "1810.04805"),
