@@ -20,9 +20,11 @@ FOLDER = Path(__file__).resolve().parent / "tasks"
 
 Kind = Literal["classification", "regression", "multi-label", "tagging"]
 Format = Literal["tsv", "csv", "jsonl", "conll"]
-Scheme = Literal["iob1", "iob2", "iob", "bmes"]
+Scheme = Literal["iob1", "iob2", "iob", "bmes", "bioes", "bilou"]
 Context = Literal["sentence", "document"]
 Separator = Literal["whitespace", "tab"]
+Tags = Literal["repair", "strict"]
+LabelForm = Literal["names", "multi-hot"]
 N = TypeVar("N", int, float)
 
 METRICS = {
@@ -47,7 +49,10 @@ ONLY_FOR = {  # fields that mean something for one kind alone
     "separator": "tagging",
     "scheme": "tagging",
     "context": "tagging",
+    "tags": "tagging",
+    "label": "multi-label",
 }
+NOT_FOR = {"ignore": "tagging"}  # and for all kinds but one
 
 # Where a task does not say otherwise: for base and large, learning rates that the BERT paper searched over;
 # for small models, which it does not treat, a higher one.
@@ -97,6 +102,10 @@ class Task:
     recipes: dict[str, Recipe]  # by size: small, base, large
     train_task: str | None  # whose fine-tuned model is scored, where there is nothing to train on here
     download: str | None  # the name by which `data get` knows its files
+    tags: Tags = "repair"  # impossible tag sequences are read as conlleval reads them, or refused (tagging)
+    ignore: tuple[str | None, ...] = ()  # values of the label column that leave an example out; None: JSON's null
+    label: LabelForm = "names"  # how the label column says them (multi-label): by name, or a 0 or 1 for each
+    auto_labels: bool = False  # whether `labels` are those that the training split has
 
     @property
     def outputs(self) -> tuple[str, ...]:
@@ -113,7 +122,7 @@ class Task:
         return self.recipes["small" if hidden_size < 512 else "base" if hidden_size < 1024 else "large"]
 
 
-FIELDS = [name for name in Task.__annotations__ if name != "recipes"] + ["header", "columns", "recipe"]
+FIELDS = [name for name in Task.__annotations__ if name not in ("recipes", "auto_labels")] + ["header", "columns", "recipe"]
 
 
 def task_names() -> list[str]:
@@ -176,6 +185,9 @@ def _parse(declared: dict[str, Any], file: Path) -> Task:
     for field, only in ONLY_FOR.items():
         if field in declared and kind != only:
             raise BadInput(f"{field}: only a task of kind {only} has it, and this one is of kind {kind}")
+    for field, other in NOT_FOR.items():
+        if field in declared and kind == other:
+            raise BadInput(f"{field}: a task of kind {kind} has no such field")
     labels = _labels(declared.get("labels"), kind)
     metrics = _choices(declared, "metrics", METRICS[kind], f"metrics of a {kind} task")
     files = _files(declared, kind, file.parent)
@@ -200,6 +212,9 @@ def _parse(declared: dict[str, Any], file: Path) -> Task:
         recipes=_recipes(declared.get("recipe", {})),
         train_task=_text(declared, "train_task") if "train_task" in declared else None,
         download=_text(declared, "download") if "download" in declared else None,
+        tags=_choice(declared, "tags", get_args(Tags), "repair"),
+        ignore=_ignore(declared.get("ignore", []), labels),
+        label=_choice(declared, "label", get_args(LabelForm), "names"),
     )
     _check_training(task)
     return task
@@ -261,6 +276,18 @@ def _labels(declared: Any, kind: Kind) -> dict[str, str]:
     if kind == "classification" and len(set(labels.values())) < 2:
         raise BadInput("labels: a classification task needs two or more")
     return labels
+
+
+def _ignore(declared: Any, labels: dict[str, str]) -> tuple[str | None, ...]:
+    if not isinstance(declared, list):
+        raise BadInput(f'ignore: a list of values in the label column, such as ["-"], not {declared!r}')
+    for value in declared:
+        if isinstance(value, bool) or not isinstance(value, str | int | None):
+            raise BadInput(f"ignore: {value!r} is not text; put it in quotes (null is that of JSON)")
+    values = tuple(None if value is None else str(value) for value in declared)
+    if both := [value for value in values if value in labels]:
+        raise BadInput(f"ignore: {both[0]!r} is one of the labels")
+    return values
 
 
 def _positive(declared: dict[str, Any], labels: dict[str, str], metrics: tuple[str, ...]) -> str | None:

@@ -258,7 +258,7 @@ def test_columns_without_a_header_are_numbered_from_0(tmp_path: Path, own: dict[
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"scheme": "iob3"}, r"scheme: 'iob3' is none of iob1, iob2, iob, bmes; did you mean iob"),
+        ({"scheme": "iob3"}, r"scheme: 'iob3' is none of iob1, iob2, iob, bmes, bioes, bilou; did you mean iob"),
         ({"separator": ","}, "separator: ',' is none of whitespace, tab"),
         ({"context": "page"}, "context: 'page' is none of sentence, document"),
         ({"columns": {"word": "word", "tag": -1}}, "columns: word: 'word' should be a 0-based number"),
