@@ -94,7 +94,9 @@ class LabelColumn:
 
     def _undeclared(self, text: str) -> str:
         task = self._task
-        which = "the training split, where `labels: auto` takes them, has" if task.auto_labels else f"task {task.name} has"
+        which = (
+            "the training split, where `labels: auto` takes them, has" if task.auto_labels else f"task {task.name} has"
+        )
         why = "This line is the header once more" if text == self._header else _why(text, list(task.labels))
         return f"is not declared; {which} {', '.join(task.labels)}" + (f". {why}" if why else "")
 

@@ -45,6 +45,6 @@ def told(task: Task) -> Iterator[str]:
         return
     shown, more = list(task.labels)[:MOST_SHOWN], len(task.labels) - MOST_SHOWN
     names = ", ".join(shown) + (f" and {more} more" if more > 0 else "")
-    yield f"`labels: auto` takes {len(task.labels)} labels from it: {names}"
+    yield f"`labels: auto` takes {len(task.labels)} labels from the training split: {names}"
     for group in alike(task.labels):
         yield f"{' and '.join(map(repr, group))} are labels that differ only in case or width; is one a mistake?"

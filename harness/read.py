@@ -136,7 +136,7 @@ def _text_examples(task: Task, split: str, path: Path, content: str, repairs: Re
     at, rows = _columns(task, split, path, content, repairs)
     column = LabelColumn(task, task.files[split].columns.get("label", ""), note)
     try:
-        for place, (line, row) in enumerate(rows):  # noqa: B007 - `note` reads it
+        for place, (line, row) in enumerate(rows):
             if "label" in at and is_ignored(task, row[at["label"]]):
                 note(f"examples that `ignore` names, {LEFT_OUT}")
                 ignored += 1
@@ -182,8 +182,8 @@ def label_cells(task: Task, split: str, data_folder: Path | None) -> Iterator[An
     content, repairs = _content(task, path), Repairs(path.name)
     if task.format == "conll":
         at, tags = _word_columns(task, split), Tags(task, 0, repairs)
-        for _, _, rows in sentences(task, at, path, content, tags.has, repairs):
-            yield from filter(None, (tags.entity(row[at["tag"]]) for row in rows))
+        for sentence in sentences(task, at, path, content, tags.has, repairs):
+            yield from filter(None, (tags.entity(row[at["tag"]]) for row in sentence.rows))
         return
     at, rows = _columns(task, split, path, content, repairs)
     for line, row in rows:

@@ -1,4 +1,4 @@
-"""What of a file was read otherwise than it is written, because only one reading is possible; counted for the record."""
+"""What of a file was read otherwise than it is written, as only one reading is possible; counted for the record."""
 
 from typing import Any
 
@@ -24,8 +24,8 @@ class Repairs:
         ]
 
 
-def told(repair: dict[str, Any]) -> str | None:
+def sentence(repair: dict[str, Any]) -> str | None:
     """The sentence that a reader of a score needs to know; None where lines without content were left out."""
     if repair["what"].endswith(LEFT_OUT):
         return None
-    return f"{repair['what']}: {repair['count']}, the first in {repair['first']}"
+    return f"{repair['what']}: {repair['count']}, the first at {repair['first']}"

@@ -60,7 +60,9 @@ class Tags:
     def _repair(self, wrong: str, line: int) -> None:
         if self._task.tags == "strict":
             raise WrongTag(f"the tag, column {self._column}: {wrong}", line)
-        self._repairs.add(f"tags that cannot follow the one before in {self._task.scheme}, read as conlleval does", line)
+        self._repairs.add(
+            f"tags that cannot follow the one before in {self._task.scheme}, read as conlleval does", line
+        )
 
     def _meant(self, raw: str, line: int) -> str:
         """The tag in the scheme's letters."""
@@ -94,7 +96,7 @@ class Tags:
     def _wrong(self, tag: str) -> str:
         """What is wrong with a tag that is none of the task's."""
         task, scheme = self._task, self._task.scheme
-        prefix, joiner, entity = _parts(tag)
+        prefix, joiner, _ = _parts(tag)
         if tag == "":
             return "is empty"
         if prefix in PREFIXES[scheme] and prefix != "O":

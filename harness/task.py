@@ -122,7 +122,11 @@ class Task:
         return self.recipes["small" if hidden_size < 512 else "base" if hidden_size < 1024 else "large"]
 
 
-FIELDS = [name for name in Task.__annotations__ if name not in ("recipes", "auto_labels")] + ["header", "columns", "recipe"]
+FIELDS = [name for name in Task.__annotations__ if name not in ("recipes", "auto_labels")] + [
+    "header",
+    "columns",
+    "recipe",
+]
 
 
 def task_names() -> list[str]:

@@ -10,7 +10,6 @@ import yaml
 from harness.errors import BadInput
 from harness.printable import UNFIT
 
-
 # What YAML 1.2 reads as a number, and PyYAML, which is of YAML 1.1, as text or as another number.
 NUMBER = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|0o[0-7]+|0x[0-9a-fA-F]+")
 INTEGER = re.compile(r"-?[1-9][0-9]*|0")

@@ -129,8 +129,9 @@ def test_what_was_repaired_in_a_file_is_flagged_once_however_often_it_is_scored(
 ) -> None:
     made = prepared()
     task, result = made.tasks[0], empty(made)
-    result.repairs = {"train": [{"what": "I- tags without a B- before them", "count": 3, "first": "train.conll:12"}]}
     answers = run_encoder(made, result, Answering(random_logits(2)))
+    assert result.repairs == {}
+    result.repairs = {"train": [{"what": "I- tags without a B- before them", "count": 3, "first": "train.conll:12"}]}
     examples = {"dev": load_splits(made, task)["dev"].examples}
     for _ in range(2):
         result.metrics, result.flags = score(result, task, examples, answers)

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from harness.errors import BadInput
-from harness.read import TextExample, WordExample, read_split
+from harness.read import TextExample, WordExample, read, read_split
 from harness.task import Task, load_task
+from tests.harness.splits import own_task, repairs
 
 
 def texts(task: Task, split: str = "train", data_folder: Path | None = None) -> list[TextExample]:
@@ -236,27 +236,6 @@ def test_mini_needs_no_data_folder(name: str) -> None:
 # ---- one's own files ----
 
 
-def own_task(folder: Path, content: str | bytes, split: str = "train", **fields: Any) -> Task:
-    """A task of one's own whose every split is one file of this content."""
-    declared: dict[str, Any] = {
-        "name": "mine",
-        "title": "Mine",
-        "kind": "classification",
-        "labels": ["a", "b"],
-        "format": "tsv",
-        "columns": {"text": "text", "label": "label"},
-        "files": {"train": "data", "dev": "data", "test": "data"},
-        "evaluate": ["dev"],
-        "metrics": ["accuracy"],
-    }
-    if fields.get("kind") == "tagging":
-        declared |= {"labels": ["PER", "LOC"], "format": "conll", "metrics": ["entity_f1"]}
-        del declared["columns"]
-    (folder / "data").write_bytes(content if isinstance(content, bytes) else content.encode())
-    (folder / "mine.yaml").write_text(yaml.safe_dump(declared | fields, sort_keys=False))
-    return load_task(str(folder / "mine.yaml"))
-
-
 def test_line_ends_quotes_and_odd_separators_are_kept_apart(tmp_path: Path) -> None:
     content = '\ufefftext\tlabel\r\n"odd\ta\r\nline\u2028sep\x85 \x0c\tb\r\n \tb'  # no final line end
     assert [(each.id, each.text, each.label) for each in texts(own_task(tmp_path, content))] == [
@@ -405,58 +384,7 @@ def test_unknown_split(tmp_path: Path) -> None:
         read_split(load_task("rte"), "validation", tmp_path)
 
 
-# ---- tags ----
-
-
-def tagged(folder: Path, tags: str, **fields: Any) -> Task:
-    """A tagging task whose file has one sentence with these tags, and an untagged one before it."""
-    lines = "".join(f"w{number} {tag}\n" for number, tag in enumerate(tags.split()))
-    return own_task(folder, f"first O\n\n{lines}", kind="tagging", **fields)
-
-
-@pytest.mark.parametrize(
-    ("scheme", "tags", "iob2"),
-    [
-        ("iob2", "B-PER I-PER B-PER O B-LOC", "B-PER I-PER B-PER O B-LOC"),
-        ("iob1", "I-PER I-PER B-PER O I-LOC I-PER", "B-PER I-PER B-PER O B-LOC B-PER"),
-        ("iob", "I-PER B-PER O B-LOC I-PER I-PER", "B-PER B-PER O B-LOC B-PER I-PER"),
-        ("bmes", "B-PER M-PER E-PER S-PER O B-LOC E-LOC", "B-PER I-PER I-PER B-PER O B-LOC I-LOC"),
-        ("bmes", "B-PER I-PER E-PER S-LOC S-LOC", "B-PER I-PER I-PER B-LOC B-LOC"),
-    ],
-)
-def test_schemes_become_iob2(tmp_path: Path, scheme: str, tags: str, iob2: str) -> None:
-    sentence = read_split(tagged(tmp_path, tags, scheme=scheme), "train", None)[1]
-    assert isinstance(sentence, WordExample)
-    assert sentence.tags == tuple(iob2.split())
-
-
-@pytest.mark.parametrize(
-    ("scheme", "tags", "line", "message"),
-    [
-        ("iob2", "O I-PER", 4, "I-PER cannot follow O in iob2"),
-        ("iob2", "B-LOC I-PER", 4, "I-PER cannot follow B-LOC in iob2"),
-        ("iob1", "B-PER", 3, "B-PER cannot follow O in iob1"),
-        ("bmes", "O B-PER O", 5, "O cannot follow B-PER in bmes"),
-        ("bmes", "O E-PER", 4, "E-PER cannot follow O in bmes"),
-        ("bmes", "B-PER E-LOC", 4, "E-LOC cannot follow B-PER in bmes"),
-        ("bmes", "S-PER M-PER", 4, "M-PER cannot follow S-PER in bmes"),
-        ("bmes", "O B-PER", 4, "O cannot follow B-PER in bmes"),  # the sentence ends inside the entity
-        ("iob2", "S-PER", 3, "no iob2 tag; they begin with B, I, O"),
-        ("iob2", "PER", 3, "no iob2 tag"),
-        ("iob2", "O-PER", 3, "no iob2 tag"),
-        ("iob2", "B-ORG", 3, "its entity type is not declared; task mine has PER, LOC"),
-        ("iob2", "B", 3, "its entity type is not declared"),
-    ],
-)
-def test_impossible_tag(tmp_path: Path, scheme: str, tags: str, line: int, message: str) -> None:
-    with pytest.raises(BadInput, match=f"data:{line}: the tag, column -1: {message}"):
-        read_split(tagged(tmp_path, tags, scheme=scheme), "train", None)
-
-
-def test_entity_types_are_renamed(tmp_path: Path) -> None:
-    sentence = read_split(tagged(tmp_path, "B-nr I-nr", labels={"nr": "PER"}), "train", None)[1]
-    assert isinstance(sentence, WordExample)
-    assert sentence.tags == ("B-PER", "I-PER")
+# ---- sentences ----
 
 
 def test_documents(tmp_path: Path) -> None:
