@@ -12,9 +12,9 @@ from harness.task import Task
 Label = str | float | tuple[str, ...]
 Note = Callable[[str], None]  # called with each repair
 
-NUMBER = re.compile(r"[-+]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?")
+NUMBER = re.compile(r"[-+]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]{1,4})?")
 NO_GOLD = ("-", "-1", "_", "?", "")  # what data sets write where annotators did not agree, or nobody asked them
-MOST_DIGITS = 30  # of a number that is a label
+MOST_DIGITS = 28  # of a number that is a label
 
 
 def text_of(cell: Any) -> str:
@@ -29,8 +29,9 @@ def text_of(cell: Any) -> str:
     if isinstance(cell, int):
         return str(cell)
     if isinstance(cell, Decimal):
-        whole = abs(cell.adjusted()) < MOST_DIGITS and cell == cell.to_integral_value()
-        return str(int(cell)) if whole else str(cell.normalize())
+        if len(cell.as_tuple().digits) > MOST_DIGITS or abs(cell.adjusted()) > MOST_DIGITS:
+            return str(cell)  # in Decimal's arithmetic it would be rounded, or overflow
+        return str(int(cell)) if cell == cell.to_integral_value() else str(cell.normalize())
     if cell is None:
         raise ValueError("is null, which is no label")
     raise ValueError(f"is {'a list' if isinstance(cell, list) else 'an object'}, not one label")

@@ -27,7 +27,7 @@ def training_labels(task: Task, data_folder: Path | None = None) -> list[str]:
     found.discard("")  # reading says where one is empty
     if not found:
         raise BadInput("labels: auto: the training split has none; name them")
-    numbers = all(re.fullmatch("-?[1-9][0-9]*|0", text) for text in found)
+    numbers = all(re.fullmatch("-?[1-9][0-9]{0,17}|0", text) for text in found)
     return sorted(found, key=int) if numbers else sorted(found)
 
 

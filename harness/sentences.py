@@ -13,7 +13,7 @@ from harness.tables import LONE, WrongWidth, lines_of
 from harness.task import Task
 
 DOCUMENT = "-DOCSTART-"  # begins the line that begins a document
-COMMENT = re.compile(r"# +(id\b|[\w.:-]+ ?=)")  # as MultiCoNER and CoNLL-U have them
+COMMENT = re.compile(r"# +((id|newdoc|newpar)\b|[\w.:-]+ ?=)")  # as MultiCoNER and CoNLL-U have them
 SPACES = re.compile("[ \t]+")
 
 

@@ -4,7 +4,7 @@ import csv
 import io
 import json
 from collections.abc import Callable, Iterator
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +105,14 @@ def _jsonl(path: Path, content: str, repairs: Repairs) -> Rows:
 
 def _json(line: str) -> Any:
     """A JSON value; numbers with a point or an exponent are exact. ValueError where it is none, or not certain."""
-    return json.loads(line, parse_float=Decimal, parse_constant=_no_constant, object_pairs_hook=_object)
+    return json.loads(line, parse_float=_decimal, parse_constant=_no_constant, object_pairs_hook=_object)
+
+
+def _decimal(text: str) -> Decimal:
+    try:
+        return Decimal(text)
+    except InvalidOperation:
+        raise ValueError("a number that is too large, or too small") from None
 
 
 def _no_constant(name: str) -> None:

@@ -13,7 +13,7 @@ from harness.printable import UNFIT
 # What YAML 1.2 reads as a number, and PyYAML, which is of YAML 1.1, as text or as another number.
 NUMBER = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|0o[0-7]+|0x[0-9a-fA-F]+")
 INTEGER = re.compile(r"-?[1-9][0-9]*|0")
-TEXT, WHOLE = "tag:yaml.org,2002:str", "tag:yaml.org,2002:int"
+TEXT, WHOLE, NOTHING = (f"tag:yaml.org,2002:{name}" for name in ("str", "int", "null"))
 
 
 class Changed(NamedTuple):
@@ -55,7 +55,8 @@ def changed(file: Path, field: str) -> Iterator[Changed]:
     """
     root = yaml.compose(file.read_text(encoding="utf-8"), _Loader)
     fields = root.value if isinstance(root, yaml.MappingNode) else []
-    for node in (node for key, value in fields if key.value == field for node in _scalars(value)):
+    values = [value for key, value in fields if key.value == field and value.tag != NOTHING]
+    for node in (node for value in values for node in _scalars(value)):
         if node.style is None and not _as_written(node):
             read = yaml.load(node.value, _Loader)  # noqa: S506 - a SafeLoader
             yield Changed(node.start_mark.line + 1, node.value, read)
