@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from harness import __version__
-from harness.commands import machine, measure, records
+from harness.commands import machine, measure, predict, records
 from harness.errors import BadInput, Failure
 from harness.printable import UNFIT, printable
 
@@ -20,6 +20,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(measure.app)
+app.add_typer(predict.app)
 app.add_typer(records.app)
 app.add_typer(machine.app)
 app.add_typer(records.submit_app, name="submit")

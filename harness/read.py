@@ -58,19 +58,20 @@ def read_split(task: Task, split: str, data_folder: Path | None) -> list[TextExa
     files = task_files(task, data_folder)
     if split not in files:
         raise BadInput(f"task {task.name} has no split {split!r}; it has {', '.join(files)}")
-    content = _content(task, files[split])
+    return examples_in(task, split, files[split], _content(task, files[split]))
+
+
+def examples_in(task: Task, split: str, path: Path, content: str) -> list[TextExample] | list[WordExample]:
+    """The examples in a file's text; ``path`` is what errors name."""
     if task.format == "conll":
-        return _word_examples(task, split, files[split], content)
-    return _text_examples(task, split, files[split], content)
+        return _word_examples(task, split, path, content)
+    return _text_examples(task, split, path, content)
 
 
-def column_names(task: Task, split: str, data_folder: Path | None) -> list[str]:
-    """The columns that a split's file names: in its header, or in its first JSON line."""
-    path = task_files(task, data_folder)[split]
-    if task.format == "conll" or not task.files[split].header:
-        return []
-    _, first = next(READERS[task.format](path, _content(task, path)))
-    return list(first)
+def word_lines(task: Task, split: str, path: Path, content: str) -> list[list[int]]:
+    """Of each sentence in a file's text, the line of each word, from 1."""
+    at = {"word": int(task.files[split].columns["word"])}
+    return [[*range(line, line + len(rows))] for line, _, rows in _sentences(task, at, path, content)]
 
 
 def _content(task: Task, path: Path) -> str:
@@ -81,6 +82,11 @@ def _content(task: Task, path: Path) -> str:
         raise BadInput(f"{path} is not there{get}") from None
     except OSError as error:
         raise BadInput(f"cannot read {path}: {error.strerror}") from None
+    return decoded(task, path, raw)
+
+
+def decoded(task: Task, path: Path, raw: bytes) -> str:
+    """The text of a file's bytes, in the task's encoding. BadInput where they are not such text, or none at all."""
     raw = raw.removeprefix(b"\xef\xbb\xbf")  # the byte order mark of MRPC's files
     try:
         content = raw.decode(task.encoding)

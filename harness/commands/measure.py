@@ -1,7 +1,6 @@
-"""Commands that run models: run, parity, time, predict."""
+"""Commands that measure: run, parity, time."""
 
 import re
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -276,25 +275,3 @@ def _line(each: "Record") -> str:
         why = f", {each.diagnosis['sentence']}" if each.diagnosis else ""
         return f"{each.implementation['name']}, parity: {each.verdict}{why} ({done})"
     return f"timed {each.shape['name']} ({done})"  # type: ignore[attr-defined]
-
-
-@app.command(epilog="Example: python -m harness predict my-model sentences.txt --output answers.tsv")
-def predict(
-    model: Annotated[Path, typer.Argument(help="A folder that `run --save-model` wrote.")],
-    file: Annotated[Path, typer.Argument(help="Texts: .txt (a line each), .tsv, .csv, .jsonl or .conll.")],
-    output: Annotated[Path | None, typer.Option(help="Write the answers here.  [default: print them]")] = None,
-    device: Device = "auto",
-) -> None:
-    """Answer with a fine-tuned model."""
-    from harness.predict import predict_file
-
-    text, inputs, cut = predict_file(model, file, device)
-    if cut:
-        print(f"{cut} of {inputs} inputs were cut to what the model reads", file=sys.stderr)
-    if output is None:
-        print(text, end="")
-        return
-    try:
-        output.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise BadInput(f"--output: {output} cannot be written: {error.strerror}") from error
