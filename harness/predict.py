@@ -12,7 +12,7 @@ import numpy as np
 from harness import answers, inputs
 from harness.batch import Batch, in_order
 from harness.encode import decode, encode
-from harness.errors import BadInput, Failure
+from harness.errors import BadInput, Failure, ours
 from harness.evaluate import AT_ONCE, BATCH_TOKENS
 from harness.implementation import find
 from harness.inputs import Inputs
@@ -103,7 +103,7 @@ def _loaded(folder: Path, saved: Saved, device: str, precision: str, threads: in
         if precision != "fp32":
             session.cast(precision)
     except (ValueError, OSError, RuntimeError) as error:  # of the weights, of what torch makes of the device
-        raise BadInput(f"{folder}: {error}") from error
+        raise ours(error) or BadInput(f"{folder}: {error}") from error
     return session, _columns(folder, saved.task)
 
 

@@ -54,7 +54,7 @@ def read_description(folder: Path) -> Saved:
 
 def _read(folder: Path) -> dict[str, Any]:
     if not folder.is_dir():
-        raise BadInput(f"{folder} is not a folder; name one that `run --save-model` wrote")
+        raise BadInput(f"{folder} is not a folder that `run --save-model` wrote: there is no such folder")
     try:
         said = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
     except FileNotFoundError:
