@@ -12,7 +12,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from harness.errors import BadInput
-from harness.read import READERS, TextExample, WordExample, decoded, examples_in, word_lines
+from harness.read import TextExample, WordExample, decoded, read_content
+from harness.repairs import Repairs
+from harness.sentences import DOCUMENT, Sentence, sentences
+from harness.spelling import plain
+from harness.tables import LONE, READERS, WrongWidth, lines_of
+from harness.tags import Tags
 from harness.task import SplitFile, Task
 
 Form = Literal["lines", "tsv", "csv", "jsonl", "conll"]
@@ -52,18 +57,21 @@ def from_file(task: Task, file: Path, form: str | None = None, columns: dict[str
     path = Path("standard input") if file == STANDARD_INPUT else file
     raw = _bytes(file)
     encoding, notes = _encoding(task, path, raw)
-    task = replace(task, encoding=encoding)
+    task = replace(task, encoding=encoding, download=None)
     content = decoded(task, path, raw)
     if columns and (unknown := columns.keys() - _roles(task, chosen)):
         takes = ", ".join(_roles(task, chosen)) or "none, as a line is a text"
         raise BadInput(f"--columns: no role {', '.join(sorted(unknown))}; this file has {takes}")
     if chosen == "lines":
-        return Inputs(task, _of_lines(task, str(path), _lines(content)), notes=notes)
+        repairs = Repairs(path.name)
+        examples = _of_lines(task, str(path), lines_of(path, content, repairs))
+        return Inputs(task, examples, notes=notes + _said(repairs.counted()))
     if chosen == "conll":
         return _of_words(task, path, content, columns or {}, notes)
     task = replace(task, format=chosen)
     task = replace(task, files={SPLIT: _split_file(task, path, content, columns or {})})
-    return Inputs(task, examples_in(task, SPLIT, path, content), notes=notes)
+    found = read_content(task, SPLIT, path, content)
+    return Inputs(task, found.examples, notes=notes + _said(found.repairs))
 
 
 def _form(task: Task, file: Path, given: str | None) -> Form:
@@ -116,16 +124,16 @@ def _pairs(task: Task) -> bool:
     return any("pair" in file.columns for file in task.files.values())
 
 
-def _lines(content: str) -> list[str]:
-    """Without their ends; what is behind the last line feed is a line only where it is not empty."""
-    lines = content.split("\n")
-    return [line.removesuffix("\r") for line in (lines if lines[-1] else lines[:-1])]
+def _said(repairs: list[dict[str, Any]]) -> list[str]:
+    return [f"{each['what']}: {each['count']}, the first at {each['first']}" for each in repairs]
 
 
 def _of_lines(task: Task, where: str, lines: list[str]) -> list[TextExample]:
     pairs = _pairs(task)
     examples = []
     for number, line in enumerate(lines):
+        if "\r" in line and where != "--text":
+            raise BadInput(f"{where}:{number + 1}: {LONE}")
         text, *rest = line.split("\t")
         if len(rest) != pairs:
             what = "a text and its pair, with one tab between" if pairs else "one text a line, without tabs"
@@ -139,11 +147,30 @@ def _of_words(task: Task, path: Path, content: str, columns: dict[str, str], not
     given = columns.get("word")
     if given is not None and not re.fullmatch("-?[0-9]+", given):
         raise BadInput(f"--columns: word={given} should be a number, counted from 0")
-    word = int(given) if given is not None else _own_files(task)[0].columns["word"]
-    task = replace(task, files={SPLIT: SplitFile(path, False, {"word": word})})
-    examples = examples_in(task, SPLIT, path, content)
-    words = [line - 1 for lines in word_lines(task, SPLIT, path, content) for line in lines]
-    return Inputs(task, examples, _lines(content), words, notes)
+    at = {role: int(column) for role, column in _own_files(task)[0].columns.items()}
+    at |= {"word": int(given)} if given is not None else {}
+    found, repairs = _sentences(task, at, path, content)
+    if not found:
+        raise BadInput(f"{path} has no sentences")
+    marked = re.search(f"^{DOCUMENT}", content, re.MULTILINE)
+    examples = [
+        WordExample(str(i), tuple(row[at["word"]] for row in each.rows), None, each.document if marked else i)
+        for i, each in enumerate(found)
+    ]
+    words = [line - 1 for each in found for line in each.lines]
+    return Inputs(task, examples, lines_of(path, content, Repairs("")), words, notes + _said(repairs.counted()))
+
+
+def _sentences(task: Task, at: dict[str, int], path: Path, content: str) -> tuple[list[Sentence], Repairs]:
+    """The sentences, as the task's own files have them, with a tag for each word; or of words without."""
+    if "tag" in at:
+        repairs = Repairs(path.name)
+        try:
+            return [*sentences(task, at, path, content, Tags(task, at["tag"], repairs).has, repairs)], repairs
+        except WrongWidth:
+            at = {"word": at["word"]}
+    repairs = Repairs(path.name)
+    return [*sentences(task, at, path, content, lambda _: False, repairs)], repairs
 
 
 def _own_files(task: Task) -> list[SplitFile]:
@@ -153,16 +180,16 @@ def _own_files(task: Task) -> list[SplitFile]:
 
 def _split_file(task: Task, path: Path, content: str, given: dict[str, str]) -> SplitFile:
     """Where the texts are: as said, else as in a file of the task, else in columns called text and pair."""
-    line, first = next(READERS[task.format](path, content))
+    line, first = next(READERS[task.format](path, content, Repairs(path.name)))
     names = list(first)
     needed = ["text", "pair"] if _pairs(task) else ["text"]
-    if given and task.format != "jsonl" and all(each.isdigit() for each in given.values()) and not named(given, names):
+    if given and task.format != "jsonl" and all(each.isdigit() for each in given.values()) and not _named(given, names):
         numbers: dict[str, str | int] = {role: int(column) for role, column in given.items()}
         return _checked(SplitFile(path, False, numbers), needed, path, line, len(names))
     plain: dict[str, str | int] = {role: role for role in needed}
     for file in [*_own_files(task), SplitFile(path, True, plain)]:
         columns = {role: file.columns[role] for role in needed} | given
-        if (file.header or task.format == "jsonl" or given) and named(columns, names):
+        if (file.header or task.format == "jsonl" or given) and _named(columns, names):
             return SplitFile(path, True, columns | _id(columns.get("id") or file.columns.get("id"), names))
     for file in _own_files(task):
         if not file.header and not given and task.format != "jsonl":
@@ -170,7 +197,7 @@ def _split_file(task: Task, path: Path, content: str, given: dict[str, str]) -> 
             return _checked(SplitFile(path, False, columns), needed, path, line, len(names))
     own = {role: _own_files(task)[0].columns[role] for role in needed}
     wanted = (own if all(isinstance(column, str) for column in own.values()) else plain) | given
-    role, missing = next((role, column) for role, column in wanted.items() if column not in names)
+    role, missing = next((role, column) for role, column in wanted.items() if not _named({role: column}, names))
     raise BadInput(
         f"{path}:{line}: no column {missing!r}, the task's {role}, among the {len(names)} there; "
         f"`--columns {role}=NAME` says which it is"
@@ -179,12 +206,19 @@ def _split_file(task: Task, path: Path, content: str, given: dict[str, str]) -> 
 
 def _id(column: str | int | None, names: list[str]) -> dict[str, str | int]:
     """The role of the id, where this column is among the names, or else one called so."""
-    return {"id": column} if column is not None and column in names else {"id": "id"} if "id" in names else {}
+    return (
+        {"id": column}
+        if column is not None and _named({"id": column}, names)
+        else {"id": "id"}
+        if "id" in names
+        else {}
+    )
 
 
-def named(columns: dict[str, Any], names: Collection[str]) -> bool:
-    """Whether all of these columns are among the names."""
-    return all(column in names for column in columns.values())
+def _named(columns: dict[str, Any], names: Collection[str]) -> bool:
+    """Whether all of these columns are among the names, but for differences that cannot be seen."""
+    seen = {*names, *map(plain, names)}
+    return all(column in seen or plain(str(column)) in seen for column in columns.values())
 
 
 def _checked(file: SplitFile, needed: list[str], path: Path, line: int, width: int) -> SplitFile:

@@ -25,7 +25,7 @@ def from_declared(said: Any) -> Task:
             raise ValueError(f"unknown fields {', '.join(sorted(unknown))}")
         if missing := [name for name, default in known.items() if default is MISSING and name not in said]:
             raise ValueError(f"no field {', '.join(missing)}")
-        values = {name: tuple(value) if isinstance(value, list) else value for name, value in said.items()}
+        values = dict(said) | {name: tuple(value) for name, value in said.items() if isinstance(value, list)}
         values["labels"] = {str(value): str(name) for value, name in said["labels"]}
         values["files"] = {
             split: SplitFile(Path(file["path"]), file["header"], dict(file["columns"]))

@@ -8,13 +8,13 @@ import difflib
 import math
 import re
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
 from harness.errors import BadInput
 from harness.paths import expanded
-from harness.yaml_file import read_yaml
+from harness.yaml_file import changed, read_yaml
 
 FOLDER = Path(__file__).resolve().parent / "tasks"
 
@@ -122,7 +122,11 @@ class Task:
         return self.recipes["small" if hidden_size < 512 else "base" if hidden_size < 1024 else "large"]
 
 
-FIELDS = [name for name in Task.__annotations__ if name not in ("recipes", "auto_labels")] + ["header", "columns", "recipe"]
+FIELDS = [name for name in Task.__annotations__ if name not in ("recipes", "auto_labels")] + [
+    "header",
+    "columns",
+    "recipe",
+]
 
 
 def task_names() -> list[str]:
@@ -176,7 +180,20 @@ def _read_task(file: Path) -> dict[str, Any]:
     declared = read_yaml(file, "task file")
     if not isinstance(declared, dict):
         raise BadInput(f"{file}: a task file is a mapping of fields such as `name: rte`")
+    for field in ("labels", "ignore", "positive"):
+        for line, written, read in changed(file, field):
+            if not (field == "ignore" and written == "null"):
+                raise BadInput(f"{file}:{line}: {field}: {_taken(written, read)}")
     return declared
+
+
+def _taken(written: str, read: Any) -> str:
+    """What YAML makes of a value that was meant as it is written."""
+    if written == "":
+        return 'a value is missing; the empty text is ""'
+    kinds = {bool: "a boolean", int: f"the number {read}", float: f"the number {read}", type(None): "null"}
+    what = kinds.get(type(read), "a number to some programs" if isinstance(read, str) else "a date")
+    return f'to YAML, {written} is {what}; put it in quotes: "{written}"'
 
 
 def _parse(declared: dict[str, Any], file: Path) -> Task:
@@ -188,7 +205,8 @@ def _parse(declared: dict[str, Any], file: Path) -> Task:
     for field, other in NOT_FOR.items():
         if field in declared and kind == other:
             raise BadInput(f"{field}: a task of kind {kind} has no such field")
-    labels = _labels(declared.get("labels"), kind)
+    auto = declared.get("labels") == "auto"
+    labels = {} if auto else _labels(declared.get("labels"), kind)
     metrics = _choices(declared, "metrics", METRICS[kind], f"metrics of a {kind} task")
     files = _files(declared, kind, file.parent)
     scored = [split for split in files if split != "train"]
@@ -198,7 +216,7 @@ def _parse(declared: dict[str, Any], file: Path) -> Task:
         suite=_text(declared, "suite", "own"),
         kind=kind,
         labels=labels,
-        positive=_positive(declared, labels, metrics),
+        positive=None,
         files=files,
         format=_format(declared, kind),
         encoding=_encoding(declared),
@@ -216,8 +234,23 @@ def _parse(declared: dict[str, Any], file: Path) -> Task:
         ignore=_ignore(declared.get("ignore", []), labels),
         label=_choice(declared, "label", get_args(LabelForm), "names"),
     )
+    if auto:
+        task = replace(task, labels=_training_labels(task), auto_labels=True)
+    task = replace(task, positive=_positive(declared, task.labels, metrics))
     _check_training(task)
     return task
+
+
+def _training_labels(task: Task) -> dict[str, str]:
+    """The labels of the training split, for `labels: auto`."""
+    from harness.labels import training_labels
+
+    if task.kind == "regression":
+        raise BadInput("labels: a regression task has none, its label column is a number")
+    if "train" not in task.files or task.label == "multi-hot":
+        what = "there is no train split" if "train" not in task.files else "a multi-hot label column does not name them"
+        raise BadInput(f"labels: auto takes them from the training split, and {what}; name them")
+    return _labels(training_labels(task), task.kind)
 
 
 def _check_training(task: Task) -> None:
@@ -265,7 +298,7 @@ def _labels(declared: Any, kind: Kind) -> dict[str, str]:
             raise BadInput("labels: a regression task has none, its label column is a number")
         return {}
     if not isinstance(declared, dict | list) or not declared:
-        raise BadInput("labels: say which there are: a list of names, or `value in the file: name`")
+        raise BadInput("labels: say which there are: a list of names, or `value in the file: name`; or auto")
     pairs = list(declared.items()) if isinstance(declared, dict) else [(each, each) for each in declared]
     for each in (each for pair in pairs for each in pair):
         if isinstance(each, bool) or not isinstance(each, str | int):

@@ -82,6 +82,7 @@ def run(
     """Fine-tune, score and time implementations; print the table and write the records."""
     from harness import run as main_path
     from harness.dry_run import print_dry_run
+    from harness.labels import told
     from harness.plan import Options, prepare_each
 
     own = [str(path) for path in task or []]
@@ -119,6 +120,9 @@ def run(
         ),
         names(precision),
     )
+    for each in plans[0].tasks:
+        for line in told(each):
+            print(f"{each.name}: {line}", file=sys.stderr)
     if dry_run:
         print_dry_run(plans, terminal())
     else:
