@@ -1,6 +1,7 @@
 """Commands that measure: run, parity, time."""
 
 import re
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
