@@ -7,13 +7,14 @@ needs. A label or tag that it has is not looked at, so that no example is left o
 import re
 import sys
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from harness.errors import BadInput
 from harness.read import TextExample, WordExample, decoded, read_content
-from harness.repairs import Repairs
+from harness.repairs import LEFT_OUT, Repairs
 from harness.sentences import DOCUMENT, Sentence, sentences
 from harness.spelling import plain
 from harness.tables import LONE, READERS, WrongWidth, lines_of
@@ -70,7 +71,12 @@ def from_file(task: Task, file: Path, form: str | None = None, columns: dict[str
         return _of_words(task, path, content, columns or {}, notes)
     task = replace(task, format=chosen)
     task = replace(task, files={SPLIT: _split_file(task, path, content, columns or {})})
-    found = read_content(task, SPLIT, path, content)
+    try:
+        found = read_content(task, SPLIT, path, content)
+    except BadInput as error:
+        if "an id names one example" in str(error):
+            raise BadInput(f"{error}; call the column otherwise, and the answers are numbered") from None
+        raise
     return Inputs(task, found.examples, notes=notes + _said(found.repairs))
 
 
@@ -158,19 +164,21 @@ def _of_words(task: Task, path: Path, content: str, columns: dict[str, str], not
         for i, each in enumerate(found)
     ]
     words = [line - 1 for each in found for line in each.lines]
-    return Inputs(task, examples, lines_of(path, content, Repairs("")), words, notes + _said(repairs.counted()))
+    kept = [each for each in repairs.counted() if not each["what"].endswith(LEFT_OUT)]  # what is, stays in the answers
+    return Inputs(task, examples, lines_of(path, content, Repairs("")), words, notes + _said(kept))
 
 
 def _sentences(task: Task, at: dict[str, int], path: Path, content: str) -> tuple[list[Sentence], Repairs]:
     """The sentences, as the task's own files have them, with a tag for each word; or of words without."""
     if "tag" in at:
         repairs = Repairs(path.name)
-        try:
-            return [*sentences(task, at, path, content, Tags(task, at["tag"], repairs).has, repairs)], repairs
-        except WrongWidth:
-            at = {"word": at["word"]}
+        is_tag = Tags(task, at["tag"], repairs).has
+        with suppress(WrongWidth):
+            found = [*sentences(task, at, path, content, is_tag, repairs)]
+            if all(is_tag(row[at["tag"]]) for each in found for row in each.rows):
+                return found, repairs
     repairs = Repairs(path.name)
-    return [*sentences(task, at, path, content, lambda _: False, repairs)], repairs
+    return [*sentences(task, {"word": at["word"]}, path, content, lambda _: False, repairs)], repairs
 
 
 def _own_files(task: Task) -> list[SplitFile]:

@@ -11,7 +11,7 @@ import pytest
 
 from harness.errors import BadInput
 from harness.inputs import STANDARD_INPUT, from_file, from_texts
-from harness.read import TextExample
+from harness.read import TextExample, WordExample, read_split
 from harness.task import SplitFile, Task, load_task
 
 File = Callable[[str, str | bytes], Path]
@@ -245,3 +245,53 @@ def test_texts_of_the_command_line_are_split_at_white_space_for_tagging() -> Non
     assert given.lines == ["Ada", "Byron", "lived", "", "", "in", "London"]
     assert [given.lines[i] for i in given.words] == ["Ada", "Byron", "lived", "in", "London"]
     assert len({example.document for example in given.examples}) == 3
+
+
+def test_comment_lines_are_no_words_and_stay_where_they_are(file: File) -> None:
+    last = tagging(files={"dev": SplitFile(Path("dev.conll"), False, {"word": 0, "tag": -1})})
+    for tags in (" B-PER", " NN", ""):
+        content = f"# id 7\tdomain=en\nJordan _ _{tags}\n# _ _{tags}\n\n"
+        given = from_file(last, file("a.conll", content))
+        assert [example.words for example in given.examples] == [("Jordan", "#")]
+        assert (given.lines, given.words) == (content.split("\n")[:-1], [1, 2])
+        assert given.notes == []
+
+
+@pytest.mark.parametrize("blank", ["", " ", "\t", "\u00a0", "\u3000"])
+def test_sentences_end_where_the_run_had_them_end(file: File, blank: str) -> None:
+    path = file("dev.conll", f"Ada B-PER\n{blank}\nOslo B-LOC\n# no tag here\n")
+    columns: dict[str, str | int] = {"word": 0, "tag": 1}
+    of_run = read_split(tagging(files={"dev": SplitFile(path, False, columns)}), "dev", None)
+    given = from_file(tagging(), path).examples
+    assert [each.words for each in given] == [each.words for each in of_run if isinstance(each, WordExample)]
+    assert len(given) == 2
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.tsv", "a.jsonl", "a.conll"])
+def test_line_ends_of_old_macs_are_refused_with_the_remedy(file: File, name: str) -> None:
+    own = tagging() if name == "a.conll" else task()
+    with pytest.raises(BadInput, match=r"old Macs.* save the file with line feeds"):
+        from_file(own, file(name, "message\rlate\r"))
+
+
+def test_a_carriage_return_inside_a_text_is_refused(file: File) -> None:
+    with pytest.raises(BadInput, match=r"a\.txt:2: a carriage return inside the line"):
+        from_file(task(), file("a.txt", "late\nfi\rne\n"))
+
+
+def test_a_column_whose_name_differs_invisibly_is_the_tasks_as_it_was_in_the_run(file: File) -> None:
+    given = from_file(task(), file("a.csv", "message\u00a0,id\nlate,7\n"))
+    assert texts(given.examples) == ["late"]
+    assert given.examples[0].id == "7"
+    assert "column names that differ" in given.notes[0]
+
+
+def test_rows_of_empty_cells_are_answered_and_what_is_left_out_is_said(file: File) -> None:
+    given = from_file(task(), file("a.csv", "message,team\nlate,x\n,\n\nfine,\n"))
+    assert texts(given.examples) == ["late", "", "fine"]
+    assert given.notes == ["blank lines, left out: 1, the first at a.csv:4"]
+
+
+def test_an_id_that_is_there_twice_is_refused_with_a_way_out(file: File) -> None:
+    with pytest.raises(BadInput, match=r"a\.csv:3: the id, column 'id', .*; call the column otherwise"):
+        from_file(task(), file("a.csv", "message,id\nlate,7\nfine,7\n"))

@@ -73,5 +73,5 @@ def test_a_description_that_lost_a_field_is_refused(tmp_path: Path, lost: str) -
 
 
 def test_a_path_that_is_no_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="absent is not a folder that .* there is no such folder"):
+    with pytest.raises(BadInput, match=r"absent is not a folder that .* there is no such folder"):
         read_description(tmp_path / "absent")
