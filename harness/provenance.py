@@ -247,7 +247,8 @@ def git_refusal(folder: Path) -> str | None:
     if found is None or found.returncode == 0 or "not a git repository" in found.stderr:
         return None
     if "dubious ownership" in found.stderr:
-        where = shlex.quote(str(folder.resolve()))
+        said = re.search(r"safe\.directory (.+)", found.stderr)
+        where = said[1].strip() if said else shlex.quote(str(folder.resolve()))
         return (
             f"git does not read {where}, as it belongs to another user; `git config --global --add safe.directory "
             f"{where}` allows it (without a home folder: GIT_CONFIG_COUNT=1 GIT_CONFIG_KEY_0=safe.directory "
