@@ -131,6 +131,9 @@ def _git() -> Check:
     if shutil.which("git") is None:
         return Check("git", "warning", "not found: records will not name the code's commit", "Install git.")
     commit = provenance.git_commit()
+    if commit is None and (refused := provenance.git_refusal(provenance.ROOT)):
+        advice = "Until then records name no commit and cannot be published."
+        return Check("git", "warning", refused, advice)
     if commit is None:
         return Check("git", "info", "BERT Atlas runs outside a git checkout: its records cannot be published")
     return Check("git", "ok", f"commit {commit[:12]}{'+changes' if commit.endswith('+changes') else ''}")

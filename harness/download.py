@@ -21,7 +21,7 @@ from filelock import FileLock
 from requests.exceptions import ChunkedEncodingError
 
 from harness.errors import BadInput, Failure
-from harness.paths import expanded
+from harness.paths import expanded, user_folder
 
 WAITS = (1.0, 2.0, 4.0, 8.0)  # seconds before the second, third, ... try
 LONGEST_WAIT = 120.0  # seconds; a server that asks for more is a Failure, not a command that seems to hang
@@ -38,9 +38,17 @@ class _TransferError(Exception):
 
 
 def cache_folder() -> Path:
-    """The folder for what can be downloaded again: ``BERT_ATLAS_CACHE``, else the platform's cache."""
+    """The folder for what can be downloaded again: ``BERT_ATLAS_CACHE``, else the platform's cache.
+
+    BadInput where neither is known.
+    """
     given = os.environ.get("BERT_ATLAS_CACHE")
-    return expanded(given) if given else platformdirs.user_cache_path("bert-atlas")
+    if given:
+        return expanded(given)
+    folder = user_folder(platformdirs.user_cache_path)
+    if folder is None:
+        raise BadInput("no home folder is known; set BERT_ATLAS_CACHE to a folder that you may write in")
+    return folder
 
 
 def sha256_of(path: Path) -> str:

@@ -1,6 +1,5 @@
 """One quality run: an implementation is fine-tuned on a task from one seed (or gets fine-tuned weights), and scored."""
 
-import json
 import shutil
 import tempfile
 import time
@@ -19,6 +18,7 @@ from harness.isolate import Worker, WorkerError
 from harness.protocol import Array
 from harness.read import read
 from harness.repairs import sentence
+from harness.saved_model import describe
 from harness.task import Task
 from reference.tokenizer import Tokenizer
 
@@ -312,16 +312,9 @@ def save_model(
     if pooler:
         original = read(made.weights.folder).tensors
         tensors = {name: tensor for name, tensor in original.items() if name.startswith("bert.pooler.")} | tensors
-    description = {
-        "task": task.name,
-        "kind": task.kind,
-        "pairs": any("pair" in file.columns for file in task.files.values()),
-        "max_length": task.max_length,
-        "record": result.key,
-    }
     folder.mkdir(parents=True, exist_ok=True)
     for name in plan.TOKENIZER_FILES:
         if (made.tokenizer_folder / name).is_file():
             shutil.copyfile(made.tokenizer_folder / name, folder / name)
-    (folder / "bert_atlas.json").write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
+    describe(task, result.key, made.device, made.precision, folder)
     save(Checkpoint(BertConfig(**made.config), tensors, task.outputs), folder, task.kind)

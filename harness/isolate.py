@@ -13,6 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self, cast
 
+from harness.errors import DISK, MEMORY, Failure
 from harness.implementation import Implementation
 from harness.protocol import Array, ProtocolError, receive, send
 from harness.provenance import cpus_for
@@ -53,7 +54,7 @@ class WorkerError(Exception):
 
     @property
     def out_of_memory(self) -> bool:
-        return self.kind == "out of memory"
+        return self.kind == MEMORY
 
 
 class Worker:
@@ -133,6 +134,8 @@ class Worker:
             send(self._requests, {"command": command, **arguments}, arrays)
             while True:
                 message, results = receive(lambda size: self._read(size, deadline))
+                if message.get("kind") == DISK:  # no fault of the implementation, and nobody's work can go on
+                    raise Failure(message["error"])
                 if "error" in message:
                     raise WorkerError(message["error"], message["kind"], self.stderr_tail(), command)
                 if "progress" not in message:
@@ -173,7 +176,7 @@ class Worker:
         if code is None:
             return WorkerError("the worker closed its pipe, lived on and was ended", "died", tail)
         if code == -signal.SIGKILL:
-            return WorkerError("the worker was killed; most often the machine ran out of memory", "out of memory", tail)
+            return WorkerError("the worker was killed; most often the machine ran out of memory", MEMORY, tail)
         how = f"by {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
         last = tail.strip().splitlines()[-1:] or ["it said nothing"]
         return WorkerError(f"the worker ended {how}: {last[0]}", "died", tail)

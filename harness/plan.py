@@ -15,7 +15,7 @@ from harness.data import data_folder
 from harness.download import cache_folder
 from harness.errors import BadInput
 from harness.implementation import Implementation, find, implementations
-from harness.paths import expanded
+from harness.paths import expanded, user_folder
 from harness.read import read_split
 from harness.task import Context, Task, load_task, suites
 from harness.weights import Weights, find_weights
@@ -27,6 +27,7 @@ WARMUP, WEIGHT_DECAY, MAX_GRAD_NORM = 0.1, 0.01, 1.0
 Select = Literal["last", "dev"]
 THREADS_PER_CORE = 4  # more would only wait for one another; with very many, torch ends the process
 Rerun = Literal["missing", "failed", "all"]  # each with those before it
+NEEDS_CACHE = "; set BERT_ATLAS_CACHE to a folder that you may write in"
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
 
@@ -190,8 +191,9 @@ def _checkouts(chosen: list[Implementation], given: dict[str, Path]) -> dict[str
 
 def _checkouts_file() -> dict[str, Path]:
     given = os.environ.get("BERT_ATLAS_CHECKOUTS")
-    file = expanded(given) if given else platformdirs.user_config_path("bert-atlas") / "checkouts.yaml"
-    if not file.is_file():
+    folder = user_folder(platformdirs.user_config_path)
+    file = expanded(given) if given else folder / "checkouts.yaml" if folder else None
+    if file is None or not file.is_file():
         if given:
             raise BadInput(f"BERT_ATLAS_CHECKOUTS names {file}, which does not exist")
         return {}
@@ -231,9 +233,11 @@ def _make_folders(options: Options) -> None:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise BadInput(f"{name}: the folder {folder} cannot be made: {error.strerror}") from None
+            advice = NEEDS_CACHE if name == "BERT_ATLAS_CACHE" else f"; name another with {name}"
+            raise BadInput(f"{name}: the folder {folder} cannot be made: {error.strerror}{advice}") from None
         if not os.access(folder, os.W_OK):
-            raise BadInput(f"{name}: the folder {folder} cannot be written; name another, or change its permissions")
+            advice = NEEDS_CACHE if name == "BERT_ATLAS_CACHE" else "; name another, or change its permissions"
+            raise BadInput(f"{name}: the folder {folder} cannot be written{advice}")
 
 
 def _check_shapes(shapes: Sequence[tuple[int, int]], config: dict[str, Any]) -> None:

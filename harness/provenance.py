@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import psutil
 
 from harness import __version__
+from harness.paths import home_folder
 
 ROOT = Path(__file__).resolve().parent.parent
 PROC, CPUS, CGROUP = Path("/proc"), Path("/sys/devices/system/cpu"), Path("/sys/fs/cgroup")
@@ -187,13 +188,20 @@ def _words(path: Path) -> list[str]:
     return _text(path).split()
 
 
-def _output(*command: str, **options: Any) -> str:
+def _output(*command: str) -> str:
     """What a program prints; nothing if it is not there, fails or hangs."""
+    done = _done(*command)
+    return done.stdout if done is not None and done.returncode == 0 else ""
+
+
+def _done(*command: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str] | None:
+    """A program that has ended; None where it is not there, or hangs. What it printed is read as names of files are."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False, **options)
+        done = subprocess.run(command, capture_output=True, timeout=30, check=False, env=env)
     except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return done.stdout if done.returncode == 0 else ""
+        return None
+    said = (os.fsdecode(text) for text in (done.stdout, done.stderr))
+    return subprocess.CompletedProcess(command, done.returncode, *said)
 
 
 # -- versions and code --
@@ -222,14 +230,39 @@ def _commit_at(folder: Path, *changed: str) -> str | None:
 
     None where this is not the top of a repository, but a folder inside some other one.
     """
-    # Inside a hook git sets GIT_DIR and the like, which would point it at another repository.
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-    git = ("git", "--no-optional-locks", "-C", str(folder))
-    top, _, commit = _output(*git, "rev-parse", "--show-toplevel", "HEAD", env=environment).partition("\n")
-    if not top or Path(top).resolve() != folder.resolve():
+    found = _git(folder, "rev-parse", "--show-toplevel", "HEAD")
+    if found is None or found.returncode:
         return None
-    changes = _output(*git, "status", "--porcelain", *changed, env=environment)
-    return commit.strip() + ("+changes" if changes else "")
+    top, _, commit = found.stdout.partition("\n")
+    if Path(top).resolve() != folder.resolve():
+        return None
+    changes = _git(folder, "status", "--porcelain", *changed)
+    clean = changes is not None and changes.returncode == 0 and not changes.stdout  # not known to be clean: it is not
+    return commit.strip() + ("" if clean else "+changes")
+
+
+def git_refusal(folder: Path) -> str | None:
+    """Why git does not say which commit a repository is at, and what to do; None: it does, or there is none."""
+    found = _git(folder, "rev-parse", "HEAD")
+    if found is None or found.returncode == 0 or "not a git repository" in found.stderr:
+        return None
+    if "dubious ownership" in found.stderr:
+        said = re.search(r"safe\.directory (.+)", found.stderr)
+        where = said[1].strip() if said else shlex.quote(str(folder.resolve()))
+        return (
+            f"git does not read {where}, as it belongs to another user; `git config --global --add safe.directory "
+            f"{where}` allows it (without a home folder: GIT_CONFIG_COUNT=1 GIT_CONFIG_KEY_0=safe.directory "
+            f"GIT_CONFIG_VALUE_0={where})"
+        )
+    return f"git says: {' '.join(found.stderr.split())[:300]}"
+
+
+def _git(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str] | None:
+    """What git does in a folder; None where it is not there, or hangs."""
+    # Inside a hook git sets GIT_DIR and the like, which would point it at another repository; what the user allows
+    # git to read may be said in GIT_CONFIG_COUNT and the like.
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("GIT_") or "CONFIG" in name}
+    return _done("git", "--no-optional-locks", "-C", str(folder), *arguments, env=kept | {"LC_ALL": "C"})
 
 
 def code_hash(*files: Path) -> str:
@@ -285,7 +318,8 @@ def command(argv: list[str], folders: dict[str, Path]) -> str:
     ``folders`` maps the names of environment variables to what they stand for: a path in one of these becomes
     ``$NAME/...``, in the home folder ``~/...``, and any other absolute path ``.../<its last part>``.
     """
-    named = {f"${name}": folder for name, folder in folders.items()} | {"~": Path.home()}
+    home = home_folder()
+    named = {f"${name}": folder for name, folder in folders.items()} | ({"~": home} if home else {})
     known = [(path, name) for name, folder in named.items() for path in (folder.absolute(), folder.resolve())]
     known = [each for each in known if each[0] != Path(each[0].anchor)]
     known.sort(key=lambda each: -len(each[0].parts))  # the innermost first

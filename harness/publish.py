@@ -10,7 +10,7 @@ from typing import Any
 
 import psutil
 
-from harness import anchors, record, seeds
+from harness import anchors, provenance, record, seeds
 from harness.errors import BadInput
 
 
@@ -76,7 +76,10 @@ def _check(path: Path, each: record.Record) -> None:
         raise BadInput(f"{path}: the run was limited to {each.limit} examples; run it without --limit")
     if isinstance(each, record.Quality) and each.task["suite"] == "own":
         raise BadInput(f"{path}: {each.task['name']} is a task of your own, which nobody else could run")
-    if not isinstance(each.commit, str) or each.commit.endswith("+changes"):
+    if not isinstance(each.commit, str):
+        why = provenance.git_refusal(provenance.ROOT) or "it was made outside a git checkout, or git did not read that"
+        raise BadInput(f"{path}: it names no commit of BERT Atlas: {why}; run again in a checkout that git reads")
+    if each.commit.endswith("+changes"):
         raise BadInput(f"{path}: the code was not a clean commit of BERT Atlas; commit, then run again")
     if each.checkpoint.get("source") == "local":
         name = each.checkpoint["name"]

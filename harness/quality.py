@@ -17,10 +17,10 @@ from harness.checkpoints import Checkpoints
 from harness.download import cache_folder
 from harness.implementation import Implementation
 from harness.isolate import Show, Worker, WorkerError
+from harness.saved_model import DESCRIPTION
 from harness.task import Task
 
 UNUSED = 7 * 24 * 3600  # seconds, after which fine-tuned weights in the cache are deleted
-DESCRIPTION = "bert_atlas.json"  # of a saved model; it is moved to its place last
 
 
 def find_kept(

@@ -62,7 +62,12 @@ def read_split(task: Task, split: str, data_folder: Path | None) -> list[TextExa
 def read(task: Task, split: str, data_folder: Path | None) -> Read:
     """The same, with what was repaired on the way."""
     path = _path(task, split, data_folder)
-    content, repairs = _content(task, path), Repairs(path.name)
+    return read_content(task, split, path, _content(task, path))
+
+
+def read_content(task: Task, split: str, path: Path, content: str) -> Read:
+    """The same of a file's text; ``path`` is what errors name."""
+    repairs = Repairs(path.name)
     try:
         examples = (_word_examples if task.format == "conll" else _text_examples)(task, split, path, content, repairs)
     except WrongWidth as error:
@@ -86,15 +91,6 @@ def _path(task: Task, split: str, data_folder: Path | None) -> Path:
     return files[split]
 
 
-def column_names(task: Task, split: str, data_folder: Path | None) -> list[str]:
-    """The columns that a split's file names: in its header, or in its first JSON line."""
-    path = task_files(task, data_folder)[split]
-    if task.format == "conll" or not task.files[split].header:
-        return []
-    _, first = next(READERS[task.format](path, _content(task, path), Repairs(path.name)))
-    return list(first)
-
-
 def _content(task: Task, path: Path) -> str:
     try:
         raw = path.read_bytes()
@@ -103,6 +99,11 @@ def _content(task: Task, path: Path) -> str:
         raise BadInput(f"{path} is not there{get}") from None
     except OSError as error:
         raise BadInput(f"cannot read {path}: {error.strerror}") from None
+    return decoded(task, path, raw)
+
+
+def decoded(task: Task, path: Path, raw: bytes) -> str:
+    """The text of a file's bytes, in the task's encoding. BadInput where they are not such text, or none at all."""
     raw = raw.removeprefix(b"\xef\xbb\xbf")  # the byte order mark of MRPC's files
     try:
         content = raw.decode(task.encoding)

@@ -5,6 +5,7 @@ Whatever an implementation prints goes to standard error, so that it cannot corr
 At module level only the standard library and numpy: a worker may live in an environment that has no more.
 """
 
+import contextlib
 import importlib.util
 import os
 import re
@@ -21,6 +22,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from harness.batch import Batch, by_tokens, in_order
+from harness.errors import DISK, kind_of, ours
 from harness.protocol import Array, exactly, receive, send
 
 Answer = tuple[dict[str, Any], dict[str, Array]]
@@ -303,8 +305,6 @@ def _peak_resident(process: int | None = None) -> int:
 
 def _no_gradients() -> Any:
     """torch's inference mode where torch computes, nothing elsewhere."""
-    import contextlib
-
     torch = sys.modules.get("torch")
     return torch.inference_mode() if torch is not None else contextlib.nullcontext()
 
@@ -348,17 +348,10 @@ def serve(file: Path, requests: BinaryIO, answers: BinaryIO) -> None:
             command = getattr(session, request.pop("command"))
             send(answers, *command(**request, **arrays))
         except Exception as error:
-            kind = "out of memory" if _is_out_of_memory(error) else type(error).__name__
-            traceback.print_exc()
-            send(answers, {"error": str(error) or kind, "kind": kind})
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    return (
-        isinstance(error, MemoryError)
-        or type(error).__name__ == "OutOfMemoryError"
-        or any(words in str(error).lower() for words in ("can't allocate memory", "out of memory"))
-    )
+            kind = kind_of(error)
+            with contextlib.suppress(OSError):  # where that goes may be full too
+                traceback.print_exc()
+            send(answers, {"error": (str(ours(error)) if kind == DISK else str(error)) or kind, "kind": kind})
 
 
 def main(file: str) -> None:

@@ -1,4 +1,4 @@
-"""Commands that run models: run, parity, time, predict."""
+"""Commands that measure: run, parity, time."""
 
 import re
 import sys
@@ -22,7 +22,7 @@ from harness.commands.options import (
     repeatable,
 )
 from harness.commands.terminal import progress, terminal
-from harness.errors import BadInput, Failure
+from harness.errors import BadInput, Failure, ours
 from harness.printable import printable
 
 if TYPE_CHECKING:
@@ -220,6 +220,7 @@ def _run(made: Any, runs: Path, path: Callable[..., Iterator["Record"]], layers:
     """Go along the path with progress; print and write the tables, even of what was finished before an error."""
     from rich.console import Console
 
+    from harness.provenance import ROOT, git_refusal
     from harness.record import Quality
     from harness.report import arrange, layer_tables, print_report
 
@@ -231,13 +232,21 @@ def _run(made: Any, runs: Path, path: Callable[..., Iterator["Record"]], layers:
             for each in path(made, show):
                 records.append(each)
                 log.print(printable(_line(each)), highlight=False, markup=False, soft_wrap=True)
-        except (KeyboardInterrupt, BadInput, Failure) as error:
-            ended = error  # what is finished is shown all the same
+        except KeyboardInterrupt as error:
+            ended = error
+        except Exception as error:
+            ended = ours(error) or error  # what is finished is shown all the same
     if records:
+        try:
+            _write_report(records, runs, log)  # before the screen, which may be a pipe that ends
+        except (BadInput, Failure, OSError) as error:
+            ended = ended or ours(error)
         print_report(arrange(records), terminal())
         for table in layer_tables(records) if layers else []:
             terminal().print(table)
-        _write_report(records, runs, log)
+        if refused := git_refusal(ROOT):
+            log.print(printable(f"records name no commit: {refused}"), highlight=False, markup=False, soft_wrap=True)
+        log.print(f"records and report in {runs}/", highlight=False)
     if isinstance(ended, KeyboardInterrupt):
         log.print("interrupted; the same command goes on from there: what is finished is kept", highlight=False)
     if ended is not None:
@@ -259,7 +268,6 @@ def _write_report(records: list["Record"], runs: Path, log: "Console") -> None:
         except BadInput as error:
             log.print(f"the report is of this command's records alone: {error}", highlight=False, markup=False)
         write_report(records, runs)
-    log.print(f"records and report in {runs}/", highlight=False)
 
 
 def _partly_failed(each: "Record") -> bool:
@@ -280,25 +288,3 @@ def _line(each: "Record") -> str:
         why = f", {each.diagnosis['sentence']}" if each.diagnosis else ""
         return f"{each.implementation['name']}, parity: {each.verdict}{why} ({done})"
     return f"timed {each.shape['name']} ({done})"  # type: ignore[attr-defined]
-
-
-@app.command(epilog="Example: python -m harness predict my-model sentences.txt --output answers.tsv")
-def predict(
-    model: Annotated[Path, typer.Argument(help="A folder that `run --save-model` wrote.")],
-    file: Annotated[Path, typer.Argument(help="Texts: .txt (a line each), .tsv, .csv, .jsonl or .conll.")],
-    output: Annotated[Path | None, typer.Option(help="Write the answers here.  [default: print them]")] = None,
-    device: Device = "auto",
-) -> None:
-    """Answer with a fine-tuned model."""
-    from harness.predict import predict_file
-
-    text, inputs, cut = predict_file(model, file, device)
-    if cut:
-        print(f"{cut} of {inputs} inputs were cut to what the model reads", file=sys.stderr)
-    if output is None:
-        print(text, end="")
-        return
-    try:
-        output.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise BadInput(f"--output: {output} cannot be written: {error.strerror}") from error

@@ -205,8 +205,15 @@ def test_bad_input_is_2_and_said_in_a_sentence(
         (BadInput("the file is wrong"), 2, "error: the file is wrong"),
         (BadInput("a file is called \x1b[31m\udcff"), 2, r"error: a file is called \x1b[31m\udcff"),
         (Failure("it did not work"), 1, "error: it did not work"),
-        (OSError(28, "No space left on device", "runs/x"), 1, "error: the disk is full (runs/x); make room"),
+        (
+            OSError(28, "No space left on device", "runs/x"),
+            1,
+            "error: the disk is full (runs/x: No space left on device)",
+        ),
         (PermissionError(13, "Permission denied", "runs/x"), 2, "error: runs/x: Permission denied"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), 1, "error: the machine has not enough memory"),
+        (RuntimeError("I/O error: No space left on device (os error 28)"), 1, "error: the disk is full"),
+        (RuntimeError("Could not determine home directory."), 2, "error: no home folder is known; set HOME, or BERT_"),
         (KeyboardInterrupt(), 130, ""),
     ],
 )
