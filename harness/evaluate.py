@@ -1,7 +1,6 @@
 """One quality run: an implementation is fine-tuned on a task from one seed (or gets fine-tuned weights), and scored."""
 
 import json
-import shutil
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -302,8 +301,6 @@ def save_model(
         "record": result.key,
     }
     folder.mkdir(parents=True, exist_ok=True)
-    for name in plan.TOKENIZER_FILES:
-        if (made.tokenizer_folder / name).is_file():
-            shutil.copyfile(made.tokenizer_folder / name, folder / name)
+    made.tokenizer.save(folder, task.max_length)
     (folder / "bert_atlas.json").write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
     save(Checkpoint(BertConfig(**made.config), tensors, task.outputs), folder, task.kind)
