@@ -20,11 +20,11 @@ class Checkpoints:
         self.made, self.folder = made, folder
 
     def bare(self) -> Path:
-        """The encoder; written out first where it is not as the ports read it."""
+        """The encoder; written out first where it, or its tokenizer, is not as the ports read it."""
         from reference.checkpoint import save
 
         weights = self.made.weights.folder
-        if _as_ports_read_it(weights):
+        if _as_ports_read_it(weights) and not self.made.tokenizer.notes:  # else what decides is written down
             return weights
         target = self.folder / "bare"
         if not target.exists():

@@ -330,6 +330,9 @@ def _settings(
         said["truncation_side"] = "left"
     if isinstance(extra := settings.get("extra_special_tokens"), list):
         said["additional_special_tokens"] = [str(token) for token in extra]  # the name that older versions know
+    # With these, transformers reads no file of an older layout that may be left in a folder.
+    added = json.loads(tokenizer.to_str())["added_tokens"]
+    said["added_tokens_decoder"] = {str(token.pop("id")): token for token in added}
     return said
 
 
