@@ -5,12 +5,22 @@ exception is meant: a folder of ``vocab.txt`` without settings, as Google releas
 vocabulary has them, while transformers lower-cases.
 """
 
+import hashlib
+import json
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from reference.tokenizer_files import Folder, read_folder, write_folder
+from reference.tokenizer_files import ADVICE, Folder, read_folder, write_folder
+
+OTHERS = (
+    "tokenizer.model",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+    "merges.txt",
+    "vocab.json",
+)  # of SentencePiece, BPE
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +67,9 @@ class Tokenizer:
         files = [Path(folder) / name for name in ("tokenizer.json", "vocab.txt")]
         file = next((file for file in files if file.is_file()), None)
         if file is None:
-            raise FileNotFoundError(f"{folder} has neither tokenizer.json nor vocab.txt")
+            other = ", ".join(name for name in OTHERS if (Path(folder) / name).is_file())
+            instead = f", but {other}: its tokenizer is not BERT's WordPiece; {ADVICE}" if other else ""
+            raise FileNotFoundError(f"{folder} has neither tokenizer.json nor vocab.txt{instead}")
         try:
             return cls(read_folder(Path(folder)))
         except Exception as error:  # the library raises nothing more exact
@@ -76,6 +88,13 @@ class Tokenizer:
     def size(self) -> int:
         """One more than the largest id that a text can get: the rows that a model needs."""
         return max(number for token, number in self._tokenizer.get_vocab().items() if token) + 1  # "": a blank line
+
+    @property
+    def sha256(self) -> str:
+        """Of all that decides which ids a text gets, whatever files it was read from."""
+        made = [self._tokenizer.to_str(), self._settings.get("truncation_side", "right"), self.has_segments]
+        made.append(self._tokenizer.encode_special_tokens)
+        return hashlib.sha256(json.dumps(made).encode()).hexdigest()
 
     def token(self, number: int) -> str:
         """The token of an id."""

@@ -6,7 +6,7 @@ the vocabulary, the added tokens and where texts are cut. It uses the file as it
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from tokenizers import AddedToken, decoders, normalizers, pre_tokenizers, proces
 from tokenizers import Tokenizer as FastTokenizer
 from tokenizers.models import WordPiece
 
-from reference.vocabulary import NO_PIECE, WHOLE_FILE, by_id, case_of, lowers, read_json, tokenizer_class
+from reference.vocabulary import NO_PIECE, SHARE, WHOLE_FILE, by_id, case_of, lowers, read_json, tokenizer_class
 
 BERT = ("", "BertTokenizer", "DistilBertTokenizer", "ElectraTokenizer", "MobileBertTokenizer")  # alike in transformers
 DEFAULTS = {
@@ -34,6 +34,7 @@ SETTINGS = {  # of tokenizer_config.json, by their names in tokenizer.json
 KEPT = ("padding_side", "truncation_side", "split_special_tokens", "clean_up_tokenization_spaces")
 INPUTS = ["input_ids", "token_type_ids", "attention_mask"]  # of a BERT
 UNLIMITED = 10**6  # of model_max_length: transformers writes 10**30 where it knows none
+FOREIGN = {"\u2581": "SentencePiece", "\u0120": "byte-level BPE", "@@": "BPE", "</w>": "BPE"}
 ADVICE = "load it with the library it is made for, or give a folder whose tokenizer is BERT's WordPiece"
 
 
@@ -119,6 +120,16 @@ def _check_model(folder: Path, whole: dict[str, Any]) -> None:
         raise ValueError(f"{folder / 'tokenizer.json'}: its model is {kind}, not WordPiece; {ADVICE}")
     if not isinstance(model.get("vocab"), dict):
         raise ValueError(f"{folder / 'tokenizer.json'}: its model has no vocabulary of word pieces")
+
+
+def _check_pieces(file: Path, pieces: Iterable[str]) -> None:
+    """ValueError where the pieces are marked as other tokenizers mark theirs: some keep them in a ``vocab.txt`` too."""
+    pieces = list(pieces)
+    if any(piece.startswith("##") for piece in pieces):
+        return
+    for mark, whose in FOREIGN.items():
+        if sum(mark in (piece[:1], piece[-2:], piece[-4:]) for piece in pieces) > len(pieces) * SHARE:
+            raise ValueError(f"{file}: its pieces have {mark} where WordPiece has ##, as {whose} has it; {ADVICE}")
 
 
 # -- added tokens --
@@ -228,6 +239,7 @@ def _bert(
     """WordPiece on the folder's vocabulary, with its settings of case, and what is to be said of these."""
     unknown = str(special["unk_token"])
     pieces = whole["model"]["vocab"] if whole else _read_lines(folder / "vocab.txt")
+    _check_pieces(folder / ("tokenizer.json" if whole else "vocab.txt"), pieces)
     model = WordPiece(pieces, unk_token=unknown)
     case = case_of(folder, pieces)
     tokenizer = FastTokenizer(model)

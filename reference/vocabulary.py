@@ -87,7 +87,9 @@ def case_of(folder: Path, pieces: Iterable[str]) -> Case:
     if whole and tokenizer_class(folder)[0] in WHOLE_FILE:
         return Case(lowers(whole.get("normalizer")), "tokenizer.json says so", True)
     if said is not None:
-        return Case(bool(said), "tokenizer_config.json says so", True)
+        if not isinstance(said, bool):
+            raise ValueError(f"{folder / 'tokenizer_config.json'}: do_lower_case is {said!r}; it is true or false")
+        return Case(said, "tokenizer_config.json says so", True)
     if whole:
         return Case(True, "do_lower_case is not in tokenizer_config.json, and true by default in transformers", True)
     name = folder.resolve().name

@@ -89,7 +89,7 @@ def test_no_code_of_a_folder_is_run(tmp_path: Path) -> None:
     ("files", "message"),
     [
         ({"tokenizer_class": "BertJapaneseTokenizer"}, "tokenizer_class is BertJapaneseTokenizer"),
-        ({"do_lower_case": 1}, "transformers reads its tokenizer .* otherwise than we do"),
+        ({"do_lower_case": None}, "transformers reads its tokenizer .* otherwise than we do"),
     ],
 )
 def test_planning_refuses_a_tokenizer_that_is_not_bert_s(

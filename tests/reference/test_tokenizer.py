@@ -224,6 +224,14 @@ def test_a_folder_without_a_vocabulary(tmp_path: Path) -> None:
         Tokenizer.from_folder(tmp_path)
 
 
+def test_a_folder_with_another_kind_of_tokenizer(tmp_path: Path) -> None:
+    (tmp_path / "sentencepiece.bpe.model").touch()
+    with pytest.raises(
+        FileNotFoundError, match=r"but sentencepiece\.bpe\.model: its tokenizer is not BERT's WordPiece"
+    ):
+        Tokenizer.from_folder(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("name", "content"),
     [
@@ -247,6 +255,7 @@ VOCABULARY = (
     "<s> </s> <unknown> <filler> 我 用 caf ##é ##e é e "
 ).replace(" ", "\n")
 PIECES = VOCABULARY.splitlines()
+LETTERS = [f"{prefix}{letter}" for letter in "abcdefghijklmnopqrstuvwxyz" for prefix in ("", "##")]
 MARKED = {"content": "<e1>", "lstrip": False, "rstrip": False, "single_word": False, "normalized": False}
 WORD = MARKED | {"content": "Relation", "normalized": True}
 LOWER, KEEP = {"do_lower_case": True}, {"do_lower_case": False}
@@ -493,6 +502,13 @@ def test_nothing_is_said_of_a_folder_whose_files_agree(minilm: Path) -> None:
             {"tokenizer.json": whole_file() | {"post_processor": None}, "tokenizer_config.json": AS_IT_IS},
             "not one token before and one after",
         ),
+        ({"tokenizer_config.json": {"do_lower_case": "false"}}, "do_lower_case is 'false'; it is true or false"),
+        ({"vocab.txt": VOCABULARY.replace("##", "\u2581")}, "vocab.txt: its pieces have \u2581 where WordPiece has ##"),
+        ({"vocab.txt": VOCABULARY.replace("##", "\u0120")}, "as byte-level BPE has it"),
+        (
+            {"vocab.txt": "".join(f"{piece}@@\n" for piece in LETTERS[::2]) + VOCABULARY.replace("##", "a")},
+            "have @@ where",
+        ),
         ({"tokenizer_config.json": {"cls_token": "<start>"}}, "the vocabulary has no <start>"),
     ],
 )
@@ -510,7 +526,6 @@ def test_settings_that_ask_for_nothing_unusual_are_taken(tmp_path: Path) -> None
 
 # -- case, where no file says it --
 
-LETTERS = [f"{prefix}{letter}" for letter in "abcdefghijklmnopqrstuvwxyz" for prefix in ("", "##")]
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 
 
@@ -553,7 +568,21 @@ def test_what_decided_the_case_is_written_down(tmp_path: Path) -> None:
     assert Tokenizer.from_folder(tmp_path / "saved").notes == ()
 
 
-# -- sizes --
+# -- sizes and identity --
+
+
+def test_the_same_tokens_have_the_same_identity_from_whatever_files(tmp_path: Path) -> None:
+    made = {
+        kind: Tokenizer.from_folder(write(tmp_path / kind, files)).sha256
+        for kind, files in KINDS_OF_FOLDER.items()
+        if kind in ("settings", "accents", "cut at the left", "tokenizer.json alone", "lowered, said to be cased")
+    }
+    for name in ("chinese_L-12_H-768_A-12", "cased_L-12_H-768_A-12"):  # of the same files
+        made[name] = Tokenizer.from_folder(write(tmp_path / name, {"vocab.txt": VOCABULARY})).sha256
+    same = ("settings", "cased_L-12_H-768_A-12", "lowered, said to be cased")
+    assert len({made.pop(kind) for kind in same}) == 1
+    assert made.pop("tokenizer.json alone") == made.pop("chinese_L-12_H-768_A-12")
+    assert len(set(made.values())) == len(made) == 2
 
 
 @pytest.mark.parametrize(
