@@ -14,7 +14,7 @@ LOWER_CASED = (
     "chinese_L-12_H-768_A-12",
 )
 CASED = ("cased_L-12_H-768_A-12", "cased_L-24_H-1024_A-16", "multi_cased_L-12_H-768_A-12")
-SHARE = 0.05  # of the words in scripts with case: a cased vocabulary has a third with capitals, an uncased one none
+SHARE = 0.05  # of the words of scripts with case: above a third have capitals in a cased vocabulary, none in others
 # What the tokenizers library takes off a line's end: Unicode's white space, which is less than Python's.
 WHITE = "\t\n\v\f\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200B)))
 NO_PIECE = re.compile(r"\[no piece \d+\]")  # the name of an id that no piece has
@@ -100,10 +100,13 @@ def case_of(folder: Path, pieces: Iterable[str]) -> Case:
 
 
 def has_capitals(pieces: Iterable[str]) -> bool:
-    """Whether a vocabulary is cased. Markers such as [CLS], <S> and <T> are no words, and a word or two is no case."""
-    words = [word for word in (piece.removeprefix("##") for piece in pieces) if word.isalpha()]
-    with_case = [word for word in words if word.lower() != word.upper()]
-    return sum(word != word.lower() for word in with_case) > SHARE * len(with_case)
+    """Whether a vocabulary is cased: whether a share of its words, or of its letters if it has no words, is.
+
+    Markers such as [CLS], <S> and <T> are no words, and a few words with capitals are not the rule of a vocabulary.
+    """
+    letters = [piece for piece in pieces if piece.isalpha() and piece.lower() != piece.upper()]
+    words = [piece for piece in letters if len(piece) > 1] or letters
+    return sum(word != word.lower() for word in words) > SHARE * len(words)
 
 
 def lowers(normalizer: Any) -> bool:

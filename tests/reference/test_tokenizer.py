@@ -539,7 +539,13 @@ SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
         ("multi_cased_L-12_H-768_A-12", [], False),
         ("mine", [], True),
         ("mine", ["<S>", "<T>", "[E]", "[unusedA]", "{URL}", "@USER", "A4", "Ⅳ"], True),
-        ("mine", ["我", "用", "URL"], True),  # one word is no case
+        (
+            "mine",
+            ["我", "用", *(f"word{letter}" for letter in "abcdefghijklmnopqrst"), "URL"],
+            True,
+        ),  # a word is no rule
+        ("mine", ["A", "##A", "##B"], True),
+        ("mine", ["A", "B", "##A", "C", "D", "E", "F"], False),
         ("mine", ["Cat", "Dog", "The", "Paris", "##A"], False),
         ("mine", ["Дом", "Кот", "Она", "мир"], False),
     ],
