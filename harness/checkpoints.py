@@ -20,16 +20,16 @@ class Checkpoints:
         self.made, self.folder = made, folder
 
     def bare(self) -> Path:
-        """The encoder; written out first where it is not as the ports read it."""
+        """The encoder; written out first where it, or its tokenizer, is not as the ports read it."""
         from reference.checkpoint import save
 
         weights = self.made.weights.folder
-        if _as_ports_read_it(weights):
+        if _as_ports_read_it(weights) and not self.made.tokenizer.notes:  # else what decides is written down
             return weights
         target = self.folder / "bare"
         if not target.exists():
             save(_in_float32(weights), target)
-            self._add_tokenizer(target)
+            self.made.tokenizer.save(target)
         return target
 
     def with_head(self, task: Task, seed: int) -> Path:
@@ -41,17 +41,12 @@ class Checkpoints:
             save(
                 add_head(_in_float32(self.made.weights.folder), task.kind, list(task.outputs), seed), target, task.kind
             )
-            self._add_tokenizer(target)
+            self.made.tokenizer.save(target)
         return target
 
     def forget(self, task: Task, seed: int) -> None:
         """Give the disk back."""
         shutil.rmtree(self.folder / f"{task.name}-{seed}", ignore_errors=True)
-
-    def _add_tokenizer(self, target: Path) -> None:
-        for name in plan.TOKENIZER_FILES:
-            if (self.made.tokenizer_folder / name).is_file():
-                shutil.copyfile(self.made.tokenizer_folder / name, target / name)
 
 
 def _in_float32(weights: Path) -> "Checkpoint":

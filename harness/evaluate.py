@@ -1,6 +1,5 @@
 """One quality run: an implementation is fine-tuned on a task from one seed (or gets fine-tuned weights), and scored."""
 
-import shutil
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -313,8 +312,6 @@ def save_model(
         original = read(made.weights.folder).tensors
         tensors = {name: tensor for name, tensor in original.items() if name.startswith("bert.pooler.")} | tensors
     folder.mkdir(parents=True, exist_ok=True)
-    for name in plan.TOKENIZER_FILES:
-        if (made.tokenizer_folder / name).is_file():
-            shutil.copyfile(made.tokenizer_folder / name, folder / name)
+    made.tokenizer.save(folder, task.max_length)
     describe(task, result.key, made.device, made.precision, folder)
     save(Checkpoint(BertConfig(**made.config), tensors, task.outputs), folder, task.kind)

@@ -18,6 +18,7 @@ from harness.implementation import Implementation, find, implementations
 from harness.paths import expanded, user_folder
 from harness.read import read_split
 from harness.task import Context, Task, load_task, suites
+from harness.tokenizers import check_folder
 from harness.weights import Weights, find_weights
 from harness.yaml_file import read_yaml
 from reference.tokenizer import Tokenizer
@@ -29,7 +30,13 @@ THREADS_PER_CORE = 4  # more would only wait for one another; with very many, to
 Rerun = Literal["missing", "failed", "all"]  # each with those before it
 NEEDS_CACHE = "; set BERT_ATLAS_CACHE to a folder that you may write in"
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.txt",
+)
 
 
 @dataclass(frozen=True)
@@ -104,6 +111,7 @@ def prepare(options: Options, tasks_needed: bool = True) -> Plan:
         config = asdict(read_config(weights.folder)[0])
         beside = weights.folder if weights.folder.is_dir() else weights.folder.parent  # of a TensorFlow checkpoint
         tokenizer = Tokenizer.from_folder(beside)
+        check_folder(beside, tokenizer, keep=not options.dry_run)
     except (ValueError, CheckpointError, FileNotFoundError) as error:
         raise BadInput(str(error)) from error
     folder = data_folder(options.data)

@@ -150,6 +150,8 @@ TEXT_FILES = (
     "config.json",
     "tokenizer.json",
     "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
     "vocab.txt",
     "model.safetensors.index.json",
 )

@@ -227,6 +227,8 @@ def _run(made: Any, runs: Path, path: Callable[..., Iterator["Record"]], layers:
     records: list[Record] = []
     ended: BaseException | None = None
     log = Console(stderr=True)
+    for note in (made[0] if isinstance(made, list) else made).tokenizer.notes:
+        log.print(printable(f"tokenizer: {note}"), highlight=False, markup=False, soft_wrap=True)
     with progress(log) as show:
         try:
             for each in path(made, show):
