@@ -49,6 +49,7 @@ def machine() -> dict[str, Any]:
         "cpu": model,
         "architecture": platform.machine(),
         "flags": flags,
+        "hidden": [],
         "cores": usable_cores(),
         "logical_cores": len(_allowed_cpus()),
         "memory": _memory(),
