@@ -52,6 +52,11 @@ class Tokenizer:
         except Exception as error:  # the library raises nothing more exact
             raise ValueError(f"{file}: not a tokenizer of BERT's: {error}") from error
 
+    @property
+    def largest_id(self) -> int:
+        """The largest number that a piece has, added tokens included."""
+        return max(self._tokenizer.get_vocab(with_added_tokens=True).values())
+
     def encode(self, text: str, pair: str | None = None, max_length: int = 512) -> Encoding:
         """One text or pair; the longer text loses its end first where both exceed ``max_length`` pieces."""
         return self.encode_batch([text], None if pair is None else [pair], max_length)[0]

@@ -1,0 +1,68 @@
+"""What the weights of a run are, judged before any work: an error that is found here costs no training."""
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.download import cache_folder
+from harness.errors import BadInput
+from harness.task import Task
+from harness.weights import Weights
+from reference.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class Examined:
+    """What is said of weights that can be used."""
+
+    config: dict[str, Any]  # as asdict(BertConfig)
+    pooler: bool  # whether they have one
+    notes: tuple[str, ...]  # what of the files was renamed, or is left out
+
+
+def examine(weights: Weights) -> Examined:
+    """Read the weights; BadInput, with what to do, unless they are a BERT's, whole and finite."""
+    from reference.checkpoint import POOLER, read
+    from reference.errors import CheckpointError
+
+    try:
+        found = read(weights.folder, values=not _sound(weights).is_file())
+    except CheckpointError as error:
+        raise BadInput(str(error)) from error
+    return Examined(asdict(found.config), found.tensors.keys() >= set(POOLER), found.notes)
+
+
+def remember(weights: Weights) -> None:
+    """Note in the cache that the numbers of these files are sound, so that they are looked at once."""
+    with suppress(OSError):  # then it is done again
+        _sound(weights).parent.mkdir(parents=True, exist_ok=True)
+        _sound(weights).touch()
+
+
+def _sound(weights: Weights) -> Path:
+    return cache_folder() / "weights" / "sound" / weights.sha256
+
+
+def check_fit(config: dict[str, Any], tokenizer: Tokenizer, folder: Path, tasks: Sequence[Task]) -> None:
+    """BadInput unless the model has a row for all that the tokenizer gives, and for the second text of pairs."""
+    largest, rows = tokenizer.largest_id, config["vocab_size"]
+    if largest >= rows:
+        raise BadInput(
+            f"{folder}: its tokenizer numbers word pieces up to {largest}, and its weights have rows for 0 to "
+            f"{rows - 1}: they are not of one model. Put the tokenizer there that belongs to the weights"
+        )
+    for task in tasks:
+        if config["type_vocab_size"] < 2 and any("pair" in file.columns for file in task.files.values()):
+            raise BadInput(
+                f"task {task.name} has pairs, and these weights know one kind of text only (type_vocab_size is 1); "
+                "name other weights, or tasks of single texts"
+            )
+
+
+def drawn_at_random(pooler: bool, kind: str) -> list[str]:
+    """The tensors below the head that a task of this kind draws at random, as the weights lack them."""
+    from reference.checkpoint import POOLED, POOLER
+
+    return list(POOLER) if kind in POOLED and not pooler else []
