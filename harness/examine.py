@@ -53,6 +53,8 @@ def check_fit(config: dict[str, Any], tokenizer: Tokenizer, folder: Path, tasks:
             f"{folder}: its tokenizer numbers word pieces up to {largest}, and its weights have rows for 0 to "
             f"{rows - 1}: they are not of one model. Put the tokenizer there that belongs to the weights"
         )
+    if config["max_position_embeddings"] < 3:
+        raise BadInput(f"{folder}: max_position_embeddings is under 3; [CLS], one piece and [SEP] need that many")
     for task in tasks:
         if config["type_vocab_size"] < 2 and any("pair" in file.columns for file in task.files.values()):
             raise BadInput(

@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,6 +12,7 @@ import numpy as np
 from harness.encode import decode, encode
 from harness.errors import BadInput, Failure
 from harness.evaluate import BATCH_TOKENS
+from harness.examine import check_fit
 from harness.finetune import predict
 from harness.implementations.reference import Model
 from harness.protocol import Array
@@ -53,6 +54,7 @@ def predict_file(folder: Path, file: Path, device: str = "auto") -> Answers:
         tokenizer = Tokenizer.from_folder(folder)
     except (ValueError, OSError, RuntimeError) as error:  # of the weights, of what torch makes of the device
         raise BadInput(f"{folder}: {error}") from error
+    check_fit(asdict(model.bert.config), tokenizer, folder, [task])
     encoded = encode(task, examples, tokenizer, task.max_length)
     logits = predict(model, encoded.batch, task.kind, BATCH_TOKENS, lambda **_: None)
     if task.kind == "tagging":

@@ -391,7 +391,9 @@ def _weights_on_hub(where: str, names: Collection[str], fetched: Callable[[str],
         raise BadInput(f"{where}: an adapter of PEFT, not a model; merge it with its base model, and give the folder.")
     first = first_of(names)
     if first is None:
-        raise BadInput(f"{where}: has no weights ({', '.join(ORDER)}); choose a repository that has.")
+        below = sorted({name.rpartition("/")[0] for name in names if name.rpartition("/")[2] in ORDER})
+        hint = f"its folder {below[0]} has: download that and give it" if below else "choose a repository that has"
+        raise BadInput(f"{where}: has no weights ({', '.join(ORDER)}); {hint}.")
     if not first.endswith(".index.json"):
         return [first]
     with _bad_input():

@@ -142,8 +142,14 @@ def _check_shapes(tensors: Mapping[str, Tensor], wanted: Mapping[str, tuple[int,
 
 
 def _check_finite(tensors: Mapping[str, Tensor]) -> None:
-    if bad := [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]:
+    if bad := [name for name, tensor in tensors.items() if not _finite(tensor)]:
         raise CheckpointError(f"not all numbers are finite (NaN or infinite) in {_some(bad)}; training it failed")
+
+
+def _finite(tensor: Tensor) -> bool:
+    """Whether all numbers are: by their sum, which takes no memory, unless that alone is too large."""
+    total = tensor.sum(dtype=torch.promote_types(tensor.dtype, torch.float32))
+    return bool(total.isfinite()) or bool(tensor.isfinite().all())
 
 
 def _layers(tensors: Mapping[str, Tensor], config: BertConfig) -> str:

@@ -44,6 +44,8 @@ def check_config(values: Any) -> None:
     if not isinstance(values, dict):
         raise ValueError("not an object of settings")
     _check_architecture(values)
+    if values.get("initializer_range") == 0:
+        raise ValueError("initializer_range is 0; new heads are drawn with it, so it is above 0")
     for field in fields(BertConfig):
         value = values.get(field.name, 0)  # what is no size may be left out
         said = f"{value!r:.40}" if field.name in values else "missing"

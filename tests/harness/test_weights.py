@@ -606,7 +606,8 @@ def test_pickles_in_shards_on_the_hub(tmp_path: Path) -> None:
     ("files", "message"),
     [
         ({"adapter_config.json": b"{}", "adapter_model.safetensors": TENSORS}, "an adapter of PEFT, not a model"),
-        ({"tf_model.h5": TENSORS}, r"has no weights \(model.safetensors"),
+        ({"tf_model.h5": TENSORS}, r"has no weights \(model.safetensors.*; choose a repository that has"),
+        ({"0_BERT/pytorch_model.bin": TENSORS}, "its folder 0_BERT has: download that and give it"),
         ({"model.safetensors.index.json": b"{}"}, "model.safetensors.index.json: not an index of shards"),
         (
             {"model.safetensors.index.json": b'{"weight_map": {"a": "a.safetensors"}}'},

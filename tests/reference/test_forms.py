@@ -283,6 +283,19 @@ def test_a_head_with_numbers_that_are_not_finite_is_refused_where_it_is_used(sav
         reference.load(folder, "classification", "cpu")
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+def test_numbers_in_every_precision_are_finite_whatever_their_sum(dtype: torch.dtype, saved: Path) -> None:
+    tensors = {name: tensor.to(dtype) for name, tensor in load_file(saved / "model.safetensors").items()}
+    largest = torch.full((24,), torch.finfo(dtype).max, dtype=dtype)
+    save_file(tensors | {"pooler.dense.bias": largest}, saved / "model.safetensors", {"format": "pt"})
+    read(saved)
+
+    largest[3] = -torch.inf
+    save_file(tensors | {"pooler.dense.bias": largest}, saved / "model.safetensors", {"format": "pt"})
+    with pytest.raises(CheckpointError, match=r"not all numbers are finite .* in bert\.pooler\.dense\.bias"):
+        read(saved)
+
+
 def test_objects_in_a_file_are_named(saved: Path, tensors: Tensors) -> None:
     (saved / "model.safetensors").unlink()
     torch.save({"state_dict": tensors, "hparams": Path("x")}, saved / "pytorch_model.bin")
