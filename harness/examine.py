@@ -8,6 +8,7 @@ from typing import Any
 
 from harness.download import cache_folder
 from harness.errors import BadInput
+from harness.random_weights import NAMES as RANDOM
 from harness.task import Task
 from harness.weights import Weights
 from reference.tokenizer import Tokenizer
@@ -63,8 +64,12 @@ def check_fit(config: dict[str, Any], tokenizer: Tokenizer, folder: Path, tasks:
             )
 
 
-def drawn_at_random(pooler: bool, kind: str) -> list[str]:
-    """The tensors below the head that a task of this kind draws at random, as the weights lack them."""
+def drawn_at_random(weights: Weights, pooler: bool, kind: str) -> tuple[list[str], str]:
+    """What below the head is drawn at random for a task of this kind, by name, and what a reader is told of it."""
     from reference.checkpoint import POOLED, POOLER
 
-    return list(POOLER) if kind in POOLED and not pooler else []
+    if weights.name in RANDOM:
+        return ["bert"], "the weights were drawn at random: nothing was pre-trained"
+    if kind in POOLED and not pooler:
+        return list(POOLER), "the weights have no pooler: it was drawn at random, like the head"
+    return [], ""

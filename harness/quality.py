@@ -43,7 +43,7 @@ def _path(made: plan.Plan, implementation: Implementation, task: Task, seed: int
 def _quality_record(made: plan.Plan, implementation: Implementation, task: Task, seed: int, key: str) -> record.Quality:
     """An empty record."""
     start = common(made, key, made.options.precision, made.precision)
-    drawn = [] if implementation.job else drawn_at_random(made.pooler, task.kind)
+    drawn, told = ([], "") if implementation.job else drawn_at_random(made.weights, made.pooler, task.kind)
     start["checkpoint"]["initialised"] = drawn
     return record.Quality(
         **start,
@@ -56,7 +56,7 @@ def _quality_record(made: plan.Plan, implementation: Implementation, task: Task,
         seed=seed,
         limit=made.options.limit,
         predictions=f"{_path(made, implementation, task, seed, key).stem}.predictions.json.gz",
-        flags=[record.flag("the weights have no pooler: it was drawn at random, like the head")] if drawn else [],
+        flags=[record.flag(told)] if told else [],
     )
 
 

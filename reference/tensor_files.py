@@ -68,12 +68,14 @@ def _read_pickle(file: Path) -> tuple[Tensors, list[str]]:
 
 
 def _why(error: Exception) -> str:
-    if code := CLASS.search(str(error)):
-        return (
-            f"it holds objects of {code[1]}, which only running code could read; where it comes from, save the "
-            "tensors alone, with torch.save(model.state_dict(), FILE)"
-        )
-    return str(error).partition("\n")[0] or type(error).__name__
+    """What torch's error comes to. (Its own advice is to run the code in the file.)"""
+    alone = "where it comes from, save the tensors alone, with torch.save(model.state_dict(), FILE)"
+    text = str(error)
+    if code := CLASS.search(text):
+        return f"it holds objects of {code[1]}, which only running code could read; {alone}"
+    if "TorchScript" in text:
+        return f"it is a program of TorchScript's; {alone}"
+    return "it is damaged or was cut off; get it again"
 
 
 def _state_dict(content: Any, file: Path) -> dict[Any, Any]:

@@ -25,6 +25,11 @@ ELSEWHERE = {  # what else may be there, and what to do about it
     "rust_model.ot": "weights for Rust; get model.safetensors of the same model",
     "*.gguf": "weights of llama.cpp, quantised; get model.safetensors of the same model",
     "*.onnx": "a graph of ONNX, not weights by name; get model.safetensors of the model that it was exported from",
+    "saved_model.pb": "a graph of TensorFlow's; get the checkpoint (*.index, *.data-*) that it was made from",
+    "*.data-?????-of-?????": "the data of a TensorFlow checkpoint without its index; put the *.index there too",
+    "zero_to_fp32.py": "the parts are DeepSpeed's; run `python zero_to_fp32.py . pytorch_model.bin` in the folder",
+    "*.distcp": "parts of a distributed checkpoint; put them together with "
+    "torch.distributed.checkpoint.format_utils.dcp_to_torch_save(FOLDER, 'pytorch_model.bin')",
     "openvino_model.bin": "a graph of OpenVINO; get model.safetensors of the model that it was exported from",
 }
 LFS = b"version https://git-lfs.github.com/spec/"
@@ -189,6 +194,8 @@ def _what_file(path: Path) -> str:
 
 def _without_weights(folder: Path, names: set[str]) -> str:
     """What a folder without weights in it is, as far as that shows, and what to give instead."""
+    if dangling := sorted(each.name for each in folder.iterdir() if each.is_symlink() and not each.exists()):
+        return f"{dangling[0]} is a link to a file that is not there; copy the folder with what its links lead to"
     if inner := list(_below(folder)):
         what = "a folder of sentence-transformers" if "modules.json" in names else "has no weights itself"
         return f"{what}; give the folder with the BERT: {_some(inner)}"
@@ -216,7 +223,7 @@ def _below(folder: Path) -> Iterator[str]:
         named = [folder / each["path"] for each in modules if each["path"]]
     except (OSError, ValueError, LookupError, TypeError, RecursionError):
         pass
-    others = sorted(each for each in folder.iterdir() if each.is_dir() and each not in named)
+    others = sorted(each for each in [*folder.iterdir(), *folder.glob("snapshots/*")] if each not in named)
     for inner in [*named, *others]:
         names = {file.name for file in inner.iterdir()} if inner.is_dir() else set()
         with_weights = first_of(names) or any(name.endswith(".index") for name in names)

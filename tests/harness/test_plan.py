@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -415,8 +416,14 @@ def test_numbers_are_looked_at_once(
 def test_a_pooler_that_is_missing_is_drawn_for_tasks_that_need_one(
     prepared: Callable[..., Plan], weights: Callable[..., str]
 ) -> None:
-    assert prepared().pooler
+    made = prepared()
+    assert made.pooler
+    assert drawn_at_random(made.weights, made.pooler, "classification") == ([], "")
     made = prepared(weights=weights(without("pooler")))
     assert not made.pooler
-    assert drawn_at_random(made.pooler, "classification") == ["bert.pooler.dense.weight", "bert.pooler.dense.bias"]
-    assert drawn_at_random(made.pooler, "tagging") == drawn_at_random(True, "classification") == []
+    drawn, told = drawn_at_random(made.weights, made.pooler, "classification")
+    assert drawn == ["bert.pooler.dense.weight", "bert.pooler.dense.bias"]
+    assert "it was drawn at random" in told
+    assert drawn_at_random(made.weights, made.pooler, "tagging") == ([], "")
+    for_timing = replace(made.weights, name="random/bert-base")
+    assert "nothing was pre-trained" in drawn_at_random(for_timing, True, "tagging")[1]

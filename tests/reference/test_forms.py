@@ -302,6 +302,10 @@ def test_objects_in_a_file_are_named(saved: Path, tensors: Tensors) -> None:
 
     with pytest.raises(CheckpointError, match=r"it holds objects of pathlib\.\w+, which only running code could read"):
         read(saved)
+    for damaged in (b"PK\x03\x04" + bytes(100), b"\x80\x02", b"{}", (saved / "pytorch_model.bin").read_bytes()[:-500]):
+        (saved / "pytorch_model.bin").write_bytes(damaged)
+        with pytest.raises(CheckpointError, match=r"not a plain file of tensors: it is damaged or was cut off; get it"):
+            read(saved)
     (saved / "pytorch_model.bin").write_bytes(pickle.dumps(3))
     with pytest.raises(CheckpointError, match=r"pytorch_model\.bin: not a plain file of tensors"):
         read(saved)
@@ -331,6 +335,9 @@ def test_a_pooler_that_is_drawn_is_named(saved: Path, tensors: Tensors) -> None:
         ("tf_model.h5", r"has no weights but tf_model\.h5: weights of Keras; .*from_tf=True"),
         ("flax_model.msgpack", r"has no weights but flax_model\.msgpack: weights of Flax; .*from_flax=True"),
         ("model.onnx", r"a graph of ONNX, not weights by name"),
+        ("bert_model.ckpt.data-00000-of-00001", "the data of a TensorFlow checkpoint without its index"),
+        ("zero_to_fp32.py", "the parts are DeepSpeed's; run `python zero_to_fp32"),
+        ("__0_0.distcp", "parts of a distributed checkpoint"),
         ("bert-q4.gguf", r"quantised; get model\.safetensors"),
         (
             "model.fp16.safetensors",
@@ -374,6 +381,17 @@ def test_the_subfolder_with_the_weights_is_named(saved: Path, tmp_path: Path) ->
     with pytest.raises(CheckpointError, match=f"outer: a folder of sentence-transformers; give .*: {inner}$"):
         read(outer)
     assert same(ours(inner), theirs(inner))
+
+
+def test_the_folder_of_a_cached_repository_and_a_copy_of_its_links_alone(saved: Path, tmp_path: Path) -> None:
+    snapshot = Path(shutil.copytree(saved, tmp_path / "models--org--bert" / "snapshots" / ("0" * 40)))
+    with pytest.raises(CheckpointError, match=f"has no weights itself; give the folder with the BERT: {snapshot}"):
+        read(tmp_path / "models--org--bert")
+
+    (snapshot / "model.safetensors").unlink()
+    (snapshot / "model.safetensors").symlink_to(tmp_path / "blobs" / "absent")
+    with pytest.raises(CheckpointError, match=r"model\.safetensors is a link to a file that is not there"):
+        read(snapshot)
 
 
 def test_an_adapter_is_no_model(saved: Path) -> None:
