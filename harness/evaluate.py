@@ -120,8 +120,11 @@ def encoded(
     return _answers(worker, result, task, splits, show)
 
 
-def done_by_itself(worker: Worker, made: plan.Plan, result: record.Quality, task: Task, show: Show) -> Predictions:
-    """Fill ``result`` in for one that is a program of its own: it gets the examples and gives predictions back.
+def done_by_itself(
+    worker: Worker, made: plan.Plan, result: record.Quality, task: Task, folder: Path, show: Show
+) -> Predictions:
+    """Fill ``result`` in for one that is a program of its own: it gets the examples, and the weights in ``folder``, and
+    gives predictions back.
 
     It cuts texts in its own way, of which nothing is known. Raises WorkerError if it fails, or answers what is no
     answer to the task.
@@ -139,7 +142,7 @@ def done_by_itself(worker: Worker, made: plan.Plan, result: record.Quality, task
             threads=made.threads,
             cpus=provenance.cpus_for(made.threads),
             checkout=str(worker.checkout) if worker.checkout else None,
-            weights=str(made.weights.folder),
+            weights=str(folder),
             task={"name": task.name, "kind": task.kind, "outputs": list(task.outputs), "max_length": task.max_length},
             splits={name: [asdict(example) for example in split.examples] for name, split in splits.items()},
             out=out,

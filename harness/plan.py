@@ -3,7 +3,7 @@
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -14,6 +14,7 @@ from harness import provenance
 from harness.data import data_folder
 from harness.download import cache_folder
 from harness.errors import BadInput
+from harness.examine import check_fit, examine, remember
 from harness.implementation import Implementation, find, implementations
 from harness.paths import expanded, user_folder
 from harness.read import read_split
@@ -82,6 +83,8 @@ class Plan:
     tasks: list[Task]
     weights: Weights
     config: dict[str, Any]  # of the weights, as asdict(BertConfig)
+    pooler: bool  # whether the weights have one; else a task that needs it draws it at random
+    notes: tuple[str, ...]  # on the weights, for whoever names them
     tokenizer: Tokenizer
     tokenizer_folder: Path  # where its files are
     data: Path
@@ -96,8 +99,6 @@ class Plan:
 def prepare(options: Options, tasks_needed: bool = True) -> Plan:
     """Resolve the options. BadInput for whatever is not there or wrong, all data included, with what to do."""
     import reference
-    from reference.checkpoint import read_config
-    from reference.errors import CheckpointError
 
     _check_numbers(options)
     _check_words(options)
@@ -108,12 +109,14 @@ def prepare(options: Options, tasks_needed: bool = True) -> Plan:
     weights = find_weights(options.weights, fetch=not options.dry_run)
     try:
         device = reference.resolve_device(options.device)
-        config = asdict(read_config(weights.folder)[0])
+        examined = examine(weights)
+        config = examined.config
         beside = weights.folder if weights.folder.is_dir() else weights.folder.parent  # of a TensorFlow checkpoint
         tokenizer = Tokenizer.from_folder(beside)
         check_folder(beside, tokenizer, keep=not options.dry_run)
-    except (ValueError, CheckpointError, FileNotFoundError) as error:
+    except (ValueError, FileNotFoundError) as error:
         raise BadInput(str(error)) from error
+    check_fit(config, tokenizer, beside, tasks)
     folder = data_folder(options.data)
     for task in tasks:
         if options.select == "dev" and not task.evaluate[0].startswith("dev"):
@@ -126,6 +129,7 @@ def prepare(options: Options, tasks_needed: bool = True) -> Plan:
     examples = {task.name: _examples(task, folder) for task in tasks}
     if not options.dry_run:
         _make_folders(options)
+        remember(weights)
     on_gpu = device.startswith("cuda")
     fast_bf16 = reference.resolve_precision("auto", device) == "bf16" if on_gpu else provenance.hardware_bf16()
     return Plan(
@@ -134,6 +138,8 @@ def prepare(options: Options, tasks_needed: bool = True) -> Plan:
         tasks=tasks,
         weights=weights,
         config=config,
+        pooler=examined.pooler,
+        notes=examined.notes,
         tokenizer=tokenizer,
         tokenizer_folder=beside,
         data=folder,

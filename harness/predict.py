@@ -4,6 +4,7 @@ Texts are read as the run read them, and the model computes as it did there: the
 batches, the same precision. So the dev file of the run gets the labels of the run, to the last bit of their scores.
 """
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +15,7 @@ from harness.batch import Batch, in_order
 from harness.encode import decode, encode
 from harness.errors import BadInput, Failure, ours
 from harness.evaluate import AT_ONCE, BATCH_TOKENS
+from harness.examine import check_fit
 from harness.implementation import find
 from harness.inputs import Inputs
 from harness.protocol import Array
@@ -80,6 +82,7 @@ def _answered(
         tokenizer = Tokenizer.from_folder(folder)
     except (ValueError, OSError) as error:
         raise BadInput(f"{folder}: {error}") from error
+    check_fit(asdict(session.model.bert.config), tokenizer, folder, [task])
     encoded = encode(task, given.examples, tokenizer, task.max_length)
     logits = _logits(session, task, encoded.batch)[:, columns]
     if not np.isfinite(logits).all():

@@ -2,7 +2,7 @@
 
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -121,6 +121,7 @@ def run(
         ),
         names(precision),
     )
+    _print_notes(plans[0].notes)
     for each in plans[0].tasks:
         for line in told(each):
             print(f"{each.name}: {line}", file=sys.stderr)
@@ -154,7 +155,9 @@ def parity(
         checkouts=checkouts(checkout),
         command=repeatable(None, runs),
     )
-    _run(prepare(options, tasks_needed=False), runs, main_path.run_parity, layers)
+    made = prepare(options, tasks_needed=False)
+    _print_notes(made.notes)
+    _run(made, runs, main_path.run_parity, layers)
 
 
 @app.command(
@@ -201,7 +204,15 @@ def time(
         checkouts=checkouts(checkout),
         command=repeatable(data, runs),
     )
-    _run(prepare(options, tasks_needed=bool(options.tasks)), runs, main_path.run_time)
+    made = prepare(options, tasks_needed=bool(options.tasks))
+    _print_notes(made.notes)
+    _run(made, runs, main_path.run_time)
+
+
+def _print_notes(notes: Iterable[str]) -> None:
+    """What was done with the weights' files before anything else."""
+    for note in notes:
+        print(printable(f"weights: {note}"), file=sys.stderr)
 
 
 def _shapes(text: str) -> tuple[tuple[int, int], ...]:

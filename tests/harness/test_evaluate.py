@@ -202,7 +202,7 @@ def test_what_was_cut_and_what_training_has_seen_is_recorded_and_flagged(
     assert record.flag("1 of 4 examples (25.0%) are in the training split too", "dev") in result.flags
     tool = empty(made)
     job = Answering(random_logits(2), {"dev": ["no"] * 4})
-    evaluate.done_by_itself(job, made, tool, made.tasks[0], lambda *_: None)  # type: ignore[arg-type]
+    evaluate.done_by_itself(job, made, tool, made.tasks[0], tmp_path, lambda *_: None)  # type: ignore[arg-type]
     assert tool.sanity["dev"] == {"examples": 4, "in_train": 1}, "how a program cuts is not known"
     assert not [flag for flag in tool.flags if " cut " in str(flag["text"])]
 
@@ -282,6 +282,7 @@ def test_a_program_that_answers_what_is_no_answer_fails_its_run(
             made,
             empty(made),
             made.tasks[0],
+            made.weights.folder,
             lambda *_: None,
         )
 

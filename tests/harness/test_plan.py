@@ -1,15 +1,23 @@
 """Plans: options become objects, and every mistake is found before any work."""
 
+import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 from harness import keys, plan
 from harness.errors import BadInput
+from harness.examine import drawn_at_random
 from harness.plan import Options, Plan, prepare_each, recipe, training_task
+from reference import checkpoint
+
+Tensors = dict[str, torch.Tensor]
 
 # ---- what is planned ----
 
@@ -282,7 +290,7 @@ def test_weights_that_are_not_berts_are_refused(prepared: Callable[..., Plan], t
     (tmp_path / "roberta").mkdir()
     (tmp_path / "roberta" / "config.json").write_text('{"model_type": "roberta"}')
     (tmp_path / "roberta" / "model.safetensors").write_bytes(b"\0" * 8)
-    with pytest.raises(BadInput, match=r"roberta.*this is the original BERT"):
+    with pytest.raises(BadInput, match=r"config\.json: model_type is 'roberta'; the architecture"):
         prepared(weights=str(tmp_path / "roberta"))
 
 
@@ -291,3 +299,131 @@ def test_an_odd_configuration_is_bad_input(tiny_checkpoint: Path, tmp_path: Path
     (folder / "config.json").write_text("[1]")
     with pytest.raises(BadInput, match="not an object of settings"):
         prepared(weights=str(folder))
+
+
+# ---- weights ----
+
+
+@pytest.fixture
+def weights(tiny_checkpoint: Path, tmp_path: Path) -> Callable[..., str]:
+    """A function: what becomes of the tiny checkpoint's tensors, and settings, to a folder of these."""
+
+    def make(change: Callable[[Tensors], Any] = dict, file: str = "model.safetensors", **settings: Any) -> str:
+        folder = Path(shutil.copytree(tiny_checkpoint, tmp_path / "weights", dirs_exist_ok=True))
+        content = change(load_file(folder / "model.safetensors"))
+        (folder / "model.safetensors").unlink()
+        save_file(content, folder / file) if file.endswith(".safetensors") else torch.save(content, folder / file)
+        config = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps(config | settings))
+        return str(folder)
+
+    return make
+
+
+def without(part: str) -> Callable[[Tensors], Tensors]:
+    return lambda tensors: {name: tensor for name, tensor in tensors.items() if part not in name}
+
+
+def words(rows: int) -> Callable[[Tensors], Tensors]:
+    """With so many rows in the table of words."""
+    name = "bert.embeddings.word_embeddings.weight"
+    return lambda tensors: tensors | {name: torch.zeros(rows, 32)}
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+@pytest.mark.parametrize(
+    ("change", "settings", "message"),
+    [
+        (
+            words(30000),
+            {"vocab_size": 30000},
+            "pieces up to 30521, and its weights have rows for 0 to 29999",
+        ),
+        (
+            words(30000),
+            {},
+            r"word_embeddings.*: shape \(30000, 32\), expected \(30522, 32\) by the",
+        ),
+        (without("layer.1.output"), {}, "model.safetensors: missing tensors: bert.encoder.layer.1.output"),
+        (without("embeddings"), {}, "no encoder of BERT's among its"),
+        (lambda t: t | {"bert.pooler.dense.bias": torch.full((32,), torch.nan)}, {}, r"not all numbers are finite"),
+        (lambda t: t | {"bert.pooler.dense.bias": torch.ones(32).to(torch.int8)}, {}, "numbers of int8: quantised"),
+        (dict, {"num_attention_heads": 5}, "hidden_size 32 does not divide into 5 attention heads"),
+        (
+            dict,
+            {"max_position_embeddings": 256},
+            r"position_embeddings.*: shape \(512, 32\), expected \(256, 32\)",
+        ),
+        (dict, {"position_embedding_type": "relative_key"}, "position_embedding_type is 'relative_key'"),
+        (dict, {"hidden_size": -32}, "hidden_size is -32; it is a whole number from 1"),
+    ],
+)
+def test_weights_that_cannot_be_used_are_refused_at_planning(
+    prepared: Callable[..., Plan],
+    weights: Callable[..., str],
+    change: Callable[[Tensors], Tensors],
+    settings: dict[str, Any],
+    message: str,
+    dry_run: bool,
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(BadInput, match=message):
+        prepared(weights=weights(change, **settings), dry_run=dry_run)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_vocabulary_padded_with_rows_is_fine(prepared: Callable[..., Plan], weights: Callable[..., str]) -> None:
+    assert prepared(weights=weights(words(30528), vocab_size=30528)).config["vocab_size"] == 30528
+
+
+def test_pairs_need_two_types_of_tokens(prepared: Callable[..., Plan], weights: Callable[..., str]) -> None:
+    name = "bert.embeddings.token_type_embeddings.weight"
+    folder = weights(lambda t: t | {name: t[name][:1].clone()}, type_vocab_size=1)
+
+    with pytest.raises(BadInput, match="task mini-similarity has pairs, and these weights know one kind of text"):
+        prepared(weights=folder, tasks=["mini-sentiment", "mini-similarity"])
+    assert prepared(weights=folder, tasks=["mini-sentiment"]).config["type_vocab_size"] == 1
+
+
+def test_what_was_done_with_the_files_is_noted(prepared: Callable[..., Plan], weights: Callable[..., str]) -> None:
+    folder = weights(
+        lambda t: {f"module.{name}": tensor for name, tensor in t.items()} | {"module.crf.transitions": torch.ones(2)},
+        "pytorch_model.bin",
+    )
+
+    assert prepared().notes == ()
+    assert prepared(weights=folder).notes == (
+        "the names of its tensors begin with module., which is taken off",
+        "left out, as no part of the encoder: crf.transitions",
+    )
+
+
+def test_numbers_are_looked_at_once(
+    prepared: Callable[..., Plan], weights: Callable[..., str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("BERT_ATLAS_CACHE", str(tmp_path / "cache"))
+    looked: list[bool] = []
+    monkeypatch.setattr(checkpoint, "_check_finite", lambda tensors: looked.append(True))
+    folder = weights()
+    for dry_run, times in ((True, 1), (False, 2), (True, 2), (False, 2)):
+        prepared(weights=folder, dry_run=dry_run)
+        assert len(looked) == times, "a dry run makes no note of it"
+    weights(lambda t: {name: tensor + 1 for name, tensor in t.items()})
+    prepared(weights=folder)
+    assert len(looked) == 3, "other files, though of the same name"
+
+
+def test_a_pooler_that_is_missing_is_drawn_for_tasks_that_need_one(
+    prepared: Callable[..., Plan], weights: Callable[..., str]
+) -> None:
+    made = prepared()
+    assert made.pooler
+    assert drawn_at_random(made.weights, made.pooler, "classification") == ([], "")
+    made = prepared(weights=weights(without("pooler")))
+    assert not made.pooler
+    drawn, told = drawn_at_random(made.weights, made.pooler, "classification")
+    assert drawn == ["bert.pooler.dense.weight", "bert.pooler.dense.bias"]
+    assert "it was drawn at random" in told
+    assert drawn_at_random(made.weights, made.pooler, "tagging") == ([], "")
+    for_timing = replace(made.weights, name="random/bert-base")
+    assert "nothing was pre-trained" in drawn_at_random(for_timing, True, "tagging")[1]

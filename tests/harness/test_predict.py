@@ -4,6 +4,7 @@ import csv
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -201,7 +202,23 @@ def test_a_model_without_numbers_is_a_failure(
 ) -> None:
     folder = Path(shutil.copytree(models["classification"], tmp_path / "model"))
     checkpoint = add_head(read(tiny_checkpoint), "classification", LABELS["classification"], seed=1)
-    checkpoint.tensors["classifier.bias"][0] = float("nan")
+    checkpoint.tensors["classifier.weight"][:] = 3e38
     save(checkpoint, folder, "classification")
     with pytest.raises(Failure, match="numbers that are not finite; train it again"):
+        predict_file(folder, file("a.txt", "A day.\n"), "cpu")
+    checkpoint.tensors["classifier.bias"][0] = float("nan")
+    save(checkpoint, folder, "classification")
+    with pytest.raises(BadInput, match=r"not all numbers are finite .* in classifier\.bias"):
+        predict_file(folder, file("a.txt", "A day.\n"), "cpu")
+
+
+def test_a_model_under_another_tokenizer_is_refused(
+    models: dict[str, Path], file: File, tmp_path: Path, tiny_checkpoint: Path
+) -> None:
+    folder = Path(shutil.copytree(models["classification"], tmp_path / "model"))
+    checkpoint = add_head(read(tiny_checkpoint), "classification", LABELS["classification"], seed=1)
+    words = checkpoint.tensors["bert.embeddings.word_embeddings.weight"][:1000].clone()
+    tensors = checkpoint.tensors | {"bert.embeddings.word_embeddings.weight": words}
+    save(replace(checkpoint, config=replace(checkpoint.config, vocab_size=1000), tensors=tensors), folder)
+    with pytest.raises(BadInput, match="numbers word pieces up to 30521, and its weights have rows for 0 to 999"):
         predict_file(folder, file("a.txt", "A day.\n"), "cpu")
