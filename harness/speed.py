@@ -335,7 +335,8 @@ def _add(
 
 def _said_by(worker: Worker) -> dict[str, Any]:
     """What is loaded there, and how much memory it has needed."""
-    info = {key: worker.info[key] for key in ("version", "batching", "precision")}
+    said = ("version", "batching", "precision", "computed", "compiled")
+    info = {key: worker.info[key] for key in said if key in worker.info}
     return info | {"catalog_id": worker.implementation.catalog_id, "memory": worker.call("memory")[0]}
 
 

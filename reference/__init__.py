@@ -39,24 +39,33 @@ def load(
     if precision == "auto" and frozen and device == "cpu" and fast_bf16():
         precision = "bf16"
     precision = resolve_precision(precision, device)
-    computed = computed_precision(precision, device)
     int8 = precision == "int8"
     if int8 and not (frozen and device == "cpu"):
         raise ValueError("precision 'int8' is for frozen models on a CPU")
     if int8 and (reason := no_int8()):
         raise ValueError(reason)
     module = build(read(folder), head, torch_dtype("bf16" if int8 else precision)).to(device)
-    if computed != precision:
-        _say_once(f"products in {precision} are computed in float32, of rounded weights: this processor has none")
     if frozen:
         freeze(module, int8)
-    elif computed != precision:
-        module.float()
+    computed = precision if int8 else cast(module, precision, device, frozen)
     if device == "cpu":
         keep_freed_memory()
     module.device_used, module.precision_used = device, precision  # type: ignore[assignment]
     module.precision_computed = computed  # type: ignore[assignment]
     return module
+
+
+def cast(module: "torch.nn.Module", precision: str, device: str, frozen: bool = False) -> str:
+    """Give a module's weights this precision, as ``load`` does; what products are computed in then.
+
+    One that is ``frozen`` has it already.
+    """
+    computed = computed_precision(precision, device)
+    if computed != precision:
+        _say_once(f"products in {precision} are computed in float32, of rounded weights: this processor has none")
+    if not frozen:
+        module.to(torch_dtype(precision)).to(torch_dtype(computed))
+    return computed
 
 
 def fast_bf16() -> bool:

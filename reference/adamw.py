@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from reference.compiled import compiled
+from reference.compiled import Compiled, compiled
 
 SOURCE = Path(__file__).with_name("adamw.cpp")
 BETAS, EPSILON = (0.9, 0.999), 1e-8
@@ -23,10 +23,15 @@ class Weight(ctypes.Structure):
     _fields_ += [("size", ctypes.c_int64), ("rate", ctypes.c_float), ("decay", ctypes.c_float)]
 
 
+def built() -> Compiled:
+    """The compiled functions, or why there are none."""
+    return compiled(SOURCE, (Weight,))
+
+
 @cache
 def library() -> ctypes.CDLL | None:
     """The compiled functions; None where they are not."""
-    found = compiled(SOURCE, (Weight,)).library
+    found = built().library
     if found is not None:
         number, real, weights = ctypes.c_int64, ctypes.c_double, ctypes.POINTER(Weight)
         found.norm.restype, found.norm.argtypes = real, [weights, number, number]
