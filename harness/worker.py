@@ -243,12 +243,25 @@ class Session:
                 done = now.stop
         return {}, {"latencies": latencies[:done]}
 
-    def limits(self, config: dict[str, Any], tokens: int, precision: str, device: str) -> Answer:
-        """What the machine can do at most; see ``harness.limits``. For a worker that has torch."""
+    def limits(
+        self,
+        config: dict[str, Any],
+        tokens: int,
+        precisions: list[str],
+        device: str,
+        threads: int,
+        cpus: list[int] | None,
+    ) -> Answer:
+        """What the machine can do at most; see ``harness.limits``. For a worker that has torch, and loads nothing."""
+        _pin(cpus)
+        _set_threads(threads)
         from harness.limits import limits
+        from reference.kernels import keep_freed_memory
 
+        _set_threads(threads)
+        keep_freed_memory()  # as where the reference computes
         with _no_gradients():
-            return dict(limits(config, tokens, precision, device)), {}
+            return dict(limits(config, tokens, precisions, device)), {}
 
     def memory(self) -> Answer:
         """Peak memory so far, in bytes: resident, and on the GPU where one was used by this process.

@@ -47,15 +47,15 @@ def compiled(source: Path, structs: tuple[type[ctypes.Structure], ...] = ()) -> 
     """
     if platform.system() != "Linux":
         return Compiled(reason="our C++ is compiled on Linux alone")
-    compiler = None
+    name = None
     try:
-        command, compiler = _compiler()
-        library = _load(_build(command, compiler, source), source)
+        command, name = compiler()
+        library = _load(_build(command, name, source), source)
     except NotCompiled as error:
         log.warning("PyTorch's own code is used instead of %s: %s", source.name, error)
-        return Compiled(compiler=compiler, reason=str(error))
+        return Compiled(compiler=name, reason=str(error))
     check_layout(library, structs, source.name)
-    return Compiled(library, compiler)
+    return Compiled(library, name)
 
 
 class Place(ctypes.Structure):
@@ -79,7 +79,7 @@ def check_layout(library: ctypes.CDLL, structs: tuple[type[ctypes.Structure], ..
         raise RuntimeError(f"{name} has structs of another layout than its Python side: {theirs}, not {ours}")
 
 
-def _compiler() -> tuple[list[str], str]:
+def compiler() -> tuple[list[str], str]:
     """The command that ``CXX`` is, or g++; and its name and version."""
     given = os.environ.get("CXX", "").strip()
     try:
@@ -98,11 +98,11 @@ def _compiler() -> tuple[list[str], str]:
     return command, f"{name} {version[0]}" if version else name
 
 
-def _build(command: list[str], compiler: str, source: Path) -> Path:
+def _build(command: list[str], name: str, source: Path) -> Path:
     """The library in the user's cache; compiled in seconds where the same was not before, on the same processor."""
     x86 = X86_OPTIONS if platform.machine() in ("x86_64", "AMD64") else []
     command = [*command, *OPTIONS, *x86, *compiler_flags()]
-    made_of = "\0".join([source.read_text(encoding="utf-8"), compiler, *command, *sorted(features())])
+    made_of = "\0".join([source.read_text(encoding="utf-8"), name, *command, *sorted(features())])
     given = os.environ.get("BERT_ATLAS_CACHE")
     try:
         folder = (Path(given).expanduser() if given else platformdirs.user_cache_path("bert-atlas")) / "compiled"
@@ -112,20 +112,20 @@ def _build(command: list[str], compiler: str, source: Path) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder) as unfinished:
             partial = Path(unfinished) / target.name
-            _compile([*command, str(source), "-o", str(partial)], compiler, source)
+            _compile([*command, str(source), "-o", str(partial)], name)
             partial.replace(target)
     except (OSError, RuntimeError) as error:  # RuntimeError: there is no home folder
         raise NotCompiled(f"the cache cannot be written: {getattr(error, 'strerror', None) or error}") from None
     return target
 
 
-def _compile(command: list[str], compiler: str, source: Path) -> None:
+def _compile(command: list[str], name: str) -> None:
     done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
     if done.returncode != 0:
         log.warning("%s:\n%s", shlex.join(command), done.stderr.strip())
-        raise NotCompiled(f"{compiler} does not compile it (exit code {done.returncode})")
+        raise NotCompiled(f"{name} does not compile it (exit code {done.returncode})")
     if not Path(command[-1]).is_file():
-        raise NotCompiled(f"{compiler} ended without an error and made nothing")
+        raise NotCompiled(f"{name} ended without an error and made nothing")
 
 
 def _load(library: Path, source: Path) -> ctypes.CDLL:

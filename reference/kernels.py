@@ -61,15 +61,20 @@ def fits(device: torch.device, precision: str) -> bool:
     """Whether oneDNN computes products in this precision there."""
     if device.type != "cpu" or not torch.backends.mkldnn.is_available():
         return False
-    return precision == "fp32" or (precision == "bf16" and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported()))
+    if precision == "bf16":
+        return multiplies(precision) and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return precision == "fp32"
 
 
 def computed_by(module: nn.Module) -> dict[str, str | None]:
-    """Which of the compiled functions a frozen module computes with, of which compiler; or the reason why of none."""
+    """Which of the compiled functions a frozen module computes with, of which compiler; or the reason why of none.
+
+    There is no reason for one that is not frozen: nothing is compiled for it.
+    """
     layers = getattr(module, "bert", module).layers
     if isinstance(layers, CompiledLayers):
         return {"functions": layers.laid_out.routine.name, "compiler": built().compiler, "reason": None}
-    reason = layers.reason if isinstance(layers, FrozenLayers) else "the layers are not frozen"
+    reason = layers.reason if isinstance(layers, FrozenLayers) else None
     return {"functions": None, "compiler": built().compiler, "reason": reason}
 
 
