@@ -198,16 +198,13 @@ def run_speed(
     reference = [each for each in implementations if each.name == "reference"]
     others = [each for each in implementations if each.name != "reference"]
     groups = [others[i : i + AT_ONCE] for i in range(0, len(others), AT_ONCE)] or [[]]
-    comparison, limits = new_comparison(), None
+    comparison = new_comparison()
     for number, group in enumerate(groups):
         name = comparison if len(groups) == 1 else f"{comparison}-{number + 1}"
         done = [known(made, [*reference, *group], shape) for shape in shapes]
         missing = [shape for shape, result in zip(shapes, done, strict=True) if result is None]
         yield from filter(None, done)
-        if limits is None and missing:
-            limits = _limits(made, homes, checkpoints, shapes) if reference else {}
         for result in _time_group(made, [*reference, *group], homes, checkpoints, missing, name, show):
-            result.limits = (limits or {}).get(result.shape["name"], {})
             keep(made, result)
             yield result
 
@@ -249,9 +246,15 @@ def _time_group(
 
     with ExitStack() as stack:
         workers, failed = load_each(made, group, homes, stack, load, show)
+        # In a worker of its own, as it takes memory.
+        beside = stack.enter_context(start_worker(made, find("reference"), homes)) if "reference" in homes else None
         for shape in shapes:
             key = keys.speed_key(made, group, shape.description(), "inference")
-            yield time_shape(made, workers, failed, shape, comparison, key, show)
+            precisions = sorted({worker.info["computed"] for worker in workers.values()})
+            before = _limits(made, beside, shape, precisions)
+            result = time_shape(made, workers, failed, shape, comparison, key, show)
+            add_limits(result, before, _limits(made, beside, shape, precisions))
+            yield result
 
 
 def load_each(
@@ -335,27 +338,41 @@ def _add(
 
 def _said_by(worker: Worker) -> dict[str, Any]:
     """What is loaded there, and how much memory it has needed."""
-    info = {key: worker.info[key] for key in ("version", "batching", "precision")}
+    said = ("version", "batching", "precision", "computed", "compiled")
+    info = {key: worker.info[key] for key in said if key in worker.info}
     return info | {"catalog_id": worker.implementation.catalog_id, "memory": worker.call("memory")[0]}
 
 
-def _limits(made: plan.Plan, homes: Homes, checkpoints: Checkpoints, shapes: list[Shape]) -> dict[str, dict[str, Any]]:
-    """What the machine can do at most, by shape; in a worker of its own, as it takes memory."""
-    found = {}
-    with start_worker(made, find("reference"), homes) as worker:
-        try:
-            worker.load(checkpoints.bare(), None, made.device, made.precision, made.threads)
-            for shape in shapes:
-                found[shape.name] = worker.call(
-                    "limits",
-                    config=made.config,
-                    tokens=len(shape.batch.ids),
-                    precision=made.precision,
-                    device=made.device,
-                )[0]
-        except WorkerError as error:
-            return {shape.name: {"absent": str(error)} for shape in shapes}
-    return found
+def _limits(made: plan.Plan, worker: Worker | None, shape: Shape, precisions: list[str]) -> dict[str, dict[str, Any]]:
+    """What the machine can do at most at this moment, in each precision; nothing without a worker to find out."""
+    if worker is None:
+        return {}
+    arguments: dict[str, Any] = {"config": made.config, "tokens": len(shape.batch.ids), "precisions": precisions}
+    arguments |= {"device": made.device, "threads": made.threads, "cpus": provenance.cpus_for(made.threads)}
+    try:
+        return worker.call("limits", **arguments)[0]
+    except WorkerError as error:
+        return {precision: {"absent": str(error)} for precision in precisions}
+
+
+def add_limits(result: record.Speed, *measured: dict[str, dict[str, Any]]) -> None:
+    """Put the fastest of what was measured into the record: in what the reference computes in, and, beside the
+    figures of those that compute in something else, in that.
+    """
+    fastest: dict[str, dict[str, Any]] = {}
+    for precision, found in ((name, each) for those in measured for name, each in those.items()):
+        known = fastest.get(precision, found)
+        fastest[precision] = min(known, found, key=lambda each: each.get("seconds", math.inf))
+    copying = fastest.pop("copying", {})
+    if computed := result.implementations.get("reference", {}).get("computed"):
+        result.precision["computed"] = computed
+    usual = result.precision["computed"]
+    if usual in fastest:
+        result.limits = {"precision": usual, **fastest[usual], **copying}
+    for figures in result.implementations.values():
+        other = figures.get("computed", usual)
+        if other != usual and other in fastest:
+            figures["limits"] = {"precision": other, **fastest[other]}
 
 
 def _under_load(worker: Worker, shape: Shape, device: str, bound: float, show: Show) -> dict[str, Any]:

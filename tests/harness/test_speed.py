@@ -275,3 +275,33 @@ def test_under_load_each_task_is_measured_and_what_fails_is_left_out_of_the_rest
         speed.ROUNDS,
     )
     assert records["mini-ner"]["breaks"] == {"state": "failed", "reason": "too many at once"}
+
+
+# ---- limits ----
+
+
+def test_the_faster_of_both_measurements_is_the_limit_of_what_computed(
+    speed_record: Callable[..., record.Speed],
+) -> None:
+    timed = speed_record()
+    timed.implementations["reference"] |= {"precision": "bf16", "computed": "fp32"}
+    timed.implementations["transformers"] |= {"computed": "bf16"}
+    timed.implementations["gone"] = {"state": "failed", "reason": "it broke"}
+    before = {
+        "fp32": {"seconds": 2.0, "by": "ours"},
+        "bf16": {"absent": "no"},
+        "copying": {"bytes_per_second": 1e9},
+    }
+    after = {"fp32": {"seconds": 1.5, "by": "oneDNN"}, "bf16": {"seconds": 9.0, "by": "PyTorch"}}
+    speed.add_limits(timed, before, after)
+    assert timed.precision["computed"] == "fp32"
+    assert timed.limits == {"precision": "fp32", "seconds": 1.5, "by": "oneDNN", "bytes_per_second": 1e9}
+    assert timed.implementations["transformers"]["limits"] == {"precision": "bf16", "seconds": 9.0, "by": "PyTorch"}
+    assert "limits" not in timed.implementations["reference"]
+    assert timed.implementations["gone"] == {"state": "failed", "reason": "it broke"}
+
+
+def test_without_a_measurement_there_is_no_limit(speed_record: Callable[..., record.Speed]) -> None:
+    timed = speed_record()
+    speed.add_limits(timed, {}, {})
+    assert timed.limits == {}
