@@ -18,6 +18,7 @@ import psutil
 
 from harness import provenance
 from harness.errors import BadInput, Failure
+from harness.load import Stretch, load_of, watched
 
 State = Literal["ok", "missing", "warning", "info"]
 GIB = 2**30
@@ -200,11 +201,13 @@ def _probe(torch: Any, number: int) -> str:
 
 
 def _load() -> Check:
-    before = provenance.load_snapshot()
-    time.sleep(WATCHED)
-    load = provenance.load_between(before)
+    stretches: list[Stretch] = []
+    with watched(stretches):
+        time.sleep(WATCHED)
+    load = load_of(stretches)
     steal = "" if load["steal"] is None else f", {load['steal']:.0%} taken by the hypervisor"
-    detail = f"{load['others']:.0%} of the cores used by others{steal}; load average {load['load_average']}"
+    quota = ", a quota of CPU time ran out" if load["throttled"]["periods"] else ""
+    detail = f"{load['others']:.0%} of the cores used by others{steal}{quota}; load average {load['load_average']}"
     if load["noisy"]:
         return Check("load", "warning", detail, "Timings made now are not to be trusted; wait, or stop what runs.")
     return Check("load", "ok", detail)

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import select
 import signal
 import subprocess
@@ -28,6 +29,9 @@ spec.loader.exec_module(sys.modules["harness"])
 from harness.worker import main
 main(sys.argv[2])
 """
+# How many threads compute, on which CPUs and how they wait is said when weights are loaded, and not by what the user's
+# shell or a cluster tells the libraries. OMP_NUM_THREADS is replaced then.
+OURS = re.compile(r"(?!OMP_NUM_THREADS$|KMP_DUPLICATE_LIB_OK$)(OMP|GOMP|KMP)_|MKL_(DYNAMIC|DOMAIN_NUM_THREADS)$")
 LOAD_TIMEOUT = 600.0  # seconds; a cold import of a large framework from a slow disk takes minutes
 Progress = Callable[..., None]
 Show = Callable[..., None]  # told what is done, and how much of how much
@@ -229,7 +233,7 @@ def _command(python: str, file: Path) -> list[str]:
 def _variables(python: str) -> dict[str, str]:
     """Environment variables: ours, but where Python finds packages is the interpreter's own business."""
     private = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
-    variables = {name: value for name, value in os.environ.items() if name not in private}
+    variables = {name: value for name, value in os.environ.items() if name not in private and not OURS.match(name)}
     if python == sys.executable:  # the worker finds the same ``harness`` and ``reference``, installed or not
         variables["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
     return variables | {"PYTHONUNBUFFERED": "1"}

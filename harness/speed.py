@@ -4,17 +4,18 @@ import json
 import math
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
 from filelock import FileLock
 
-from harness import evaluate, keys, plan, provenance, record, scenarios
+from harness import evaluate, keys, plan, record, scenarios
 from harness.batch import SEQUENCES, TOKENS, Batch
 from harness.begin import Homes, common, kept, start_worker
 from harness.checkpoints import Checkpoints
@@ -22,6 +23,7 @@ from harness.download import cache_folder
 from harness.encode import encode
 from harness.implementation import Implementation, find
 from harness.isolate import Progress, Show, Worker, WorkerError
+from harness.load import Stretch, load_of, watched
 from harness.protocol import Array
 from harness.task import Task
 
@@ -31,6 +33,7 @@ CONTENDED = 1.25  # times its quiet time: where the reference takes longer, all 
 AT_ONCE = 8  # implementations beside the reference that are loaded for timing: more would not fit the memory
 ROUNDS = 5  # each implementation's turns at one shape
 Timed = Callable[[Worker, "Shape", int], dict[str, Array]]  # seconds of so many passes
+Limits = tuple[dict[str, Any], list[Stretch]]  # by harness.limits, and what else went on while it measured
 SECONDS = 0.2  # that a turn lasts at least, so that the clock's grain and a start-up do not show
 
 
@@ -74,39 +77,47 @@ def passes(worker: Worker, shape: Shape, repeats: int) -> dict[str, Array]:
 
 
 def measure(
-    workers: dict[str, Worker], shape: Shape, on_progress: Progress | None = None, timed: Timed = passes
+    workers: dict[str, Worker],
+    shape: Shape,
+    on_progress: Progress | None = None,
+    timed: Timed = passes,
+    stretches: list[Stretch] | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Time every worker on one shape; by name: raw seconds and what follows from them.
 
-    Each is warmed up on the shape itself; then they take turns, and ratios are of medians within a round.
-    A worker that fails is left out from there on; its entry says why.
+    Each is warmed up on the shape itself; then they take turns, and ratios are of one round. What else the machine
+    does meanwhile is added to ``stretches``. A worker that fails is left out from there on; its entry says why.
     """
     results: dict[str, dict[str, Any]] = {}
     repeats: dict[str, int] = {}
-    wall: dict[str, list[Array]] = {name: [] for name in workers}
-    cpu: dict[str, list[Array]] = {name: [] for name in workers}
-    for turn in range(-1, ROUNDS):  # the turn before the first is the warm-up
-        for name, worker in workers.items():
-            if name in results:
-                continue
+    turns: dict[str, list[dict[str, Array]]] = {name: [] for name in workers}
+
+    def each_in_turn(ask: Callable[[str], None], done: int) -> None:
+        for name in workers:
             try:
-                if turn < 0:
-                    repeats[name] = _warm_up(worker, shape, timed)
-                    continue
-                seconds = timed(worker, shape, repeats[name])
+                if name not in results:
+                    ask(name)
             except WorkerError as error:
                 results[name] = {"state": error.state, "reason": str(error)}
-                continue
-            wall[name].append(seconds["wall"])
-            cpu[name].append(seconds["cpu"])
         if on_progress is not None:
-            on_progress(done=turn + 1, total=ROUNDS)
+            on_progress(done=done, total=ROUNDS)
+
+    def warm_up(name: str) -> None:
+        repeats[name] = _warm_up(workers[name], shape, timed)
+
+    def turn(name: str) -> None:
+        turns[name].append(timed(workers[name], shape, repeats[name]))
+
+    each_in_turn(warm_up, 0)
+    with watched([] if stretches is None else stretches):
+        for number in range(ROUNDS):
+            each_in_turn(turn, number + 1)
     alive = [name for name in workers if name not in results]
-    results |= {name: {"state": "ok", **_summary(shape, wall[name], cpu[name])} for name in alive}
+    results |= {name: {"state": "ok", **_summary(shape, turns[name])} for name in alive}
     if "reference" in alive:
-        base = np.array([np.median(turn) for turn in wall["reference"]])
+        base = _turn_seconds(turns["reference"])
         for name in alive:
-            ratios = base / np.array([np.median(turn) for turn in wall[name]])
+            ratios = base / _turn_seconds(turns[name])
             results[name]["ratio"] = [float(np.median(ratios)), float(ratios.min()), float(ratios.max())]
     return results
 
@@ -118,14 +129,22 @@ def _warm_up(worker: Worker, shape: Shape, timed: Timed) -> int:
     return max(1, round(SECONDS / max(fastest, 1e-6)))
 
 
-def _summary(shape: Shape, wall: list[Array], cpu: list[Array]) -> dict[str, Any]:
-    seconds = np.concatenate(wall)
-    p50, p90, p99 = np.percentile(seconds, [50, 90, 99]).tolist()
+def _turn_seconds(turns: list[dict[str, Array]]) -> Array:
+    """Seconds of a pass, by turn: all of a turn's over its passes, so that rates are of what was really done.
+
+    Where passes are of two kinds, as when a quota of CPU time runs out in some of them, a median shows one kind alone.
+    """
+    return np.array([turn["wall"].mean() for turn in turns])
+
+
+def _summary(shape: Shape, turns: list[dict[str, Array]]) -> dict[str, Any]:
+    p50, p90, p99 = np.percentile(np.concatenate([turn["wall"] for turn in turns]), [50, 90, 99]).tolist()
+    seconds = float(np.median(_turn_seconds(turns)))
     return {
-        "wall": [np.round(turn, 7).tolist() for turn in wall],
-        "cpu": [np.round(turn, 7).tolist() for turn in cpu],
-        "sequences_per_second": len(shape.batch.lengths) / p50,
-        "tokens_per_second": len(shape.batch.ids) / p50,
+        "wall": [np.round(turn["wall"], 7).tolist() for turn in turns],
+        "cpu": [np.round(turn["cpu"], 7).tolist() for turn in turns],
+        "sequences_per_second": len(shape.batch.lengths) / seconds,
+        "tokens_per_second": len(shape.batch.ids) / seconds,
         "p50": p50,
         "p90": p90,
         "p99": p99,
@@ -133,7 +152,7 @@ def _summary(shape: Shape, wall: list[Array], cpu: list[Array]) -> dict[str, Any
 
 
 def against_quiet(result: record.Speed) -> float:
-    """The reference's median time at this shape over the fastest pass ever seen of it here; kept in the cache.
+    """The reference's time for a pass of this shape over the fastest ever seen of it here; kept in the cache.
 
     Other work on the machine slows implementations unequally, so that even ratios taken in turn are then wrong.
     """
@@ -148,7 +167,7 @@ def against_quiet(result: record.Speed) -> float:
         known = _fastest(file)
         known[key] = min(fastest, known.get(key, fastest))
         record.write_json(known, file)
-    return round(float(figures["p50"]) / known[key], 3)
+    return round(median(record.turn_seconds(result.shape, figures)) / known[key], 3)
 
 
 def _fastest(file: Path) -> dict[str, float]:
@@ -178,13 +197,16 @@ def _shapes(made: plan.Plan) -> list[Shape]:
 
 
 def tokenizer_rate(made: plan.Plan, task: Task, examples: list[Any]) -> float:
-    """Sequences a second that are made of these examples, on as many cores as the tokenizer takes; a median."""
-    seconds = []
-    for _ in range(ROUNDS):
-        start = time.perf_counter()
-        sequences = len(encode(task, examples, made.tokenizer, task.max_length).batch.lengths)
-        seconds.append(time.perf_counter() - start)
-    return sequences / float(np.median(seconds))
+    """Sequences a second that are made of these examples, on as many cores as the tokenizer takes, when it is warm."""
+
+    def all_of_them() -> int:
+        return len(encode(task, examples, made.tokenizer, task.max_length).batch.lengths)
+
+    all_of_them()  # warms up
+    sequences, start = 0, time.perf_counter()
+    while (seconds := time.perf_counter() - start) < SECONDS:
+        sequences += all_of_them()
+    return sequences / seconds
 
 
 def run_speed(
@@ -198,16 +220,15 @@ def run_speed(
     reference = [each for each in implementations if each.name == "reference"]
     others = [each for each in implementations if each.name != "reference"]
     groups = [others[i : i + AT_ONCE] for i in range(0, len(others), AT_ONCE)] or [[]]
-    comparison, limits = new_comparison(), None
+    comparison, limits = new_comparison(), dict[str, Limits]()
     for number, group in enumerate(groups):
         name = comparison if len(groups) == 1 else f"{comparison}-{number + 1}"
         done = [known(made, [*reference, *group], shape) for shape in shapes]
         missing = [shape for shape, result in zip(shapes, done, strict=True) if result is None]
         yield from filter(None, done)
-        if limits is None and missing:
-            limits = _limits(made, homes, checkpoints, shapes) if reference else {}
-        for result in _time_group(made, [*reference, *group], homes, checkpoints, missing, name, show):
-            result.limits = (limits or {}).get(result.shape["name"], {})
+        if missing and reference and not limits:
+            limits = _limits(made, homes, checkpoints, shapes)
+        for result in _time_group(made, [*reference, *group], homes, checkpoints, missing, name, show, limits):
             keep(made, result)
             yield result
 
@@ -238,6 +259,7 @@ def _time_group(
     shapes: list[Shape],
     comparison: str,
     show: Show,
+    limits: dict[str, Limits],
 ) -> Iterator[record.Speed]:
     """Shape by shape; one that fails is left out of the rest, and said."""
     if not shapes:
@@ -251,7 +273,10 @@ def _time_group(
         workers, failed = load_each(made, group, homes, stack, load, show)
         for shape in shapes:
             key = keys.speed_key(made, group, shape.description(), "inference")
-            yield time_shape(made, workers, failed, shape, comparison, key, show)
+            measured, stretches = limits.get(shape.name, ({}, []))
+            result = time_shape(made, workers, failed, shape, comparison, key, show, stretches=stretches)
+            result.limits = measured
+            yield result
 
 
 def load_each(
@@ -289,18 +314,22 @@ def time_shape(
     key: str,
     show: Show,
     timed: Timed = passes,
+    stretches: Sequence[Stretch] = (),
 ) -> record.Speed:
-    """The record of one shape. A worker that fails is closed, and goes from ``workers`` to ``failed``."""
+    """The record of one shape. A worker that fails is closed, and goes from ``workers`` to ``failed``.
+
+    Its load is of the turns, and of the ``stretches`` of what else it holds.
+    """
     result = record.Speed(
         **common(made, key, made.options.precision, made.precision),
         comparison=comparison,
         shape=shape.description(),
         load={},
     )
-    before, start = provenance.load_snapshot(), time.perf_counter()
-    measured = measure(workers, shape, lambda done, total: show(f"timing {shape.name}", done, total), timed)
+    start, during = time.perf_counter(), [*stretches]
+    measured = measure(workers, shape, lambda done, total: show(f"timing {shape.name}", done, total), timed, during)
     result.implementations = failed | measured
-    result.load = provenance.load_between(before)
+    result.load = load_of(during)
     if measured.get("reference", {}).get("state") == "ok":
         result.load["quiet"] = against_quiet(result)
         result.load["noisy"] |= result.load["quiet"] > CONTENDED
@@ -339,22 +368,25 @@ def _said_by(worker: Worker) -> dict[str, Any]:
     return info | {"catalog_id": worker.implementation.catalog_id, "memory": worker.call("memory")[0]}
 
 
-def _limits(made: plan.Plan, homes: Homes, checkpoints: Checkpoints, shapes: list[Shape]) -> dict[str, dict[str, Any]]:
+def _limits(made: plan.Plan, homes: Homes, checkpoints: Checkpoints, shapes: list[Shape]) -> dict[str, Limits]:
     """What the machine can do at most, by shape; in a worker of its own, as it takes memory."""
-    found = {}
+    found: dict[str, Limits] = {}
     with start_worker(made, find("reference"), homes) as worker:
         try:
             worker.load(checkpoints.bare(), None, made.device, made.precision, made.threads)
             for shape in shapes:
-                found[shape.name] = worker.call(
-                    "limits",
-                    config=made.config,
-                    tokens=len(shape.batch.ids),
-                    precision=made.precision,
-                    device=made.device,
-                )[0]
+                stretches: list[Stretch] = []
+                with watched(stretches):
+                    measured = worker.call(
+                        "limits",
+                        config=made.config,
+                        tokens=len(shape.batch.ids),
+                        precision=made.precision,
+                        device=made.device,
+                    )[0]
+                found[shape.name] = measured, stretches
         except WorkerError as error:
-            return {shape.name: {"absent": str(error)} for shape in shapes}
+            return {shape.name: ({"absent": str(error)}, []) for shape in shapes}
     return found
 
 
