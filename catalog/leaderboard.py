@@ -13,7 +13,7 @@ from catalog.errors import BadInput
 from harness.plot import Point
 from harness.task import METRIC_NAMES
 
-SCHEMA = 1
+SCHEMA = 2
 KINDS = ("quality", "speed", "parity")
 STATES = ("ok", "failed", "skipped")
 PARITY, TIMING = "parity", "timing"  # what can be missing of a row beside a task's score
@@ -36,7 +36,8 @@ class Score:
     failed: list[int]  # seeds without a figure
     with_collapsed: list[float | None] | None  # mean and deviation of all seeds, where that is another figure
     published: list[dict[str, Any]] = field(default_factory=list)  # value, told, url: what others published of the same
-    flags: list[str] = field(default_factory=list)  # what a reader must know before believing the number
+    # what a reader must know before believing the number: split (null: all of them), text
+    flags: list[dict[str, str | None]] = field(default_factory=list)
 
     @property
     def tried(self) -> int:
@@ -175,7 +176,8 @@ class Board:
         for row in self.rows:
             for task, score in row.scores.items():
                 for flag in score.flags:
-                    found.setdefault((task, flag), []).append(f"{row.implementation} {row.precision}")
+                    said = f"{flag['split']}: {flag['text']}" if flag["split"] else str(flag["text"])
+                    found.setdefault((task, said), []).append(f"{row.implementation} {row.precision}")
         return [(task, flag, names) for (task, flag), names in sorted(found.items())]
 
     @property

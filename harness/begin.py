@@ -62,9 +62,15 @@ def common(made: plan.Plan, key: str, asked: str, resolved: str) -> dict[str, An
     return {
         "key": key,
         "state": "ok",
-        "checkpoint": {"name": made.weights.name, "sha256": made.weights.sha256, "source": made.weights.source},
+        "checkpoint": {
+            "name": made.weights.name,
+            "sha256": made.weights.sha256,
+            "source": made.weights.source,
+            "config": made.config,
+            "initialised": [],
+        },
         "device": made.device,
-        "precision": {"asked": asked, "resolved": resolved},
+        "precision": {"asked": asked, "resolved": resolved, "computed": resolved},
         "threads": made.threads,
         "machine": provenance.machine(),
         "versions": provenance.versions(),

@@ -95,7 +95,7 @@ def fine_tuned(
         except WorkerError as error:
             if not error.out_of_memory or micro_batches == 2:
                 raise
-            result.flags.append("out of memory with whole batches; computed in two pieces each")
+            result.flags.append(record.flag("out of memory with whole batches; computed in two pieces each"))
     raise AssertionError("unreachable")
 
 
@@ -230,28 +230,37 @@ def _predict(worker: Worker, task: Task, split: Split, name: str, show: Show) ->
 
 def score(
     result: record.Quality, task: Task, examples: dict[str, list[Any]], answers: Predictions
-) -> tuple[list[dict[str, Any]], list[str]]:
+) -> tuple[list[dict[str, Any]], list[record.Flag]]:
     """The metrics and the flags of a record, from its predictions; the same at the end of its run and ever after.
 
-    ``examples`` are those of each split in ``answers``. Of ``result`` are read what goes into the signatures, and
-    the flags that do not come from predictions; it is not changed. Failure where predictions are not of the examples.
+    ``examples`` are those of each split in ``answers``. Of ``result`` are read what goes into the signatures, what was
+    counted and repaired in its data, and the flags that are about no split; it is not changed. Failure where
+    predictions are not of the examples.
     """
-    found, warnings = [], sanity.flags(result.sanity)
+    found, warnings = [], [*sanity.flags(result.sanity), *_repaired(result.repairs)]
     for split, pairs in answers.items():
         predicted = sanity.aligned(examples[split], pairs, f"{task.name} {split}")
         right = gold(task, examples[split])
         if right is None:
-            warnings.append(f"{split}: no labels, predictions only")
+            warnings.append(record.flag("no labels, predictions only", split))
             continue
         for metric in _scores(task, split, right, predicted, task.metrics, extra=_extra(result, task)):
             baseline = metrics.baseline(task.kind, metric.name, right, task.positive)
             found.append({"split": split, **asdict(metric), "baseline": baseline})
             if metric.name == task.metrics[0] and metric.low <= baseline:
-                warnings.append(f"{split}: the interval reaches down to the baseline, {baseline:.3f}")
+                warnings.append(record.flag(f"the interval reaches down to the baseline, {baseline:.3f}", split))
         if warning := metrics.degenerate(task.kind, right, predicted):
-            warnings.append(f"{split}: {warning}")
-    of_splits = tuple(f"{split}: " for split in answers)
-    return found, [*(flag for flag in result.flags if not flag.startswith(of_splits)), *warnings]
+            warnings.append(record.flag(warning, split))
+    made_again = {*answers, *result.sanity, *result.repairs}
+    return found, [*(flag for flag in result.flags if flag["split"] not in made_again), *warnings]
+
+
+def _repaired(repairs: dict[str, list[dict[str, Any]]]) -> list[record.Flag]:
+    return [
+        record.flag(f"{each['what']}: {each['count']}, the first at {each['first']}", split)
+        for split, found in repairs.items()
+        for each in found
+    ]
 
 
 def _extra(result: record.Quality, task: Task) -> list[str]:

@@ -45,6 +45,7 @@ def machine() -> dict[str, Any]:
         "cpu": model,
         "architecture": platform.machine(),
         "flags": flags,
+        "hidden": [],
         "cores": usable_cores(),
         "logical_cores": len(affinity.CPUS),
         "memory": _memory(),

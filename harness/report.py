@@ -185,8 +185,11 @@ def _add_quality(
     for run in runs.finished:
         for split in dict.fromkeys(metric["split"] for metric in run.metrics):
             signatures[seeds.main_metric(run, split)["signature"]] = None
-    for flag in dict.fromkeys(flag for run in runs.finished for flag in run.flags):
-        notes.append(f"* {name} on {task}, {_seeds([r for r in runs.finished if flag in r.flags])}: {flag}")
+    flagged: dict[str, list[record.Quality]] = {}
+    for run in runs.finished:
+        for text in dict.fromkeys(map(record.flag_text, run.flags)):
+            flagged.setdefault(text, []).append(run)
+    notes += [f"* {name} on {task}, {_seeds(those)}: {text}" for text, those in flagged.items()]
     for reason in dict.fromkeys(run.reason for run in runs.failed):
         failed = [run for run in runs.failed if run.reason == reason]
         notes.append(f"{name} on {task}, {_seeds(failed)}, {failed[0].state}: {reason}")
@@ -210,7 +213,7 @@ def subject(score: seeds.Score) -> str:
 
 def score_lines(score: seeds.Score) -> list[str]:
     """A score as the lines of a cell: value or mean, spread, interval, and what became of seeds that do not count."""
-    mark = "*" if any(flag.startswith(f"{score.split}:") for flag in score.flags) else ""
+    mark = "*" if any(flag["split"] == score.split for flag in score.flags) else ""
     interval = f"{score.low:.3f}-{score.high:.3f}"
     if score.tried == 1:
         return [f"{score.mean:.3f}{mark}", interval, *(["collapsed"] if score.collapsed else [])]

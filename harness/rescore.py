@@ -59,7 +59,7 @@ def rescore(
 
 def _rescored(
     path: Path, each: record.Quality, sources: dict[str, str], data: Path
-) -> tuple[list[dict[str, Any]], list[str]]:
+) -> tuple[list[dict[str, Any]], list[record.Flag]]:
     """Metrics and flags anew; ``sources`` are the files of tasks that are not built in."""
     name, kind = each.task["name"], each.task["kind"]
     if each.task["suite"] == "own" and name not in sources:
@@ -88,7 +88,7 @@ def _examples(source: str, context: Context | None, split: str, data: Path, sha2
     return [*read_split(load_task(source, context), split, data)]
 
 
-def _changes(old: record.Quality, metrics: list[dict[str, Any]], flags: list[str]) -> list[Change]:
+def _changes(old: record.Quality, metrics: list[dict[str, Any]], flags: list[record.Flag]) -> list[Change]:
     """What differs, field by field."""
     before, after = ({(m["split"], m["name"]): m for m in each} for each in (old.metrics, metrics))
     changes = []
@@ -99,8 +99,8 @@ def _changes(old: record.Quality, metrics: list[dict[str, Any]], flags: list[str
             for field in dict.fromkeys([*one, *other])
             if field not in ("split", "name") and not _same(one.get(field), other.get(field))
         ]
-    changes += [Change("flag", flag, None) for flag in old.flags if flag not in flags]
-    return changes + [Change("flag", None, flag) for flag in flags if flag not in old.flags]
+    changes += [Change("flag", record.flag_text(flag), None) for flag in old.flags if flag not in flags]
+    return changes + [Change("flag", None, record.flag_text(flag)) for flag in flags if flag not in old.flags]
 
 
 def _same(old: Any, new: Any) -> bool:

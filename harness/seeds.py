@@ -54,7 +54,7 @@ class Score:
     high: float
     # Mean and deviation of all seeds, where that is another figure:
     with_collapsed: tuple[float, float | None] | None
-    flags: list[str]  # what a reader must know before believing the number
+    flags: list[record.Flag]  # what a reader must know before believing the number
 
     @property
     def counted(self) -> list[float]:
@@ -147,7 +147,7 @@ def _score(runs: Runs, split: str, name: str, by_seed: dict[int, dict[str, Any]]
         with_collapsed=(
             (statistics.fmean(everything), _deviation(everything)) if len(values) < len(everything) else None
         ),
-        flags=list(dict.fromkeys(flags)),
+        flags=[flag for place, flag in enumerate(flags) if flag not in flags[:place]],
     )
 
 
@@ -170,7 +170,7 @@ def has_collapsed(run: record.Quality, split: str) -> bool:
     return all(metric["value"] <= metric["baseline"] + 1e-9 for metric in judged)  # but for rounding
 
 
-def _concerns(flag: str, split: str, run: record.Quality) -> bool:
+def _concerns(flag: record.Flag, split: str, run: record.Quality) -> bool:
     """Whether a flag is about this split, or about none in particular."""
     others = {metric["split"] for metric in run.metrics} - {split}
-    return not flag.startswith(tuple(f"{other}:" for other in others))
+    return flag["split"] not in others

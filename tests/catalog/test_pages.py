@@ -79,7 +79,7 @@ def written(tmp_path: Path, records: list[dict[str, Any]]) -> Path:
         if r["kind"] == "quality"
     ]
     scores = scores_with_anchors([Quality(**run) for run in runs])
-    path.write_text(json.dumps({"schema": 1, "records": records, "scores": scores}), "utf-8")
+    path.write_text(json.dumps({"schema": 2, "records": records, "scores": scores}), "utf-8")
     return path
 
 
@@ -169,7 +169,7 @@ def test_without_results_the_leaderboard_says_so(catalog: Path, tmp_path: Path) 
 
 def test_an_empty_index_is_no_result(catalog: Path, tmp_path: Path) -> None:
     index = tmp_path / "index.json"
-    index.write_text('{"schema": 1, "records": []}')
+    index.write_text('{"schema": 2, "records": []}')
     assert "Nothing is published yet." in page(made(catalog, tmp_path, index), "en/leaderboard.md")
 
 
@@ -472,19 +472,19 @@ def changed(tmp_path: Path, **values: Any) -> Path:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('{"schema": 2, "records": []}', "schema 2; this version of BERT Atlas reads schema 1"),
+        ('{"schema": 1, "records": []}', "schema 1; this version of BERT Atlas reads schema 2"),
         ("[]", "not an index of results"),
         ("{", "not an index of results"),
-        ('{"schema": 1, "records": [{"schema": 1, "kind": "rumour"}]}', "'rumour'"),
-        ('{"schema": 1, "records": [{"schema": 7, "kind": "speed"}]}', "schema 7"),
-        ('{"schema": 1, "records": [{"schema": 1, "kind": "speed", "state": "ok"}]}', "lacks or misuses 'hardware'"),
-        ('{"schema": 1, "records": [{"schema": 1, "kind": "speed", "state": "fine"}]}', "in state 'fine'"),
+        ('{"schema": 2, "records": [{"schema": 2, "kind": "rumour"}]}', "'rumour'"),
+        ('{"schema": 2, "records": [{"schema": 7, "kind": "speed"}]}', "schema 7"),
+        ('{"schema": 2, "records": [{"schema": 2, "kind": "speed", "state": "ok"}]}', "lacks or misuses 'hardware'"),
+        ('{"schema": 2, "records": [{"schema": 2, "kind": "speed", "state": "fine"}]}', "in state 'fine'"),
         (
-            '{"schema": 1, "records": [{"schema": 1, "kind": "quality", "state": "ok", "metrics": [{}]}]}',
+            '{"schema": 2, "records": [{"schema": 2, "kind": "quality", "state": "ok", "metrics": [{}]}]}',
             "has runs and no scores",
         ),
         (
-            '{"schema": 1, "records": [], "scores": [{"hardware": "x"}]}',
+            '{"schema": 2, "records": [], "scores": [{"hardware": "x"}]}',
             "lacks or misuses 'checkpoint'",
         ),
     ],
@@ -558,3 +558,13 @@ def test_what_is_built_never_takes_the_place_of_what_was_written(out: str, catal
 def test_a_missing_docs_folder_is_named(catalog: Path, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="--docs"):
         build(load(catalog), INDEX, tmp_path / "none", tmp_path / "out", "https://example.org/")
+
+
+def test_a_flag_is_shown_with_its_split(catalog: Path, tmp_path: Path) -> None:
+    records = [r for r in published() if r["kind"] != "quality" or r["task"]["name"] == "mini-sentiment"]
+    for each in records:
+        if each["kind"] == "quality":
+            each["flags"] = [{"split": "dev", "text": "odd"}, {"split": None, "text": "out of memory once"}]
+    board = page(made(catalog, tmp_path, written(tmp_path, records)), "en/leaderboard.md")
+    assert "mini-sentiment: dev: odd (" in board
+    assert "mini-sentiment: out of memory once (" in board

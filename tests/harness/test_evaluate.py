@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import yaml
 
-from harness import evaluate, plan, predict
+from harness import evaluate, plan, predict, record
 from harness.batch import Batch, in_order
 from harness.checkpoints import Checkpoints
 from harness.encode import decode
@@ -114,11 +114,29 @@ def test_the_record_follows_from_the_predictions_that_are_stored(prepared: Prepa
 def test_flags_of_other_origin_stay_and_those_of_predictions_are_made_anew(prepared: Prepared, empty: Empty) -> None:
     made = prepared()
     result = empty(made)
-    result.flags = ["out of memory with whole batches; computed in two pieces each", "dev: what was once true"]
+    result.flags = [
+        record.flag("out of memory with whole batches; computed in two pieces each"),
+        record.flag("what was once true", "dev"),
+    ]
     run_encoder(made, result, Answering(lambda batch: np.tile(np.array([1, 0], np.float32), (len(batch.lengths), 1))))
-    assert result.flags[0].startswith("out of memory")
-    assert "dev: negative is predicted for every example" in result.flags
-    assert "dev: what was once true" not in result.flags
+    assert result.flags[0] == record.flag("out of memory with whole batches; computed in two pieces each")
+    assert record.flag("negative is predicted for every example", "dev") in result.flags
+    assert record.flag("what was once true", "dev") not in result.flags
+
+
+def test_what_was_repaired_in_a_file_is_flagged_once_however_often_it_is_scored(
+    prepared: Prepared, empty: Empty
+) -> None:
+    made = prepared()
+    task, result = made.tasks[0], empty(made)
+    result.repairs = {"train": [{"what": "I- tags without a B- before them", "count": 3, "first": "train.conll:12"}]}
+    answers = run_encoder(made, result, Answering(random_logits(2)))
+    examples = {"dev": load_splits(made, task)["dev"].examples}
+    for _ in range(2):
+        result.metrics, result.flags = score(result, task, examples, answers)
+    assert [record.flag_text(flag) for flag in result.flags if flag["split"] == "train"] == [
+        "train: I- tags without a B- before them: 3, the first at train.conll:12"
+    ]
 
 
 def test_what_was_cut_and_what_training_has_seen_is_recorded_and_flagged(
@@ -148,13 +166,13 @@ def test_what_was_cut_and_what_training_has_seen_is_recorded_and_flagged(
         "train": {"examples": 3, "cut": 1, "tokens_lost": 32},
         "dev": {"examples": 4, "cut": 1, "tokens_lost": 42, "in_train": 1},
     }
-    assert "dev: 1 of 4 examples (25.0%) are cut to what the model reads" in result.flags
-    assert "dev: 1 of 4 examples (25.0%) are in the training split too" in result.flags
+    assert record.flag("1 of 4 examples (25.0%) are cut to what the model reads", "dev") in result.flags
+    assert record.flag("1 of 4 examples (25.0%) are in the training split too", "dev") in result.flags
     tool = empty(made)
     job = Answering(random_logits(2), {"dev": ["no"] * 4})
     evaluate.done_by_itself(job, made, tool, made.tasks[0], lambda *_: None)  # type: ignore[arg-type]
     assert tool.sanity["dev"] == {"examples": 4, "in_train": 1}, "how a program cuts is not known"
-    assert not [flag for flag in tool.flags if " cut " in flag]
+    assert not [flag for flag in tool.flags if " cut " in str(flag["text"])]
 
 
 def test_after_want_of_memory_no_metric_is_there_twice(
@@ -176,8 +194,9 @@ def test_after_want_of_memory_no_metric_is_there_twice(
     evaluate.fine_tuned(start, made, result, task, tmp_path, lambda *_: None)
     assert len(calls) == 4
     assert [metric["split"] for metric in result.metrics] == ["dev", "test"]
-    assert len([flag for flag in result.flags if flag.startswith("out of memory")]) == 1
-    assert len(set(result.flags)) == len(result.flags)
+    said = list(map(record.flag_text, result.flags))
+    assert len([text for text in said if text.startswith("out of memory")]) == 1
+    assert len(set(said)) == len(said)
 
 
 def with_a_second_split(load: Callable[..., Any]) -> Callable[..., Any]:

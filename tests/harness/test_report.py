@@ -16,7 +16,7 @@ from rich.console import Console
 from harness.errors import Failure
 from harness.long_form import to_csv
 from harness.page import to_html
-from harness.record import Parity, Quality, Record, Speed
+from harness.record import Parity, Quality, Record, Speed, flag
 from harness.report import arrange, print_report, to_json, to_markdown, write_report
 
 Qualities: TypeAlias = Callable[..., Quality]
@@ -105,7 +105,7 @@ def test_flags_mark_the_score_that_they_are_about(quality_record: Qualities) -> 
     records: list[Record] = [
         quality_record(
             metrics=[scored(0.6), scored(0.5) | {"name": "f1"}, test_split],
-            flags=["dev: every answer is the same", "out of memory with whole batches"],
+            flags=[flag("every answer is the same", "dev"), flag("out of memory with whole batches")],
             limit=16,
         )
     ]
@@ -154,7 +154,7 @@ def test_collapsed_and_failed_seeds_are_in_the_cell(quality_record: Qualities) -
 
 
 def test_what_is_said_of_several_seeds_is_said_once(quality_record: Qualities) -> None:
-    records = [quality_record(seed=seed, flags=["dev: odd", f"dev: odd in {seed}"]) for seed in (1, 2)]
+    records = [quality_record(seed=seed, flags=[flag("odd", "dev"), flag(f"odd in {seed}", "dev")]) for seed in (1, 2)]
     records += [quality_record(seed=seed, state="failed", reason="killed", metrics=[]) for seed in (3, 4)]
     notes = arrange([*records]).notes
     assert notes == [

@@ -23,6 +23,7 @@ from harness.task import load_task, task_files
 
 ROOT = Path(__file__).parents[2]
 Recorded = Callable[..., Path]
+WRONG = record.flag("was true once", "dev")
 
 
 @pytest.fixture
@@ -107,7 +108,7 @@ def test_metrics_signatures_and_flags_that_are_not_the_same_are_told(recorded: R
 
     def change(values: dict[str, Any]) -> None:
         values["metrics"] = [accuracy | {"signature": "accuracy|n:200", "name": "accuracy"}, accuracy | {"name": "old"}]
-        values["flags"] = ["out of memory with whole batches; computed in two pieces each", "dev: was true once"]
+        values["flags"] = [record.flag("out of memory with whole batches; computed in two pieces each"), WRONG]
 
     changes = all_of(changed(path, change))[path]
     assert Change("dev accuracy signature", "accuracy|n:200", accuracy["signature"]) in changes
@@ -146,7 +147,7 @@ def test_write_puts_the_metrics_and_flags_into_the_record_and_changes_nothing_el
     path = recorded()
     right = record.read(path)
     changed(path, lambda values: values["metrics"][0].update(value=0.99, low=0.98))
-    changed(path, lambda values: values.update(flags=["dev: was true once"]))
+    changed(path, lambda values: values.update(flags=[WRONG]))
     assert [each.what for each in all_of(path)[path]] == ["dev accuracy value", "dev accuracy low", "flag"]
     assert record.read(path) != right, "not without --write"
     assert len(all_of(path, write=True)[path]) == 3
@@ -276,7 +277,7 @@ def test_a_split_without_labels_keeps_its_flag(recorded: Recorded, own_task: Pat
     found = record.read(path)
     assert isinstance(found, Quality)
     assert {metric["split"] for metric in found.metrics} == {"dev"}
-    assert "test: no labels, predictions only" in found.flags
+    assert record.flag("no labels, predictions only", "test") in found.flags
     assert all_of(path, own_tasks=[own_task]) == {path: []}
 
 

@@ -406,7 +406,7 @@ def test_out_of_memory_each_batch_goes_in_two_pieces(small: tuple[plan.Plan, Qua
     assert len(compute(made, result, folder)["dev"]) == LIMIT
     assert result.metrics
     assert result.recipe["micro_batches"] == 2
-    assert [flag for flag in result.flags if "out of memory" in flag] == [
+    assert [flag["text"] for flag in result.flags if "out of memory" in str(flag["text"])] == [
         "out of memory with whole batches; computed in two pieces each"
     ]
 

@@ -11,7 +11,7 @@ import pytest
 from harness import record
 from harness.metrics import baseline, degenerate, score
 from harness.publish import write_index
-from harness.record import Quality, Record
+from harness.record import Quality, Record, flag
 from harness.seeds import Runs, Score, group, has_collapsed, scores
 
 Qualities: TypeAlias = Callable[..., Quality]
@@ -197,7 +197,7 @@ def test_less_memory_or_one_split_more_is_no_other_recipe(quality_record: Qualit
 def test_each_split_and_metric_has_its_score_and_the_first_is_the_main_one(quality_record: Qualities) -> None:
     run = quality_record(
         metrics=[metric(0.7), metric(0.6, "f1"), metric(0.5, split="test", base=0.1)],
-        flags=["dev: odd", "test: odder", "out of memory once"],
+        flags=[flag("odd", "dev"), flag("odder", "test"), flag("out of memory once")],
     )
     (runs,) = group([run])
     found = scores(runs)
@@ -207,8 +207,8 @@ def test_each_split_and_metric_has_its_score_and_the_first_is_the_main_one(quali
         ("test", "accuracy", True),
     ]
     assert [each.flags for each in found][1:] == [
-        ["dev: odd", "out of memory once"],
-        ["test: odder", "out of memory once"],
+        [flag("odd", "dev"), flag("out of memory once")],
+        [flag("odder", "test"), flag("out of memory once")],
     ]
 
 
