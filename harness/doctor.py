@@ -205,9 +205,11 @@ def _load() -> Check:
     with watched(stretches):
         time.sleep(WATCHED)
     load = load_of(stretches)
+    used = "an unknown part" if load["others"] is None else f"{load['others']:.0%}"
+    average = "unknown" if load["load_average"] is None else load["load_average"]
     steal = "" if load["steal"] is None else f", {load['steal']:.0%} taken by the hypervisor"
     quota = ", a quota of CPU time ran out" if load["throttled"]["periods"] else ""
-    detail = f"{load['others']:.0%} of the cores used by others{steal}{quota}; load average {load['load_average']}"
+    detail = f"{used} of the cores used by others{steal}{quota}; load average {average}"
     if load["noisy"]:
         return Check("load", "warning", detail, "Timings made now are not to be trusted; wait, or stop what runs.")
     return Check("load", "ok", detail)

@@ -199,7 +199,7 @@ def _try_once(url: str, part: Path, *, resumable: bool, size: int | None, progre
             headers["If-Range"] = kept
     with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
         _check_status(response, part)
-        continued = response.status_code == 206
+        continued = response.status_code == 206 or ("Range" in headers and _is_part(response))
         if continued and (why := _no_continuation(response, start, kept)):
             _drop(part)
             raise _TransferError(f"{why}; starting from the beginning", wait=0.0)
@@ -281,6 +281,14 @@ def _retry_after(value: str | None) -> float | None:
 def _starts_at(response: requests.Response) -> int | None:
     found = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
     return int(found[1]) if found else None
+
+
+def _is_part(response: requests.Response) -> bool:
+    """Whether only a part was sent: some servers answer 200 OK with the part that was asked for."""
+    found = re.match(r"bytes (\d+)-(\d+)/", response.headers.get("Content-Range", ""))
+    if not found or found[1] == "0":
+        return False
+    return response.headers.get("Content-Length") == str(int(found[2]) - int(found[1]) + 1)
 
 
 def _version_file(part: Path) -> Path:

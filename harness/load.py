@@ -25,7 +25,7 @@ class Stretch(NamedTuple):
     """CPU seconds between two moments, over the CPUs that we may use: in all, those used, and what was not ours."""
 
     total: float
-    busy: float  # without what was stolen
+    busy: float | None  # without what was stolen; None: the system does not show what others do
     stolen: float | None  # None: the system does not tell
     own: float  # of this process and all below it
     periods: int  # at whose end a quota had run out
@@ -40,12 +40,12 @@ def watched(stretches: list[Stretch]) -> Iterator[None]:
         yield
     finally:
         now = _counters()
-        told = now.stolen is not None and before.stolen is not None
+        stolen = _less(now.stolen, before.stolen)
         stretches.append(
             Stretch(
                 total=now.total - before.total,
-                busy=now.busy - before.busy,
-                stolen=max(0.0, now.stolen - before.stolen) if told else None,  # type: ignore[operator]
+                busy=_less(now.busy, before.busy),
+                stolen=None if stolen is None else max(0.0, stolen),
                 own=now.own - before.own,
                 periods=now.periods - before.periods,
                 throttled=now.throttled - before.throttled,
@@ -57,27 +57,41 @@ def load_of(stretches: Sequence[Stretch]) -> dict[str, Any]:
     """What kept the machine from us in these stretches, as records hold it.
 
     ``load_average``: of the last minute; ``steal``: fraction of the CPUs' time that the hypervisor gave to
-    others (None where the system does not tell); ``others``: fraction that went to processes other than this
-    one, its children and theirs; ``throttled``: periods in which a quota of CPU time ran out, and the CPU seconds
-    that processes were stopped for; ``noisy``: whether timings made meanwhile are to be doubted.
+    others; ``others``: fraction that went to processes other than this one, its children and theirs (each of
+    the three None where the system does not tell); ``throttled``: periods in which a quota of CPU time ran out,
+    and the CPU seconds that processes were stopped for; ``noisy``: whether timings made meanwhile are to be doubted.
     """
     total = max(sum(each.total for each in stretches), 1e-9)
-    others = sum(max(0.0, each.busy - each.own) for each in stretches) / total
-    told = [each.stolen for each in stretches if each.stolen is not None]
-    stolen = sum(told) / total if told else None
+    used = [max(0.0, each.busy - each.own) for each in stretches if each.busy is not None]
+    taken = [each.stolen for each in stretches if each.stolen is not None]
+    others, stolen = (sum(told) / total if told else None for told in (used, taken))
     periods = sum(each.periods for each in stretches)
     return {
-        "load_average": round(os.getloadavg()[0], 2),
+        "load_average": _load_average(),
         "steal": None if stolen is None else round(stolen, 4),
-        "others": round(others, 4),
+        "others": None if others is None else round(others, 4),
         "throttled": {"periods": periods, "seconds": round(sum(each.throttled for each in stretches), 4)},
-        "noisy": (stolen or 0.0) > NOISY_STEAL or others > NOISY_OTHERS or periods > 0,
+        "noisy": (stolen or 0.0) > NOISY_STEAL or (others or 0.0) > NOISY_OTHERS or periods > 0,
     }
+
+
+def _less(now: float | None, before: float | None) -> float | None:
+    return None if now is None or before is None else now - before
+
+
+def _load_average() -> float | None:
+    try:
+        return round(os.getloadavg()[0], 2)
+    except OSError:
+        return None
 
 
 def _counters() -> Stretch:
     """The same from the machine's start until now."""
-    every = psutil.cpu_times(percpu=True)
+    try:
+        every = psutil.cpu_times(percpu=True)
+    except (OSError, psutil.Error):  # on Android, and in sandboxes
+        return Stretch(0.0, None, None, _own_seconds(), *provenance.throttled())
     # The list has only CPUs that are online: where numbers and places differ, take them all.
     cpus = [every[cpu] for cpu in affinity.CPUS] if affinity.CPUS[-1] < len(every) else every
     seconds = {name: sum(getattr(cpu, name) for cpu in cpus) for name in every[0]._fields}

@@ -326,7 +326,8 @@ def _of_limit(speed: record.Speed, figures: dict[str, Any]) -> float | None:
 def _load(load: dict[str, Any]) -> str:
     steal = "" if load.get("steal") is None else f", {load['steal']:.1%} was taken by other virtual machines"
     slower = f", and the reference took {load['quiet']:.2f} times its best" if "quiet" in load else ""
-    return f"{_throttled(load)}other processes used {load['others']:.1%} of the processor{steal}{slower}"
+    used = "an unknown part" if load["others"] is None else f"{load['others']:.1%}"
+    return f"{_throttled(load)}other processes used {used} of the processor{steal}{slower}"
 
 
 def _throttled(load: dict[str, Any]) -> str:

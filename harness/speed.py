@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from statistics import median
+from statistics import fmean, median
 from typing import Any
 
 import numpy as np
@@ -70,10 +70,17 @@ def fixed(sequences: int, length: int, vocabulary: int) -> Shape:
 
 
 def passes(worker: Worker, shape: Shape, repeats: int) -> dict[str, Array]:
-    """Wall and CPU seconds of passes over the shape, one by one."""
+    """Wall and CPU seconds of passes over the shape, one by one.
+
+    Where there are several, one more goes before them: after the others' turns it finds nothing of its own in the
+    processor's caches, and would take longer than those that follow.
+    """
     sequences = SEQUENCES if shape.own_lengths else None
     tokens = TOKENS if shape.own_lengths else None
-    return worker.call("time", shape.batch._asdict(), sequences=sequences, tokens=tokens, repeats=repeats)[1]
+    cold = 1 if repeats > 1 else 0
+    arrays = shape.batch._asdict()
+    seconds = worker.call("time", arrays, sequences=sequences, tokens=tokens, repeats=cold + repeats)[1]
+    return {name: each[cold:] for name, each in seconds.items()}
 
 
 def measure(
@@ -154,7 +161,9 @@ def _summary(shape: Shape, turns: list[dict[str, Array]]) -> dict[str, Any]:
 def against_quiet(result: record.Speed) -> float:
     """The reference's time for a pass of this shape over the fastest ever seen of it here; kept in the cache.
 
-    Other work on the machine slows implementations unequally, so that even ratios taken in turn are then wrong.
+    Other work on the machine slows implementations unequally, so that even ratios taken in turn are then wrong. Its
+    time is that of the median pass, or, where something stops it now and then, so that passes take far longer on the
+    whole, of the mean one.
     """
     figures = result.implementations["reference"]
     fastest = min(seconds for turn in figures["wall"] for seconds in turn)
@@ -167,7 +176,8 @@ def against_quiet(result: record.Speed) -> float:
         known = _fastest(file)
         known[key] = min(fastest, known.get(key, fastest))
         record.write_json(known, file)
-    return round(median(record.turn_seconds(result.shape, figures)) / known[key], 3)
+    usual, mean = float(figures["p50"]), median(map(fmean, figures["wall"]))
+    return round((mean if mean > CONTENDED * usual else usual) / known[key], 3)
 
 
 def _fastest(file: Path) -> dict[str, float]:

@@ -42,6 +42,7 @@ class Server(ThreadingHTTPServer):
         self.posts: dict[str, Callable[[bytes], bytes]] = {}  # path -> what answers a POST's body
         self.with_range = True
         self.with_etag = True
+        self.part_status = 206  # of an answer that begins in the midst of a file
         self.dated = ""  # the Last-Modified of all files
         self.requests: list[tuple[str, str, str | None]] = []  # method, path, the Range asked for
         self.accepted: list[str | None] = []  # the Accept-Encoding of each request
@@ -128,7 +129,7 @@ class _Handler(BaseHTTPRequestHandler):
             headers["Last-Modified"] = self.server.dated
         if start:
             headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
-        self._head(206 if start else 200, headers | self.server.headers.get(path, {}))
+        self._head(self.server.part_status if start else 200, headers | self.server.headers.get(path, {}))
 
     def _head(self, status: int, headers: dict[str, str]) -> None:
         self.send_response(status)

@@ -298,6 +298,17 @@ def test_bytes_that_cannot_be_decoded_are_asked_for_twice(server: Server, tmp_pa
     assert fetch(server, tmp_path / "file").read_bytes() == CONTENT
 
 
+@pytest.mark.parametrize("known", [True, False], ids=["checksum known", "unknown"])
+def test_a_part_that_is_sent_as_if_it_were_the_whole_is_joined_in_its_place(
+    server: Server, tmp_path: Path, known: bool
+) -> None:
+    server.part_status = 200
+    server.faults["/file"] = [Fault(cut_after=2 * CHUNK)]
+    options = {} if known else {"sha256": None, "size": None}
+    assert fetch(server, tmp_path / "file", **options).read_bytes() == CONTENT
+    assert ranges(server) == [None, f"bytes={2 * CHUNK}-"]
+
+
 @pytest.mark.parametrize("with_range", [True, False])
 def test_a_file_that_changed_meanwhile_is_fetched_whole(server: Server, tmp_path: Path, with_range: bool) -> None:
     """Here its date tells; a server that passes over If-Range tells by the date of what it sends."""

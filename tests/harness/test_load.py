@@ -75,6 +75,21 @@ def test_a_system_that_does_not_tell_of_steal(monkeypatch: pytest.MonkeyPatch) -
     assert (found["steal"], found["others"], found["noisy"]) == (None, 0.1, False)
 
 
+def test_a_system_that_shows_nothing_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Android, and sandboxes: what is not told is unknown, and not none."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied", "/proc/stat")
+
+    monkeypatch.setattr(psutil, "cpu_times", refuse)
+    monkeypatch.setattr(load.os, "getloadavg", refuse)
+    stretches: list[Stretch] = []
+    with watched(stretches):
+        pass
+    found = load_of(stretches)
+    assert (found["steal"], found["others"], found["load_average"], found["noisy"]) == (None, None, None, False)
+
+
 def test_cpus_that_are_not_ours_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(affinity, "CPUS", [1])
     monkeypatch.setattr(psutil, "cpu_times", lambda percpu: [linux(), linux()])

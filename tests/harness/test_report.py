@@ -267,6 +267,7 @@ def test_a_busy_machine_is_said(speed_record: Speeds) -> None:
     where = "timing of 8 x 128 is unreliable, of reference, transformers"
     assert f"{where}: other processes used 25.0% of the processor, 3.1% was taken by" in text
     assert "other processes used 25.0% of the processor" in printed([speed_record(load=load | {"steal": None})])
+    assert "other processes used an unknown part" in printed([speed_record(load=load | {"others": None})])
     assert "busy" not in printed([speed_record()])
 
 
