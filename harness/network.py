@@ -38,7 +38,7 @@ def hopeless(url: str, error: Exception) -> BadInput | Failure | None:
     if isinstance(error, exceptions.ProxyError):
         named = proxy_variable(_asked(url, error)) or "this system's configuration"
         return Failure(
-            f"{url} could not be fetched: {named} names a proxy that does not let it through ({reason(error)}). "
+            f"{url} could not be fetched: {named} names a proxy that does not answer or refuses ({reason(error)}). "
             "Correct it, unset it, or list the host in NO_PROXY."
         )
     if isinstance(error, exceptions.SSLError):

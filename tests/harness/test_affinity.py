@@ -61,11 +61,14 @@ def test_a_worker_computes_on_all_cpus_that_it_was_given(
     assert (threads, cpus) == (len(ALLOWED), ALLOWED)
 
 
-def test_what_else_a_shell_tells_openmp_reaches_no_worker(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fewer threads than asked for, or threads that spin while others are timed, would be another measurement."""
-    for name, value in {"OMP_THREAD_LIMIT": "1", "OMP_DYNAMIC": "true", "OMP_WAIT_POLICY": "active"}.items():
+def test_what_a_shell_tells_libraries_for_other_work_reaches_no_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fewer threads than asked for, float32 that is not, or a wait for every kernel would be another measurement."""
+    other = {"OMP_THREAD_LIMIT": "1", "OMP_DYNAMIC": "true", "OMP_WAIT_POLICY": "active", "KMP_BLOCKTIME": "0"}
+    other |= {"ONEDNN_DEFAULT_FPMATH_MODE": "BF16", "NVIDIA_TF32_OVERRIDE": "1", "CUDA_LAUNCH_BLOCKING": "1"}
+    other |= {"TORCH_ALLOW_TF32_CUBLAS_OVERRIDE": "1", "TORCHDYNAMO_DISABLE": "1", "PYTHONMALLOC": "debug"}
+    kept = {"KMP_DUPLICATE_LIB_OK": "TRUE", "SOME_SETTING": "1"}  # the first, as torch may not start without it
+    for name, value in (other | kept).items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setenv("KMP_DUPLICATE_LIB_OK", "TRUE")  # without which torch does not start on some Macs
     with Worker(describe(STUBS / "variables.py")[0]) as worker:
         worker.load(Path("f"), None, "cpu", "fp32", 1)
-        assert worker.info["version"] == "KMP_DUPLICATE_LIB_OK=TRUE OMP_NUM_THREADS=1"
+        assert worker.info["version"] == "KMP_DUPLICATE_LIB_OK=TRUE OMP_NUM_THREADS=1 SOME_SETTING=1"

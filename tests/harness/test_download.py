@@ -452,7 +452,7 @@ def test_a_proxy_that_does_not_answer_is_named_by_its_variable(
     monkeypatch.setattr(module, "WAITS", ("it is tried again",))
     monkeypatch.setenv(variable, "http://user:secret@127.0.0.1:9")
     with pytest.raises(
-        Failure, match=rf": {variable} names a proxy that does not let it through \(.*NO_PROXY"
+        Failure, match=rf": {variable} names a proxy that does not answer or refuses \(.*NO_PROXY"
     ) as caught:
         download("https://data.invalid/file", tmp_path / "file", sha256=None)
     assert "secret" not in str(caught.value)
@@ -462,7 +462,7 @@ def test_a_proxy_that_does_not_answer_is_named_by_its_variable(
 def test_a_proxy_that_wants_a_password(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for variable in ("HTTP_PROXY", "HTTPS_PROXY"):
         monkeypatch.setenv(variable, server.address)
-    with pytest.raises(Failure, match=r"HTTPS_PROXY names a proxy that does not let it through .*407"):
+    with pytest.raises(Failure, match=r"HTTPS_PROXY names a proxy that does not answer or refuses .*407"):
         download("https://data.invalid/file", tmp_path / "file", sha256=None)
     server.files["http://data.invalid/file"] = b""
     server.faults["http://data.invalid/file"] = [Fault(status=407)]
