@@ -1,6 +1,7 @@
 """A worker seen from the harness: started, asked, waited for without spinning, and always cleaned up."""
 
 import contextlib
+import logging
 import os
 import re
 import select
@@ -10,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self, cast
@@ -146,6 +148,8 @@ class Worker:
                 if "error" in message:
                     raise WorkerError(message["error"], message["kind"], self.stderr_tail(), command)
                 if "progress" not in message:
+                    for text in message.pop("warnings", ()):
+                        _say_once(f"{self.implementation.name}: {text}")
                     return message, results
                 if on_progress is not None:
                     on_progress(**message["progress"])
@@ -222,6 +226,11 @@ class Worker:
         _living.discard(self)
         self._tail = self.stderr_tail()
         self._stderr.close()
+
+
+@cache
+def _say_once(text: str) -> None:
+    logging.getLogger(__name__).warning(text)
 
 
 def interrupt_all() -> None:

@@ -16,6 +16,7 @@ from typing import Any, Literal
 from packaging.requirements import Requirement
 
 from harness import provenance
+from harness.compiled_here import compiled_here
 from harness.download import sha256_of
 from harness.environment import unmet
 from harness.implementation import Implementation, Requirements, find
@@ -42,7 +43,7 @@ def quality_key(plan: Plan, implementation: Implementation, task: Task, seed: in
     """Hash of all that determines a quality run's result."""
     code = [_code(*CODE, *RUN_CODE)]
     if how == "encoded":
-        code += [_unfrozen(reference()), _code(*ENCODER_CODE)]
+        code += [_unfrozen(reference()), _code(*ENCODER_CODE), *compiled_here()]
     computes = _unfrozen(implementation) if how == "trained" else code_of(implementation)
     determinants = {
         "implementation": [*_identity(plan, implementation), computes, how],
@@ -94,7 +95,8 @@ def _identity(plan: Plan, implementation: Implementation) -> list[Any]:
     """Name, requirements, what is installed of them, and the commit of the repository that it is used from."""
     needs, checkout = implementation.requirements, plan.checkouts.get(implementation.name)
     commit = _commit(checkout) if checkout else None
-    return [implementation.name, asdict(needs), _versions(needs), commit]
+    native = compiled_here() if _is_reference(implementation) else None
+    return [implementation.name, asdict(needs), _versions(needs), commit, native]
 
 
 def code_of(implementation: Implementation) -> str:

@@ -20,6 +20,7 @@ from harness.read import read_split
 from harness.task import Context, Task, load_task, suites
 from harness.weights import Weights, find_weights
 from harness.yaml_file import read_yaml
+from reference.processor import SWITCH
 from reference.tokenizer import Tokenizer
 
 # Appendix A.2 of the paper; clipping is in Google's code (optimization.py).
@@ -104,6 +105,7 @@ def prepare(options: Options, tasks_needed: bool = True) -> Plan:
         tokenizer = Tokenizer.from_folder(beside)
     except (ValueError, CheckpointError, FileNotFoundError) as error:
         raise BadInput(str(error)) from error
+    _check_processor(options, chosen, device)
     folder = data_folder(options.data)
     for task in tasks:
         if options.select == "dev" and not task.evaluate[0].startswith("dev"):
@@ -163,6 +165,28 @@ def _implementations(names: list[str]) -> list[Implementation]:
         for each in sorted(every, key=lambda each: each.name != "reference"):
             chosen[each.name] = each
     return list(chosen.values())
+
+
+def unfit(implementation: Implementation, device: str) -> str | None:
+    """Why an implementation cannot take part on this machine; None: it can."""
+    needs = implementation.processor
+    if not needs:
+        return None
+    if device != "cpu":
+        return f"computes on a CPU alone, and the device is {device}"
+    found = provenance.machine()
+    if not {*needs}.isdisjoint(found["flags"]):
+        return None
+    has = f"this one's are hidden by {SWITCH}" if {*needs} & {*found["hidden"]} else "this one has none of them"
+    return f"needs a processor with {' or '.join(needs)}, and {has}; without, it would be slower than float32"
+
+
+def _check_processor(options: Options, chosen: list[Implementation], device: str) -> None:
+    """BadInput for an implementation that is named and unfit; of those that "all" means, such are skipped."""
+    provenance.hidden()  # which complains of a switch that is set to nothing known
+    for each in chosen:
+        if each.name in options.implementations and (reason := unfit(each, device)):
+            raise BadInput(f"{each.name} {reason}; leave it out")
 
 
 def _checkouts(chosen: list[Implementation], given: dict[str, Path]) -> dict[str, Path]:

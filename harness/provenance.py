@@ -21,6 +21,7 @@ from typing import Any
 import psutil
 
 from harness import __version__, affinity
+from harness.errors import BadInput
 
 ROOT = Path(__file__).resolve().parent.parent
 PROC, CPUS, CGROUP = Path("/proc"), Path("/sys/devices/system/cpu"), Path("/sys/fs/cgroup")
@@ -31,7 +32,8 @@ ABILITIES = {
     **{name: name for name in ("bf16", "i8mm", "neon")},
     **{"asimd": "neon", "avx2_0": "avx2", "FEAT_BF16": "bf16", "FEAT_I8MM": "i8mm", "AdvSIMD": "neon"},
 }
-FAST_BF16 = {"avx512_bf16", "amx_bf16", "bf16"}
+# Switches of libraries that hide instructions, beside ours.
+LIBRARY_SWITCHES = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS")
 _parsing = Lock()
 
 
@@ -40,12 +42,12 @@ _parsing = Lock()
 
 def machine() -> dict[str, Any]:
     """Processor, its abilities, cores and memory (bytes) that we may use, GPUs, operating system, Python."""
-    model, flags = _processor()
+    model, flags, _ = _processor()
     return {
         "cpu": model,
         "architecture": platform.machine(),
         "flags": flags,
-        "hidden": [],
+        "hidden": hidden(),
         "cores": usable_cores(),
         "logical_cores": len(affinity.CPUS),
         "memory": _memory(),
@@ -113,11 +115,18 @@ def cpus_for(threads: int | None) -> list[int] | None:
 
 def hardware_bf16() -> bool:
     """Whether this processor multiplies bf16 faster than float32, without asking torch."""
-    return not FAST_BF16.isdisjoint(_processor()[1])
+    from reference.processor import PRODUCTS
+
+    return not PRODUCTS["bf16"].isdisjoint(_processor()[1])
 
 
-def _processor() -> tuple[str, list[str]]:
-    """Name of the processor, and those of its ``ABILITIES`` that it has, sorted."""
+def hidden() -> list[str]:
+    """Abilities of this processor that our switch hides, and the switches of libraries that do such a thing."""
+    return [*_processor()[2], *(f"{name}={os.environ[name]}" for name in LIBRARY_SWITCHES if os.environ.get(name))]
+
+
+def _processor() -> tuple[str, list[str], list[str]]:
+    """Name of the processor, those of its ``ABILITIES`` that may be used, and those that are hidden, sorted."""
     if platform.system() == "Darwin":
         lines = _output("sysctl", "machdep.cpu.brand_string", "hw.optional").splitlines()
         facts = {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
@@ -128,7 +137,18 @@ def _processor() -> tuple[str, list[str]]:
         facts = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
         names = facts.get("flags", facts.get("Features", "")).split()
         model = facts.get("model name") or _arm_model()
-    return model or platform.machine(), sorted({ABILITIES[name] for name in names if name in ABILITIES})
+    found = {ABILITIES[name] for name in names if name in ABILITIES}
+    hidden = _hidden_of(found)
+    return model or platform.machine(), sorted(found - hidden), sorted(hidden)
+
+
+def _hidden_of(found: set[str]) -> frozenset[str]:
+    from reference import processor
+
+    try:
+        return processor.hidden(found)
+    except ValueError as error:
+        raise BadInput(str(error)) from None
 
 
 def _arm_model() -> str | None:

@@ -4,7 +4,7 @@ import json
 import math
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from filelock import FileLock
 
-from harness import evaluate, keys, plan, record, scenarios
+from harness import evaluate, keys, plan, provenance, record, scenarios
 from harness.batch import SEQUENCES, TOKENS, Batch
 from harness.begin import Homes, common, kept, start_worker
 from harness.checkpoints import Checkpoints
@@ -33,7 +33,6 @@ CONTENDED = 1.25  # times its quiet time: where the reference takes longer, all 
 AT_ONCE = 8  # implementations beside the reference that are loaded for timing: more would not fit the memory
 ROUNDS = 5  # each implementation's turns at one shape
 Timed = Callable[[Worker, "Shape", int], dict[str, Array]]  # seconds of so many passes
-Limits = tuple[dict[str, Any], list[Stretch]]  # by harness.limits, and what else went on while it measured
 SECONDS = 0.2  # that a turn lasts at least, so that the clock's grain and a start-up do not show
 
 
@@ -230,15 +229,13 @@ def run_speed(
     reference = [each for each in implementations if each.name == "reference"]
     others = [each for each in implementations if each.name != "reference"]
     groups = [others[i : i + AT_ONCE] for i in range(0, len(others), AT_ONCE)] or [[]]
-    comparison, limits = new_comparison(), dict[str, Limits]()
+    comparison = new_comparison()
     for number, group in enumerate(groups):
         name = comparison if len(groups) == 1 else f"{comparison}-{number + 1}"
         done = [known(made, [*reference, *group], shape) for shape in shapes]
         missing = [shape for shape, result in zip(shapes, done, strict=True) if result is None]
         yield from filter(None, done)
-        if missing and reference and not limits:
-            limits = _limits(made, homes, checkpoints, shapes)
-        for result in _time_group(made, [*reference, *group], homes, checkpoints, missing, name, show, limits):
+        for result in _time_group(made, [*reference, *group], homes, checkpoints, missing, name, show):
             keep(made, result)
             yield result
 
@@ -269,7 +266,6 @@ def _time_group(
     shapes: list[Shape],
     comparison: str,
     show: Show,
-    limits: dict[str, Limits],
 ) -> Iterator[record.Speed]:
     """Shape by shape; one that fails is left out of the rest, and said."""
     if not shapes:
@@ -281,11 +277,19 @@ def _time_group(
 
     with ExitStack() as stack:
         workers, failed = load_each(made, group, homes, stack, load, show)
+        # In a worker of its own, as it takes memory.
+        beside = stack.enter_context(start_worker(made, find("reference"), homes)) if "reference" in homes else None
         for shape in shapes:
             key = keys.speed_key(made, group, shape.description(), "inference")
-            measured, stretches = limits.get(shape.name, ({}, []))
+            precisions = sorted({worker.info["computed"] for worker in workers.values()})
+            stretches: list[Stretch] = []
+            with watched(stretches):
+                before = _limits(made, beside, shape, precisions)
             result = time_shape(made, workers, failed, shape, comparison, key, show, stretches=stretches)
-            result.limits = measured
+            with watched(stretches):
+                after = _limits(made, beside, shape, precisions)
+            add_load(result, stretches)
+            add_limits(result, before, after)
             yield result
 
 
@@ -324,11 +328,11 @@ def time_shape(
     key: str,
     show: Show,
     timed: Timed = passes,
-    stretches: Sequence[Stretch] = (),
+    stretches: list[Stretch] | None = None,
 ) -> record.Speed:
     """The record of one shape. A worker that fails is closed, and goes from ``workers`` to ``failed``.
 
-    Its load is of the turns, and of the ``stretches`` of what else it holds.
+    ``stretches`` are those in which what else it holds was measured; that of the turns is added.
     """
     result = record.Speed(
         **common(made, key, made.options.precision, made.precision),
@@ -336,13 +340,10 @@ def time_shape(
         shape=shape.description(),
         load={},
     )
-    start, during = time.perf_counter(), [*stretches]
+    start, during = time.perf_counter(), [] if stretches is None else stretches
     measured = measure(workers, shape, lambda done, total: show(f"timing {shape.name}", done, total), timed, during)
     result.implementations = failed | measured
-    result.load = load_of(during)
-    if measured.get("reference", {}).get("state") == "ok":
-        result.load["quiet"] = against_quiet(result)
-        result.load["noisy"] |= result.load["quiet"] > CONTENDED
+    add_load(result, during)
     _add(measured, workers, failed, _said_by)
     bound = made.options.bound
     if shape.own_lengths and bound is not None:
@@ -352,6 +353,14 @@ def time_shape(
         result.state, result.reason = min(states), "no implementation could be timed"  # failed before skipped
     result.seconds = time.perf_counter() - start
     return result
+
+
+def add_load(result: record.Speed, stretches: list[Stretch]) -> None:
+    """Put into the record what else the machine did, and how much slower the reference was than it can be."""
+    result.load = load_of(stretches)
+    if result.implementations.get("reference", {}).get("state") == "ok":
+        result.load["quiet"] = against_quiet(result)
+        result.load["noisy"] |= result.load["quiet"] > CONTENDED
 
 
 def _add(
@@ -374,30 +383,41 @@ def _add(
 
 def _said_by(worker: Worker) -> dict[str, Any]:
     """What is loaded there, and how much memory it has needed."""
-    info = {key: worker.info[key] for key in ("version", "batching", "precision")}
+    said = ("version", "batching", "precision", "computed", "compiled")
+    info = {key: worker.info[key] for key in said if key in worker.info}
     return info | {"catalog_id": worker.implementation.catalog_id, "memory": worker.call("memory")[0]}
 
 
-def _limits(made: plan.Plan, homes: Homes, checkpoints: Checkpoints, shapes: list[Shape]) -> dict[str, Limits]:
-    """What the machine can do at most, by shape; in a worker of its own, as it takes memory."""
-    found: dict[str, Limits] = {}
-    with start_worker(made, find("reference"), homes) as worker:
-        try:
-            worker.load(checkpoints.bare(), None, made.device, made.precision, made.threads)
-            for shape in shapes:
-                stretches: list[Stretch] = []
-                with watched(stretches):
-                    measured = worker.call(
-                        "limits",
-                        config=made.config,
-                        tokens=len(shape.batch.ids),
-                        precision=made.precision,
-                        device=made.device,
-                    )[0]
-                found[shape.name] = measured, stretches
-        except WorkerError as error:
-            return {shape.name: ({"absent": str(error)}, []) for shape in shapes}
-    return found
+def _limits(made: plan.Plan, worker: Worker | None, shape: Shape, precisions: list[str]) -> dict[str, dict[str, Any]]:
+    """What the machine can do at most at this moment, in each precision; nothing without a worker to find out."""
+    if worker is None:
+        return {}
+    arguments: dict[str, Any] = {"config": made.config, "tokens": len(shape.batch.ids), "precisions": precisions}
+    arguments |= {"device": made.device, "threads": made.threads, "cpus": provenance.cpus_for(made.threads)}
+    try:
+        return worker.call("limits", **arguments)[0]
+    except WorkerError as error:
+        return {precision: {"absent": str(error)} for precision in precisions}
+
+
+def add_limits(result: record.Speed, *measured: dict[str, dict[str, Any]]) -> None:
+    """Put the fastest of what was measured into the record: in what the reference computes in, and, beside the
+    figures of those that compute in something else, in that.
+    """
+    fastest: dict[str, dict[str, Any]] = {}
+    for precision, found in ((name, each) for those in measured for name, each in those.items()):
+        known = fastest.get(precision, found)
+        fastest[precision] = min(known, found, key=lambda each: each.get("seconds", math.inf))
+    copying = fastest.pop("copying", {})
+    if computed := result.implementations.get("reference", {}).get("computed"):
+        result.precision["computed"] = computed
+    usual = result.precision["computed"]
+    if usual in fastest:
+        result.limits = {"precision": usual, **fastest[usual], **copying}
+    for figures in result.implementations.values():
+        other = figures.get("computed", usual)
+        if other != usual and other in fastest:
+            figures["limits"] = {"precision": other, **fastest[other]}
 
 
 def _under_load(worker: Worker, shape: Shape, device: str, bound: float, show: Show) -> dict[str, Any]:

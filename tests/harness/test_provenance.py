@@ -17,6 +17,7 @@ import psutil
 import pytest
 
 from harness import affinity, provenance
+from harness.errors import BadInput
 from harness.provenance import code_hash, command, commit_of, git_commit, machine, versions
 
 
@@ -33,6 +34,7 @@ def nothing_remembered() -> Iterator[None]:
 @pytest.fixture
 def other_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A Linux machine of which nothing is known but what a test writes into the folder."""
+    monkeypatch.delenv("BERT_ATLAS_MAX_CPU_ISA", raising=False)
     for name in ("PROC", "CPUS", "CGROUP"):
         monkeypatch.setattr(provenance, name, tmp_path / name.lower())
     monkeypatch.setattr(provenance.platform, "system", lambda: "Linux")
@@ -71,6 +73,25 @@ def test_an_x86_processor_tells_its_abilities(other_machine: Path) -> None:
     assert machine()["cpu"] == "AMD EPYC 9654 96-Core Processor"
     assert machine()["flags"] == ["avx2", "avx512_bf16", "avx512f"]
     assert provenance.hardware_bf16()
+
+
+def test_what_is_switched_off_is_no_ability_and_is_named(other_machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(other_machine / "proc/cpuinfo", "model name : EPYC\nflags : sse avx2 avx512f avx512_vnni avx512_bf16\n")
+    for name in provenance.LIBRARY_SWITCHES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("BERT_ATLAS_MAX_CPU_ISA", "AVX512_CORE_VNNI")
+    assert machine()["flags"] == ["avx2", "avx512_vnni", "avx512f"]
+    assert machine()["hidden"] == ["avx512_bf16"]
+    assert not provenance.hardware_bf16()
+
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
+    monkeypatch.delenv("BERT_ATLAS_MAX_CPU_ISA")
+    assert machine()["flags"] == ["avx2", "avx512_bf16", "avx512_vnni", "avx512f"]
+    assert machine()["hidden"] == ["ONEDNN_MAX_CPU_ISA=AVX2"]
+
+    monkeypatch.setenv("BERT_ATLAS_MAX_CPU_ISA", "SSE")
+    with pytest.raises(BadInput, match="SSE is not one of AVX2, AVX512_CORE"):
+        machine()
 
 
 def test_avx512_alone_is_not_fast_bf16(other_machine: Path) -> None:

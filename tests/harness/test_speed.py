@@ -12,7 +12,7 @@ import pytest
 from harness import provenance, record, scenarios, speed
 from harness.batch import SEQUENCES, TOKENS
 from harness.checkpoints import Checkpoints
-from harness.implementation import describe, find
+from harness.implementation import describe
 from harness.isolate import Worker, WorkerError
 from harness.load import Stretch
 from harness.plan import Options, prepare
@@ -212,7 +212,7 @@ def load(folder, head, device, precision, variant=""):
 def timed(tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[record.Speed]]:
     """A function that times the stub ``plain`` and the given files on two tasks."""
 
-    def run(*sources: str, with_reference: bool = False, **options: Any) -> list[record.Speed]:
+    def run(*sources: str, **options: Any) -> list[record.Speed]:
         monkeypatch.setattr(speed, "SECONDS", 0.01)
         monkeypatch.setattr(speed, "cache_folder", lambda: tmp_path / "cache")
         made = prepare(
@@ -231,7 +231,7 @@ def timed(tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         for number, source in enumerate(sources):
             files.append(tmp_path / f"stub{number}.py")
             files[-1].write_text(source)
-        stubs = [describe(file)[0] for file in files] + ([find("reference")] if with_reference else [])
+        stubs = [describe(file)[0] for file in files]
         homes = {stub.name: Path(sys.executable) for stub in stubs}
         done = list(speed.run_speed(made, stubs, homes, Checkpoints(made, tmp_path), lambda *_: None))
         written = record.read_all([tmp_path / "runs"])
@@ -288,15 +288,18 @@ def test_what_disturbs_the_measuring_of_the_limits_is_in_the_load(
     timed: Callable[..., list[record.Speed]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Limits that came out too low make shares of them too high, and need not exceed 100%."""
-    disturbed = Stretch(total=9.0, busy=9.0, stolen=0.0, own=1.0, periods=7, throttled=3.5)
-    monkeypatch.setattr(
-        speed, "_limits", lambda made, homes, checkpoints, shapes: {shapes[0].name: ({"seconds": 0.1}, [disturbed])}
-    )
-    first, second = timed(with_reference=True, shapes=((1, 16), (2, 16)))[:2]
-    assert (first.limits, first.load["noisy"]) == ({"seconds": 0.1}, True)
-    assert first.load["throttled"]["seconds"] >= 3.5
-    assert second.limits == {}
-    assert second.load["throttled"]["seconds"] < 3.5
+    periods = 0
+
+    def limits(*_: Any) -> dict[str, Any]:
+        nonlocal periods
+        periods += 7
+        return {}
+
+    monkeypatch.setattr(speed, "_limits", limits)
+    monkeypatch.setattr(provenance, "throttled", lambda: (periods, periods / 2))
+    for each in timed(shapes=((1, 16), (2, 16)))[:2]:
+        assert each.load["throttled"] == {"periods": 14, "seconds": 7.0}, "before the turns and after them"
+        assert each.load["noisy"]
 
 
 def test_the_reference_is_compared_with_its_best_by_all_that_it_did(
@@ -349,3 +352,33 @@ def test_under_load_each_task_is_measured_and_what_fails_is_left_out_of_the_rest
         speed.ROUNDS,
     )
     assert records["mini-ner"]["breaks"] == {"state": "failed", "reason": "too many at once"}
+
+
+# ---- limits ----
+
+
+def test_the_faster_of_both_measurements_is_the_limit_of_what_computed(
+    speed_record: Callable[..., record.Speed],
+) -> None:
+    timed = speed_record()
+    timed.implementations["reference"] |= {"precision": "bf16", "computed": "fp32"}
+    timed.implementations["transformers"] |= {"computed": "bf16"}
+    timed.implementations["gone"] = {"state": "failed", "reason": "it broke"}
+    before = {
+        "fp32": {"seconds": 2.0, "by": "ours"},
+        "bf16": {"absent": "no"},
+        "copying": {"bytes_per_second": 1e9},
+    }
+    after = {"fp32": {"seconds": 1.5, "by": "oneDNN"}, "bf16": {"seconds": 9.0, "by": "PyTorch"}}
+    speed.add_limits(timed, before, after)
+    assert timed.precision["computed"] == "fp32"
+    assert timed.limits == {"precision": "fp32", "seconds": 1.5, "by": "oneDNN", "bytes_per_second": 1e9}
+    assert timed.implementations["transformers"]["limits"] == {"precision": "bf16", "seconds": 9.0, "by": "PyTorch"}
+    assert "limits" not in timed.implementations["reference"]
+    assert timed.implementations["gone"] == {"state": "failed", "reason": "it broke"}
+
+
+def test_without_a_measurement_there_is_no_limit(speed_record: Callable[..., record.Speed]) -> None:
+    timed = speed_record()
+    speed.add_limits(timed, {}, {})
+    assert timed.limits == {}
