@@ -20,6 +20,7 @@ import psutil
 
 from harness import provenance
 from harness.errors import BadInput, Failure
+from harness.load import Stretch, load_of, watched
 from reference.processor import SWITCH
 
 State = Literal["ok", "missing", "warning", "info"]
@@ -269,11 +270,15 @@ def _probe(torch: Any, number: int) -> str:
 
 
 def _load() -> Check:
-    before = provenance.load_snapshot()
-    time.sleep(WATCHED)
-    load = provenance.load_between(before)
+    stretches: list[Stretch] = []
+    with watched(stretches):
+        time.sleep(WATCHED)
+    load = load_of(stretches)
+    used = "an unknown part" if load["others"] is None else f"{load['others']:.0%}"
+    average = "unknown" if load["load_average"] is None else load["load_average"]
     steal = "" if load["steal"] is None else f", {load['steal']:.0%} taken by the hypervisor"
-    detail = f"{load['others']:.0%} of the cores used by others{steal}; load average {load['load_average']}"
+    quota = ", a quota of CPU time ran out" if load["throttled"]["periods"] else ""
+    detail = f"{used} of the cores used by others{steal}{quota}; load average {average}"
     if load["noisy"]:
         return Check("load", "warning", detail, "Timings made now are not to be trusted; wait, or stop what runs.")
     return Check("load", "ok", detail)

@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 import platformdirs
 import psutil
 
-from harness import provenance
+from harness import affinity, provenance
 from harness.data import data_folder
 from harness.download import cache_folder
 from harness.errors import BadInput
@@ -28,7 +28,6 @@ from reference.tokenizer import Tokenizer
 # Appendix A.2 of the paper; clipping is in Google's code (optimization.py).
 WARMUP, WEIGHT_DECAY, MAX_GRAD_NORM = 0.1, 0.01, 1.0
 Select = Literal["last", "dev"]
-THREADS_PER_CORE = 4  # more would only wait for one another; with very many, torch ends the process
 Rerun = Literal["missing", "failed", "all"]  # each with those before it
 NEEDS_CACHE = "; set BERT_ATLAS_CACHE to a folder that you may write in"
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
@@ -247,12 +246,21 @@ def _check_numbers(options: Options) -> None:
         if value is not None and not 0 < value < math.inf:
             typed = "lr" if name == "learning_rate" else name.replace("_", "-")
             raise BadInput(f"--{typed} is {value}; it must be above 0")
-    most = THREADS_PER_CORE * (os.cpu_count() or 1)
-    if options.threads is not None and options.threads > most:
-        raise BadInput(f"--threads is {options.threads}; this machine's cores take at most {most}")
+    _check_threads(options.threads)
     for seed in options.seeds:
         if not 0 <= seed < 2**63:
             raise BadInput(f"--seed is {seed}; it must be from 0 to 2^63 - 1")
+
+
+def _check_threads(threads: int | None) -> None:
+    """BadInput for more than can run at once: they wait for one another, or a quota stops all of them."""
+    most, quota = provenance.usable_threads(), provenance.cpu_quota()
+    if threads is not None and threads > most:
+        allowed = f"by affinity: {len(affinity.CPUS)}, by quota: {'none' if quota == math.inf else f'{quota:g}'}"
+        raise BadInput(
+            f"--threads is {threads}; of them {most} can run at once (CPUs {allowed}). Give {most} or fewer, "
+            "or raise what taskset, the batch system or the container allows"
+        )
 
 
 def _check_words(options: Options) -> None:

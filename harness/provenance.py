@@ -1,4 +1,4 @@
-"""What a record says of its circumstances: machine, versions, code, command, and what else the machine did.
+"""What a record says of its circumstances: machine, versions, code and command. (``load``: what else was going on.)
 
 No host name, no user name, no path: records are published.
 """
@@ -16,11 +16,11 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from threading import Lock
-from typing import Any, NamedTuple
+from typing import Any
 
 import psutil
 
-from harness import __version__
+from harness import __version__, affinity
 from harness.errors import BadInput
 from harness.paths import home_folder
 
@@ -35,10 +35,6 @@ ABILITIES = {
 }
 # Switches of libraries that hide instructions, beside ours.
 LIBRARY_SWITCHES = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS")
-# Fractions of the CPUs' time above which timings are to be doubted. Steal is time that the hypervisor gave to
-# other guests while we wanted it: it stretches timings directly, so that 2 % is as much as implementations may
-# differ by. Other processes may run on cores that we leave idle; of them more is borne.
-NOISY_STEAL, NOISY_OTHERS = 0.02, 0.10
 _parsing = Lock()
 
 
@@ -54,7 +50,7 @@ def machine() -> dict[str, Any]:
         "flags": flags,
         "hidden": hidden(),
         "cores": usable_cores(),
-        "logical_cores": len(_allowed_cpus()),
+        "logical_cores": len(affinity.CPUS),
         "memory": _memory(),
         "gpus": [dict(gpu) for gpu in _gpus()],
         "os": _operating_system(),
@@ -67,9 +63,38 @@ def usable_cores() -> int:
     """Physical cores that this process may use: those of its affinity, and no more than its cgroup's quota."""
     cores = psutil.cpu_count(logical=False) or 1
     if hasattr(os, "sched_getaffinity"):
-        siblings = [_words(CPUS / f"cpu{cpu}/topology/thread_siblings_list") for cpu in _allowed_cpus()]
+        siblings = [_words(CPUS / f"cpu{cpu}/topology/thread_siblings_list") for cpu in affinity.CPUS]
         cores = len({words[0] if words else cpu for cpu, words in enumerate(siblings)})
-    return max(1, int(min(cores, _cpu_quota())))
+    return max(1, int(min(cores, cpu_quota())))
+
+
+def usable_threads() -> int:
+    """The most threads that can run at once: a CPU of the affinity for each, within the quota of the cgroup."""
+    return max(1, int(min(len(affinity.CPUS), cpu_quota())))
+
+
+def cpu_quota() -> float:
+    """CPUs' worth of time that control groups leave us; infinite without a quota."""
+    quota = math.inf
+    for folder in _control_groups("cpu"):
+        given = _words(folder / "cpu.max") or [
+            *_words(folder / "cpu.cfs_quota_us"),
+            *_words(folder / "cpu.cfs_period_us"),
+        ]
+        if len(given) == 2 and given[0].isdigit():  # else "max" or -1: no quota
+            quota = min(quota, int(given[0]) / int(given[1]))
+    return quota
+
+
+def throttled() -> tuple[int, float]:
+    """How often quotas have stopped the processes of our control groups so far, and for how many CPU seconds."""
+    periods, seconds = 0, 0.0
+    for folder in _control_groups("cpu"):
+        lines = (line.split() for line in _text(folder / "cpu.stat").splitlines())
+        said = {words[0]: int(words[1]) for words in lines if len(words) == 2 and words[1].isdigit()}
+        periods += said.get("nr_throttled", 0)
+        seconds += said.get("throttled_usec", 0) / 1e6 + said.get("throttled_time", 0) / 1e9
+    return periods, seconds
 
 
 def commit_of(folder: Path) -> str | None:
@@ -82,7 +107,7 @@ def cpus_for(threads: int | None) -> list[int] | None:
     if not threads or not hasattr(os, "sched_getaffinity"):
         return None
     by_core: dict[str, list[int]] = {}
-    for cpu in _allowed_cpus():
+    for cpu in affinity.CPUS:
         words = _words(CPUS / f"cpu{cpu}/topology/thread_siblings_list")
         by_core.setdefault(words[0] if words else str(cpu), []).append(cpu)
     ranked = sorted((place, cpu) for cpus in by_core.values() for place, cpu in enumerate(cpus))
@@ -151,25 +176,6 @@ def _operating_system() -> str:
         return platform.freedesktop_os_release()["PRETTY_NAME"]
     except (OSError, KeyError):
         return platform.system()
-
-
-def _allowed_cpus() -> list[int]:
-    if hasattr(os, "sched_getaffinity"):
-        return sorted(os.sched_getaffinity(0))
-    return list(range(os.cpu_count() or 1))
-
-
-def _cpu_quota() -> float:
-    """CPUs' worth of time that control groups leave us; infinite without a quota."""
-    quota = math.inf
-    for folder in _control_groups("cpu"):
-        given = _words(folder / "cpu.max") or [
-            *_words(folder / "cpu.cfs_quota_us"),
-            *_words(folder / "cpu.cfs_period_us"),
-        ]
-        if len(given) == 2 and given[0].isdigit():  # else "max" or -1: no quota
-            quota = min(quota, int(given[0]) / int(given[1]))
-    return quota
 
 
 def _memory() -> int:
@@ -364,65 +370,3 @@ def _public_path(text: str, known: list[tuple[Path, str]]) -> str:
                 inside = candidate.relative_to(folder).as_posix()
                 return name if inside == "." else f"{name}/{shlex.quote(inside)}"
     return f".../{shlex.quote(path.name)}" if path.name else "/"
-
-
-# -- what else the machine did --
-
-
-class LoadSnapshot(NamedTuple):
-    """CPU seconds so far, over the CPUs that we may use: all, idle, stolen (None: not told), and our own."""
-
-    total: float
-    idle: float
-    steal: float | None
-    own: float
-
-
-def load_snapshot() -> LoadSnapshot:
-    """The CPUs' counters at this moment, for ``load_between``."""
-    every = psutil.cpu_times(percpu=True)
-    allowed = _allowed_cpus()
-    # The list has only CPUs that are online: where numbers and places differ, take them all.
-    cpus = [every[cpu] for cpu in allowed] if allowed[-1] < len(every) else every
-    seconds = {name: sum(getattr(cpu, name) for cpu in cpus) for name in every[0]._fields}
-    guests = seconds.get("guest", 0.0) + seconds.get("guest_nice", 0.0)  # counted in user and nice already
-    return LoadSnapshot(
-        total=sum(seconds.values()) - guests,
-        idle=seconds["idle"] + seconds.get("iowait", 0.0),
-        steal=seconds.get("steal"),
-        own=_own_seconds(),
-    )
-
-
-def load_between(before: LoadSnapshot) -> dict[str, Any]:
-    """What kept the machine from us since ``before``.
-
-    ``load_average``: of the last minute; ``steal``: fraction of the CPUs' time that the hypervisor gave to
-    others (None where the system does not tell); ``others``: fraction that went to processes other than this
-    one, its children and theirs; ``noisy``: whether timings made meanwhile are to be doubted.
-    """
-    now = load_snapshot()
-    elapsed = now.total - before.total
-    total = max(elapsed, 1e-9)
-    steal = None if now.steal is None or before.steal is None else max(0.0, now.steal - before.steal)
-    busy = elapsed - (now.idle - before.idle) - (steal or 0.0)
-    others = max(0.0, busy - (now.own - before.own)) / total
-    stolen = None if steal is None else steal / total
-    return {
-        "load_average": round(os.getloadavg()[0], 2),
-        "steal": None if stolen is None else round(stolen, 4),
-        "others": round(others, 4),
-        "noisy": (stolen or 0.0) > NOISY_STEAL or others > NOISY_OTHERS,
-    }
-
-
-def _own_seconds() -> float:
-    """CPU seconds of this process and all below it; those that have ended are in their parents' counters."""
-    this, seconds = psutil.Process(), 0.0
-    for process in [this, *this.children(recursive=True)]:
-        try:
-            times = process.cpu_times()
-        except psutil.Error:
-            continue  # it ended just now
-        seconds += times.user + times.system + times.children_user + times.children_system
-    return seconds

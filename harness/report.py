@@ -320,8 +320,8 @@ def _with_tokenizing(speed: record.Speed, figures: dict[str, Any]) -> list[str]:
     if rate is None or base is None or base is figures or "ratio" not in figures:
         return []
     seconds = speed.shape["sequences"] / rate
-    rounds = zip(base["wall"], figures["wall"], strict=True)
-    ratios = [(median(ours) + seconds) / (median(theirs) + seconds) for ours, theirs in rounds]
+    rounds = zip(*(record.turn_seconds(speed.shape, each) for each in (base, figures)), strict=True)
+    ratios = [(ours + seconds) / (theirs + seconds) for ours, theirs in rounds]
     return [f"{median(ratios):.2f}x with tokenizing"]
 
 
@@ -334,7 +334,7 @@ def _of_limit(speed: record.Speed, figures: dict[str, Any]) -> float | None:
     limits = figures.get("limits", speed.limits)
     if not limits.get("seconds") or computed != limits.get("precision", speed.precision["resolved"]):
         return None
-    share = float(limits["seconds"] / figures["p50"])
+    share = float(limits["seconds"] * figures["sequences_per_second"] / speed.shape["sequences"])
     return share if share <= 1 or "by" in limits else None
 
 
@@ -349,7 +349,16 @@ def _computed(what: str, precision: str, computed: str | None, compiled: dict[st
 def _load(load: dict[str, Any]) -> str:
     steal = "" if load.get("steal") is None else f", {load['steal']:.1%} was taken by other virtual machines"
     slower = f", and the reference took {load['quiet']:.2f} times its best" if "quiet" in load else ""
-    return f"other processes used {load['others']:.1%} of the processor{steal}{slower}"
+    used = "an unknown part" if load["others"] is None else f"{load['others']:.1%}"
+    return f"{_throttled(load)}other processes used {used} of the processor{steal}{slower}"
+
+
+def _throttled(load: dict[str, Any]) -> str:
+    """That a quota of CPU time ran out; nothing where it did not, or where nobody looked (schema 1)."""
+    said = load.get("throttled") or {}
+    if not isinstance(said.get("periods"), int) or not said["periods"]:
+        return ""
+    return f"a quota of CPU time ran out in {said['periods']} periods and stopped it for {said['seconds']:.1f} s, "
 
 
 def print_report(report: Report, console: Console) -> None:

@@ -312,8 +312,9 @@ def _set_threads(threads: int) -> None:
     To be called before an implementation is imported, and after: torch takes no more from the variables than
     there are cores, and is not imported here, as its memory would count for one that does not use it.
     """
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TF_NUM_INTRAOP_THREADS"):
-        os.environ[name] = str(threads)
+    for library in ("OMP", "MKL", "OPENBLAS", "BLIS", "NUMEXPR"):
+        os.environ[f"{library}_NUM_THREADS"] = str(threads)
+    os.environ["VECLIB_MAXIMUM_THREADS"] = os.environ["TF_NUM_INTRAOP_THREADS"] = str(threads)
     os.environ["TF_NUM_INTEROP_THREADS"] = "1"
     torch = sys.modules.get("torch")
     if torch is not None:

@@ -54,7 +54,7 @@ def test_absent_and_old_packages_are_missing(tmp_path: Path, monkeypatch: pytest
     assert found.advice == "pip install 'no-such-package>=2' 'numpy>=999'"
 
 
-@pytest.mark.parametrize("step", ["machine", "usable_cores", "load_snapshot", "git_commit"])
+@pytest.mark.parametrize("step", ["machine", "usable_cores", "throttled", "git_commit"])
 def test_a_check_that_fails_says_so(monkeypatch: pytest.MonkeyPatch, step: str) -> None:
     def broken(*_: object) -> None:
         raise RuntimeError("no such luck")

@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from harness import keys, plan
+from harness import affinity, keys, plan, provenance
 from harness.begin import lacks
 from harness.errors import BadInput
 from harness.examine import drawn_at_random
@@ -213,6 +213,42 @@ def test_a_mistake_is_named_with_what_to_do(
 ) -> None:
     with pytest.raises(BadInput, match=message):
         prepared(**options)
+
+
+@pytest.mark.parametrize(
+    ("cpus", "group", "most", "message"),
+    [
+        ([3, 5, 7], None, 3, r"--threads is 4; of them 3 can run .*affinity: 3, by quota: none\). Give 3 or fewer"),
+        ([0, 1], "100000 100000", 1, r"--threads is 2; of them 1 can run .*affinity: 2, by quota: 1\). Give 1 or"),
+        (
+            [0, 1, 2, 3],
+            "250000 100000",
+            2,
+            r"--threads is 3; of them 2 can run .*affinity: 4, by quota: 2\.5\). Give 2 or",
+        ),
+        ([0], "50000 100000", 1, r"--threads is 2; .*affinity: 1, by quota: 0\.5\). Give 1 or"),
+    ],
+)
+def test_threads_that_could_not_run_at_once_are_refused(
+    prepared: Callable[..., Plan],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    cpus: list[int],
+    group: str | None,
+    most: int,
+    message: str,
+) -> None:
+    monkeypatch.setattr(affinity, "CPUS", cpus)
+    for name in ("PROC", "CPUS", "CGROUP"):
+        monkeypatch.setattr(provenance, name, tmp_path / name)
+    (tmp_path / "PROC/self").mkdir(parents=True)
+    (tmp_path / "PROC/self/cgroup").write_text("0::/\n")
+    (tmp_path / "CGROUP").mkdir()
+    (tmp_path / "CGROUP/cpu.max").write_text(group or "max 100000")
+    with pytest.raises(BadInput, match=message):
+        prepared(threads=most + 1)
+    assert prepared(threads=most).threads == most
+    assert prepared().threads == most == provenance.machine()["cores"], "what a record says of both agrees"
 
 
 def test_nothing_is_written_where_the_input_is_bad(prepared: Callable[..., Plan], tmp_path: Path) -> None:

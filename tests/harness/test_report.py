@@ -301,7 +301,16 @@ def test_a_busy_machine_is_said(speed_record: Speeds) -> None:
     where = "timing of 8 x 128 is unreliable, of reference, transformers"
     assert f"{where}: other processes used 25.0% of the processor, 3.1% was taken by" in text
     assert "other processes used 25.0% of the processor" in printed([speed_record(load=load | {"steal": None})])
+    assert "other processes used an unknown part" in printed([speed_record(load=load | {"others": None})])
     assert "busy" not in printed([speed_record()])
+
+
+def test_a_quota_that_ran_out_is_said(speed_record: Speeds) -> None:
+    load = {"load_average": 1.0, "steal": 0.0, "others": 0.01, "throttled": {"periods": 83, "seconds": 5.94}}
+    text = printed([speed_record(load=load | {"noisy": True})])
+    assert "transformers: a quota of CPU time ran out in 83 periods and stopped it for 5.9 s, other processes" in text
+    for nothing in ({"periods": 0, "seconds": 0.0}, {"periods": "unknown", "seconds": "unknown"}):
+        assert "quota" not in printed([speed_record(load=load | {"noisy": True, "throttled": nothing})])
 
 
 def test_a_narrow_terminal_gets_several_tables(quality_record: Qualities) -> None:
