@@ -3,8 +3,6 @@
 No host name, no user name, no path: records are published.
 """
 
-import ast
-import hashlib
 import importlib.metadata
 import math
 import os
@@ -15,7 +13,6 @@ import subprocess
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from threading import Lock
 from typing import Any, NamedTuple
 
 import psutil
@@ -36,7 +33,6 @@ FAST_BF16 = {"avx512_bf16", "amx_bf16", "bf16"}
 # other guests while we wanted it: it stretches timings directly, so that 2 % is as much as implementations may
 # differ by. Other processes may run on cores that we leave idle; of them more is borne.
 NOISY_STEAL, NOISY_OTHERS = 0.02, 0.10
-_parsing = Lock()
 
 
 # -- the machine --
@@ -196,7 +192,7 @@ def _output(*command: str, **options: Any) -> str:
     return done.stdout if done.returncode == 0 else ""
 
 
-# -- versions and code --
+# -- versions --
 
 
 def versions() -> dict[str, str]:
@@ -230,50 +226,6 @@ def _commit_at(folder: Path, *changed: str) -> str | None:
         return None
     changes = _output(*git, "status", "--porcelain", *changed, env=environment)
     return commit.strip() + ("+changes" if changes else "")
-
-
-def code_hash(*files: Path) -> str:
-    """sha256 of what these Python files do: comments, docstrings and layout do not count, nor does their order.
-
-    A file's name counts, relative to the source tree (outside it, without its folder). A file that is not
-    Python is hashed byte by byte. OSError for one that cannot be read.
-    """
-    parts = sorted((_name_in_tree(file), _hash_of_code(file.read_bytes())) for file in set(files))
-    return hashlib.sha256(repr(parts).encode()).hexdigest()
-
-
-def _name_in_tree(file: Path) -> str:
-    file = file.resolve()
-    return file.relative_to(ROOT).as_posix() if file.is_relative_to(ROOT) else file.name
-
-
-def parse(source: str | bytes) -> ast.Module:
-    """The syntax tree, as ``ast.parse`` makes it, for threads too: Python 3.11's own fails where two are in it."""
-    with _parsing:
-        return ast.parse(source)
-
-
-def _hash_of_code(content: bytes) -> str:
-    try:
-        tree = parse(content)
-    except (SyntaxError, ValueError):  # ValueError: null bytes, before Python 3.12
-        return hashlib.sha256(content).hexdigest()
-    return hashlib.sha256(repr(_structure(tree)).encode()).hexdigest()
-
-
-def _structure(node: Any) -> Any:
-    """Syntax tree as nested lists. (``ast.dump`` is not the same in every version of Python; this is.)"""
-    if isinstance(node, list):
-        return [_structure(child) for child in node]
-    if not isinstance(node, ast.AST):
-        return repr(node)
-    fields = dict(ast.iter_fields(node))
-    documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
-    if isinstance(node, documented) and ast.get_docstring(node, clean=False) is not None:
-        fields["body"] = node.body[1:]
-    # Empty fields are left out: newer Pythons have more of them.
-    filled = {name: value for name, value in fields.items() if value is not None and value != []}
-    return [type(node).__name__, *((name, _structure(value)) for name, value in filled.items())]
 
 
 # -- the command --

@@ -166,10 +166,10 @@ class Session:
 
     def cast(self, precision: str) -> Answer:
         """Compute in this precision from now on."""
-        from reference import torch_dtype
+        from harness.tensors import dtype
 
         self.training = self.kept = None
-        self.model.module.to(torch_dtype(precision))
+        self.model.module.to(dtype(precision))
         return {}, {}
 
     def export(self) -> Answer:

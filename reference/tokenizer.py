@@ -3,10 +3,12 @@
 Gives the same ids as ``transformers`` for the same folder.
 """
 
+import hashlib
 import json
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from tokenizers import BertWordPieceTokenizer
@@ -67,6 +69,12 @@ class Tokenizer:
                 return [Encoding(e.ids, e.type_ids) for e in self._tokenizer.encode_batch(inputs)]
             finally:
                 self._tokenizer.no_truncation()
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """sha256 of all that decides which ids a text gets: vocabulary, normalisation, added and special tokens."""
+        with self._lock:
+            return hashlib.sha256(self._tokenizer.to_str().encode()).hexdigest()
 
     def word_pieces(self, words: Sequence[str]) -> list[list[int]]:
         """The pieces of each word, without [CLS] and [SEP]; a word of nothing visible is one [UNK]."""
