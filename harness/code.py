@@ -104,10 +104,10 @@ def _structure_at(chosen: set[Path], use: Use, top: Path) -> str:
     Of a module that only imports the name from elsewhere, to keep an old place alive, that of the true place.
     """
     for _ in range(10):
-        place = (files_of(use.module, top) or [None])[-1]
-        if place is None or place not in chosen:
+        files = files_of(use.module, top)
+        if not files or files[-1] not in chosen:
             return ""
-        source = read(place)
+        source = read(files[-1])
         further = [each for each in source.uses if source.empty and use.symbol and each.symbol == use.symbol]
         if not further:
             return source.structure
@@ -232,8 +232,8 @@ class _Reader:
         if isinstance(node, ast.Name | ast.Attribute) and (use := self._use(node)):
             self.uses.add(use)
             return ["ours", use.symbol]
-        if isinstance(node, ast.Constant) and self._is_data(node.value):
-            self.data.add(self.file.with_name(node.value))
+        if isinstance(node, ast.Constant) and (file := self._data(node.value)):
+            self.data.add(file)
             return ["data"]
         if isinstance(node, ast.JoinedStr):
             return ["JoinedStr", *_pieces(node, self._of)]
@@ -266,10 +266,12 @@ class _Reader:
         inner = f"{holder.module}.{node.attr}"
         return Use(inner, None) if files_of(inner, self.top) else Use(holder.module, node.attr)
 
-    def _is_data(self, value: Any) -> bool:
+    def _data(self, value: Any) -> Path | None:
+        """The file beside this one that a text names."""
         if not isinstance(value, str) or not DATA.fullmatch(value) or value.endswith(".py"):
-            return False
-        return self.file.with_name(value).is_file()
+            return None
+        file = self.file.with_name(value)
+        return file if file.is_file() else None
 
 
 def _run(tree: ast.AST) -> Iterator[ast.AST]:
@@ -293,7 +295,7 @@ def _pieces(node: ast.JoinedStr, of: Any) -> list[Any]:
     text = ""
     for each in node.values:
         if isinstance(each, ast.Constant):
-            text += each.value
+            text += str(each.value)
             continue
         found += [ascii(text)] if text else []
         found, text = [*found, of(each)], ""

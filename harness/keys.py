@@ -30,7 +30,7 @@ EVERYWHERE = ("torch", "tokenizers")  # what fine-tunes and what cuts texts, wha
 QUALITY: tuple[How, ...] = ("trained", "encoded", "job")
 ALL = (*QUALITY, "selected", "parity", "speed")  # "selected": the choice of an epoch by its score
 # What makes a record, and what runs in the worker; the file of each implementation is added.
-ENTRIES = {
+ENTRIES: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(QUALITY, ("harness.quality", "harness.worker")),
     "selected": ("harness.metrics",),
     "parity": ("harness.parity", "harness.worker"),
@@ -55,7 +55,7 @@ EXCLUDED = (
     Excluded(("harness.environment",), "what environments are made of is in the key"),
     Excluded(("harness.code", "harness.file_cache", "harness.keys"), "they make the key"),
     Excluded(("harness.isolate", "harness.protocol"), "they start workers and hand arrays on, unchanged"),
-    Excluded(("harness.begin", "harness.record"), "they look up, describe and write records"),
+    Excluded(("harness.begin", "harness.models", "harness.record"), "they look up, describe and write records"),
     Excluded(("harness.run", "harness.together", "harness.dry_run"), "they decide what is done when"),
     Excluded(("harness", "harness.implementations"), "packages that hold nothing but modules and a version's number"),
     Excluded(("harness.errors", "harness.paths", "harness.printable"), "they say and find, and compute nothing"),

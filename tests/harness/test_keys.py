@@ -237,13 +237,14 @@ sys.addaudithook(heard)
 """
 
 
+@pytest.mark.slow
 def test_whatever_of_ours_a_run_loads_in_any_process_is_in_a_key_or_excluded(
     tiny_checkpoint: Path, tmp_path: Path
 ) -> None:
-    """Of training, encoding, parity and timing, in the harness and in its workers."""
+    """Of training, parity and timing, in the harness and in its workers."""
     (tmp_path / "sitecustomize.py").write_text(TRACE)
     traced = tmp_path / "traced"
-    command = ["run", "--impl", "reference,reference:unfrozen", "--task", "mini-sentiment", "--weights"]
+    command = ["run", "--impl", "reference", "--task", "mini-sentiment", "--weights"]
     command += [str(tiny_checkpoint), "--runs", str(tmp_path / "runs"), "--limit", "8", "--epochs", "1"]
     command += ["--select", "dev", "--precision", "fp32"]
     path = os.pathsep.join([str(tmp_path), str(ROOT), os.environ.get("PYTHONPATH", "")])
@@ -254,8 +255,7 @@ def test_whatever_of_ours_a_run_loads_in_any_process_is_in_a_key_or_excluded(
     assert done.returncode == 0, done.stdout + done.stderr
     ran = {Path(line).resolve() for line in traced.read_text().splitlines()}
     ours = {file for file in ran for package in code.PACKAGES if file.is_relative_to(ROOT / package)}
-    chosen = [find("reference"), find("reference:unfrozen")]
-    determining = {file for kind in keys.ALL for file in keys.files_for(kind, *chosen)}
+    determining = {file for kind in keys.ALL for file in keys.files_for(kind, find("reference"))}
     assert {
         ROOT / "harness/worker.py",
         ROOT / "harness/quality.py",
