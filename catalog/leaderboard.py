@@ -247,7 +247,7 @@ def boards(index: Index, path: Path) -> list[Board]:
     scores: dict[tuple[str, str], list[dict[str, Any]]] = {}
     try:
         for each in index["records"]:
-            groups.setdefault((each["hardware"], each["checkpoint"]["sha256"]), []).append(each)
+            groups.setdefault((each["hardware"], each["model"]), []).append(each)
         for each in index["scores"]:
             scores.setdefault((each["hardware"], each["checkpoint"]), []).append(each)
         fullest = sorted(groups, key=lambda key: -len(groups[key]))

@@ -11,6 +11,7 @@ from xml.etree.ElementTree import Element, SubElement, tostring
 
 import plots
 from harness import anchors, record, seeds
+from harness.models import model_of, named_apart
 from harness.report import Report, arrange, enough_for_p99, mean_and_deviation, subject
 from harness.task import METRIC_NAMES
 
@@ -39,8 +40,8 @@ def to_html(records: list[record.Record]) -> str:
     main = SubElement(SubElement(html, "body"), "main")
     _add(main, "h1", "BERT implementations, measured")
     groups: dict[tuple[str, str], list[record.Record]] = {}
-    for each in records:
-        groups.setdefault((record.hardware(each), each.checkpoint["sha256"]), []).append(each)
+    for each in named_apart(records):
+        groups.setdefault((record.hardware(each), model_of(each)), []).append(each)
     for number, found in enumerate(groups.values(), start=1):
         main.append(_section(found, number))
     _add(main, "footer", "Made by python -m harness report, from records that anybody can run again.")

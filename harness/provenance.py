@@ -3,8 +3,6 @@
 No host name, no user name, no path: records are published.
 """
 
-import ast
-import hashlib
 import importlib.metadata
 import math
 import os
@@ -15,7 +13,6 @@ import subprocess
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from threading import Lock
 from typing import Any
 
 import psutil
@@ -35,7 +32,6 @@ ABILITIES = {
 }
 # Switches of libraries that hide instructions, beside ours.
 LIBRARY_SWITCHES = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS")
-_parsing = Lock()
 
 
 # -- the machine --
@@ -230,7 +226,7 @@ def _done(*command: str, env: dict[str, str] | None = None) -> subprocess.Comple
     return subprocess.CompletedProcess(command, done.returncode, *said)
 
 
-# -- versions and code --
+# -- versions --
 
 
 def versions() -> dict[str, str]:
@@ -289,50 +285,6 @@ def _git(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str] | No
     # git to read may be said in GIT_CONFIG_COUNT and the like.
     kept = {name: value for name, value in os.environ.items() if not name.startswith("GIT_") or "CONFIG" in name}
     return _done("git", "--no-optional-locks", "-C", str(folder), *arguments, env=kept | {"LC_ALL": "C"})
-
-
-def code_hash(*files: Path) -> str:
-    """sha256 of what these Python files do: comments, docstrings and layout do not count, nor does their order.
-
-    A file's name counts, relative to the source tree (outside it, without its folder). A file that is not
-    Python is hashed byte by byte. OSError for one that cannot be read.
-    """
-    parts = sorted((_name_in_tree(file), _hash_of_code(file.read_bytes())) for file in set(files))
-    return hashlib.sha256(repr(parts).encode()).hexdigest()
-
-
-def _name_in_tree(file: Path) -> str:
-    file = file.resolve()
-    return file.relative_to(ROOT).as_posix() if file.is_relative_to(ROOT) else file.name
-
-
-def parse(source: str | bytes) -> ast.Module:
-    """The syntax tree, as ``ast.parse`` makes it, for threads too: Python 3.11's own fails where two are in it."""
-    with _parsing:
-        return ast.parse(source)
-
-
-def _hash_of_code(content: bytes) -> str:
-    try:
-        tree = parse(content)
-    except (SyntaxError, ValueError):  # ValueError: null bytes, before Python 3.12
-        return hashlib.sha256(content).hexdigest()
-    return hashlib.sha256(repr(_structure(tree)).encode()).hexdigest()
-
-
-def _structure(node: Any) -> Any:
-    """Syntax tree as nested lists. (``ast.dump`` is not the same in every version of Python; this is.)"""
-    if isinstance(node, list):
-        return [_structure(child) for child in node]
-    if not isinstance(node, ast.AST):
-        return repr(node)
-    fields = dict(ast.iter_fields(node))
-    documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
-    if isinstance(node, documented) and ast.get_docstring(node, clean=False) is not None:
-        fields["body"] = node.body[1:]
-    # Empty fields are left out: newer Pythons have more of them.
-    filled = {name: value for name, value in fields.items() if value is not None and value != []}
-    return [type(node).__name__, *((name, _structure(value)) for name, value in filled.items())]
 
 
 # -- the command --

@@ -12,6 +12,7 @@ import psutil
 
 from harness import anchors, provenance, record, seeds
 from harness.errors import BadInput
+from harness.models import model_of
 
 
 def publish(paths: list[Path], results: Path) -> list[Path]:
@@ -36,7 +37,12 @@ def write_index(results: Path) -> Path:
     found = [record.read(path) for path in record.files(results)]
     records = []
     for each in found:
-        values = {"kind": each.kind, "hardware": record.hardware(each), **dataclasses.asdict(each)}
+        values = {
+            "kind": each.kind,
+            "hardware": record.hardware(each),
+            "model": model_of(each),
+            **dataclasses.asdict(each),
+        }
         if isinstance(each, record.Speed):
             values["implementations"] = {name: _summary(each, those) for name, those in each.implementations.items()}
         records.append(values)

@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harness import anchors, record, seeds
+from harness.models import model_of, named_apart
 from harness.task import METRIC_NAMES
 
 PASSES = 100  # of which one is slower than the 99th percentile
@@ -45,6 +46,7 @@ def arrange(records: list[record.Record]) -> Report:
     rows: dict[str, dict[str, list[str]]] = {}
     notes: list[str] = []
     signatures: dict[str, None] = {}
+    records = named_apart(records)
     latest = _latest(records)
     groups = seeds.group(records)
     varied = _varied(records)
@@ -81,7 +83,7 @@ def _latest(records: list[record.Record]) -> list[record.Speed | record.Parity]:
             same = ("parity", each.implementation["name"])
         else:
             continue
-        same = (*same, each.checkpoint["sha256"], record.hardware(each), each.precision["resolved"])
+        same = (*same, model_of(each), record.hardware(each), each.precision["resolved"])
         if same not in found or found[same].started <= each.started:
             found[same] = each
     return list(found.values())

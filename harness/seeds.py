@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness import record
+from harness.models import model_of
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Score:
     """One metric on one split, over the seeds of one implementation."""
 
     implementation: str
-    checkpoint: str  # sha256 of the weights
+    checkpoint: str  # which model: ``harness.models.model_of``
     hardware: str
     precision: str
     task: str
@@ -82,7 +83,7 @@ def group(records: Iterable[record.Record]) -> list[Runs]:
 
 def _subject(run: record.Quality) -> tuple[str, ...]:
     task = (run.task["name"], run.task["context"])
-    where = (run.checkpoint["sha256"], record.hardware(run), run.precision["resolved"])
+    where = (model_of(run), record.hardware(run), run.precision["resolved"])
     return (run.implementation["name"], *task, *where)
 
 
@@ -125,7 +126,7 @@ def _score(runs: Runs, split: str, name: str, by_seed: dict[int, dict[str, Any]]
     first, task = having[0], having[0].task
     return Score(
         implementation=first.implementation["name"],
-        checkpoint=first.checkpoint["sha256"],
+        checkpoint=model_of(first),
         hardware=record.hardware(first),
         precision=first.precision["resolved"],
         task=task["name"],

@@ -24,6 +24,7 @@ from harness.encode import encode
 from harness.implementation import Implementation, find
 from harness.isolate import Progress, Show, Worker, WorkerError
 from harness.load import Stretch, load_of, watched
+from harness.models import model_of
 from harness.protocol import Array
 from harness.task import Task
 
@@ -166,7 +167,7 @@ def against_quiet(result: record.Speed) -> float:
     """
     figures = result.implementations["reference"]
     fastest = min(seconds for turn in figures["wall"] for seconds in turn)
-    conditions = [record.hardware(result), result.checkpoint["sha256"], result.precision["resolved"], result.versions]
+    conditions = [record.hardware(result), model_of(result), result.precision["resolved"], result.versions]
     shape = {name: result.shape[name] for name in ("name", "sequences", "tokens", "longest")}
     key = json.dumps([*conditions, shape], sort_keys=True)
     file = cache_folder() / "calibration.json"

@@ -8,16 +8,17 @@ import numpy as np
 
 from harness import record
 from harness.comparison import Comparison, Ratio
+from harness.models import model_of, named_apart
 
 
 def ratios(made: Comparison, speeds: list[record.Speed], a: str, b: str) -> list[Ratio]:
     """One for each shape at which both were timed in turn; the last of those timed under the same conditions."""
     last: dict[tuple[str, ...], record.Speed] = {}
-    for each in sorted(speeds, key=lambda each: each.started):
+    for each in sorted(named_apart(speeds), key=lambda each: each.started):
         states = [each.implementations.get(name, {}).get("state") for name in (a, b)]
         if a != b and states == ["ok", "ok"]:
             conditions = (each.checkpoint["name"], each.precision["resolved"], record.hardware(each))
-            last[each.shape["name"], *conditions, each.checkpoint["sha256"]] = each
+            last[each.shape["name"], *conditions, model_of(each)] = each
     if not last:
         made.notes.append("speed: the two were not timed in turn in one comparison; `run --impl A,B` does that")
     varied = [len({key[number] for key in last}) > 1 for number in range(1, 4)]

@@ -58,7 +58,7 @@ def _time_task(
 
     with ExitStack() as stack:
         workers, failed = speed.load_each(made, implementations, homes, stack, load, show)
-        key = keys.speed_key(made, implementations, shape.description(), "training")
+        key = keys.speed_key(made, implementations, shape.description(), ["training", plan.recipe(made, task)])
         return speed.time_shape(made, workers, failed, shape, comparison, key, show, timed=_epoch)
 
 

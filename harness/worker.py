@@ -185,9 +185,9 @@ class Session:
             if hasattr(self.model, "cast"):
                 self.model.cast(precision)
             else:
-                from reference import torch_dtype
+                from harness.tensors import dtype
 
-                self.model.module.to(torch_dtype(precision))
+                self.model.module.to(dtype(precision))
         return {**self._computed(precision), "warnings": warnings}, {}
 
     def export(self) -> Answer:

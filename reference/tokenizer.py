@@ -10,6 +10,7 @@ import json
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from reference.tokenizer_files import ADVICE, Folder, read_folder, write_folder
@@ -89,10 +90,11 @@ class Tokenizer:
         """One more than the largest id that a text can get: the rows that a model needs."""
         return max(number for token, number in self._tokenizer.get_vocab().items() if token) + 1  # "": a blank line
 
-    @property
+    @cached_property
     def sha256(self) -> str:
         """Of all that decides which ids a text gets, whatever files it was read from."""
-        made = [self._tokenizer.to_str(), self._settings.get("truncation_side", "right"), self.has_segments]
+        with self._lock:
+            made = [self._tokenizer.to_str(), self._settings.get("truncation_side", "right"), self.has_segments]
         made.append(self._tokenizer.encode_special_tokens)
         return hashlib.sha256(json.dumps(made).encode()).hexdigest()
 

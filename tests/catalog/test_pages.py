@@ -74,7 +74,7 @@ def published() -> list[dict[str, Any]]:
 def written(tmp_path: Path, records: list[dict[str, Any]]) -> Path:
     path = tmp_path / "index.json"
     runs = [
-        {name: value for name, value in r.items() if name not in ("kind", "hardware")}
+        {name: value for name, value in r.items() if name not in ("kind", "hardware", "model")}
         for r in records
         if r["kind"] == "quality"
     ]

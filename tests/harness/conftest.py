@@ -13,7 +13,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # the machine may have other work
 import pytest
 import yaml
 
-from harness import keys, record
+from harness import record
 from harness.plan import Options, Plan, prepare
 from harness.record import Parity, Quality, Record, Speed
 
@@ -258,7 +258,6 @@ def prepared(tiny_checkpoint: Path, tmp_path: Path) -> Callable[..., Plan]:
     """A function: options, replaced, to the plan."""
 
     def make(**options: Any) -> Plan:
-        keys._file.cache_clear()  # files change while a test runs, never while a run does
         usual: dict[str, Any] = {
             "implementations": ["reference"],
             "tasks": ["mini-sentiment"],

@@ -464,6 +464,8 @@ def test_a_pooler_that_is_missing_is_drawn_for_tasks_that_need_one(
     assert drawn_at_random(made.weights, made.pooler, "tagging") == ([], "")
     for_timing = replace(made.weights, name="random/bert-base")
     assert "nothing was pre-trained" in drawn_at_random(for_timing, True, "tagging")[1]
+
+
 # ---- processors ----
 
 

@@ -1,6 +1,5 @@
 """Provenance on this machine, and on imitations of others."""
 
-import gc
 import getpass
 import json
 import re
@@ -8,9 +7,7 @@ import shutil
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
@@ -18,7 +15,7 @@ import pytest
 
 from harness import affinity, provenance
 from harness.errors import BadInput
-from harness.provenance import code_hash, command, commit_of, git_commit, machine, versions
+from harness.provenance import command, commit_of, git_commit, machine, versions
 
 
 @pytest.fixture(autouse=True)
@@ -257,95 +254,6 @@ def test_a_hook_of_another_repository_does_not_mislead(checkout: Path, monkeypat
     assert git_commit() == here
 
 
-SOURCE = '''"""About this."""
-
-import math
-
-
-class A:
-    """About A."""
-
-    size: int = 1
-
-    async def f(self, x: float, *, y: str = "b") -> str:
-        """About f."""
-        return f"{x:>{self.size}} {math.pi!r}" + y
-
-
-def only_documented() -> None:
-    """Nothing."""
-'''
-
-
-def test_comments_docstrings_and_layout_do_not_count(tmp_path: Path) -> None:
-    write(tmp_path / "one/a.py", SOURCE)
-    plain = SOURCE.replace("About", "Concerning").replace('    """Concerning A."""\n\n', "")
-    plain = plain.replace("import math\n\n", "import math  # for pi\n").replace("f(self, x", "f(\n        self, x")
-    write(tmp_path / "two/a.py", plain)
-
-    assert plain != SOURCE
-    assert code_hash(tmp_path / "one/a.py") == code_hash(tmp_path / "two/a.py")
-
-
-@pytest.mark.parametrize(
-    ("old", "new"),
-    [
-        ("= 1", "= 2"),
-        ("= 1", "= True"),
-        ('"b"', 'b"b"'),
-        ("async def", "def"),
-        ("!r", "!s"),
-        ("pi!r}", "pi}"),
-        ("*, ", ""),
-        (") -> str", ") -> None"),
-        ('        return f"', '        "A string that is no docstring"\n        return f"'),
-    ],
-)
-def test_what_the_code_does_counts(tmp_path: Path, old: str, new: str) -> None:
-    write(tmp_path / "one/a.py", SOURCE)
-    write(tmp_path / "two/a.py", SOURCE.replace(old, new))
-
-    assert SOURCE.count(old) == 1
-    assert code_hash(tmp_path / "one/a.py") != code_hash(tmp_path / "two/a.py")
-
-
-def test_names_count_and_order_does_not(tmp_path: Path) -> None:
-    a, b = tmp_path / "a.py", tmp_path / "b.py"
-    write(a, "x = 1\n")
-    write(b, "x = 2\n")
-    both = code_hash(a, b)
-
-    assert both == code_hash(b, a)
-    assert both not in (code_hash(a), code_hash(b))
-    b.rename(tmp_path / "c.py")
-    assert both != code_hash(a, tmp_path / "c.py")
-
-
-def test_the_folder_of_the_checkout_does_not_count(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = code_hash(checkout / "harness/a.py")
-    moved = checkout.rename(checkout.with_name("elsewhere"))
-    monkeypatch.setattr(provenance, "ROOT", moved)
-
-    assert code_hash(moved / "harness/a.py") == before
-    write(moved / "reference/a.py", "x = 1\n")
-    assert code_hash(moved / "reference/a.py") != before
-
-
-@pytest.mark.parametrize("content", [b"def f(:\n", b"x = 1\0", b"# coding: utf-8\nx = '\xff'\n"])
-def test_what_is_not_python_counts_byte_by_byte(tmp_path: Path, content: bytes) -> None:
-    (tmp_path / "a.py").write_bytes(content)
-    before = code_hash(tmp_path / "a.py")
-    (tmp_path / "a.py").write_bytes(content + b"# comment")
-
-    assert code_hash(tmp_path / "a.py") != before
-
-
-def test_every_python_gives_the_same_hash(tmp_path: Path) -> None:
-    write(tmp_path / "a.py", SOURCE)
-
-    assert code_hash(tmp_path / "a.py") == "69c99e96d123e6ffb58b133b8a2a44e08aa4d6640192a5dda0c509cde0d3c341"
-
-
 # -- the command --
 
 
@@ -414,22 +322,3 @@ def test_nothing_says_who_or_where() -> None:
 
     for each in private:
         assert not re.search(rf"(?<!\w){re.escape(each)}(?!\w)", text), each
-
-
-def test_threads_may_hash_at_the_same_time() -> None:
-    """Also where the collection of garbage, in the midst of parsing, lets another thread go on."""
-
-    def let_others_go_on(phase: str, info: dict[str, int]) -> None:
-        time.sleep(0)
-
-    files = sorted((provenance.ROOT / "harness").glob("*.py"))[:12]
-    alone = [code_hash(file) for file in files]
-    usual = gc.get_threshold()
-    gc.callbacks.append(let_others_go_on)
-    gc.set_threshold(200)
-    try:
-        with ThreadPoolExecutor(4) as pool:
-            assert list(pool.map(code_hash, files * 2)) == alone * 2
-    finally:
-        gc.set_threshold(*usual)
-        gc.callbacks.remove(let_others_go_on)
