@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from harness.cells import text_of
+from harness.cells import NO_GOLD, text_of
 from harness.errors import BadInput
 from harness.read import label_cells
 from harness.spelling import alike, plain
@@ -48,3 +48,6 @@ def told(task: Task) -> Iterator[str]:
     yield f"`labels: auto` takes {len(task.labels)} labels from the training split: {names}"
     for group in alike(task.labels):
         yield f"{' and '.join(map(repr, group))} are labels that differ only in case or width; is one a mistake?"
+    for label in sorted({*NO_GOLD} & {*task.labels}):
+        question = "are its examples without gold labels?"
+        yield f'{label!r} is one of the labels; {question} Then declare `ignore: ["{label}"]`'

@@ -143,9 +143,7 @@ def _text_examples(task: Task, split: str, path: Path, content: str, repairs: Re
                 ignored += 1
                 continue
             name = _id(row[at["id"]]) if "id" in at else str(place)
-            text, pair = row[at["text"]], row[at["pair"]] if "pair" in at else None
-            if not isinstance(text, str) or ("pair" in at and not isinstance(pair, str)):
-                raise ValueError("text and pair must be strings")
+            text, pair = _text_and_pair(row, at)
             label = None
             if "label" in at and row[at["label"]] is None and split.startswith("test"):
                 unlabelled.append(line)
@@ -161,13 +159,19 @@ def _text_examples(task: Task, split: str, path: Path, content: str, repairs: Re
         raise BadInput(f"{path}:{line}: {error}") from None
     except KeyError as error:
         raise BadInput(f"{path}:{line}: no field {error}, which line 1 has") from None
-    if not examples and ignored:
-        raise BadInput(f"{path} has only examples that `ignore` names; if it has no labels, declare no label column")
     if not examples:
-        raise BadInput(f"{path} has a header and no rows; get it again")
+        only = "only examples that `ignore` names; if it has no labels, declare no label column"
+        raise BadInput(f"{path} has {only if ignored else 'a header and no rows; get it again'}")
     if 0 < len(unlabelled) < len(examples):
         raise BadInput(f"{path}:{unlabelled[0]}: the label is null, and others are not; `ignore: [null]` leaves it out")
     return examples
+
+
+def _text_and_pair(row: Any, at: dict[str, Any]) -> tuple[str, str | None]:
+    text, pair = row[at["text"]], row[at["pair"]] if "pair" in at else None
+    if not isinstance(text, str) or ("pair" in at and not isinstance(pair, str)):
+        raise ValueError("text and pair must be strings")
+    return text, pair
 
 
 def _id(cell: Any) -> str:
@@ -219,7 +223,7 @@ def _columns(task: Task, split: str, path: Path, content: str, repairs: Repairs)
         found = column if column in index else _like(column, list(first), line, repairs)
         if found in index:
             at[role] = index[found]
-        elif role != "label" or not split.startswith("test"):
+        elif role != "label" or not split.startswith("test") or _near(column, list(index)):
             why = _no_column(column, list(index))
             raise BadInput(f"{path}:{line}: no column {column!r}, the task's {role}, among the {len(index)} there{why}")
     rows = rows if named else chain([(line, first)], rows)
@@ -239,8 +243,11 @@ def _no_column(column: Any, names: list[Any]) -> str:
     """What is like the column that is not there; or what else may be the matter with the header."""
     if len(names) == 1 and (found := re.search("[;\t,|]| (?=\\S)", str(names[0]))):
         return f"; its one column holds {found[0]!r}: is that what separates them?"
-    near = [name for name in names if loose(str(name)) == loose(str(column))]
-    return "; one differs from it in upper and lower case or width alone" if near else ""
+    return "; one differs from it in upper and lower case or width alone" if _near(column, names) else ""
+
+
+def _near(column: Any, names: list[Any]) -> bool:
+    return any(loose(str(name)) == loose(str(column)) for name in names)
 
 
 def _filled(rows: Rows, repairs: Repairs) -> Rows:

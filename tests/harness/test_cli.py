@@ -241,6 +241,22 @@ def test_a_dry_run_shows_the_plan_and_leaves_nothing_behind(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_labels_that_nobody_declared_are_shown_before_any_work(main: Main, tmp_path: Path) -> None:
+    for split, rows in {"train": "a\tgood\nb\tGood\nc\t-\n", "dev": "d\tgood\n"}.items():
+        (tmp_path / f"{split}.tsv").write_text(f"text\tlabel\n{rows}")
+    (tmp_path / "mine.yaml").write_text(
+        "name: mine\ntitle: Mine\nkind: classification\nlabels: auto\nformat: tsv\nevaluate: [dev]\n"
+        "metrics: [accuracy]\ncolumns: {text: text, label: label}\nfiles: {train: train.tsv, dev: dev.tsv}\n"
+    )
+    code, _, err = main("run", "--dry-run", "--task", str(tmp_path / "mine.yaml"), "--device", "cpu")
+    assert code == 0
+    assert err.splitlines() == [
+        "mine: `labels: auto` takes 3 labels from the training split: -, Good, good",
+        "mine: 'Good' and 'good' are labels that differ only in case or width; is one a mistake?",
+        "mine: '-' is one of the labels; are its examples without gold labels? Then declare `ignore: [\"-\"]`",
+    ]
+
+
 def test_report_of_records(main: Main, quality_record: Callable[..., Quality], tmp_path: Path) -> None:
     record.write(quality_record(), tmp_path / "runs" / "one.json")
     code, out, _ = main("report", str(tmp_path / "runs"), "--output", str(tmp_path / "out"))

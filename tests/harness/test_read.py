@@ -290,6 +290,11 @@ def test_only_a_test_split_may_lack_labels(tmp_path: Path) -> None:
             read_split(task, split, None)
 
 
+def test_a_label_column_in_other_letters_is_not_passed_over(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"data:1: no column 'label', .*; one differs from it in upper and lower case"):
+        read_split(own_task(tmp_path, "text\tLabel\nx\ta\n"), "test", None)
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -337,7 +342,7 @@ def test_damaged_csv(tmp_path: Path, content: str, message: str) -> None:
     [
         ('{"text": "x"', r"data:2: not valid JSON"),
         ("{", r"data:2: not valid JSON: .*, at character \d+; an object must be whole on its line"),
-        ('{"text": "x", "text": "y", "label": "a"}', r"data:2: not valid JSON: the field 'text' stands there twice"),
+        ('{"text": "x", "text": "y", "label": "a"}', r"data:2: not valid JSON: the field 'text' occurs twice"),
         ('{"text": "x", "label": "a"}\r{"text": "y"}', r"data:2: not valid JSON: a carriage return inside the line"),
         ('{"text": null, "label": "a"}', r"data:2: text and pair must be strings"),
         ("[" * 100_000, r"data:2: not valid JSON"),
