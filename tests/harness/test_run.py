@@ -260,7 +260,7 @@ def test_speeds_are_of_one_comparison(done: Done) -> None:
 
 def no_parity(worker: Worker, made: plan.Plan, checkpoints: Any, batch: Any, precision: str) -> Any:
     """What workers would answer, for tests of what comes after them."""
-    info = {"version": "1", "trainable": True, "precision": precision}
+    info = {"version": "1", "trainable": True, "precision": precision, "computed": precision}
     return Outputs(np.ones((len(batch.ids), 32)), None), info
 
 
