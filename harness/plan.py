@@ -22,8 +22,8 @@ from harness.weights import Weights, find_weights
 from harness.yaml_file import read_yaml
 from reference.tokenizer import Tokenizer
 
-# Appendix A.2 of the paper; clipping is in Google's code (optimization.py).
-WARMUP, WEIGHT_DECAY, MAX_GRAD_NORM = 0.1, 0.01, 1.0
+WARMUP = 0.1  # of all steps: `warmup_proportion` of Google's run_classifier.py; the paper says it of pre-training alone
+WEIGHT_DECAY, MAX_GRAD_NORM = 0.01, 1.0  # as in Google's optimization.py
 Select = Literal["last", "dev"]
 THREADS_PER_CORE = 4  # more would only wait for one another; with very many, torch ends the process
 Rerun = Literal["missing", "failed", "all"]  # each with those before it
