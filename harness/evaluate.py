@@ -90,7 +90,8 @@ def fine_tuned(
                 if for_encoders is not None:
                     save_model(worker, made, result, task, for_encoders, pooler=True)
                 if made.precision != "fp32":
-                    worker.call("cast", precision=made.precision)
+                    answer, _ = worker.call("cast", precision=made.precision)
+                    result.precision["computed"] = answer["computed"]
                 return _answers(worker, result, task, splits, show)
         except WorkerError as error:
             if not error.out_of_memory or micro_batches == 2:
@@ -108,6 +109,9 @@ def encoded(
     worker.load(folder, None, made.device, made.precision, made.threads)
     result.implementation["version"] = worker.info["version"]
     result.implementation["precision"] = worker.info["precision"]
+    result.precision["computed"] = worker.info["computed"]
+    if "compiled" in worker.info:
+        result.implementation["compiled"] = worker.info["compiled"]
     result.training = {"by": "reference", "examples": len(splits["train"].examples)}
     return _answers(worker, result, task, splits, show)
 
@@ -172,7 +176,9 @@ def _train(worker: Worker, result: record.Quality, task: Task, splits: dict[str,
         raise WorkerError(f"the training split of {task.name} has examples without a label", "data")
     start, losses, scores = time.perf_counter(), [], []
     arrays = {**train.encoded.batch._asdict(), "labels": labels}
-    worker.call("start_training", arrays, recipe=recipe, kind=task.kind, seed=result.seed)
+    answer, _ = worker.call("start_training", arrays, recipe=recipe, kind=task.kind, seed=result.seed)
+    if "compiled" in answer:
+        result.implementation["compiled"] = answer["compiled"]
     for epoch in range(recipe["epochs"]):
 
         def show_epoch(done: int, total: int, loss: float, epoch: int = epoch) -> None:

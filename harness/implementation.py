@@ -4,6 +4,7 @@ Each file under ``harness/implementations/`` has, as plain constants, NAME, TITL
 DEVIATIONS, its requirements as a PEP 723 header, and ``load(folder, head, device, precision, variant)``.
 One that only exists as a repository has CHECKOUT, its address: the user's copy is put on the path first.
 One that is a program rather than a model has JOB, the tasks that it does, and ``job(...)`` instead of ``load``.
+PROCESSOR says of a variant which abilities the processor must have, of which one is enough; it is for the CPU alone.
 BY_NAME lists variants that "all" leaves out, as they take too long to start.
 The constants are read without importing the file, so that listing needs none of its requirements.
 Another package adds its own file through the entry-point group ``bert_atlas.implementations``.
@@ -95,6 +96,7 @@ class Implementation:
     checkout: str | None = None  # address of the repository that it is used from
     job: tuple[str, ...] = ()  # tasks that it does as a program of its own
     by_name: bool = False  # it takes part only where it is named
+    processor: tuple[str, ...] = ()  # abilities of which the processor must have one, in the words of records
 
 
 def implementations() -> dict[str, Implementation]:
@@ -159,6 +161,7 @@ def describe(file: Path) -> list[Implementation]:
             checkout=constants.get("CHECKOUT"),
             job=tuple(constants.get("JOB", ())),
             by_name=variant in constants.get("BY_NAME", ()),
+            processor=tuple(constants.get("PROCESSOR", {}).get(variant, ())),
         )
         for variant, text in {"": "", **constants["VARIANTS"]}.items()
     ]

@@ -17,6 +17,7 @@ from typing import Any, Literal, NamedTuple
 from packaging.requirements import Requirement
 
 from harness import code, provenance
+from harness.compiled_here import compiled_here
 from harness.download import sha256_of
 from harness.environment import find_environment, unmet
 from harness.file_cache import per_file
@@ -49,8 +50,9 @@ class Excluded(NamedTuple):
 EXCLUDED = (
     Excluded(("harness.plan",), "what it resolves is in the key: recipe, precision, weights, tokenizer, data"),
     Excluded(("harness.task", "harness.yaml_file"), "what a task declares is in the key"),
-    Excluded(("harness.data", "harness.download"), "they fetch files, whose content is in the key"),
+    Excluded(("harness.data", "harness.download", "harness.network"), "they fetch files, whose content is in the key"),
     Excluded(("harness.weights", "harness.random_weights"), "they find weights, whose content is in the key"),
+    Excluded(("harness.compiled_here",), "what it finds is in the key"),
     Excluded(("harness.implementation",), "what it reads of an implementation's file is in the key"),
     Excluded(("harness.environment",), "what environments are made of is in the key"),
     Excluded(("harness.code", "harness.file_cache", "harness.keys"), "they make the key"),
@@ -128,7 +130,7 @@ def quality_key(plan: Plan, implementation: Implementation, task: Task, seed: in
         "recipe": how_resolved,
         "seed": seed,
         "precision": plan.precision,
-        "compiled": _compiled(plan),
+        "compiled": compiled_here() if how == "encoded" or implementation.file == reference().file else None,
         "device": plan.device.split(":")[0],
         "limit": plan.options.limit,
     }
@@ -141,7 +143,7 @@ def parity_key(plan: Plan, implementation: Implementation, starts: bool = True) 
         "implementation": [*_identity(plan, implementation), code_of(implementation), starts],
         "code": _code("parity", reference()),
         "checkpoint": _checkpoint(plan),
-        "compiled": _compiled(plan),
+        "compiled": compiled_here(),
         "device": plan.device.split(":")[0],
     }
     return _digest(determinants)
@@ -159,7 +161,7 @@ def speed_key(plan: Plan, implementations: list[Implementation], shape: dict[str
         "shape": {name: shape[name] for name in ("name", "sequences", "tokens", "lengths")},
         "checkpoint": _checkpoint(plan),
         "precision": plan.precision,
-        "compiled": _compiled(plan),
+        "compiled": compiled_here(),
         "device": plan.device,
         "machine": provenance.machine(),
         "threads": plan.threads,
@@ -177,11 +179,6 @@ def _identity(plan: Plan, implementation: Implementation) -> list[Any]:
     needs, checkout = implementation.requirements, plan.checkouts.get(implementation.name)
     commit = _commit(checkout) if checkout else None
     return [implementation.name, asdict(needs), _versions(needs), commit]
-
-
-def _compiled(plan: Plan) -> Any:
-    """Which of our compiled routines compute here: a plan may say so."""
-    return getattr(plan, "compiled", None)
 
 
 def code_of(implementation: Implementation) -> str:

@@ -199,12 +199,16 @@ def _measure(
                     raise
                 result.differences[precision] = differences(outputs, target)
                 result.implementation |= {name: info[name] for name in ("version", "trainable")}
-                result.implementation.setdefault("precision", info["precision"])
+                if precision == "fp32":
+                    result.implementation |= {name: info[name] for name in ("precision", "compiled") if name in info}
+                    result.precision["computed"] = info["computed"]
                 best = outputs
             result.tokenizer = tokenizers.compare(worker, made.tokenizer)
         result.verdict = verdict(result.differences, floor)
         if result.verdict != "exact" and result.implementation["precision"] not in ("fp32", "fp64"):
-            result.diagnosis = {"sentence": f"computes in {result.implementation['precision']}"}
+            rounded, computed = result.implementation["precision"], result.precision["computed"]
+            how = f"computes in {rounded}" if computed == rounded else f"computes in {computed}, weights in {rounded}"
+            result.diagnosis = {"sentence": how}
         elif result.verdict != "exact":
             show(f"{implementation.name}: why it differs", 0, 1)
             result.diagnosis = diagnose(checkpoints.bare(), batch, best, floor)

@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 import platformdirs
 import psutil
 
-from harness import provenance
+from harness import affinity, provenance
 from harness.data import data_folder
 from harness.download import cache_folder
 from harness.errors import BadInput
@@ -20,12 +20,12 @@ from harness.read import read_split
 from harness.task import Context, Task, load_task, suites
 from harness.weights import Weights, find_weights
 from harness.yaml_file import read_yaml
+from reference.processor import SWITCH
 from reference.tokenizer import Tokenizer
 
 WARMUP = 0.1  # of all steps: `warmup_proportion` of Google's run_classifier.py; the paper says it of pre-training alone
 WEIGHT_DECAY, MAX_GRAD_NORM = 0.01, 1.0  # as in Google's optimization.py
 Select = Literal["last", "dev"]
-THREADS_PER_CORE = 4  # more would only wait for one another; with very many, torch ends the process
 Rerun = Literal["missing", "failed", "all"]  # each with those before it
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
@@ -105,6 +105,7 @@ def prepare(options: Options, tasks_needed: bool = True) -> Plan:
         tokenizer = Tokenizer.from_folder(beside)
     except (ValueError, CheckpointError, FileNotFoundError) as error:
         raise BadInput(str(error)) from error
+    _check_processor(options, chosen, device)
     folder = data_folder(options.data)
     for task in tasks:
         if options.select == "dev" and not task.evaluate[0].startswith("dev"):
@@ -166,6 +167,28 @@ def _implementations(names: list[str]) -> list[Implementation]:
     return list(chosen.values())
 
 
+def unfit(implementation: Implementation, device: str) -> str | None:
+    """Why an implementation cannot take part on this machine; None: it can."""
+    needs = implementation.processor
+    if not needs:
+        return None
+    if device != "cpu":
+        return f"computes on a CPU alone, and the device is {device}"
+    found = provenance.machine()
+    if not {*needs}.isdisjoint(found["flags"]):
+        return None
+    has = f"this one's are hidden by {SWITCH}" if {*needs} & {*found["hidden"]} else "this one has none of them"
+    return f"needs a processor with {' or '.join(needs)}, and {has}; without, it would be slower than float32"
+
+
+def _check_processor(options: Options, chosen: list[Implementation], device: str) -> None:
+    """BadInput for an implementation that is named and unfit; of those that "all" means, such are skipped."""
+    provenance.hidden()  # which complains of a switch that is set to nothing known
+    for each in chosen:
+        if each.name in options.implementations and (reason := unfit(each, device)):
+            raise BadInput(f"{each.name} {reason}; leave it out")
+
+
 def _checkouts(chosen: list[Implementation], given: dict[str, Path]) -> dict[str, Path]:
     """Folder of each implementation that is used from a repository: as said now, else in the user's file.
 
@@ -207,12 +230,21 @@ def _check_numbers(options: Options) -> None:
         if value is not None and not 0 < value < math.inf:
             typed = "lr" if name == "learning_rate" else name.replace("_", "-")
             raise BadInput(f"--{typed} is {value}; it must be above 0")
-    most = THREADS_PER_CORE * (os.cpu_count() or 1)
-    if options.threads is not None and options.threads > most:
-        raise BadInput(f"--threads is {options.threads}; this machine's cores take at most {most}")
+    _check_threads(options.threads)
     for seed in options.seeds:
         if not 0 <= seed < 2**63:
             raise BadInput(f"--seed is {seed}; it must be from 0 to 2^63 - 1")
+
+
+def _check_threads(threads: int | None) -> None:
+    """BadInput for more than can run at once: they wait for one another, or a quota stops all of them."""
+    most, quota = provenance.usable_threads(), provenance.cpu_quota()
+    if threads is not None and threads > most:
+        allowed = f"by affinity: {len(affinity.CPUS)}, by quota: {'none' if quota == math.inf else f'{quota:g}'}"
+        raise BadInput(
+            f"--threads is {threads}; of them {most} can run at once (CPUs {allowed}). Give {most} or fewer, "
+            "or raise what taskset, the batch system or the container allows"
+        )
 
 
 def _check_words(options: Options) -> None:

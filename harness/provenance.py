@@ -1,4 +1,4 @@
-"""What a record says of its circumstances: machine, versions, code, command, and what else the machine did.
+"""What a record says of its circumstances: machine, versions, code and command. (``load``: what else was going on.)
 
 No host name, no user name, no path: records are published.
 """
@@ -13,11 +13,12 @@ import subprocess
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import psutil
 
-from harness import __version__
+from harness import __version__, affinity
+from harness.errors import BadInput
 
 ROOT = Path(__file__).resolve().parent.parent
 PROC, CPUS, CGROUP = Path("/proc"), Path("/sys/devices/system/cpu"), Path("/sys/fs/cgroup")
@@ -28,11 +29,8 @@ ABILITIES = {
     **{name: name for name in ("bf16", "i8mm", "neon")},
     **{"asimd": "neon", "avx2_0": "avx2", "FEAT_BF16": "bf16", "FEAT_I8MM": "i8mm", "AdvSIMD": "neon"},
 }
-FAST_BF16 = {"avx512_bf16", "amx_bf16", "bf16"}
-# Fractions of the CPUs' time above which timings are to be doubted. Steal is time that the hypervisor gave to
-# other guests while we wanted it: it stretches timings directly, so that 2 % is as much as implementations may
-# differ by. Other processes may run on cores that we leave idle; of them more is borne.
-NOISY_STEAL, NOISY_OTHERS = 0.02, 0.10
+# Switches of libraries that hide instructions, beside ours.
+LIBRARY_SWITCHES = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS")
 
 
 # -- the machine --
@@ -40,14 +38,14 @@ NOISY_STEAL, NOISY_OTHERS = 0.02, 0.10
 
 def machine() -> dict[str, Any]:
     """Processor, its abilities, cores and memory (bytes) that we may use, GPUs, operating system, Python."""
-    model, flags = _processor()
+    model, flags, _ = _processor()
     return {
         "cpu": model,
         "architecture": platform.machine(),
         "flags": flags,
-        "hidden": [],
+        "hidden": hidden(),
         "cores": usable_cores(),
-        "logical_cores": len(_allowed_cpus()),
+        "logical_cores": len(affinity.CPUS),
         "memory": _memory(),
         "gpus": [dict(gpu) for gpu in _gpus()],
         "os": _operating_system(),
@@ -60,9 +58,38 @@ def usable_cores() -> int:
     """Physical cores that this process may use: those of its affinity, and no more than its cgroup's quota."""
     cores = psutil.cpu_count(logical=False) or 1
     if hasattr(os, "sched_getaffinity"):
-        siblings = [_words(CPUS / f"cpu{cpu}/topology/thread_siblings_list") for cpu in _allowed_cpus()]
+        siblings = [_words(CPUS / f"cpu{cpu}/topology/thread_siblings_list") for cpu in affinity.CPUS]
         cores = len({words[0] if words else cpu for cpu, words in enumerate(siblings)})
-    return max(1, int(min(cores, _cpu_quota())))
+    return max(1, int(min(cores, cpu_quota())))
+
+
+def usable_threads() -> int:
+    """The most threads that can run at once: a CPU of the affinity for each, within the quota of the cgroup."""
+    return max(1, int(min(len(affinity.CPUS), cpu_quota())))
+
+
+def cpu_quota() -> float:
+    """CPUs' worth of time that control groups leave us; infinite without a quota."""
+    quota = math.inf
+    for folder in _control_groups("cpu"):
+        given = _words(folder / "cpu.max") or [
+            *_words(folder / "cpu.cfs_quota_us"),
+            *_words(folder / "cpu.cfs_period_us"),
+        ]
+        if len(given) == 2 and given[0].isdigit():  # else "max" or -1: no quota
+            quota = min(quota, int(given[0]) / int(given[1]))
+    return quota
+
+
+def throttled() -> tuple[int, float]:
+    """How often quotas have stopped the processes of our control groups so far, and for how many CPU seconds."""
+    periods, seconds = 0, 0.0
+    for folder in _control_groups("cpu"):
+        lines = (line.split() for line in _text(folder / "cpu.stat").splitlines())
+        said = {words[0]: int(words[1]) for words in lines if len(words) == 2 and words[1].isdigit()}
+        periods += said.get("nr_throttled", 0)
+        seconds += said.get("throttled_usec", 0) / 1e6 + said.get("throttled_time", 0) / 1e9
+    return periods, seconds
 
 
 def commit_of(folder: Path) -> str | None:
@@ -75,7 +102,7 @@ def cpus_for(threads: int | None) -> list[int] | None:
     if not threads or not hasattr(os, "sched_getaffinity"):
         return None
     by_core: dict[str, list[int]] = {}
-    for cpu in _allowed_cpus():
+    for cpu in affinity.CPUS:
         words = _words(CPUS / f"cpu{cpu}/topology/thread_siblings_list")
         by_core.setdefault(words[0] if words else str(cpu), []).append(cpu)
     ranked = sorted((place, cpu) for cpus in by_core.values() for place, cpu in enumerate(cpus))
@@ -84,11 +111,18 @@ def cpus_for(threads: int | None) -> list[int] | None:
 
 def hardware_bf16() -> bool:
     """Whether this processor multiplies bf16 faster than float32, without asking torch."""
-    return not FAST_BF16.isdisjoint(_processor()[1])
+    from reference.processor import PRODUCTS
+
+    return not PRODUCTS["bf16"].isdisjoint(_processor()[1])
 
 
-def _processor() -> tuple[str, list[str]]:
-    """Name of the processor, and those of its ``ABILITIES`` that it has, sorted."""
+def hidden() -> list[str]:
+    """Abilities of this processor that our switch hides, and the switches of libraries that do such a thing."""
+    return [*_processor()[2], *(f"{name}={os.environ[name]}" for name in LIBRARY_SWITCHES if os.environ.get(name))]
+
+
+def _processor() -> tuple[str, list[str], list[str]]:
+    """Name of the processor, those of its ``ABILITIES`` that may be used, and those that are hidden, sorted."""
     if platform.system() == "Darwin":
         lines = _output("sysctl", "machdep.cpu.brand_string", "hw.optional").splitlines()
         facts = {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
@@ -99,7 +133,18 @@ def _processor() -> tuple[str, list[str]]:
         facts = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
         names = facts.get("flags", facts.get("Features", "")).split()
         model = facts.get("model name") or _arm_model()
-    return model or platform.machine(), sorted({ABILITIES[name] for name in names if name in ABILITIES})
+    found = {ABILITIES[name] for name in names if name in ABILITIES}
+    hidden = _hidden_of(found)
+    return model or platform.machine(), sorted(found - hidden), sorted(hidden)
+
+
+def _hidden_of(found: set[str]) -> frozenset[str]:
+    from reference import processor
+
+    try:
+        return processor.hidden(found)
+    except ValueError as error:
+        raise BadInput(str(error)) from None
 
 
 def _arm_model() -> str | None:
@@ -126,25 +171,6 @@ def _operating_system() -> str:
         return platform.freedesktop_os_release()["PRETTY_NAME"]
     except (OSError, KeyError):
         return platform.system()
-
-
-def _allowed_cpus() -> list[int]:
-    if hasattr(os, "sched_getaffinity"):
-        return sorted(os.sched_getaffinity(0))
-    return list(range(os.cpu_count() or 1))
-
-
-def _cpu_quota() -> float:
-    """CPUs' worth of time that control groups leave us; infinite without a quota."""
-    quota = math.inf
-    for folder in _control_groups("cpu"):
-        given = _words(folder / "cpu.max") or [
-            *_words(folder / "cpu.cfs_quota_us"),
-            *_words(folder / "cpu.cfs_period_us"),
-        ]
-        if len(given) == 2 and given[0].isdigit():  # else "max" or -1: no quota
-            quota = min(quota, int(given[0]) / int(given[1]))
-    return quota
 
 
 def _memory() -> int:
@@ -262,65 +288,3 @@ def _public_path(text: str, known: list[tuple[Path, str]]) -> str:
                 inside = candidate.relative_to(folder).as_posix()
                 return name if inside == "." else f"{name}/{shlex.quote(inside)}"
     return f".../{shlex.quote(path.name)}" if path.name else "/"
-
-
-# -- what else the machine did --
-
-
-class LoadSnapshot(NamedTuple):
-    """CPU seconds so far, over the CPUs that we may use: all, idle, stolen (None: not told), and our own."""
-
-    total: float
-    idle: float
-    steal: float | None
-    own: float
-
-
-def load_snapshot() -> LoadSnapshot:
-    """The CPUs' counters at this moment, for ``load_between``."""
-    every = psutil.cpu_times(percpu=True)
-    allowed = _allowed_cpus()
-    # The list has only CPUs that are online: where numbers and places differ, take them all.
-    cpus = [every[cpu] for cpu in allowed] if allowed[-1] < len(every) else every
-    seconds = {name: sum(getattr(cpu, name) for cpu in cpus) for name in every[0]._fields}
-    guests = seconds.get("guest", 0.0) + seconds.get("guest_nice", 0.0)  # counted in user and nice already
-    return LoadSnapshot(
-        total=sum(seconds.values()) - guests,
-        idle=seconds["idle"] + seconds.get("iowait", 0.0),
-        steal=seconds.get("steal"),
-        own=_own_seconds(),
-    )
-
-
-def load_between(before: LoadSnapshot) -> dict[str, Any]:
-    """What kept the machine from us since ``before``.
-
-    ``load_average``: of the last minute; ``steal``: fraction of the CPUs' time that the hypervisor gave to
-    others (None where the system does not tell); ``others``: fraction that went to processes other than this
-    one, its children and theirs; ``noisy``: whether timings made meanwhile are to be doubted.
-    """
-    now = load_snapshot()
-    elapsed = now.total - before.total
-    total = max(elapsed, 1e-9)
-    steal = None if now.steal is None or before.steal is None else max(0.0, now.steal - before.steal)
-    busy = elapsed - (now.idle - before.idle) - (steal or 0.0)
-    others = max(0.0, busy - (now.own - before.own)) / total
-    stolen = None if steal is None else steal / total
-    return {
-        "load_average": round(os.getloadavg()[0], 2),
-        "steal": None if stolen is None else round(stolen, 4),
-        "others": round(others, 4),
-        "noisy": (stolen or 0.0) > NOISY_STEAL or others > NOISY_OTHERS,
-    }
-
-
-def _own_seconds() -> float:
-    """CPU seconds of this process and all below it; those that have ended are in their parents' counters."""
-    this, seconds = psutil.Process(), 0.0
-    for process in [this, *this.children(recursive=True)]:
-        try:
-            times = process.cpu_times()
-        except psutil.Error:
-            continue  # it ended just now
-        seconds += times.user + times.system + times.children_user + times.children_system
-    return seconds

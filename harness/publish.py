@@ -82,6 +82,9 @@ def _check(path: Path, each: record.Record) -> None:
         raise BadInput(f"{path}: the run was limited to {each.limit} examples; run it without --limit")
     if isinstance(each, record.Quality) and each.task["suite"] == "own":
         raise BadInput(f"{path}: {each.task['name']} is a task of your own, which nobody else could run")
+    if each.machine.get("hidden"):
+        hidden = ", ".join(each.machine["hidden"])
+        raise BadInput(f"{path}: parts of the processor were switched off ({hidden}); run it again without")
     if not isinstance(each.commit, str) or each.commit.endswith("+changes"):
         raise BadInput(f"{path}: the code was not a clean commit of BERT Atlas; commit, then run again")
     if each.checkpoint.get("source") == "local":

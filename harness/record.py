@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import median
+from statistics import fmean, median
 from typing import Any, ClassVar
 
 from filelock import FileLock, Timeout
@@ -181,8 +181,18 @@ def hardware_of(machine: dict[str, Any], device: str, threads: int) -> str:
 
 def rates(shape: dict[str, Any], figures: dict[str, Any]) -> tuple[float, float, float]:
     """Sequences a second of one implementation in a timing: over all, in the slowest and in the fastest round."""
-    medians = [median(turn) for turn in figures["wall"]]
-    return figures["sequences_per_second"], shape["sequences"] / max(medians), shape["sequences"] / min(medians)
+    turns = turn_seconds(shape, figures)
+    return figures["sequences_per_second"], shape["sequences"] / max(turns), shape["sequences"] / min(turns)
+
+
+def turn_seconds(shape: dict[str, Any], figures: dict[str, Any]) -> list[float]:
+    """Seconds of a pass, by turn, as the rate and the ratio that stand in the record are made of them.
+
+    That is a turn's mean. Records of schema 1 have the median pass instead, in their turns and in their rate, and keep
+    the figures that they were published with.
+    """
+    by_median = math.isclose(figures["sequences_per_second"], shape["sequences"] / figures["p50"], rel_tol=1e-9)
+    return [median(turn) if by_median else fmean(turn) for turn in figures["wall"]]
 
 
 def write(record: Record, path: Path) -> None:

@@ -1,7 +1,7 @@
 """The ratio of two implementations' speeds, from timings in which they took turns.
 
-Passes of one round are alike, so that a round counts once, by its median. Interval and p are of Student's t of the
-logarithms of the rounds' ratios.
+Passes of one round are alike, so that a round counts once, by the mean of its passes (see ``record.turn_seconds``).
+Interval and p are of Student's t of the logarithms of the rounds' ratios.
 """
 
 import numpy as np
@@ -25,18 +25,18 @@ def ratios(made: Comparison, speeds: list[record.Speed], a: str, b: str) -> list
     found = []
     for (shape, *timed, _), each in last.items():
         name = ", ".join([shape, *(said for said, differs in zip(timed, varied, strict=True) if differs)])
-        walls = [each.implementations[who]["wall"] for who in (a, b)]
-        found.append(speed_ratio(name, *walls))
+        turns = [record.turn_seconds(each.shape, each.implementations[who]) for who in (a, b)]
+        found.append(speed_ratio(name, *turns))
         if each.load.get("noisy"):
             made.notes.append(f"{name}: unreliable, as the machine was busy or slow while it was timed")
     return found
 
 
-def speed_ratio(shape: str, wall_a: list[list[float]], wall_b: list[list[float]]) -> Ratio:
-    """From the seconds of each pass, by round."""
+def speed_ratio(shape: str, turns_a: list[float], turns_b: list[float]) -> Ratio:
+    """From the seconds of a pass in each round."""
     from scipy.stats import mannwhitneyu, ttest_1samp
 
-    a, b = (np.array([np.median(turn) for turn in wall]) for wall in (wall_a, wall_b))
+    a, b = np.array(turns_a), np.array(turns_b)
     ratios = a / b  # how many times as fast B is, in each round
     if len(ratios) < 2:
         return Ratio(shape, float(ratios[0]), None, None, None, None, len(ratios))

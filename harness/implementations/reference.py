@@ -18,6 +18,7 @@ VARIANTS = {
     "int8": "products of 8-bit integers, scaled by token and by output",
     "unfrozen": "the layers as they are trained",
 }
+PROCESSOR = {"int8": ["avx512_vnni", "amx_int8"]}  # on others it would be the slowest of all
 DEVIATIONS: dict[str, str] = {}
 
 
@@ -29,6 +30,9 @@ class Encoder:
     def __init__(self, module: Any, device: str, precision: str = "fp32") -> None:
         import torch
 
+        from reference.kernels import computed_by
+
+        self.computed, self.compiled = getattr(module, "precision_computed", precision), computed_by(module)
         self.module, self.device, self.precision = module, device, precision
         self.bert = getattr(module, "bert", module)
         self.version = f"torch {torch.__version__}"
@@ -64,11 +68,22 @@ class Model(Encoder):
         return self.bert.embeddings
 
     def mixed_adamw(self, groups: list[dict[str, Any]], lr: float, max_grad_norm: float) -> Any:
-        from reference.adamw import MixedAdamW
+        from reference.adamw import MixedAdamW, built
 
-        if self.device != "cpu" or not MixedAdamW.available():
+        if self.device != "cpu":
+            return None
+        found = built()
+        name = None if found.library is None else "adamw"
+        self.compiled = {"functions": name, "compiler": found.compiler, "reason": found.reason}
+        if not MixedAdamW.available():
             return None
         return MixedAdamW(self.module, groups, lr, max_grad_norm)
+
+    def cast(self, precision: str) -> None:
+        """Compute in this precision from now on."""
+        import reference
+
+        self.precision, self.computed = precision, reference.cast(self.module, precision, self.device)
 
     def logits(self, batch: Batch) -> Any:
         return self.module(self.pack(batch))

@@ -159,7 +159,7 @@ def test_version(main: Main) -> None:
         (["run", "--seed", "-3"], "--seed is -3"),
         (["run", "--seeds", "0"], "--seeds is 0; it must be from 1 to"),
         (["run", "--seeds", "999999999"], "--seeds is 999999999; it must be from 1 to"),
-        (["run", "--threads", "99999999"], "--threads is 99999999; this machine's cores take at most"),
+        (["run", "--threads", "99999999"], "--threads is 99999999; of them"),
         (["run", "--precision", "fp32,fp8"], "--precision 'fp8' is not one of"),
         (["run", "--precision", ","], "no precision is named"),
         (["run", "--rerun", "some"], "--rerun 'some' is not one of missing, failed, all"),

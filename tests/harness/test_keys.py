@@ -179,10 +179,14 @@ def test_the_key_changes_with_the_vocabulary_and_not_with_how_a_configuration_is
     assert key_of(prepared(weights=str(copied))) != first
 
 
-def test_the_key_changes_with_the_compiled_routines_that_a_plan_names(prepared: Callable[..., Plan]) -> None:
-    made, before = prepared(), all_keys(prepared())
-    object.__setattr__(made, "compiled", {"functions": None, "reason": "there is no compiler"})
-    assert {name for name, key in all_keys(made).items() if key == before[name]} == {"reference code"}
+def test_keys_of_what_our_compiled_routines_take_part_in_change_with_them(
+    prepared: Callable[..., Plan], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = prepared(implementations=["reference", "transformers"])
+    before = all_keys(made)
+    monkeypatch.setattr(keys, "compiled_here", lambda: ["None, there is no compiler"])
+    same = {name for name, key in all_keys(made).items() if key == before[name]}
+    assert same == {"reference code", "transformers code", "transformers trained", "transformers job"}
 
 
 def test_the_key_changes_with_the_versions_of_what_computes(

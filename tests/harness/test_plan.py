@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from harness import keys, plan
+from harness import affinity, keys, plan, provenance
+from harness.begin import lacks
 from harness.errors import BadInput
 from harness.plan import Options, Plan, prepare_each, recipe, training_task
 
@@ -206,6 +207,42 @@ def test_a_mistake_is_named_with_what_to_do(
         prepared(**options)
 
 
+@pytest.mark.parametrize(
+    ("cpus", "group", "most", "message"),
+    [
+        ([3, 5, 7], None, 3, r"--threads is 4; of them 3 can run .*affinity: 3, by quota: none\). Give 3 or fewer"),
+        ([0, 1], "100000 100000", 1, r"--threads is 2; of them 1 can run .*affinity: 2, by quota: 1\). Give 1 or"),
+        (
+            [0, 1, 2, 3],
+            "250000 100000",
+            2,
+            r"--threads is 3; of them 2 can run .*affinity: 4, by quota: 2\.5\). Give 2 or",
+        ),
+        ([0], "50000 100000", 1, r"--threads is 2; .*affinity: 1, by quota: 0\.5\). Give 1 or"),
+    ],
+)
+def test_threads_that_could_not_run_at_once_are_refused(
+    prepared: Callable[..., Plan],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    cpus: list[int],
+    group: str | None,
+    most: int,
+    message: str,
+) -> None:
+    monkeypatch.setattr(affinity, "CPUS", cpus)
+    for name in ("PROC", "CPUS", "CGROUP"):
+        monkeypatch.setattr(provenance, name, tmp_path / name)
+    (tmp_path / "PROC/self").mkdir(parents=True)
+    (tmp_path / "PROC/self/cgroup").write_text("0::/\n")
+    (tmp_path / "CGROUP").mkdir()
+    (tmp_path / "CGROUP/cpu.max").write_text(group or "max 100000")
+    with pytest.raises(BadInput, match=message):
+        prepared(threads=most + 1)
+    assert prepared(threads=most).threads == most
+    assert prepared().threads == most == provenance.machine()["cores"], "what a record says of both agrees"
+
+
 def test_nothing_is_written_where_the_input_is_bad(prepared: Callable[..., Plan], tmp_path: Path) -> None:
     with pytest.raises(BadInput):
         prepared(tasks=["mini-sentiment", "minni"])
@@ -291,3 +328,47 @@ def test_an_odd_configuration_is_bad_input(tiny_checkpoint: Path, tmp_path: Path
     (folder / "config.json").write_text("[1]")
     with pytest.raises(BadInput, match="not an object of settings"):
         prepared(weights=str(folder))
+
+
+# ---- processors ----
+
+
+@pytest.mark.parametrize("flags", [["avx2"], ["avx2", "avx512f"]])
+def test_what_the_processor_has_no_fast_path_for_is_refused_by_name_and_skipped_among_all(
+    prepared: Callable[..., Plan], monkeypatch: pytest.MonkeyPatch, flags: list[str]
+) -> None:
+    monkeypatch.setattr(plan.provenance, "machine", lambda: {"flags": flags, "hidden": []})
+    for names in (["reference:int8"], ["all", "reference:int8"]):
+        for dry_run in (False, True):
+            with pytest.raises(BadInput, match=r"^reference:int8 needs a processor with avx512_vnni or amx_int8, and"):
+                prepared(implementations=names, dry_run=dry_run)
+    made = prepared(implementations=["all"])
+    reasons = {each.name: lacks(made, each) for each in made.implementations if not each.checkout}
+    assert {name for name, reason in reasons.items() if reason} == {"reference:int8"}
+    assert "this one has none of them; without, it would be slower than float32" in str(reasons["reference:int8"])
+
+
+def test_what_is_hidden_of_the_processor_is_said(
+    prepared: Callable[..., Plan], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = {"flags": ["avx2"], "hidden": ["avx512_vnni"]}
+    monkeypatch.setattr(plan.provenance, "machine", lambda: machine)
+    with pytest.raises(BadInput, match="this one's are hidden by BERT_ATLAS_MAX_CPU_ISA"):
+        prepared(implementations=["reference:int8"])
+
+
+def test_a_processor_with_instructions_for_int8_takes_part(
+    prepared: Callable[..., Plan], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan.provenance, "machine", lambda: {"flags": ["amx_int8"], "hidden": []})
+    made = prepared(implementations=["reference:int8"])
+    assert lacks(made, made.implementations[0]) is None
+    assert plan.unfit(made.implementations[0], "cuda") == "computes on a CPU alone, and the device is cuda"
+
+
+def test_a_switch_of_the_processor_that_is_set_to_nothing_known_is_refused(
+    prepared: Callable[..., Plan], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BERT_ATLAS_MAX_CPU_ISA", "AVX3")
+    with pytest.raises(BadInput, match="BERT_ATLAS_MAX_CPU_ISA=AVX3 is not one of AVX2, AVX512_CORE, "):
+        prepared()

@@ -282,3 +282,15 @@ def test_a_record_is_checked_without_being_published(
     path.write_text(path.read_text().replace('"seed": ', '"seed": NaN, "was": '))
     with pytest.raises(BadInput, match=r"one\.json: not a record: NaN"):
         check_record(path)
+
+
+@pytest.mark.parametrize("hidden", [["avx512f", "avx512_bf16"], ["ONEDNN_MAX_CPU_ISA=AVX2"]])
+def test_a_record_made_with_parts_of_the_processor_switched_off_is_refused(
+    put: Put, speed_record: Callable[..., Speed], runs: Path, tmp_path: Path, hidden: list[str]
+) -> None:
+    timed = speed_record()
+    timed.machine["hidden"] = hidden
+    path = put(timed, runs / "one.json")
+    for refuse in (check_record, lambda path: publish([path], tmp_path / "results")):
+        with pytest.raises(BadInput, match=rf"parts of the processor were switched off \({', '.join(hidden)}\)"):
+            refuse(path)
