@@ -373,7 +373,7 @@ for each in made.implementations:
 MOVED = {
     "harness/batch.py": "harness/port/batch.py",
     "harness/read.py": "harness/port/reading.py",
-    "harness/scenarios.py": "harness/load.py",
+    "harness/scenarios.py": "harness/under_load.py",
     "reference/layers.py": "reference/native.py",
     "reference/layers.cpp": "reference/native_layers.cpp",
     "reference/compiled.py": "reference/compile.py",
