@@ -50,8 +50,9 @@ class Excluded(NamedTuple):
 EXCLUDED = (
     Excluded(("harness.plan",), "what it resolves is in the key: recipe, precision, weights, tokenizer, data"),
     Excluded(("harness.task", "harness.yaml_file"), "what a task declares is in the key"),
-    Excluded(("harness.data", "harness.download"), "they fetch files, whose content is in the key"),
+    Excluded(("harness.data", "harness.download", "harness.network"), "they fetch files, whose content is in the key"),
     Excluded(("harness.weights", "harness.random_weights"), "they find weights, whose content is in the key"),
+    Excluded(("harness.compiled_here",), "what it finds is in the key"),
     Excluded(("harness.implementation",), "what it reads of an implementation's file is in the key"),
     Excluded(("harness.environment",), "what environments are made of is in the key"),
     Excluded(("harness.code", "harness.file_cache", "harness.keys"), "they make the key"),
@@ -129,7 +130,7 @@ def quality_key(plan: Plan, implementation: Implementation, task: Task, seed: in
         "recipe": how_resolved,
         "seed": seed,
         "precision": plan.precision,
-        "compiled": _compiled(implementation, *([reference()] if how == "encoded" else [])),
+        "compiled": compiled_here() if how == "encoded" or implementation.file == reference().file else None,
         "device": plan.device.split(":")[0],
         "limit": plan.options.limit,
     }
@@ -142,7 +143,7 @@ def parity_key(plan: Plan, implementation: Implementation, starts: bool = True) 
         "implementation": [*_identity(plan, implementation), code_of(implementation), starts],
         "code": _code("parity", reference()),
         "checkpoint": _checkpoint(plan),
-        "compiled": _compiled(implementation),
+        "compiled": compiled_here(),
         "device": plan.device.split(":")[0],
     }
     return _digest(determinants)
@@ -160,7 +161,7 @@ def speed_key(plan: Plan, implementations: list[Implementation], shape: dict[str
         "shape": {name: shape[name] for name in ("name", "sequences", "tokens", "lengths")},
         "checkpoint": _checkpoint(plan),
         "precision": plan.precision,
-        "compiled": _compiled(*implementations),
+        "compiled": compiled_here(),
         "device": plan.device,
         "machine": provenance.machine(),
         "threads": plan.threads,
@@ -178,12 +179,6 @@ def _identity(plan: Plan, implementation: Implementation) -> list[Any]:
     needs, checkout = implementation.requirements, plan.checkouts.get(implementation.name)
     commit = _commit(checkout) if checkout else None
     return [implementation.name, asdict(needs), _versions(needs), commit]
-
-
-def _compiled(*implementations: Implementation) -> list[str] | None:
-    """What of the reference's C++ is compiled here, where the reference is among them."""
-    file = reference().file
-    return compiled_here() if any(each.file == file for each in implementations) else None
 
 
 def code_of(implementation: Implementation) -> str:
@@ -235,7 +230,7 @@ def _checkpoint(plan: Plan) -> dict[str, Any]:
     return {
         "weights": plan.weights.sha256,
         "config": plan.config,
-        "tokenizer": plan.tokenizer.sha256,
+        "tokenizer": plan.tokenizer.fingerprint,
         "files": {file.name: _content(file) for file in (*configs, *texts) if file.is_file()},
     }
 

@@ -216,7 +216,7 @@ STATISTICS: dict[str, Statistic] = {
 }
 
 
-def baseline(kind: Kind, metric: str, gold: Answers, positive: str | None = None, labels: Sequence[str] = ()) -> float:
+def baseline(kind: Kind, metric: str, gold: Answers, positive: str | None = None) -> float:
     """What the best constant answer scores: the same label, or set of labels, whatever the example.
 
     0 for matthews, correlations and entity_f1.

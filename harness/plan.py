@@ -25,8 +25,8 @@ from harness.yaml_file import read_yaml
 from reference.processor import SWITCH
 from reference.tokenizer import Tokenizer
 
-# Appendix A.2 of the paper; clipping is in Google's code (optimization.py).
-WARMUP, WEIGHT_DECAY, MAX_GRAD_NORM = 0.1, 0.01, 1.0
+WARMUP = 0.1  # of all steps: `warmup_proportion` of Google's run_classifier.py; the paper says it of pre-training alone
+WEIGHT_DECAY, MAX_GRAD_NORM = 0.01, 1.0  # as in Google's optimization.py
 Select = Literal["last", "dev"]
 Rerun = Literal["missing", "failed", "all"]  # each with those before it
 NEEDS_CACHE = "; set BERT_ATLAS_CACHE to a folder that you may write in"

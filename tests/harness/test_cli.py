@@ -380,3 +380,10 @@ def test_history_shows_what_was_measured_at_several_commits(
     assert "bbbbbbbb" in out
     assert "transformers" not in out
     assert "not shown, as they were measured at one commit alone: 1 figures" in out
+
+
+def test_an_older_python_is_refused_before_anything_of_it_is_missing() -> None:
+    pretend = "import runpy, sys; sys.version_info = (3, 10, 9); runpy.run_module('harness', run_name='__main__')"
+    done = subprocess.run([sys.executable, "-c", pretend, "list"], capture_output=True, text=True, cwd=ROOT)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("BERT Atlas needs Python 3.11 or newer, and this is ")

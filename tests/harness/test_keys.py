@@ -1,6 +1,7 @@
 """Keys: they change with all that determines a result, and with nothing else."""
 
 import dataclasses
+import json
 import os
 import re
 import shutil
@@ -16,6 +17,7 @@ import pytest
 from harness import code, keys
 from harness.implementation import find, implementations
 from harness.plan import Plan
+from harness.task import SplitFile, Task
 
 ROOT = Path(keys.__file__).parents[1]
 
@@ -89,6 +91,36 @@ def test_the_key_changes_with_how_a_task_reads_its_data(
     assert key_of(prepared(tasks=[own_task(title="Another title", download="mine")])) == found[0]
 
 
+@dataclasses.dataclass(frozen=True)
+class FutureFile(SplitFile):
+    """A file that may be compressed."""
+
+    packed: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class FutureTask(Task):
+    """A task with fields that today's has not."""
+
+    tags: str = "repair"
+    ignored: tuple[str, ...] = dataclasses.field(default_factory=tuple)
+
+
+def test_a_new_field_of_tasks_changes_the_key_only_where_a_task_uses_it(prepared: Callable[..., Plan]) -> None:
+    made = prepared()
+
+    def key_with(**fields: Any) -> str:
+        task = made.tasks[0]
+        old = {each.name: getattr(task, each.name) for each in dataclasses.fields(task)}
+        packed = fields.pop("packed", False)
+        files = {split: FutureFile(file.path, file.header, file.columns, packed) for split, file in task.files.items()}
+        return key_of(dataclasses.replace(made, tasks=[FutureTask(**(old | {"files": files} | fields))]))
+
+    assert key_with() == key_of(made)
+    changes: list[dict[str, Any]] = [{"tags": "strict"}, {"ignored": ("-",)}, {"packed": True}]
+    assert len({key_of(made), *(key_with(**fields) for fields in changes)}) == 4
+
+
 def test_the_key_changes_with_the_splits_that_are_scored(
     prepared: Callable[..., Plan], own_task: Callable[..., str]
 ) -> None:
@@ -96,6 +128,65 @@ def test_the_key_changes_with_the_splits_that_are_scored(
     splits = [(), ("dev", "test"), ("test",)]
     assert len({key_of(prepared(tasks=tasks, splits=each)) for each in splits}) == 3
     assert key_of(prepared(tasks=tasks, splits=("dev",))) == key_of(prepared(tasks=tasks))
+
+
+@pytest.fixture
+def copied(tiny_checkpoint: Path, tmp_path: Path) -> Path:
+    """The tiny checkpoint, to be changed; without tokenizer.json, so that the vocabulary and settings are read."""
+    folder = Path(shutil.copytree(tiny_checkpoint, tmp_path / "copied"))
+    (folder / "tokenizer.json").unlink()
+    return folder
+
+
+def edit(file: Path, **fields: Any) -> None:
+    """Change fields of a JSON file."""
+    values = json.loads(file.read_text()) if file.is_file() else {}
+    file.write_text(json.dumps(values | fields))
+
+
+@pytest.mark.parametrize(
+    ("file", "fields"),
+    [
+        ("config.json", {"hidden_act": "relu"}),
+        ("config.json", {"num_attention_heads": 2}),
+        ("config.json", {"layer_norm_eps": 1e-5}),
+        ("config.json", {"hidden_dropout_prob": 0.0}),
+        ("config.json", {"classifier_dropout": 0.3}),  # which other implementations may go by
+        ("tokenizer_config.json", {"do_lower_case": False}),
+        ("special_tokens_map.json", {"additional_special_tokens": ["[NEW]"]}),
+    ],
+)
+def test_every_key_changes_with_what_lies_beside_the_weights(
+    prepared: Callable[..., Plan], copied: Path, file: str, fields: dict[str, Any]
+) -> None:
+    before = all_keys(prepared(weights=str(copied)))
+    edit(copied / file, **fields)
+    after = all_keys(prepared(weights=str(copied)))
+    same = {name for name in before if before[name] == after[name]}
+    assert same == {"reference code"}
+
+
+def test_the_key_changes_with_the_vocabulary_and_not_with_how_a_configuration_is_written(
+    prepared: Callable[..., Plan], copied: Path
+) -> None:
+    first = key_of(prepared(weights=str(copied)))
+    values = json.loads((copied / "config.json").read_text())
+    (copied / "config.json").write_text(json.dumps(dict(reversed(values.items())), indent=7))
+    assert key_of(prepared(weights=str(copied))) == first
+    words = (copied / "vocab.txt").read_text().splitlines()
+    words[-1] = "zzzzzz"
+    (copied / "vocab.txt").write_text("\n".join(words))
+    assert key_of(prepared(weights=str(copied))) != first
+
+
+def test_keys_of_what_our_compiled_routines_take_part_in_change_with_them(
+    prepared: Callable[..., Plan], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = prepared(implementations=["reference", "transformers"])
+    before = all_keys(made)
+    monkeypatch.setattr(keys, "compiled_here", lambda: ["None, there is no compiler"])
+    same = {name for name, key in all_keys(made).items() if key == before[name]}
+    assert same == {"reference code", "transformers code", "transformers trained", "transformers job"}
 
 
 def test_the_key_changes_with_the_versions_of_what_computes(
@@ -282,7 +373,7 @@ for each in made.implementations:
 MOVED = {
     "harness/batch.py": "harness/port/batch.py",
     "harness/read.py": "harness/port/reading.py",
-    "harness/scenarios.py": "harness/load.py",
+    "harness/scenarios.py": "harness/under_load.py",
     "reference/layers.py": "reference/native.py",
     "reference/layers.cpp": "reference/native_layers.cpp",
     "reference/compiled.py": "reference/compile.py",

@@ -19,7 +19,7 @@ from harness.publish import write_index
 from harness.read import read_split
 from harness.record import Parity, Quality, Speed
 from harness.rescore import Change, rescore
-from harness.task import load_task, task_files
+from harness.task import Task, load_task, task_files
 
 ROOT = Path(__file__).parents[2]
 Recorded = Callable[..., Path]
@@ -70,6 +70,25 @@ def changed(path: Path, change: Callable[[dict[str, Any]], None]) -> Path:
 
 def all_of(*paths: Path, **options: Any) -> dict[Path, list[Change]]:
     return dict(rescore(paths, **options))
+
+
+def test_data_and_tasks_are_read_once_for_all_records_of_them(
+    recorded: Recorded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(3):
+        recorded(folder=tmp_path / "runs" / str(number))
+        recorded("mini-ner", folder=tmp_path / "runs" / str(number), context="document")
+        recorded("mini-ner", folder=tmp_path / "runs" / f"{number}-alone", context="sentence")
+    reads: list[tuple[str, str, str]] = []
+
+    def read(task: Task, split: str, data: Path | None) -> Any:
+        reads.append((task.name, task.context, split))
+        return read_split(task, split, data)
+
+    monkeypatch.setattr("harness.rescore.read_split", read)
+    assert len(all_of(tmp_path / "runs")) == 9
+    wanted = [("mini-ner", "document", "dev"), ("mini-ner", "sentence", "dev"), ("mini-sentiment", "sentence", "dev")]
+    assert sorted(reads) == wanted
 
 
 # ---- what is the same, and what differs ----

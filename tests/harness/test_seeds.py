@@ -90,10 +90,7 @@ def test_collapse_is_what_predictions_say_is_degenerate(
     """It is told from the metrics alone, and must agree with the flag that is made of the predictions."""
     settings: Any = {"labels": ["yes", "no"], "positive": "yes"}
     made = score("classification", names, GOLD, predicted, task="t", split="dev", draws=10, **settings)
-    metrics = [
-        metric(each.value, each.name, base=baseline("classification", each.name, GOLD, "yes", ["yes", "no"]))
-        for each in made
-    ]
+    metrics = [metric(each.value, each.name, base=baseline("classification", each.name, GOLD, "yes")) for each in made]
     flagged = degenerate("classification", GOLD, predicted) is not None
     assert has_collapsed(quality_record(metrics=metrics), "dev") == flagged
 
