@@ -230,7 +230,7 @@ def _checkpoint(plan: Plan) -> dict[str, Any]:
     return {
         "weights": plan.weights.sha256,
         "config": plan.config,
-        "tokenizer": plan.tokenizer.fingerprint,
+        "tokenizer": plan.tokenizer.sha256,
         "files": {file.name: _content(file) for file in (*configs, *texts) if file.is_file()},
     }
 

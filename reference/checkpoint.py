@@ -116,12 +116,13 @@ def _notes(prefix: str, others: list[str], kept: Mapping[str, Tensor]) -> Iterat
 def _check_encoder(tensors: Mapping[str, Tensor], config: BertConfig) -> None:
     """CheckpointError unless the tensors under ``bert.`` are the encoder of this configuration, as numbers."""
     own = {name: tensor for name, tensor in tensors.items() if name.startswith("bert.")}
+    _check_layers(own, config)
     with torch.device("meta"):
         bert = Bert(config, pooler=any(name.startswith("bert.pooler.") for name in own))
     wanted = {part: shape for _, parts, shape in _wanted(bert, bare=True) for part in parts}
     if unexpected := sorted(own.keys() - wanted.keys()):
-        raise CheckpointError(f"{_layers(own, config)}unexpected tensors in the encoder: {_some(unexpected)}")
-    _check_there(own, wanted.keys(), _layers(own, config))
+        raise CheckpointError(f"unexpected tensors in the encoder: {_some(unexpected)}")
+    _check_there(own, wanted.keys())
     _check_shapes(own, wanted)
 
 
@@ -152,12 +153,13 @@ def _finite(tensor: Tensor) -> bool:
     return bool(total.isfinite()) or bool(tensor.isfinite().all())
 
 
-def _layers(tensors: Mapping[str, Tensor], config: BertConfig) -> str:
-    """A sentence where the layers are not as many as the configuration says, else nothing."""
-    numbers = {int(match[1]) for name in tensors if (match := re.match(r"bert\.encoder\.layer\.(\d+)\.", name))}
-    if not numbers or max(numbers) + 1 == config.num_hidden_layers:
-        return ""
-    return f"num_hidden_layers is {config.num_hidden_layers}, and the weights have {max(numbers) + 1} layers; "
+def _check_layers(tensors: Mapping[str, Tensor], config: BertConfig) -> None:
+    numbers = [int(match[1]) for name in tensors if (match := re.match(r"bert\.encoder\.layer\.(\d+)\.", name))]
+    if (layers := max(numbers, default=-1) + 1) != config.num_hidden_layers:
+        raise CheckpointError(
+            f"num_hidden_layers is {config.num_hidden_layers}, and the weights have {layers} layers; "
+            "put the configuration there that belongs to the weights"
+        )
 
 
 def build(checkpoint: Checkpoint, head: str | None = None, dtype: torch.dtype = torch.float32) -> nn.Module:

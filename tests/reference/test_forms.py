@@ -253,10 +253,11 @@ def test_what_was_taken_off_and_left_out_is_said(saved: Path, tensors: Tensors) 
         (lambda t: prefixed("roberta.")(t), r"its encoder's names begin with 'roberta\.', which is not BERT's"),
         (lambda t: {"linear.weight": torch.ones(2)}, r"no encoder of BERT's among its 1 tensors \(linear\.weight\)"),
         (lambda t: t | old(t), "are the same tensor of BERT's; keep one of the two"),
+        (lambda t: {n: v for n, v in t.items() if "encoder." not in n}, "hidden_layers is 2, .* have 0 layers"),
         (lambda t: t | {"encoder.layer.0.attention.self.distance_embedding.weight": torch.ones(2)}, "unexpected.*dist"),
         (
             lambda t: {n: v for n, v in t.items() if "layer.1" not in n},
-            "num_hidden_layers is 2, .* have 1 layers; miss",
+            "hidden_layers is 2, .* have 1 layers; put the",
         ),
         (lambda t: t | {"pooler.dense.bias": torch.ones(24, dtype=torch.int8)}, "pooler.*: numbers of int8: quantised"),
         (lambda t: t | {"pooler.dense.bias": torch.full((24,), torch.nan)}, r"not all numbers are finite.*pooler"),
