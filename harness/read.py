@@ -216,7 +216,7 @@ def _columns(task: Task, split: str, path: Path, content: str, repairs: Repairs)
         index = {number: number for number in range(len(first))}
     at = {}
     for role, column in file.columns.items():
-        found = column if column in index or not named else _like(column, list(first), line, repairs)
+        found = column if column in index else _like(column, list(first), line, repairs)
         if found in index:
             at[role] = index[found]
         elif role != "label" or not split.startswith("test"):
@@ -228,7 +228,7 @@ def _columns(task: Task, split: str, path: Path, content: str, repairs: Repairs)
 
 def _like(column: Any, names: list[str], line: int, repairs: Repairs) -> Any:
     """The column that differs from the wanted one in nothing that can be seen; else the wanted one."""
-    found = unique(plain, names).get(plain(column))
+    found = unique(plain, names).get(plain(column)) if isinstance(column, str) else None
     if found is None:
         return column
     repairs.add(f"column names that differ from the task's only {difference(found, column)}, read as those", line)
@@ -237,7 +237,7 @@ def _like(column: Any, names: list[str], line: int, repairs: Repairs) -> Any:
 
 def _no_column(column: Any, names: list[Any]) -> str:
     """What is like the column that is not there; or what else may be the matter with the header."""
-    if len(names) == 1 and (found := re.search("[;\t,|]", str(names[0]))):
+    if len(names) == 1 and (found := re.search("[;\t,|]| (?=\\S)", str(names[0]))):
         return f"; its one column holds {found[0]!r}: is that what separates them?"
     near = [name for name in names if loose(str(name)) == loose(str(column))]
     return "; one differs from it in upper and lower case or width alone" if near else ""

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from harness.errors import BadInput
 from harness.repairs import LEFT_OUT, Repairs
-from harness.spelling import plain
+from harness.spelling import INVISIBLE, plain
 from harness.tables import LONE, WrongWidth, lines_of
 from harness.task import Task
 
@@ -34,7 +34,7 @@ def sentences(
     sentence = Sentence(document, [], [])
     for number, line in enumerate(chain(lines_of(path, content, repairs), [""]), 1):
         starts_document = line.startswith(DOCUMENT)
-        if starts_document or _is_blank(line, at):
+        if starts_document or (not line[:1].isalnum() and _is_blank(line, at)):  # the first half spares most lines
             if sentence.rows:
                 yield sentence
                 any_before = True
@@ -49,14 +49,16 @@ def sentences(
         if len(row) == width - 1 and (spaced := _space_as_word(line, at)):
             row = [spaced, *row]
             repairs.add("words that are white space, read as such", number)
-        _check(path, number, line, row, width, at)
+        if len(row) != width or not row[at["word"]] or "\r" in line:
+            raise _wrong(path, number, line, row, width, at)
         sentence.lines.append(number)
         sentence.rows.append(row)
 
 
 def _is_blank(line: str, at: dict[str, int]) -> bool:
     """Where words stand alone, white space other than spaces and tabs may be a word."""
-    return not (plain(line) if "tag" in at else line.strip(" \t"))
+    text = line.strip() if "tag" in at else line.strip(" \t")
+    return not text or ("tag" in at and INVISIBLE.match(text) is not None and not plain(text))
 
 
 def _cut(task: Task, at: dict[str, int], line: str) -> list[str]:
@@ -82,13 +84,12 @@ def _space_as_word(line: str, at: dict[str, int]) -> str:
     return start[:-1] if "tag" in at and at["word"] == 0 else ""
 
 
-def _check(path: Path, number: int, line: str, row: list[str], width: int, at: dict[str, int]) -> None:
+def _wrong(path: Path, number: int, line: str, row: list[str], width: int, at: dict[str, int]) -> BadInput:
     if "\r" in line:
-        raise BadInput(f"{path}:{number}: {LONE}")
+        return BadInput(f"{path}:{number}: {LONE}")
     if len(row) != width:
-        raise WrongWidth(f"{path}:{number}: expected {width} columns, got {len(row)}{_why(line)}")
-    if not row[at["word"]]:
-        raise BadInput(f"{path}:{number}: the word, column {at['word']}, is empty")
+        return WrongWidth(f"{path}:{number}: expected {width} columns, got {len(row)}{_why(line)}")
+    return BadInput(f"{path}:{number}: the word, column {at['word']}, is empty")
 
 
 def _why(line: str) -> str:

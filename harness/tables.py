@@ -49,6 +49,7 @@ def _tsv(path: Path, content: str, repairs: Repairs) -> Rows:
             continue
         row = line.split("\t")
         width = width or len(row)
+        row = _within(row, width, number, repairs)
         if "\r" in line:
             if one_column or len(row) != width:
                 raise BadInput(f"{path}:{number}: {LONE}")
@@ -73,8 +74,17 @@ def _csv(path: Path, content: str, repairs: Repairs) -> Rows:
             repairs.add(BLANK, number)
             continue
         width = width or len(row)
+        row = _within(row, width, number, repairs)
         _check_width(path, number, row, width)
         yield number, row
+
+
+def _within(row: list[str], width: int, number: int, repairs: Repairs) -> list[str]:
+    """A row without empty cells behind the last column."""
+    if len(row) > width and not any(cell.strip() for cell in row[width:]):
+        repairs.add(f"empty cells behind the last column, {LEFT_OUT}", number)
+        return row[:width]
+    return row
 
 
 def _check_width(path: Path, number: int, row: list[str], width: int) -> None:

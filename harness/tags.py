@@ -44,9 +44,7 @@ class Tags:
 
     def iob2(self, raw: list[str], lines: list[int]) -> tuple[str, ...]:
         """The tags of one sentence. ValueError, and the line, for what is no tag of the task."""
-        tags = []
-        for tag, line in zip(raw, lines, strict=True):
-            tags.append(self._meant(tag, line))
+        tags = [self._meant(tag, line) for tag, line in zip(raw, lines, strict=True)]
         found = []
         for number, step in enumerate(pairwise(["O", *tags, "O"])):
             if step not in self._steps:

@@ -180,11 +180,18 @@ def _read_task(file: Path) -> dict[str, Any]:
     declared = read_yaml(file, "task file")
     if not isinstance(declared, dict):
         raise BadInput(f"{file}: a task file is a mapping of fields such as `name: rte`")
-    for field in ("labels", "ignore", "positive"):
+    for field in ("labels", "ignore", "positive", "columns", "max_length", "recipe"):
         for line, written, read in changed(file, field):
-            if not (field == "ignore" and written == "null"):
+            if not _as_meant(field, written, read):
                 raise BadInput(f"{file}:{line}: {field}: {_taken(written, read)}")
     return declared
+
+
+def _as_meant(field: str, written: str, read: Any) -> bool:
+    """Whether a value that YAML changes is meant so: JSON's null in ``ignore``, and numbers, but for octal ones."""
+    if field in ("max_length", "recipe"):
+        return not isinstance(read, int) or "_" in written
+    return field == "ignore" and written == "null"
 
 
 def _taken(written: str, read: Any) -> str:

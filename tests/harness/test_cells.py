@@ -196,7 +196,7 @@ def test_several_labels_that_are_none(tmp_path: Path, cell: str, message: str) -
 @pytest.mark.parametrize("cell", ["null", "[null]", '[["a"]]', '["a", "a"]', '{"a": 1}'])
 def test_several_labels_that_are_no_labels_in_json(tmp_path: Path, cell: str) -> None:
     with pytest.raises(
-        BadInput, match="data:1: the label, column 'label', (is null|is a list|is an obj|names a label tw)"
+        BadInput, match=r"data:1: the label, column 'label', (is null|is a list|is an obj|names a label tw)"
     ):
         read_split(json_task(tmp_path, cell, **SEVERAL), "train", None)
 
@@ -230,7 +230,7 @@ def test_another_list_is_not_multi_hot(tmp_path: Path, cell: str, message: str) 
 
 def test_zeros_and_ones_are_not_read_as_names(tmp_path: Path) -> None:
     with pytest.raises(
-        BadInput, match="data:1: .* names a label twice; for a 0 or 1 for each label, declare `label: mul"
+        BadInput, match=r"data:1: .* names a label twice; for a 0 or 1 for each label, declare `label: mul"
     ):
         read_split(json_task(tmp_path, "[1, 0, 1]", labels=[0, 1, 2], **SEVERAL), "train", None)
     both = "data:2: .* has in every line a 0 or 1 for each of the 2 labels, .*: declare `label: multi-hot`, or give"

@@ -124,6 +124,37 @@ def test_flags_of_other_origin_stay_and_those_of_predictions_are_made_anew(prepa
     assert record.flag("what was once true", "dev") not in result.flags
 
 
+def test_repairs_of_the_files_are_recorded_and_flagged(prepared: Prepared, empty: Empty, tmp_path: Path) -> None:
+    (tmp_path / "train.conll").write_text("# id 1\na O\nb I-PER\nc B-PER\n")
+    (tmp_path / "dev.conll").write_text("a O\nb b-per\n")
+    fields: dict[str, Any] = {"kind": "tagging", "format": "conll", "labels": "auto", "metrics": ["entity_f1"]}
+    files = {split: f"{split}.conll" for split in ("train", "dev")}
+    (tmp_path / "mine.yaml").write_text(
+        yaml.safe_dump(fields | {"name": "mine", "title": "Mine", "files": files, "evaluate": ["dev"]})
+    )
+    made = prepared(tasks=[str(tmp_path / "mine.yaml")])
+    result = empty(made)
+    run_encoder(made, result, Answering(random_logits(3, tokens=True)))
+    impossible = "tags that cannot follow the one before in iob2, read as conlleval does"
+    letters = "tags in other letters, such as b-loc or B_LOC for B-LOC, read as those of the task"
+    assert result.repairs == {
+        "train": [
+            {"what": "comment lines, left out", "count": 1, "first": "train.conll:1"},
+            {"what": impossible, "count": 1, "first": "train.conll:3"},
+        ],
+        "dev": [{"what": letters, "count": 1, "first": "dev.conll:2"}],
+    }
+    assert [
+        record.flag_text(flag)
+        for flag in result.flags
+        if "the training split" in flag["text"] or "tags" in flag["text"]
+    ] == [
+        "train: `labels: auto` takes 1 labels from the training split: PER",
+        f"train: {impossible}: 1, the first at train.conll:3",
+        f"dev: {letters}: 1, the first at dev.conll:2",
+    ]
+
+
 def test_what_was_repaired_in_a_file_is_flagged_once_however_often_it_is_scored(
     prepared: Prepared, empty: Empty
 ) -> None:

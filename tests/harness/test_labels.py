@@ -75,7 +75,7 @@ def test_a_label_that_training_lacks_is_refused(tmp_path: Path) -> None:
     (tmp_path / "other").write_text("text\tlabel\nx\ta\ny\tc\n")
     task = own_task(tmp_path, "text\tlabel\nx\ta\ny\tb\n", files={"train": "data", "dev": "other"}, **AUTO)
     with pytest.raises(
-        BadInput, match="other:3: .* is not declared; the training split, where `labels: auto` takes them, has"
+        BadInput, match=r"other:3: .* is not declared; the training split, where `labels: auto` takes them, has"
     ):
         read_split(task, "dev", None)
 

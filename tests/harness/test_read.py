@@ -322,6 +322,7 @@ def test_damaged_tsv(tmp_path: Path, content: bytes, message: str) -> None:
         ('text,label\n"x\ny",a\nz\n', r"data:4: expected 2 columns as in line 1, got 1"),
         ('text,label\n"x,a\n', r"data:2: not valid CSV: unexpected end of data"),
         ('text,label\n"x"y,a\n', r"data:2: not valid CSV"),
+        ("text label\nx a\n", r"data:1: no column 'text', .* its one column holds ' ': is that what separates them"),
         ("text;label\nx;a\n", r"data:1: no column 'text', .* its one column holds ';': is that what separates them?"),
         ("text,label\nx,a\n,\ny,\n", r"data:4: the label, column 'label', is not declared; .* This one is empty"),
     ],
@@ -441,6 +442,20 @@ def test_column_names_may_have_white_space_around_them(tmp_path: Path) -> None:
         "column names that differ from the task's only in white space, read as those",
         "labels that differ from the declared ones only in white space, read as those",
     ]
+
+
+def test_field_names_in_json_too(tmp_path: Path) -> None:
+    lines = '{"text ": "x", "\ufefflabel": "a"}\n{"text ": "y", "\ufefflabel": "b"}\n'
+    task = own_task(tmp_path, lines, format="jsonl")
+    assert [(each.text, each.label) for each in texts(task)] == [("x", "a"), ("y", "b")]
+    assert [(count, first) for _, count, first in repairs(task)] == [(1, "data:1"), (1, "data:1")]
+
+
+@pytest.mark.parametrize(("format", "between"), [("csv", ","), ("tsv", "\t")])
+def test_empty_cells_behind_the_last_column_are_left_out(tmp_path: Path, format: str, between: str) -> None:
+    task = own_task(tmp_path, "text,label\nx,a,,\ny,b\n".replace(",", between), format=format)
+    assert [(each.text, each.label) for each in texts(task)] == [("x", "a"), ("y", "b")]
+    assert repairs(task) == [("empty cells behind the last column, left out", 1, "data:2")]
 
 
 @pytest.mark.parametrize("mark", ["\ufeff", "\ufeff\ufeff"])

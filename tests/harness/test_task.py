@@ -295,6 +295,19 @@ def test_labels_that_yaml_leaves_alone_need_no_quotes(tmp_path: Path, own: dict[
     assert load_task(str(file)).outputs == ("other", written)
 
 
+@pytest.mark.parametrize(
+    "field", ["max_length: 0128", "max_length: 010", "recipe: {epochs: 1:30}", "columns: {text: 010}"]
+)
+def test_numbers_that_yaml_changes_are_refused_too(tmp_path: Path, own: dict[str, Any], field: str) -> None:
+    name, _, value = field.partition(":")
+    del own[name]
+    file = Path(write(tmp_path, own))
+    file.write_text(f"{file.read_text()}{field}\n")
+    wanted = "max_length: a whole number" if value == " 0128" else f"{name}: to YAML, .* is the number "
+    with pytest.raises(BadInput, match=wanted):
+        load_task(str(file))
+
+
 def test_a_label_that_is_left_out(tmp_path: Path, own: dict[str, Any]) -> None:
     file = Path(write(tmp_path, own | {"labels": ["LABEL", "other"]}))
     file.write_text(file.read_text().replace("LABEL", ""))
