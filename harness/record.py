@@ -92,10 +92,11 @@ class Speed(Record):
     # of the machine meanwhile: load average, steal, other processes, throttled (periods and seconds in which a quota of
     # CPU time was used up), noisy; quiet: the reference's time over the fastest that it was ever seen to take here
     load: dict[str, Any]
-    # by harness.limits, in the precision of the run: seconds that BERT's matrix products alone would take, FLOP a
-    # second in them, bytes a second in copying
+    # by harness.limits, next to the timing, in what the reference computes in (precision): seconds that BERT's matrix
+    # products alone would take by the fastest library (by), FLOP a second in them, bytes a second in copying
     limits: dict[str, Any] = field(default_factory=dict)
-    # by implementation: version, code, compiled, batching, wall and cpu seconds (raw), sequences_per_second,
+    # by implementation: version, code, precision, computed (that of its products), limits (where it is not that of the
+    # reference), compiled, batching, wall and cpu seconds (raw), sequences_per_second,
     # tokens_per_second, p50, p90, p99 (seconds), ratio to the reference with its range, peak memory in bytes
     implementations: dict[str, dict[str, Any]] = field(default_factory=dict)
 

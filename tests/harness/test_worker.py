@@ -309,3 +309,13 @@ def test_limits_are_measured_in_a_worker_that_loads_nothing() -> None:
         )
     assert set(answer) == {"fp32", "copying"}
     assert answer["fp32"]["by"] in ("ours", "oneDNN", "PyTorch")
+
+
+def test_int8_on_a_processor_without_instructions_for_it_is_skipped(
+    tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BERT_ATLAS_MAX_CPU_ISA", "AVX2")
+    with Worker(find("reference:int8")) as started:
+        with pytest.raises(WorkerError, match="needs a processor with amx_int8 or avx512_vnni") as refused:
+            started.load(tiny_checkpoint, None, "cpu", "fp32", 1)
+        assert refused.value.state == "skipped"
