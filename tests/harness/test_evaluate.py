@@ -29,7 +29,8 @@ class Answering:
 
     def __init__(self, logits: Callable[[Batch], Array], predictions: dict[str, Any] | None = None) -> None:
         self.logits, self.predictions, self.checkout = logits, predictions, None
-        self.info = {"version": "1", "precision": "fp32", "trainable": True}
+        self.info = {"version": "1", "precision": "fp32", "computed": "fp32", "trainable": True}
+        self.compiled = {"functions": "adamw", "compiler": "g++ 12.2.0", "reason": None}
 
     def __enter__(self) -> "Answering":
         return self
@@ -46,7 +47,8 @@ class Answering:
         if command == "job":
             return {"version": "tool 1", "recipe": "looks up", "predictions": self.predictions}, {}
         memory: dict[str, Any] = {"resident": 1, "gpu": None}
-        return {"memory": memory, "train_epoch": {"loss": 0.5}}.get(command, {}), {}
+        answers = {"memory": memory, "train_epoch": {"loss": 0.5}, "start_training": {"compiled": self.compiled}}
+        return answers.get(command, {"computed": "fp32"} if command == "cast" else {}), {}
 
 
 @pytest.fixture
@@ -399,3 +401,19 @@ def logits_of(model: Any, batch: Batch, kind: str, size: int) -> Array:
     model.module.eval()
     with torch.inference_mode():
         return np.concatenate([model.logits(batch.select(some)).numpy() for some in in_order(batch.lengths, size)])
+
+
+def test_what_computed_is_in_the_record(prepared: Prepared, empty: Empty, tmp_path: Path) -> None:
+    made = prepared(precision="bf16")
+    result, worker = empty(made), Answering(random_logits(2))
+    result.precision = {"asked": "bf16", "resolved": "bf16", "computed": "bf16"}
+
+    evaluate.fine_tuned(lambda: worker, made, result, made.tasks[0], tmp_path, lambda *_: None)  # type: ignore[arg-type, return-value]
+
+    assert result.precision["computed"] == "fp32", "as the worker said when it was cast"
+    assert result.implementation["compiled"] == worker.compiled
+    encoded = empty(made)
+    worker.info |= {"computed": "int8", "compiled": {"functions": None, "compiler": None, "reason": "no compiler"}}
+    run_encoder(made, encoded, worker)
+    assert encoded.precision["computed"] == "int8"
+    assert encoded.implementation["compiled"]["reason"] == "no compiler"
