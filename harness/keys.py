@@ -49,7 +49,7 @@ class Excluded(NamedTuple):
 
 EXCLUDED = (
     Excluded(("harness.plan",), "what it resolves is in the key: recipe, precision, weights, tokenizer, data"),
-    Excluded(("harness.task", "harness.yaml_file"), "what a task declares is in the key"),
+    Excluded(("harness.task", "harness.saved_task", "harness.yaml_file"), "what a task declares is in the key"),
     Excluded(("harness.data", "harness.download", "harness.network"), "they fetch files, whose content is in the key"),
     Excluded(("harness.weights", "harness.random_weights"), "they find weights, whose content is in the key"),
     Excluded(("harness.compiled_here",), "what it finds is in the key"),
@@ -63,11 +63,15 @@ EXCLUDED = (
     Excluded(("harness.errors", "harness.paths", "harness.printable"), "they say and find, and compute nothing"),
     Excluded(("reference.errors",), "it says what is wrong"),
     Excluded(
-        ("harness.__main__", "harness.cli", "harness.commands", "harness.doctor", "harness.submit", "harness.predict"),
+        ("harness.__main__", "harness.cli", "harness.commands", "harness.doctor", "harness.submit"),
         "what a user types, and what is done for it besides measuring",
     ),
     Excluded(
-        ("harness.anchors", "harness.history", "harness.long_form", "harness.page", "harness.plot", "harness.seeds"),
+        ("harness.answers", "harness.inputs", "harness.predict", "harness.saved_model"),
+        "they save a model that was scored, and use it afterwards",
+    ),
+    Excluded(
+        ("harness.anchors", "harness.history", "harness.long_form", "harness.page", "harness.seeds"),
         "they show records",
     ),
     Excluded(("harness.publish", "harness.report", "harness.rescore"), "what becomes of records afterwards"),

@@ -153,7 +153,7 @@ def edit(file: Path, **fields: Any) -> None:
         ("config.json", {"hidden_dropout_prob": 0.0}),
         ("config.json", {"classifier_dropout": 0.3}),  # which other implementations may go by
         ("tokenizer_config.json", {"do_lower_case": False}),
-        ("special_tokens_map.json", {"additional_special_tokens": ["[NEW]"]}),
+        ("special_tokens_map.json", {"additional_special_tokens": ["[unused1]"]}),
     ],
 )
 def test_every_key_changes_with_what_lies_beside_the_weights(
