@@ -31,13 +31,15 @@ results: .venv/.run  ## add what is missing to the published results: real data,
 	$(BIN)/python -m harness run --impl reference,transformers --tasks $(SMALL),$(LARGE) --seeds 2 --runs $(RUNS)
 	$(BIN)/python -m harness publish $(RUNS)
 
+# Files go to as many processes as there are cores; what measures its own cost runs alone.
 test: .venv/.test  ## all tests but those in a browser
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --ignore tests/benchmarks
+	$(BIN)/python -m pytest tests/benchmarks
 	$(BIN)/python -m pytest -m engines tests/harness/test_engine_ports.py
 
 test-avx2: .venv/.test  ## what depends on the processor, as on one with AVX2 alone
 	@if [ -n "$$($(AVX2_ALONE) $(BIN)/python -c 'from reference.processor import hidden; print(*hidden())')" ]; then \
-		$(AVX2_ALONE) $(BIN)/python -m pytest $(OF_PROCESSOR); \
+		$(AVX2_ALONE) $(BIN)/python -m pytest --numprocesses auto --dist loadfile $(OF_PROCESSOR); \
 	else echo "test-avx2 is left out: this processor has nothing beyond AVX2 to hide"; fi
 
 lint: .venv/.test  ## style and types
