@@ -6,28 +6,41 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --co
 # Whose environments are made for test-ports: names of `harness list`, or all. They take 1 to 4 GB each.
 PORTS ?= all
 
+# Tests of what depends on the processor, and how it is made one with AVX2 alone, which most people have.
+OF_PROCESSOR := tests/reference $(patsubst %,tests/harness/test_%.py,compiled_here doctor finetune limits speed \
+	training_speed worker)
+AVX2_ALONE := BERT_ATLAS_MAX_CPU_ISA=AVX2 ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2
+
 # What `results` measures, and where its records are kept so that it goes on where it stopped.
+OURS ?= reference,reference:bf16,reference:int8
 SMALL := rte,mrpc,cola,stsb,wnli,wnut17
 LARGE := sst2,conll2003
 RUNS ?= build/results
 
-.PHONY: help run results test lint site test-site test-ports ci
+.PHONY: help run results test test-avx2 lint site test-site test-ports ci
 .DEFAULT_GOAL := help
 
 help:  ## show this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 run: .venv/.run  ## measure the reference and transformers on the embedded suite
 	$(BIN)/python -m harness run --impl reference,transformers --suite mini
 
 results: .venv/.run  ## add what is missing to the published results: real data, several seeds (hours; BERT_ATLAS_DATA)
-	$(BIN)/python -m harness run --impl reference,reference:bf16,reference:int8 --tasks $(SMALL),conll2003 --seeds 5 --runs $(RUNS)
+	$(BIN)/python -m harness run --impl $(OURS) --tasks $(SMALL),conll2003 --seeds 5 --runs $(RUNS)
 	$(BIN)/python -m harness run --impl reference,transformers --tasks $(SMALL),$(LARGE) --seeds 2 --runs $(RUNS)
 	$(BIN)/python -m harness publish $(RUNS)
 
+# Files go to as many processes as there are cores; what measures its own cost runs alone.
 test: .venv/.test  ## all tests but those in a browser
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --ignore tests/benchmarks
+	$(BIN)/python -m pytest tests/benchmarks
 	$(BIN)/python -m pytest -m engines tests/harness/test_engine_ports.py
+
+test-avx2: .venv/.test  ## what depends on the processor, as on one with AVX2 alone
+	@if [ -n "$$($(AVX2_ALONE) $(BIN)/python -c 'from reference.processor import hidden; print(*hidden())')" ]; then \
+		$(AVX2_ALONE) $(BIN)/python -m pytest --numprocesses auto --dist loadfile $(OF_PROCESSOR); \
+	else echo "test-avx2 is left out: this processor has nothing beyond AVX2 to hide"; fi
 
 lint: .venv/.test  ## style and types
 	$(BIN)/ruff check .
@@ -46,7 +59,7 @@ test-ports: .venv/.test  ## tests of implementations in environments of their ow
 	$(BIN)/python -m harness env create $(PORTS)
 	$(BIN)/python -m pytest -m ports
 
-ci: lint test test-site  ## what the gate runs: all of these, and ports of TensorFlow and Chainer
+ci: lint test test-avx2 test-site  ## what the gate runs: all of these, and ports of TensorFlow and Chainer
 	$(MAKE) test-ports PORTS="bert-tensorflow bert-chainer"
 
 .venv/bin/python:

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import yaml
 
 from catalog import identifiers
+from catalog.addresses import wrong_address
 from catalog.check import identities, same_title
 from catalog.errors import BadInput, printable
 from catalog.load import ENTRIES, Document, read_folder
@@ -20,6 +21,16 @@ from catalog.values import nearest
 HEADER = "# yaml-language-server: $schema=../../entry.schema.json\n"
 WANTED = ("authors", "venue", "license", "language", "summary_en", "summary_zh")  # beyond what is required
 _SMALL_WORDS = {"a", "an", "the", "of", "for", "and", "in", "on", "to", "with", "via", "by", "from", "is", "are"}
+
+
+_KINDS: dict[str, Kind] = {"repository": "repository", "model": "model", "data set": "dataset"}
+_PROCEEDINGS: tuple[str, ...] = (
+    "proceedings.mlr.press",
+    "proceedings.neurips.cc",
+    "papers.nips.cc",
+    "openaccess.thecvf.com",
+)
+_PROCEEDINGS += ("ojs.aaai.org", "jmlr.org", "isca-speech.org", "isca-archive.org")
 
 
 @dataclass
@@ -80,15 +91,16 @@ def identify(what: str, kind: str | None = None) -> tuple[Kind, dict[str, str]]:
     >>> identify("https://arxiv.org/abs/1810.04805v2")
     ('paper', {'arxiv': '1810.04805'})
     """
-    what = what.strip()
-    likely: Kind
-    if arxiv := identifiers.arxiv_id(what):
-        likely, known = "paper", {"arxiv": arxiv}
-    elif identifiers.doi(what):
-        likely, known = "paper", {"doi": what[what.index("10.") :]}
-    elif wrong := identifiers.wrong_address(what):
-        raise BadInput(f"{what!r} is no arXiv id (1810.04805), DOI (10.18653/v1/N19-1423) or address: {wrong}")
-    else:
+    named = identifiers.identify(what.strip())
+    likely, known = _KINDS.get(named.what, "paper"), {"url": named.address}
+    if named.what == "arXiv id":
+        known = {"arxiv": named.normal}
+    elif written := identifiers.doi_as_written(what):
+        known = {"doi": written}
+    elif named.what == "address":
+        what = what.strip()
+        if wrong := wrong_address(what):
+            raise BadInput(f"{what!r} is no arXiv id (1810.04805), DOI (10.18653/v1/N19-1423) or address: {wrong}")
         likely, known = _kind_of_page(what), {"url": what}
     chosen = next((each for each in KINDS if each == kind), likely)
     if kind not in (None, *KINDS):
@@ -100,13 +112,10 @@ def identify(what: str, kind: str | None = None) -> tuple[Kind, dict[str, str]]:
 
 def _kind_of_page(address: str) -> Kind:
     parts = urlsplit(address)
-    if identifiers.repository(address):
+    host = (parts.hostname or "").removeprefix("www.")
+    if host in ("github.com", "gitlab.com") and re.match("/[^/]+/[^/]+/(-/)?tree/", parts.path):
         return "repository"
-    if parts.hostname == "huggingface.co" and parts.path.startswith("/datasets/"):
-        return "dataset"
-    if parts.hostname == "huggingface.co" and len(parts.path.strip("/").split("/")) == 2:
-        return "model"
-    return "article"
+    return "paper" if host in _PROCEEDINGS else "article"
 
 
 def _ask(known: dict[str, str], kind: Kind, endpoints: Endpoints) -> Found:
@@ -114,18 +123,31 @@ def _ask(known: dict[str, str], kind: Kind, endpoints: Endpoints) -> Found:
         return from_arxiv(known["arxiv"], endpoints)
     if "doi" in known:
         return from_crossref(known["doi"], endpoints)
+    named = identifiers.identify(known["url"])
+    if named.what == "ACL Anthology id":
+        return _from_anthology(named, endpoints)
     repository = identifiers.repository(known["url"])
     if kind == "repository" and repository and repository.startswith("github.com/"):
         return from_github(repository.removeprefix("github.com/"), endpoints)
     return Found(dict(known), ["no source is asked about such an address: the title, year and authors are yours"])
 
 
+def _from_anthology(named: identifiers.Identity, endpoints: Endpoints) -> Found:
+    """Most papers of the ACL Anthology since 2016 have a DOI that is made of their id; for others, the page stays."""
+    try:
+        return from_crossref(f"10.18653/v1/{named.address.strip('/').rpartition('/')[2]}", endpoints)
+    except BadInput:
+        return Found(
+            {"url": named.address}, ["Crossref knows no DOI made of this id: title, year and authors are yours"]
+        )
+
+
 def _refuse_known(fields: dict[str, Any], documents: list[Document]) -> None:
-    wanted = {identity[1:] for identity in identities(fields)}
+    wanted = {(found.what, found.normal): found for _, found in identities(fields)}
     for document in documents:
-        for _, what, normal in identities(document.data):
-            if (what, normal) in wanted:
-                raise BadInput(f"the {what} {normal} is already in the catalog: {printable(document.file)}")
+        for _, each in identities(document.data):
+            if found := wanted.get((each.what, each.normal)):
+                raise BadInput(f"the {found} is already in the catalog: {printable(document.file)}")
 
 
 def _refuse_same_title(fields: dict[str, Any], kind: Kind, documents: list[Document]) -> None:
@@ -148,11 +170,17 @@ def _free_id(name: str | None, fields: dict[str, Any], known: dict[str, str], do
             raise BadInput(f"--id {name}: {printable(taken[name])} has it already; choose another")
         return name
     title, identifier = fields.get("title", ""), next(iter(known.values()))
-    suggestions = [_short_name(title), f"{_short_name(title)}-{fields.get('year', '')}", _slug(identifier)]
+    suggestions = [_short_name(title), f"{_short_name(title)}-{fields.get('year', '')}".strip("-"), _slug(identifier)]
     for suggestion in suggestions:
         if re.fullmatch("[a-z0-9]+(-[a-z0-9]+)*", suggestion) and suggestion not in taken:
             return suggestion
-    raise BadInput(f"no id suggests itself ({', '.join(suggestions)} are taken); choose one with --id")
+    names = sorted(set(filter(None, suggestions)) & taken.keys())
+    why = (
+        f"{', '.join(names)} {'is' if len(names) == 1 else 'are'} taken"
+        if names
+        else "it has no Latin letters or digits"
+    )
+    raise BadInput(f"no id can be made from {title or identifier!r}: {why}; choose one, such as --id author-subject")
 
 
 def _short_name(title: str) -> str:
@@ -173,4 +201,4 @@ def _written(fields: dict[str, Any], kind: Kind) -> str:
     empty: dict[str, Any] = {"title": "", "year": "", "tags": []}
     order = ["id", "kind", *(key for key in MODELS[kind].model_fields if key not in ("id", "kind"))]
     data = {key: fields.get(key, empty.get(key)) for key in order if key in fields or key in empty}
-    return HEADER + yaml.safe_dump(data, allow_unicode=True, sort_keys=False, width=110)
+    return HEADER + yaml.safe_dump(data, allow_unicode=True, sort_keys=False, width=2000)  # each value on one line

@@ -2,7 +2,6 @@
 
 import datetime
 import re
-import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from difflib import SequenceMatcher
 from pathlib import Path
@@ -10,10 +9,13 @@ from typing import Any
 
 from catalog import identifiers
 from catalog.errors import Problem, printable
+from catalog.folding import unaccented
 from catalog.load import ENTRIES, Document, read_folder
 from catalog.schema import Article, Entry, Paper, Repository
 from catalog.values import nearest
 
+IDENTIFYING = ("arxiv", "doi", "url", "renamed_to")
+ONE_EACH = ("arXiv id", "ACL Anthology id", "OpenReview id")  # of which a work has one
 SIMILAR = 0.9  # of two titles, from 0 to 1; what differs less is taken for the same
 
 
@@ -38,47 +40,52 @@ def github_annotation(problem: Problem) -> str:
     return f"::error file={file},line={problem.line}::{escaped(message, {})}"
 
 
-def identities(data: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
-    """(field, what it is, normal form) of all in an entry's data that names its resource and no other."""
-    for name in ("arxiv", "doi", "url"):
+def identities(data: Mapping[str, Any]) -> Iterator[tuple[str, identifiers.Identity]]:
+    """(field, identity) of all in an entry's data that names its resource and no other."""
+    for name in IDENTIFYING:
         text = data.get(name)
-        if not isinstance(text, str) or not text:
-            continue
-        if found := identifiers.arxiv_id(text):
-            yield name, "arXiv id", found
-        elif found := identifiers.doi(text):
-            yield name, "DOI", found
-        elif found := identifiers.repository(text):
-            yield name, "repository", found
-        else:
-            yield name, "address", identifiers.normal_address(text)
+        if isinstance(text, str) and text:
+            yield name, identifiers.identify(text)
 
 
 def same_title(one: Entry, other: Entry) -> bool:
     """Whether the titles of two entries are so near that they may be one thing.
 
-    Repositories of one name are many and are told apart by their addresses. Names of models and data sets differ
-    in a word (base, large), so only equal ones count. Entries that name each other are known to be two things.
+    Two repositories of one name are told apart by their addresses. Names of models and data sets differ in a word
+    (base, large), so only equal ones count; so do only equal ones of two kinds. Entries that name each other are
+    known to be two things, and so are a paper and a repository that is its code.
     """
-    if type(one) is not type(other) or isinstance(one, Repository) or _linked(one, other):
+    if type(one) is type(other) is Repository or _linked(one.model_dump(), other.model_dump()) or _code(one, other):
         return False
     a, b = _words(one.title), _words(other.title)
     if a == b:
-        return True
-    numbers = [[word for word in words if word.isdigit()] for words in (a, b)]
-    if not isinstance(one, Paper | Article) or min(len(a), len(b)) < 4 or numbers[0] != numbers[1]:
+        return bool(a) or one.title == other.title  # of two titles of signs alone, no word is left
+    numbers = [[word for word in words if re.fullmatch(r"\d+|[ivx]+", word)] for words in (a, b)]
+    if type(one) is not type(other) or not isinstance(one, Paper | Article):
+        return False
+    if min(len(a), len(b)) < 4 or numbers[0] != numbers[1]:
         return False
     return SequenceMatcher(None, " ".join(a), " ".join(b), autojunk=False).ratio() >= SIMILAR
 
 
-def _linked(one: Entry, other: Entry) -> bool:
-    return other.id in (*one.relates_to, one.supersedes) or one.id in (*other.relates_to, other.supersedes)
+def _code(one: Entry, other: Entry) -> bool:
+    codes = {identifiers.identify(each).normal for entry in (one, other) for each in getattr(entry, "code", [])}
+    return any(each.url and identifiers.identify(each.url).normal in codes for each in (one, other))
+
+
+def _linked(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether one entry names the other, and so says that they are two things."""
+    return other.get("id") in _named(one) or one.get("id") in _named(other)
+
+
+def _named(data: Mapping[str, Any]) -> list[Any]:
+    lists = [data.get(name) or [] for name in ("relates_to", "implements")]
+    return [data.get("supersedes"), *(each for found in lists if isinstance(found, list) for each in found)]
 
 
 def _words(title: str) -> list[str]:
-    """The words of a title as they compare: no case, no punctuation; each Chinese character is a word."""
-    plain = unicodedata.normalize("NFKC", title).casefold()
-    return re.findall(r"[\u3400-\u9fff]|[^\W_\u3400-\u9fff]+", plain)
+    """The words of a title as they compare: no case, accents, punctuation; each Chinese character is a word."""
+    return re.findall(r"[\u3400-\u9fff]|[^\W_\u3400-\u9fff]+", unaccented(title))
 
 
 def _valid(documents: Iterable[Document]) -> Iterator[tuple[Document, Entry]]:
@@ -113,11 +120,17 @@ def _references(documents: list[Document]) -> None:
 
 
 def _identifiers(documents: list[Document]) -> None:
-    seen: dict[tuple[str, str], Document] = {}
+    """No work is named by two entries, in whichever fields and by whichever addresses; no entry names two works."""
+    seen: dict[tuple[str, str], tuple[Document, str]] = {}
     for document in documents:
-        for name, what, normal in identities(document.data):
-            if (first := seen.setdefault((what, normal), document)) is not document:
-                document.wrong(f"the {what} {normal} is already in {_near(first, document)}", (name,))
+        own: dict[str, str] = {}
+        for name, found in identities(document.data):
+            first, field = seen.setdefault((found.what, found.normal), (document, name))
+            renamed = "renamed_to" in (name, field) and _linked(first.data, document.data)
+            if first is not document and not renamed:
+                document.wrong(f"the {found} is already in {_near(first, document)}", (name,))
+            if found.what in ONE_EACH and own.setdefault(found.what, found.normal) != found.normal:
+                document.wrong(f"names the {found.what} {found.normal}, another field {own[found.what]}", (name,))
 
 
 def _titles(documents: list[Document]) -> None:

@@ -34,6 +34,9 @@ class Format(StrEnum):
 
 def main() -> None:
     """Run the command line; exit code 0 all well, 1 something is wrong with the entries or failed, 2 bad input."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # letters that it cannot show are written as escapes
+            stream.reconfigure(errors="backslashreplace")
     try:
         app()
     except (BadInput, Failure) as error:

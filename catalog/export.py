@@ -92,7 +92,11 @@ def to_json(entries: Iterable[Entry]) -> str:
 
 
 def to_csv(entries: Iterable[Entry]) -> str:
-    """One line for each entry; lists are joined with "; "."""
+    """One line for each entry; lists are joined with "; ".
+
+    A spreadsheet would run a cell that begins with ``=`` as a formula; such a cell gets an apostrophe before it, and
+    so does one that has an apostrophe there already, so that taking one away gives the value back.
+    """
     out = io.StringIO()
     writer = csv.DictWriter(out, COLUMNS, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
@@ -101,9 +105,12 @@ def to_csv(entries: Iterable[Entry]) -> str:
     return out.getvalue()
 
 
+_FORMULA = re.compile("'*[=+@＝＋＠\\-－\t\r\n]")  # what begins one, under East Asian Windows full-width too
+
+
 def _cell(value: Any) -> str:
     text = "; ".join(value) if isinstance(value, list) else str(value)
-    return f"'{text}" if text[:1] in ("=", "+", "-", "@") else text  # a spreadsheet would run it as a formula
+    return f"'{text}" if _FORMULA.match(text) else text
 
 
 # --- BibTeX -----------------------------------------------------------------------------------------------------------
@@ -140,9 +147,9 @@ def bibtex(entry: dict[str, Any]) -> str:
     if entry.get("arxiv"):
         lines |= {"eprint": entry["arxiv"], "archiveprefix": "arXiv"}
     if entry.get("doi"):
-        lines["doi"] = _latex(entry["doi"])
+        lines["doi"] = _verbatim(entry["doi"])
     if address := next((address for _, address in links(entry)), None):
-        lines["url"] = address
+        lines["url"] = _verbatim(address)
     body = "".join(f"  {name} = {{{value}}},\n" for name, value in lines.items())
     return f"@{kind}{{{entry['id']},\n{body}}}\n"
 
@@ -161,6 +168,11 @@ def _authors(entry: dict[str, Any]) -> str:
         text = _latex(name)
         names.append(f"{{{text}}}" if "," in name or re.search(r"\band\b", name, re.IGNORECASE) else text)
     return " and ".join([*names, "others"] if entry.get("and_others") else names)
+
+
+def _verbatim(identifier: str) -> str:
+    """An identifier as it is: BibTeX's fields for them are not text. Braces alone would end the field."""
+    return identifier.replace("{", "%7B").replace("}", "%7D").replace("\\", "%5C")
 
 
 def _latex(text: str) -> str:
@@ -260,7 +272,7 @@ def export(entries: list[Entry], folder: Path, site: str) -> list[Path]:
     """Write ``catalog.json``, ``.csv``, ``.bib`` and ``feed.xml`` into ``folder``; the files. Failure if that fails."""
     texts = {
         "catalog.json": to_json(entries),
-        "catalog.csv": to_csv(entries),
+        "catalog.csv": "\ufeff" + to_csv(entries),  # without the mark, Excel reads UTF-8 in the system's own encoding
         "catalog.bib": to_bibtex(entries),
         "feed.xml": to_atom(entries, site, "en"),
     }

@@ -41,7 +41,13 @@ class _Again(Exception):
 def cache_folder() -> Path:
     """Where answers are kept: below ``BERT_ATLAS_CACHE``, else the platform's cache folder."""
     given = os.environ.get("BERT_ATLAS_CACHE")
-    return (Path(given).expanduser() if given else platformdirs.user_cache_path("bert-atlas")) / "catalog"
+    try:
+        folder = Path(given).expanduser() if given else platformdirs.user_cache_path("bert-atlas")
+    except (RuntimeError, KeyError):
+        folder = Path("~")
+    if "~" in folder.parts[:1]:
+        raise Failure("no home folder is known; set BERT_ATLAS_CACHE to a folder that you may write in")
+    return folder / "catalog"
 
 
 def fetch(url: str) -> str:

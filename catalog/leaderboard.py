@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from catalog.errors import BadInput
-from harness.plot import Point
-from harness.task import METRIC_NAMES
+from plots import Point
 
-SCHEMA = 1
+SCHEMA = 2
 KINDS = ("quality", "speed", "parity")
 STATES = ("ok", "failed", "skipped")
 PARITY, TIMING = "parity", "timing"  # what can be missing of a row beside a task's score
@@ -36,7 +35,8 @@ class Score:
     failed: list[int]  # seeds without a figure
     with_collapsed: list[float | None] | None  # mean and deviation of all seeds, where that is another figure
     published: list[dict[str, Any]] = field(default_factory=list)  # value, told, url: what others published of the same
-    flags: list[str] = field(default_factory=list)  # what a reader must know before believing the number
+    # what a reader must know before believing the number: split (null: all of them), text
+    flags: list[dict[str, str | None]] = field(default_factory=list)
 
     @property
     def tried(self) -> int:
@@ -175,7 +175,8 @@ class Board:
         for row in self.rows:
             for task, score in row.scores.items():
                 for flag in score.flags:
-                    found.setdefault((task, flag), []).append(f"{row.implementation} {row.precision}")
+                    said = f"{flag['split']}: {flag['text']}" if flag["split"] else str(flag["text"])
+                    found.setdefault((task, said), []).append(f"{row.implementation} {row.precision}")
         return [(task, flag, names) for (task, flag), names in sorted(found.items())]
 
     @property
@@ -246,7 +247,7 @@ def boards(index: Index, path: Path) -> list[Board]:
     scores: dict[tuple[str, str], list[dict[str, Any]]] = {}
     try:
         for each in index["records"]:
-            groups.setdefault((each["hardware"], each["checkpoint"]["sha256"]), []).append(each)
+            groups.setdefault((each["hardware"], each["model"]), []).append(each)
         for each in index["scores"]:
             scores.setdefault((each["hardware"], each["checkpoint"]), []).append(each)
         fullest = sorted(groups, key=lambda key: -len(groups[key]))
@@ -406,7 +407,7 @@ def _speed(figures: dict[str, Any], record: dict[str, Any]) -> Speed:
 
 def _score(values: dict[str, Any]) -> Score:
     own = {
-        "metric": METRIC_NAMES.get(values["metric"], str(values["metric"])),
+        "metric": str(values["metric"]),
         "value": values["mean"],
         "published": [each for each in values["published"] if each["url"].startswith("https://")],
     }

@@ -13,11 +13,12 @@ from yaml.events import AliasEvent, Event, MappingStartEvent, ScalarEvent, Seque
 from catalog.errors import BadInput, Problem
 from catalog.schema import FOLDERS, KINDS, MODELS, Entry
 from catalog.values import nearest
+from catalog.yaml_text import TEXTS, changed_by_escape, changed_by_folding, cut_by_comment, look_alike
 
 ENTRIES = Path(__file__).with_name("entries")
 LARGEST = 1_000_000  # bytes of one file; a real one has about 1,500
 _PARSER: Any = getattr(yaml, "CBaseLoader", yaml.BaseLoader)  # events only: libyaml where there is one, 8 times faster
-_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
+_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\ufffe\uffff]")
 
 Place = tuple[str | int, ...]  # ("tags", 1) is the second tag; () the file
 
@@ -30,6 +31,8 @@ class Document:
     data: dict[str, Any] = field(default_factory=dict)
     lines: dict[Place, int] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
+    nothing: dict[Place, str] = field(default_factory=dict)  # words that YAML reads as no value: null, ~
+    text: list[str] = field(default_factory=list)  # by line
     entry: Entry | None = None  # where nothing is wrong
 
     def wrong(self, message: str, place: Place = (), line: int | None = None) -> None:
@@ -80,7 +83,7 @@ def read_entry(file: Path, below: tuple[str, ...]) -> Document:
         document.wrong(f"is no .yaml file; rename it to {file.with_suffix('.yaml').name!r} or remove it")
         return document
     text = _text(document)
-    if text is not None and _parse(document, text):
+    if text is not None and _typed(document) and _parse(document, text):
         _judge(document, FOLDERS[below[0]])
     return document
 
@@ -116,7 +119,16 @@ def _text(document: Document) -> str | None:
         line = text.count("\n", 0, control.start()) + 1
         document.wrong(f"holds the control character U+{ord(control[0]):04X}; remove it", line=line)
         return None
+    document.text = text.split("\n")
     return text
+
+
+def _typed(document: Document) -> bool:
+    """Whether names and indentation are of the characters that YAML means; those of Chinese keyboards look alike."""
+    found = [(number, wrong) for number, line in enumerate(document.text, 1) if (wrong := look_alike(line))]
+    for number, wrong in found:
+        document.wrong(wrong, line=number)
+    return not found
 
 
 def _parse(document: Document, text: str) -> bool:
@@ -136,8 +148,12 @@ def _parse(document: Document, text: str) -> bool:
     except _Unreadable as error:
         document.wrong(str(error), line=error.line)
     except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        document.wrong(_in_words(getattr(error, "problem", None) or str(error)), line=mark.line + 1 if mark else 1)
+        problem = str(getattr(error, "problem", None) or error)
+        begun = (
+            "expected ':'" in problem
+        )  # it is missed in the line that the parser began with, and noticed in the next
+        mark = getattr(error, "context_mark" if begun else "problem_mark", None)
+        document.wrong(_in_words(problem), line=mark.line + 1 if mark else 1)
     else:
         return True
     finally:
@@ -149,6 +165,12 @@ def _in_words(problem: str) -> str:
     """What YAML's parser says, and what is nearly always the reason."""
     if "mapping values are not allowed" in problem:
         return "is no YAML: a value that holds ': ' needs quotes"
+    if "expected ':'" in problem:
+        return "is no YAML: no `field: value`; a value goes on in lines that are indented, and a remark begins with #"
+    if "invalid Unicode character escape" in problem:
+        return "is no YAML: half a character as an escape, such as \\ud83d; write the character itself"
+    if "escape" in problem:
+        return "is no YAML: a backslash in double quotes begins an escape; write the value in single quotes"
     return f"is no YAML: {problem}; a value that begins with one of []{{}}\"'@`#&*!|>% or holds ': ' needs quotes"
 
 
@@ -171,10 +193,14 @@ def _value(document: Document, parser: Any, place: Place) -> Any:
     event = parser.get_event()
     _plain(event)
     if isinstance(event, ScalarEvent):
-        plain = event.implicit[0]  # not in quotes
-        return "" if plain and event.value in ("~", "null", "Null", "NULL") else event.value
+        _unchanged(document, event, place)
+        if event.implicit[0] and event.value in ("~", "null", "Null", "NULL"):  # not in quotes
+            document.nothing[place] = event.value
+            return ""
+        return event.value
     if not isinstance(event, SequenceStartEvent) or len(place) > 1:
-        raise _Unreadable(f"{place[0]}: has values inside values; write one text, or a list of texts", _line(event))
+        what = "has values inside values; write one text, or a list of texts, in quotes if it begins with [ or {"
+        raise _Unreadable(f"{place[0]}: {what}", _line(event))
     items: list[str] = []
     while not isinstance(parser.peek_event(), yaml.SequenceEndEvent):
         item = (*place, len(items))
@@ -184,11 +210,31 @@ def _value(document: Document, parser: Any, place: Place) -> Any:
     return items
 
 
+def _unchanged(document: Document, event: Event, place: Place) -> None:
+    """Note what YAML cut from a text or changed in it."""
+    if escape := changed_by_escape(event, document.text):
+        what = f"holds {escape}, which in double quotes is an escape; write the value in single quotes"
+        document.wrong(what, place, line=_line(event))
+    if place[0] not in TEXTS:
+        return
+    if comment := cut_by_comment(event, document.text):
+        what = f"ends before {_short(comment)}, a comment to YAML; write the value in quotes, or the comment above it"
+        document.wrong(what, place, line=_line(event))
+    if (gap := changed_by_folding(event, document.text)) and not str(place[0]).endswith(
+        "_zh"
+    ):  # those are judged below
+        document.wrong(f"has a space ({gap!r}) where its lines are joined; write it on one line", place)
+
+
 def _plain(event: Event) -> None:
     if isinstance(event, AliasEvent) or getattr(event, "anchor", None):
-        raise _Unreadable("YAML anchors and aliases (& and *) are not used here; write the value out", _line(event))
+        raise _Unreadable(
+            "YAML anchors and aliases (& and *) are not used here; write the value out, or in quotes", _line(event)
+        )
     if tag := getattr(event, "tag", None):
-        raise _Unreadable(f"YAML tags ({tag[:60]!r}) are not used here; write the plain value", _line(event))
+        raise _Unreadable(
+            f"YAML tags ({tag[:60]!r}) are not used here; write the plain value, or in quotes", _line(event)
+        )
 
 
 def _line(event: Event) -> int:
@@ -216,9 +262,20 @@ def _judge(document: Document, expected: str) -> None:
         entry = model.model_validate({"kind": expected, **data})
     except ValidationError as failed:
         for error in failed.errors(include_url=False):
-            document.wrong(_message(error, model), error["loc"])
+            message = _message(error, model)
+            if message.startswith("is empty") and (word := document.nothing.get(error["loc"])):
+                message = f"is empty, as YAML reads `{word}`; write it in quotes if the word is meant"
+            document.wrong(message, error["loc"], _line_of_character(document, error["loc"], message))
     else:
         document.entry = None if document.problems else entry
+
+
+def _line_of_character(document: Document, place: Place, message: str) -> int | None:
+    """The line of the character that ``message`` names, in a value of several lines."""
+    named, start = re.search(r"U\+([0-9A-F]{4,6})", message), document.lines.get(place)
+    if named is None or start is None:
+        return None
+    return next((n for n, line in enumerate(document.text, 1) if n >= start and chr(int(named[1], 16)) in line), None)
 
 
 def _message(error: Any, model: type[Entry]) -> str:

@@ -16,14 +16,15 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+import plots
 from catalog import export, family, leaderboard
 from catalog.api import read_package
 from catalog.errors import BadInput, Failure
+from catalog.folding import replaced
 from catalog.leaderboard import Board
 from catalog.links import Link
 from catalog.schema import FOLDERS, Entry
 from catalog.view import KIND, Atlas, Fields, Language, View, fields
-from harness import plot
 
 LANGUAGES: tuple[Language, ...] = ("en", "zh")
 TEMPLATES = Path(__file__).with_name("templates")
@@ -63,10 +64,18 @@ def build(
             text = environment.get_template(f"{template}.md.j2").render(**values)
             export.write(folder / name, text.strip() + "\n")
             count += 1
+        script = environment.get_template("search.js.j2").render(letters=_letters(folder))
+        export.write(folder / "assets/search.js", script + "\n")
         home = site.rstrip("/") + ("/" if language == "en" else f"/{language}/")
         export.write(folder / "feed.xml", export.to_atom(entries, home, language))
     export.export(entries, out / "en", site.rstrip("/") + "/")
     return count
+
+
+def _letters(folder: Path) -> Markup:
+    """What a search of the pages in ``folder`` must take for another letter, as JSON."""
+    texts = (path.read_text(encoding="utf-8") for path in sorted(folder.rglob("*.md")))
+    return Markup(json.dumps(replaced(texts), ensure_ascii=False, separators=(",", ":")))  # noqa: S704 - letters alone
 
 
 def _start(folder: Path, docs: Path, language: Language) -> None:
@@ -94,7 +103,7 @@ def _environment(view: View) -> Environment:
         "tag_name",
         "other_tag_name",
     )
-    methods += ("language_name", "links", "verdict", "cause", "state_name", "what_name", "shape_name")
+    methods += ("language_name", "links", "verdict", "cause", "state_name", "metric_name", "what_name", "shape_name")
     methods += ("status_name", "facts", "today", "speed_text")
     made.globals.update({name: getattr(view, name) for name in methods})
     made.globals.update({name: getattr(view, name) for name in ("entries", "by_tag", "by_year", "by_language")})
@@ -243,21 +252,23 @@ def _family(view: View) -> dict[str, Any]:
 
 def _plots(view: View, board: Board) -> list[tuple[str, str, Markup]]:
     """(task, what was timed, drawing) for each task that has at least two implementations to compare."""
-    plots = []
+    drawn = []
     for task in board.tasks:
         shape, points = leaderboard.points(board, task)
         if shape and len(points) > 1:
             timed = view.shape_name(shape)
             speed = f"{view.t('sequences a second', '序列/秒')}, {timed}"
-            score = f"{task}, {next(row.scores[task].metric for row in board.rows if task in row.scores)}"
-            picture = plot.scatter(points, f"{score}; {speed}", speed, score)
-            plots.append((task, timed, Markup(tostring(picture, "unicode"))))  # noqa: S704
-    return plots
+            metric = next(row.scores[task].metric for row in board.rows if task in row.scores)
+            score = f"{task}, {view.metric_name(metric)}"
+            picture = plots.scatter(points, f"{score}; {speed}", speed, score)
+            drawn.append((task, timed, Markup(tostring(picture, "unicode"))))  # noqa: S704
+    return drawn
 
 
 def _redirects(view: View) -> dict[str, str]:
     """Ids that entries had before, with those of today."""
-    found: dict[str, str] = yaml.safe_load(REDIRECTS.read_text(encoding="utf-8")) or {}
+    text = REDIRECTS.read_text(encoding="utf-8")
+    found: dict[str, str] = yaml.load(text, yaml.BaseLoader) or {}  # noqa: S506 - all is text: an id may be 2018 or no
     for old, new in found.items():
         if new not in view.by_id or old in view.by_id:
             why = f"{new!r} is no entry" if new not in view.by_id else f"{old!r} is an entry"

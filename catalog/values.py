@@ -12,12 +12,13 @@ import yaml
 from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from catalog import identifiers
+from catalog import addresses, identifiers
+from catalog.characters import wrong_character
 
 VOCABULARY = Path(__file__).with_name("vocabulary.yaml")
 
 _CHINESE = re.compile(r"[\u3400-\u9fff]")
-_INVISIBLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
+_WIDE = r"[\u3000-\u303f\u3400-\u9fff\uff00-\uff64]"  # Chinese characters and their punctuation
 _DATE = r"^\d{4}-\d{2}-\d{2}$"
 _SEED = r"^[123]\.\d{1,2}[ab]?$"
 
@@ -46,8 +47,8 @@ def nearest(word: str, known: Iterable[str]) -> str:
 def _text(value: str) -> str:
     if not value:
         raise ValueError("is empty; write a value, or leave the line out")
-    if found := _INVISIBLE.search(value):
-        raise ValueError(f"holds the invisible character U+{ord(found[0]):04X}; remove it")
+    if wrong := wrong_character(value):
+        raise ValueError(wrong[1])
     return value
 
 
@@ -60,7 +61,7 @@ def _line(value: str) -> str:
 def _chinese(value: str) -> str:
     if not _CHINESE.search(value):
         raise ValueError("is not in Chinese")
-    if gap := re.search(r"[\u3400-\u9fff] +[\u3400-\u9fff]", value):
+    if gap := re.search(f"{_WIDE} +{_WIDE}", value):
         raise ValueError(f"has a space between Chinese characters ({gap[0]!r}), perhaps from a folded line")
     return value
 
@@ -74,8 +75,10 @@ def _english(value: str) -> str:
 def _author(value: str) -> str:
     if re.search(r"\bet\.? ?al\b|\band others\b|等人?$", value, re.IGNORECASE):
         raise ValueError(f"{value!r} is no author; list the names that are known and write `and_others: true`")
-    if ";" in value:
-        raise ValueError(f"{value!r} is several authors; write a list of one name each")
+    if re.search("[;；，、]", value):
+        raise ValueError(f"{value!r} is several authors; write a list of one name each, with `, ` between them")
+    if re.fullmatch(r"(?:[A-Z]\.[ -]?)+|[A-Z]|(?:Jr|Sr|Ltd|Inc|Ph\.?D|I{2,3})\.?", value):
+        raise ValueError(f"{value!r} is part of a name: a comma between [ and ] ends it; write 'Ann B. Lee', or quotes")
     return value
 
 
@@ -95,9 +98,9 @@ def _arxiv(value: str) -> str:
 
 
 def _doi(value: str) -> str:
-    if not re.match(identifiers.DOI, value):
-        found = re.search(r"10\.\d{4,9}/\S+", value)
-        hint = f"- did you mean {found[0]!r}?" if found else "(such as 10.18653/v1/N19-1423)"
+    meant = identifiers.doi_as_written(value)
+    if meant is None or (meant != value and "%25" not in value):
+        hint = f"- did you mean {meant!r}?" if meant else "(such as 10.18653/v1/N19-1423)"
         raise ValueError(f"{value!r} is no DOI {hint}")
     if arxiv := identifiers.arxiv_id(value):
         raise ValueError(f"{value!r} is arXiv's DOI - did you mean `arxiv: {arxiv!r}`?")
@@ -105,7 +108,7 @@ def _doi(value: str) -> str:
 
 
 def _address(value: str) -> str:
-    if wrong := identifiers.wrong_address(value):
+    if wrong := addresses.wrong_address(value):
         raise ValueError(wrong)
     return value
 
@@ -195,7 +198,7 @@ Author = Annotated[Line, AfterValidator(_author)]
 Arxiv = Annotated[Line, AfterValidator(_arxiv), _shown(identifiers.ARXIV)]
 Doi = Annotated[Line, AfterValidator(_doi), _shown(identifiers.DOI)]
 Address = Annotated[
-    Text, Field(max_length=2000), AfterValidator(_line), AfterValidator(_address), _shown(identifiers.ADDRESS)
+    Text, Field(max_length=2000), AfterValidator(_line), AfterValidator(_address), _shown(addresses.ADDRESS)
 ]
 Tag = Annotated[Line, AfterValidator(_tag)]
 Language = Annotated[Line, AfterValidator(_language)]

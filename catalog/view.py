@@ -1,10 +1,13 @@
 """The catalog and the results as the readers of one language see them: words, groups, facts; what templates ask for."""
 
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from catalog import export
+from catalog.folding import otherwise
+from catalog.identifiers import identify
 from catalog.leaderboard import PARITY, TIMING, Board, Row, Shape, Speed
 from catalog.schema import FOLDERS, vocabulary
 
@@ -104,6 +107,10 @@ class View:
         """Of parity."""
         return self.t(*VERDICTS.get(verdict, (verdict, verdict))) if verdict else "–"
 
+    def metric_name(self, metric: str) -> str:
+        """Of a score; one that is not in the vocabulary goes by the harness's name."""
+        return vocabulary()["metrics"].get(metric, {}).get(self.language, metric)
+
     def cause(self, cause: str) -> str:
         """Why an implementation differs from BERT; what has no Chinese name stays as the harness says it."""
         for words in vocabulary()["deviations"].values():
@@ -130,7 +137,10 @@ class View:
     def words(self, entry: Fields) -> str:
         """What an entry is to be found by beside what a page shows of it in this language."""
         tags = [name for tag in entry["tags"] for name in vocabulary()["tags"][tag].values()]
-        return " ".join(filter(None, [entry["id"], self.other_title(entry), *tags, *(entry["authors"] or [])]))
+        shown = [entry["title"], entry["title_zh"], *(entry["authors"] or []), entry["summary_en"], entry["summary_zh"]]
+        folded = otherwise(" ".join(filter(None, shown)))
+        named = [entry["id"], *names(entry), self.other_title(entry), *tags, *(entry["authors"] or [])]
+        return " ".join(filter(None, [*named, *folded]))
 
     # --- groups of entries --------------------------------------------------------------------------------------------
 
@@ -247,6 +257,19 @@ class View:
         )
         ratio = f", {speed.ratio[0]:.2f}{self.t(' times the reference', ' 倍于参考实现')}" if speed.ratio else ""
         return rate + ratio
+
+
+def names(entry: Fields) -> list[str]:
+    """What others call an entry: arXiv id, DOI, ids of archives, addresses; owner/name also as one word."""
+    found = [entry["arxiv"], entry["doi"]]
+    for address in filter(None, (entry["doi"], entry["url"], entry["renamed_to"], *(entry["code"] or []))):
+        identity = identify(address)
+        if identity.what in ("repository", "model", "data set"):
+            name = identity.normal.partition("/")[2].removeprefix("datasets/").removeprefix("models/")
+            found += [name, re.sub(r"[\W_]", "", name)]
+        else:
+            found.append(identity.normal)
+    return list(dict.fromkeys(filter(None, found)))
 
 
 def by_size(item: tuple[str, list[Any]]) -> tuple[int, str]:

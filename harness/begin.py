@@ -48,7 +48,7 @@ def lacks(made: plan.Plan, implementation: Implementation) -> str | None:
     """What must be given before an implementation can take part; None: nothing."""
     if implementation.checkout and implementation.name not in made.checkouts:
         return f"needs a checkout of {implementation.checkout}"
-    return None
+    return plan.unfit(implementation, made.device)
 
 
 def start_worker(made: plan.Plan, implementation: Implementation, homes: Homes, beside_others: bool = False) -> Worker:
@@ -62,9 +62,15 @@ def common(made: plan.Plan, key: str, asked: str, resolved: str) -> dict[str, An
     return {
         "key": key,
         "state": "ok",
-        "checkpoint": {"name": made.weights.name, "sha256": made.weights.sha256, "source": made.weights.source},
+        "checkpoint": {
+            "name": made.weights.name,
+            "sha256": made.weights.sha256,
+            "source": made.weights.source,
+            "config": made.config,
+            "initialised": [],
+        },
         "device": made.device,
-        "precision": {"asked": asked, "resolved": resolved},
+        "precision": {"asked": asked, "resolved": resolved, "computed": resolved},
         "threads": made.threads,
         "machine": provenance.machine(),
         "versions": provenance.versions(),

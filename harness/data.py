@@ -18,6 +18,7 @@ from filelock import FileLock
 
 from harness.download import cache_folder, disk_errors, download, sha256_of, unzip
 from harness.errors import BadInput, Failure
+from harness.network import offline
 from harness.paths import expanded
 
 SOURCES = Path(__file__).with_name("sources.yaml")
@@ -308,7 +309,9 @@ def _fetch_from_hub(dataset: Dataset, staging: Path, arrived: Path, revision: st
     except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError) as error:
         raise BadInput(f"{where}: no such data set or revision; check HF_ENDPOINT and the revision") from error
     except (errors.HTTPError, ConnectionError, errors.LocalEntryNotFoundError) as error:
-        raise Failure(f"{where}: could not be fetched: {error}. Check the network and run again.") from error
+        variable = offline()
+        advice = f"Unset {variable}, or use --source official" if variable else "Check the network and run again"
+        raise Failure(f"{where}: could not be fetched: {error}. {advice}.") from error
     arrived.mkdir(parents=True, exist_ok=True)
     for file, how in files.items():
         _write_official(staging / remote[file], arrived / file, how, dataset.hub.values)

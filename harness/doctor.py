@@ -4,13 +4,14 @@ import importlib.metadata
 import importlib.util
 import os
 import platform
+import shlex
 import shutil
-import sys
 import tempfile
 import time
 import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,6 +19,8 @@ import psutil
 
 from harness import provenance
 from harness.errors import BadInput, Failure
+from harness.load import Stretch, load_of, watched
+from reference.processor import SWITCH
 
 State = Literal["ok", "missing", "warning", "info"]
 GIB = 2**30
@@ -43,10 +46,15 @@ def diagnose() -> list[Check]:
         "packages": _packages,
         "torch": _torch,
         "processor": _processor,
+        "switches": _switches,
         "cores": _cores,
         "memory": _memory,
         "gpu": _gpu,
         "compiler": _compiler,
+        "fp32": partial(_products, "fp32"),
+        "bf16": partial(_products, "bf16"),
+        "int8": _int8,
+        "training": _training,
         "weights": _weights,
         "data": _data,
         "disk": _disk,
@@ -71,10 +79,7 @@ def _made(name: str, check: Callable[[], Check]) -> Check:
 
 
 def _python() -> Check:
-    version = platform.python_version()
-    if sys.version_info < (3, 11):  # noqa: UP036 - whoever runs from a checkout was not stopped by pip
-        return Check("python", "missing", version, "Use Python 3.11 or newer.")
-    return Check("python", "ok", version)
+    return Check("python", "ok", platform.python_version())  # an older one does not get here: ``harness.__main__``
 
 
 def _packages() -> Check:
@@ -119,18 +124,23 @@ def _torch() -> Check:
 
 
 def _compiler() -> Check:
-    given = os.environ.get("CXX")
-    found = next((name for name in ([given] if given else ["g++", "clang++"]) if shutil.which(name)), None)
-    if found is None:
-        lacks = f"CXX={given} is not there" if given else "no g++ or clang++"
-        return Check("compiler", "warning", f"{lacks}: no torch.compile on the CPU", "Install g++ or clang++.")
-    return Check("compiler", "ok", found)
+    from reference.compiled import NotCompiled, compiler
+
+    try:
+        command, name = compiler()
+    except NotCompiled as error:
+        lost = "without it nothing of the reference's C++ is compiled, and nothing by torch.compile on the CPU"
+        return Check("compiler", "warning", f"{error}; {lost}", "Install g++, or set CXX to a C++ compiler.")
+    return Check("compiler", "ok", f"{name} ({shlex.join(command)})")
 
 
 def _git() -> Check:
     if shutil.which("git") is None:
         return Check("git", "warning", "not found: records will not name the code's commit", "Install git.")
     commit = provenance.git_commit()
+    if commit is None and (refused := provenance.git_refusal(provenance.ROOT)):
+        advice = "Until then records name no commit and cannot be published."
+        return Check("git", "warning", refused, advice)
     if commit is None:
         return Check("git", "info", "BERT Atlas runs outside a git checkout: its records cannot be published")
     return Check("git", "ok", f"commit {commit[:12]}{'+changes' if commit.endswith('+changes') else ''}")
@@ -149,8 +159,64 @@ def _uv() -> Check:
 def _processor() -> Check:
     found = provenance.machine()
     abilities = ", ".join(found["flags"]) or "none that matter here"
-    bf16 = "fast bf16" if provenance.hardware_bf16() else "no fast bf16: training on the CPU is in fp32"
-    return Check("processor", "info", f"{found['cpu']}; {abilities}; {bf16}")
+    return Check("processor", "info", f"{found['cpu']}; {abilities}")
+
+
+def _switches() -> Check:
+    if hidden := provenance.hidden():
+        advice = f"Unset {SWITCH} and those of libraries; records made now cannot be published."
+        return Check("switches", "warning", f"parts of the processor are switched off: {', '.join(hidden)}", advice)
+    return Check("switches", "ok", "nothing of the processor is switched off")
+
+
+# Which code computes on the CPU, and why not a faster one.
+
+
+def _products(precision: str) -> Check:
+    """Of inference with frozen layers."""
+    from reference import computed_precision, layers
+
+    if computed_precision(precision, "cpu") != precision:
+        why = layers.why_none_here(precision)
+        return Check(precision, "info", f"float32 products of weights rounded to {precision}: {why}")
+    here = layers.routines_here(precision)
+    if not here:
+        return _not_compiled(precision, "oneDNN's products", layers.why_none_here(precision))
+    sizes = f"gelu and sizes that are multiples of {here[0].columns}"
+    made = f"{here[0].name} of layers.cpp ({layers.built().compiler})"
+    return Check(precision, "ok", f"{made}, for {sizes}; else oneDNN's")
+
+
+def _int8() -> Check:
+    from reference import layers, no_int8
+
+    if reason := no_int8():
+        return Check("int8", "info", f"not on this machine: {reason}")
+    if not layers.routines_here("int8"):
+        return _not_compiled("int8", "PyTorch's products, slow", layers.why_none_here("int8"))
+    return _products("int8")
+
+
+def _training() -> Check:
+    """Of the reference; others are trained by PyTorch's own optimizer."""
+    from reference import adamw
+
+    if not provenance.hardware_bf16():
+        return Check("training", "info", "in float32: the processor has no products in bf16")
+    found = adamw.built()
+    if found.library is None:
+        return _not_compiled("training", "in bf16, by PyTorch's AdamW", str(found.reason))
+    return Check("training", "ok", f"in bf16, by adamw.cpp ({found.compiler})")
+
+
+def _not_compiled(name: str, instead: str, reason: str) -> Check:
+    """A warning where it is for the lack of a compiler, not of instructions."""
+    from reference.layers import AVX2
+    from reference.processor import features
+
+    if name != "training" and not features() >= AVX2:
+        return Check(name, "info", f"{instead}: {reason}")
+    return Check(name, "warning", f"{instead}: {reason}", "See the compiler above, or BERT_ATLAS_CACHE.")
 
 
 def _cores() -> Check:
@@ -200,11 +266,15 @@ def _probe(torch: Any, number: int) -> str:
 
 
 def _load() -> Check:
-    before = provenance.load_snapshot()
-    time.sleep(WATCHED)
-    load = provenance.load_between(before)
+    stretches: list[Stretch] = []
+    with watched(stretches):
+        time.sleep(WATCHED)
+    load = load_of(stretches)
+    used = "an unknown part" if load["others"] is None else f"{load['others']:.0%}"
+    average = "unknown" if load["load_average"] is None else load["load_average"]
     steal = "" if load["steal"] is None else f", {load['steal']:.0%} taken by the hypervisor"
-    detail = f"{load['others']:.0%} of the cores used by others{steal}; load average {load['load_average']}"
+    quota = ", a quota of CPU time ran out" if load["throttled"]["periods"] else ""
+    detail = f"{used} of the cores used by others{steal}{quota}; load average {average}"
     if load["noisy"]:
         return Check("load", "warning", detail, "Timings made now are not to be trusted; wait, or stop what runs.")
     return Check("load", "ok", detail)

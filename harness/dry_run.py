@@ -134,7 +134,8 @@ def print_dry_run(plans: list[plan.Plan], console: Console, results: Path = Path
         cells = (row.reads, _ranges(row.to_do), _ranges(row.recorded), kept, each)
         table.add_row(*map(Text, (row.implementation, row.task, row.precision, *cells)))
     console.print(table)
-    for line in [*_totals(rows, plans[0]), *_left_out(plans[0])]:
+    notes = (f"tokenizer: {note}" for note in plans[0].tokenizer.notes)
+    for line in [*_totals(rows, plans[0]), *_left_out(plans[0]), *notes]:
         console.print(Text(line), soft_wrap=True)
 
 

@@ -1,7 +1,5 @@
 """One quality run: an implementation is fine-tuned on a task from one seed (or gets fine-tuned weights), and scored."""
 
-import json
-import shutil
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -11,13 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from harness import metrics, plan, provenance, record, sanity
+from harness import labels, metrics, plan, provenance, record, sanity
 from harness.batch import Batch, in_order
 from harness.encode import Encoded, Prediction, decode, encode, gold
 from harness.errors import BadInput, Failure
 from harness.isolate import Worker, WorkerError
 from harness.protocol import Array
-from harness.read import read_split
+from harness.read import read
+from harness.repairs import sentence
+from harness.saved_model import describe
 from harness.task import Task
 from reference.tokenizer import Tokenizer
 
@@ -34,6 +34,7 @@ class Split:
 
     examples: list[Any]
     encoded: Encoded
+    repairs: list[dict[str, Any]]  # of its file, when it was read
 
 
 def load_splits(made: plan.Plan, task: Task) -> dict[str, Split]:
@@ -41,9 +42,16 @@ def load_splits(made: plan.Plan, task: Task) -> dict[str, Split]:
     wanted = [("train", plan.training_task(task)), *((split, task) for split in task.evaluate)]
     splits = {}
     for name, owner in wanted:
-        examples = read_split(owner, name, made.data)[: made.options.limit]
-        splits[name] = Split(examples, encode(owner, examples, made.tokenizer, task.max_length))
+        found = read(owner, name, made.data)
+        examples = found.examples[: made.options.limit]
+        splits[name] = Split(examples, encode(owner, examples, made.tokenizer, task.max_length), found.repairs)
     return splits
+
+
+def _describe(result: record.Quality, task: Task, splits: dict[str, Split], tokenizer: Tokenizer | None) -> None:
+    """Put into the record what was repaired in its data, and what of them is cut or seen twice."""
+    result.sanity = _examined(task, splits, tokenizer)
+    result.repairs = {name: split.repairs for name, split in splits.items() if split.repairs}
 
 
 def _examined(task: Task, splits: dict[str, Split], tokenizer: Tokenizer | None) -> dict[str, sanity.Counts]:
@@ -77,7 +85,7 @@ def fine_tuned(
     Raises WorkerError if the implementation fails.
     """
     splits = load_splits(made, task)
-    result.sanity = _examined(task, splits, made.tokenizer)
+    _describe(result, task, splits, made.tokenizer)
     for micro_batches in (1, 2):
         result.recipe["micro_batches"] = micro_batches
         try:
@@ -90,12 +98,13 @@ def fine_tuned(
                 if for_encoders is not None:
                     save_model(worker, made, result, task, for_encoders, pooler=True)
                 if made.precision != "fp32":
-                    worker.call("cast", precision=made.precision)
+                    answer, _ = worker.call("cast", precision=made.precision)
+                    result.precision["computed"] = answer["computed"]
                 return _answers(worker, result, task, splits, show)
         except WorkerError as error:
             if not error.out_of_memory or micro_batches == 2:
                 raise
-            result.flags.append("out of memory with whole batches; computed in two pieces each")
+            result.flags.append(record.flag("out of memory with whole batches; computed in two pieces each"))
     raise AssertionError("unreachable")
 
 
@@ -104,22 +113,28 @@ def encoded(
 ) -> Predictions:
     """Fill ``result`` in for one that only encodes: with the weights that the reference fine-tuned, in ``folder``."""
     splits = load_splits(made, task)
-    result.sanity = _examined(task, splits, made.tokenizer)
+    _describe(result, task, splits, made.tokenizer)
     worker.load(folder, None, made.device, made.precision, made.threads)
     result.implementation["version"] = worker.info["version"]
     result.implementation["precision"] = worker.info["precision"]
+    result.precision["computed"] = worker.info["computed"]
+    if "compiled" in worker.info:
+        result.implementation["compiled"] = worker.info["compiled"]
     result.training = {"by": "reference", "examples": len(splits["train"].examples)}
     return _answers(worker, result, task, splits, show)
 
 
-def done_by_itself(worker: Worker, made: plan.Plan, result: record.Quality, task: Task, show: Show) -> Predictions:
-    """Fill ``result`` in for one that is a program of its own: it gets the examples and gives predictions back.
+def done_by_itself(
+    worker: Worker, made: plan.Plan, result: record.Quality, task: Task, folder: Path, show: Show
+) -> Predictions:
+    """Fill ``result`` in for one that is a program of its own: it gets the examples, and the weights in ``folder``, and
+    gives predictions back.
 
     It cuts texts in its own way, of which nothing is known. Raises WorkerError if it fails, or answers what is no
     answer to the task.
     """
     splits = load_splits(made, task)
-    result.sanity = _examined(task, splits, None)
+    _describe(result, task, splits, None)
 
     def show_job(what: str, done: int = 0, total: int = 1) -> None:
         show(what, done, total)
@@ -131,7 +146,7 @@ def done_by_itself(worker: Worker, made: plan.Plan, result: record.Quality, task
             threads=made.threads,
             cpus=provenance.cpus_for(made.threads),
             checkout=str(worker.checkout) if worker.checkout else None,
-            weights=str(made.weights.folder),
+            weights=str(folder),
             task={"name": task.name, "kind": task.kind, "outputs": list(task.outputs), "max_length": task.max_length},
             splits={name: [asdict(example) for example in split.examples] for name, split in splits.items()},
             out=out,
@@ -172,7 +187,9 @@ def _train(worker: Worker, result: record.Quality, task: Task, splits: dict[str,
         raise WorkerError(f"the training split of {task.name} has examples without a label", "data")
     start, losses, scores = time.perf_counter(), [], []
     arrays = {**train.encoded.batch._asdict(), "labels": labels}
-    worker.call("start_training", arrays, recipe=recipe, kind=task.kind, seed=result.seed)
+    answer, _ = worker.call("start_training", arrays, recipe=recipe, kind=task.kind, seed=result.seed)
+    if "compiled" in answer:
+        result.implementation["compiled"] = answer["compiled"]
     for epoch in range(recipe["epochs"]):
 
         def show_epoch(done: int, total: int, loss: float, epoch: int = epoch) -> None:
@@ -230,28 +247,37 @@ def _predict(worker: Worker, task: Task, split: Split, name: str, show: Show) ->
 
 def score(
     result: record.Quality, task: Task, examples: dict[str, list[Any]], answers: Predictions
-) -> tuple[list[dict[str, Any]], list[str]]:
+) -> tuple[list[dict[str, Any]], list[record.Flag]]:
     """The metrics and the flags of a record, from its predictions; the same at the end of its run and ever after.
 
-    ``examples`` are those of each split in ``answers``. Of ``result`` are read what goes into the signatures, and
-    the flags that do not come from predictions; it is not changed. Failure where predictions are not of the examples.
+    ``examples`` are those of each split in ``answers``. Of ``result`` are read what goes into the signatures, what was
+    counted and repaired in its data, and the flags that are about no split; it is not changed. Failure where
+    predictions are not of the examples.
     """
-    found, warnings = [], sanity.flags(result.sanity)
+    found, warnings = [], _of_data(result, task)
     for split, pairs in answers.items():
         predicted = sanity.aligned(examples[split], pairs, f"{task.name} {split}")
         right = gold(task, examples[split])
         if right is None:
-            warnings.append(f"{split}: no labels, predictions only")
+            warnings.append(record.flag("no labels, predictions only", split))
             continue
         for metric in _scores(task, split, right, predicted, task.metrics, extra=_extra(result, task)):
             baseline = metrics.baseline(task.kind, metric.name, right, task.positive)
             found.append({"split": split, **asdict(metric), "baseline": baseline})
             if metric.name == task.metrics[0] and metric.low <= baseline:
-                warnings.append(f"{split}: the interval reaches down to the baseline, {baseline:.3f}")
+                warnings.append(record.flag(f"the interval reaches down to the baseline, {baseline:.3f}", split))
         if warning := metrics.degenerate(task.kind, right, predicted):
-            warnings.append(f"{split}: {warning}")
-    of_splits = tuple(f"{split}: " for split in answers)
-    return found, [*(flag for flag in result.flags if not flag.startswith(of_splits)), *warnings]
+            warnings.append(record.flag(warning, split))
+    made_again = {*answers, *result.sanity, *result.repairs}
+    return found, [*(flag for flag in result.flags if flag["split"] not in made_again), *warnings]
+
+
+def _of_data(result: record.Quality, task: Task) -> list[record.Flag]:
+    """What is to be known of the data themselves."""
+    found = [record.flag(text, "train") for text in labels.told(task)]
+    for split, repairs in result.repairs.items():
+        found += [record.flag(text, split) for text in map(sentence, repairs) if text is not None]
+    return [*sanity.flags(result.sanity), *found]
 
 
 def _extra(result: record.Quality, task: Task) -> list[str]:
@@ -294,16 +320,7 @@ def save_model(
     if pooler:
         original = read(made.weights.folder).tensors
         tensors = {name: tensor for name, tensor in original.items() if name.startswith("bert.pooler.")} | tensors
-    description = {
-        "task": task.name,
-        "kind": task.kind,
-        "pairs": any("pair" in file.columns for file in task.files.values()),
-        "max_length": task.max_length,
-        "record": result.key,
-    }
     folder.mkdir(parents=True, exist_ok=True)
-    for name in plan.TOKENIZER_FILES:
-        if (made.tokenizer_folder / name).is_file():
-            shutil.copyfile(made.tokenizer_folder / name, folder / name)
-    (folder / "bert_atlas.json").write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
+    made.tokenizer.save(folder, task.max_length)
+    describe(task, result.key, made.device, made.precision, folder)
     save(Checkpoint(BertConfig(**made.config), tensors, task.outputs), folder, task.kind)

@@ -1,6 +1,7 @@
-"""Fine-tuning: one loop for any torch module, after appendix A.3 of the BERT paper. Runs in the worker.
+"""Fine-tuning: one loop for any torch module, as in Google's run_classifier.py and optimization.py. Runs in the worker.
 
-AdamW without decay of biases and LayerNorm, linear warm-up and decay, dropout as configured, gradient clipping.
+AdamW without decay of biases and LayerNorm, linear warm-up and decay, dropout as configured, gradient clipping. (Of
+these, appendix A.3 of the BERT paper gives the dropout; and batch sizes, learning rates and epochs to choose from.)
 Batches and their order depend on the seed and the lengths alone, so that every implementation sees the same.
 """
 

@@ -4,7 +4,9 @@ The harness always hands a port a folder with ``config.json`` and one ``model.sa
 Hugging Face's names; ``reference.checkpoint`` reads whatever else users have.
 """
 
+import importlib.util
 import json
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -70,22 +72,27 @@ def check_weights(config: dict[str, Any], weights: dict[str, Array]) -> None:
 
 
 def read_vocabulary(folder: str | Path) -> list[str]:
-    """The word pieces by id, from ``vocab.txt`` or else from ``tokenizer.json``."""
-    file = Path(folder) / "vocab.txt"
-    if file.is_file():
-        return file.read_text(encoding="utf-8").removesuffix("\n").split("\n")
-    numbers = json.loads((Path(folder) / "tokenizer.json").read_text(encoding="utf-8"))["model"]["vocab"]
-    return sorted(numbers, key=numbers.__getitem__)
+    """The word pieces by id, from ``tokenizer.json`` or else from ``vocab.txt``, as our own tokenizer has them."""
+    vocabulary = _vocabulary()
+    pieces: list[str] = vocabulary.by_id(vocabulary.vocabulary_of(Path(folder)))
+    return pieces
 
 
 def is_uncased(folder: str | Path, pieces: list[str]) -> bool:
-    """Whether its tokenizer lowers capitals: as its settings say, or else as its vocabulary of ``pieces`` shows."""
-    settings = Path(folder) / "tokenizer_config.json"
-    said = json.loads(settings.read_text(encoding="utf-8")) if settings.is_file() else {}
-    uncased = said.get("do_lower_case")
-    if uncased is not None:
-        return bool(uncased)
-    return all(piece == piece.lower() for piece in pieces if not piece.startswith("["))
+    """Whether its tokenizer, with the vocabulary ``pieces``, lowers capitals: as our own tokenizer decides."""
+    return bool(_vocabulary().case_of(Path(folder), pieces).lower)
+
+
+@cache
+def _vocabulary() -> Any:
+    """``reference.vocabulary`` from its file: of our packages, a foreign environment can import this one alone."""
+    file = Path(__file__).parent.parent / "reference" / "vocabulary.py"
+    spec = importlib.util.spec_from_file_location("bert_atlas_vocabulary", file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def google_name(name: str) -> tuple[str, bool]:

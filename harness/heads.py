@@ -5,11 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from harness.batch import Batch, by_tokens, in_given_order, in_order
+from harness.batch import SEQUENCES, Batch, by_tokens, in_given_order, in_order
 from harness.folder import Folder, read_folder
 from harness.protocol import Array
-
-BATCH = 32  # sequences at a time for one that is fed rectangles, as in ``harness.speed``
 
 
 class Head:
@@ -40,7 +38,7 @@ def predict(model: Any, head: Head, batch: Batch, batch_tokens: int, progress: C
     parts, rows, done = [], [], 0
     packed = model.batching == "packed"
     longest_first = np.argsort(-batch.lengths, kind="stable")
-    pieces = by_tokens(batch.lengths, batch_tokens) if packed else in_order(batch.lengths, BATCH)
+    pieces = by_tokens(batch.lengths, batch_tokens) if packed else in_order(batch.lengths, SEQUENCES)
     for piece in pieces:
         sequences = piece if packed else longest_first[piece]  # together with others of their length
         part = batch.select(sequences)

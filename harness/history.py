@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harness import record
+from harness.models import model_of, named_apart
 
 
 class Figure(NamedTuple):
@@ -58,11 +59,11 @@ class _Run:
 def histories(records: list[record.Record]) -> list[Series]:
     """All series, by hardware, subject and implementation. Limited and skipped runs are left out, and parity."""
     groups: dict[tuple[str, ...], list[_Run]] = {}
-    for each in sorted(_distinct(records), key=lambda each: each.started):
+    for each in sorted(named_apart(_distinct(records)), key=lambda each: each.started):
         for subject, implementation, data, run in _quality(each) if isinstance(each, record.Quality) else _speed(each):
             weights = each.checkpoint
             said = f"{subject}, {weights['name']}, {each.precision['resolved']}"
-            same = (record.hardware(each), said, implementation, weights["sha256"], data)
+            same = (record.hardware(each), said, implementation, model_of(each), data)
             groups.setdefault(same, []).append(run)
     found = [
         Series(hardware, f"{subject}{metric and ', '}{metric}", implementation, _points(runs, metric))

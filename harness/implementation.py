@@ -21,9 +21,10 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from harness.batch import Batch
+from harness.code import parse
 from harness.errors import BadInput
+from harness.file_cache import per_file
 from harness.protocol import Array
-from harness.provenance import parse
 
 FOLDER = Path(__file__).parent / "implementations"
 ENTRY_POINTS = "bert_atlas.implementations"
@@ -131,6 +132,7 @@ def find(name: str) -> Implementation:
     return known[name]
 
 
+@per_file
 def describe(file: Path) -> list[Implementation]:
     """Read a file's constants and header; one entry for each variant, the default first.
 

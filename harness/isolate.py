@@ -1,7 +1,9 @@
 """A worker seen from the harness: started, asked, waited for without spinning, and always cleaned up."""
 
 import contextlib
+import logging
 import os
+import re
 import select
 import signal
 import subprocess
@@ -9,10 +11,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self, cast
 
+from harness.errors import DISK, MEMORY, Failure
 from harness.implementation import Implementation
 from harness.protocol import Array, ProtocolError, receive, send
 from harness.provenance import cpus_for
@@ -28,6 +32,15 @@ spec.loader.exec_module(sys.modules["harness"])
 from harness.worker import main
 main(sys.argv[2])
 """
+# What no record shows, and what a shell or a cluster may have set for other work: how many threads there are, on which
+# CPUs and how they wait (that is said when weights are loaded, which replaces OMP_NUM_THREADS); float32 computed in
+# less; code that is not compiled, waits for each kernel, or is watched.
+OURS = re.compile(
+    r"(?!OMP_NUM_THREADS$|KMP_DUPLICATE_LIB_OK$)(OMP|GOMP|KMP)_|(MKL_(DYNAMIC|DOMAIN_NUM_THREADS|VERBOSE)"
+    r"|(ONEDNN|DNNL)_(DEFAULT_FPMATH_MODE|VERBOSE)|NVIDIA_TF32_OVERRIDE|TORCH_ALLOW_TF32_CUBLAS_OVERRIDE"
+    r"|TORCHDYNAMO_DISABLE|PYTORCH_JIT|PYTORCH_NO_CUDA_MEMORY_CACHING|CUDA_LAUNCH_BLOCKING|TF_ENABLE_ONEDNN_OPTS"
+    r"|PYTHON(DEVMODE|MALLOC|TRACEMALLOC))$"
+)
 LOAD_TIMEOUT = 600.0  # seconds; a cold import of a large framework from a slow disk takes minutes
 Progress = Callable[..., None]
 Show = Callable[..., None]  # told what is done, and how much of how much
@@ -53,7 +66,7 @@ class WorkerError(Exception):
 
     @property
     def out_of_memory(self) -> bool:
-        return self.kind == "out of memory"
+        return self.kind == MEMORY
 
 
 class Worker:
@@ -133,9 +146,13 @@ class Worker:
             send(self._requests, {"command": command, **arguments}, arrays)
             while True:
                 message, results = receive(lambda size: self._read(size, deadline))
+                if message.get("kind") == DISK:  # no fault of the implementation, and nobody's work can go on
+                    raise Failure(message["error"])
                 if "error" in message:
                     raise WorkerError(message["error"], message["kind"], self.stderr_tail(), command)
                 if "progress" not in message:
+                    for text in message.pop("warnings", ()):
+                        _say_once(f"{self.implementation.name}: {text}")
                     return message, results
                 if on_progress is not None:
                     on_progress(**message["progress"])
@@ -173,7 +190,7 @@ class Worker:
         if code is None:
             return WorkerError("the worker closed its pipe, lived on and was ended", "died", tail)
         if code == -signal.SIGKILL:
-            return WorkerError("the worker was killed; most often the machine ran out of memory", "out of memory", tail)
+            return WorkerError("the worker was killed; most often the machine ran out of memory", MEMORY, tail)
         how = f"by {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
         last = tail.strip().splitlines()[-1:] or ["it said nothing"]
         return WorkerError(f"the worker ended {how}: {last[0]}", "died", tail)
@@ -214,6 +231,11 @@ class Worker:
         self._stderr.close()
 
 
+@cache
+def _say_once(text: str) -> None:
+    logging.getLogger(__name__).warning(text)
+
+
 def interrupt_all() -> None:
     """End all workers; see ``Worker.interrupt``."""
     for worker in list(_living):
@@ -229,7 +251,7 @@ def _command(python: str, file: Path) -> list[str]:
 def _variables(python: str) -> dict[str, str]:
     """Environment variables: ours, but where Python finds packages is the interpreter's own business."""
     private = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
-    variables = {name: value for name, value in os.environ.items() if name not in private}
+    variables = {name: value for name, value in os.environ.items() if name not in private and not OURS.match(name)}
     if python == sys.executable:  # the worker finds the same ``harness`` and ``reference``, installed or not
         variables["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
     return variables | {"PYTHONUNBUFFERED": "1"}

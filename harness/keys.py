@@ -1,57 +1,140 @@
 """What determines a result, and its hash: a run with the key of one that is recorded need not be repeated.
 
-Code counts as what it does (comments and docstrings void nothing), data and weights by their content. What only reads
-the result, such as the code of the metrics, is left out.
+Code counts as what it does (``harness.code``): of each kind of record all modules of ours that its making imports, but
+those that ``EXCLUDED`` names. Data, weights, configuration and tokenizer count by their content.
 """
 
 import hashlib
 import json
-import re
-from dataclasses import asdict
+from collections.abc import Collection
+from contextlib import suppress
+from dataclasses import MISSING, Field, asdict, fields, is_dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from packaging.requirements import Requirement
 
-from harness import provenance
+from harness import code, provenance
+from harness.compiled_here import compiled_here
 from harness.download import sha256_of
-from harness.environment import unmet
+from harness.environment import find_environment, unmet
+from harness.file_cache import per_file
 from harness.implementation import Implementation, Requirements, find
 from harness.plan import TOKENIZER_FILES, Plan, recipe, training_task
 from harness.task import Task, task_files
 
 How = Literal["trained", "encoded", "job"]  # fine-tuned itself, with the reference's weights, a program of its own
 HERE = Path(__file__).parent
-# What training and prediction depend on, beside the implementation's own file.
-CODE = [HERE / name for name in ("batch.py", "encode.py", "finetune.py", "read.py", "tensors.py", "used_words.py")]
-ENCODER_CODE = [HERE / name for name in ("heads.py", "folder.py")]
-PARITY_CODE = [HERE / name for name in ("batch.py", "deviations.py", "folder.py", "parity.py", "tokenizers.py")]
-SPEED_CODE = [HERE / name for name in ("scenarios.py", "speed.py", "training_speed.py", "worker.py")]
-REFERENCE = HERE.parent / "reference"
-# What else fine-tunes and scores: the last two cut all texts, and draw all new heads.
-RUN_CODE = [HERE / name for name in ("checkpoints.py", "evaluate.py", "worker.py")]
-RUN_CODE += [REFERENCE / name for name in ("tokenizer.py", "checkpoint.py")]
-FROZEN_CODE = [REFERENCE / name for name in ("kernels.py", "layers.cpp", "layers.py")]  # nothing trains with it
-REFERENCE_CODE = sorted({*REFERENCE.glob("*.py"), REFERENCE / "adamw.cpp"} - set(FROZEN_CODE))
 EVERYWHERE = ("torch", "tokenizers")  # what fine-tunes and what cuts texts, whatever is measured
+QUALITY: tuple[How, ...] = ("trained", "encoded", "job")
+ALL = (*QUALITY, "selected", "parity", "speed")  # "selected": the choice of an epoch by its score
+# What makes a record, and what runs in the worker; the file of each implementation is added.
+ENTRIES: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(QUALITY, ("harness.quality", "harness.worker")),
+    "selected": ("harness.metrics",),
+    "parity": ("harness.parity", "harness.worker"),
+    "speed": ("harness.speed", "harness.training_speed", "harness.worker"),
+}
+
+
+class Excluded(NamedTuple):
+    """Modules (of a package all) that do not determine records, of these kinds."""
+
+    modules: tuple[str, ...]
+    why: str
+    kinds: tuple[str, ...] = ALL
+
+
+EXCLUDED = (
+    Excluded(("harness.plan",), "what it resolves is in the key: recipe, precision, weights, tokenizer, data"),
+    Excluded(("harness.task", "harness.saved_task", "harness.yaml_file"), "what a task declares is in the key"),
+    Excluded(("harness.data", "harness.download", "harness.network"), "they fetch files, whose content is in the key"),
+    Excluded(("harness.weights", "harness.random_weights"), "they find weights, whose content is in the key"),
+    Excluded(("harness.compiled_here",), "what it finds is in the key"),
+    Excluded(("harness.implementation",), "what it reads of an implementation's file is in the key"),
+    Excluded(("harness.environment",), "what environments are made of is in the key"),
+    Excluded(("harness.code", "harness.file_cache", "harness.keys"), "they make the key"),
+    Excluded(("harness.isolate", "harness.protocol"), "they start workers and hand arrays on, unchanged"),
+    Excluded(("harness.begin", "harness.models", "harness.record"), "they look up, describe and write records"),
+    Excluded(("harness.run", "harness.together", "harness.dry_run"), "they decide what is done when"),
+    Excluded(("harness", "harness.implementations"), "packages that hold nothing but modules and a version's number"),
+    Excluded(("harness.errors", "harness.paths", "harness.printable"), "they say and find, and compute nothing"),
+    Excluded(("reference.errors",), "it says what is wrong"),
+    Excluded(
+        ("harness.__main__", "harness.cli", "harness.commands", "harness.doctor", "harness.submit"),
+        "what a user types, and what is done for it besides measuring",
+    ),
+    Excluded(
+        ("harness.answers", "harness.inputs", "harness.predict", "harness.saved_model"),
+        "they save a model that was scored, and use it afterwards",
+    ),
+    Excluded(
+        ("harness.anchors", "harness.history", "harness.long_form", "harness.page", "harness.seeds"),
+        "they show records",
+    ),
+    Excluded(("harness.publish", "harness.report", "harness.rescore"), "what becomes of records afterwards"),
+    Excluded(
+        ("harness.compare", "harness.comparison", "harness.differences", "harness.pairing", "harness.significance"),
+        "they compare records",
+    ),
+    Excluded(("harness.speed_ratio", "harness.verdict"), "they say what was compared"),
+    Excluded(("harness.metrics", "harness.intervals"), "`rescore` computes metrics at any time", (*QUALITY, "speed")),
+    Excluded(("harness.finetune", "harness.used_words", "harness.heads"), "parity has no head", ("parity",)),
+    Excluded(("harness.provenance",), "it describes machine, versions and command", (*QUALITY, "parity", "selected")),
+    Excluded(("harness.limits",), "only timing asks what the machine can do", (*QUALITY, "parity")),
+    Excluded(("reference.kernels", "reference.layers"), "nothing trains with frozen layers", ("trained", "job")),
+)
+
+
+@cache
+def excluded(kind: str | None = None) -> frozenset[Path]:
+    """The files that do not determine records of this kind; without one, of any."""
+    kinds = ALL if kind is None else (kind,)
+    chosen = [each for each in EXCLUDED if set(kinds) <= set(each.kinds)]
+    return frozenset(file for each in chosen for module in each.modules for file in files_in(module))
+
+
+def files_in(module: str) -> list[Path]:
+    """The files of a module; of a package all that are in it, but of the outermost ones and of implementations."""
+    found = code.files_of(module, code.ROOT)[-1:]
+    inner = found and found[0].name == "__init__.py" and module not in (*code.PACKAGES, "harness.implementations")
+    return sorted(found[0].parent.rglob("*.py")) if inner else found
+
+
+def files_for(kind: str, *implementations: Implementation) -> set[Path]:
+    """The code of ours that determines records of a kind, that of these implementations included."""
+    return code.closure(_entries(kind, *implementations), excluded(kind))
+
+
+def _entries(kind: str, *implementations: Implementation) -> list[Path]:
+    return [
+        *(code.files_of(module, code.ROOT)[-1] for module in ENTRIES[kind]),
+        *(each.file for each in implementations),
+    ]
+
+
+def _code(kind: str, *implementations: Implementation) -> str:
+    return code.hash_of_closure(_entries(kind, *implementations), excluded(kind))
 
 
 def quality_key(plan: Plan, implementation: Implementation, task: Task, seed: int, how: How = "trained") -> str:
     """Hash of all that determines a quality run's result."""
-    code = [_code(*CODE, *RUN_CODE)]
-    if how == "encoded":
-        code += [_unfrozen(reference()), _code(*ENCODER_CODE)]
-    computes = _unfrozen(implementation) if how == "trained" else code_of(implementation)
+    how_resolved = recipe(plan, task)
+    # Fine-tuning is the reference's for those that only encode; it does not train with frozen layers.
+    made_by = [_code("trained", reference()) if how == "encoded" else _code(how)]
+    if how_resolved["select"] == "dev":
+        made_by.append(_code("selected"))
     determinants = {
-        "implementation": [*_identity(plan, implementation), computes, how],
-        "code": code,
-        "task": [_declared(task), _declared(training_task(task)), data_hashes(plan, task)],
-        "checkpoint": [plan.weights.sha256, _tokenizer_hashes(plan)],
-        "recipe": recipe(plan, task),
+        "implementation": [*_identity(plan, implementation), _computes(implementation, how), how],
+        "code": made_by,
+        "task": [declared(task), declared(training_task(task)), data_hashes(plan, task)],
+        "checkpoint": _checkpoint(plan),
+        "recipe": how_resolved,
         "seed": seed,
         "precision": plan.precision,
+        "compiled": compiled_here() if how == "encoded" or implementation.file == reference().file else None,
         "device": plan.device.split(":")[0],
         "limit": plan.options.limit,
     }
@@ -62,22 +145,27 @@ def parity_key(plan: Plan, implementation: Implementation, starts: bool = True) 
     """Hash of all that determines a record of parity; ``starts``: that the implementation can be started at all."""
     determinants = {
         "implementation": [*_identity(plan, implementation), code_of(implementation), starts],
-        "code": [_unfrozen(reference()), _code(*PARITY_CODE)],
-        "checkpoint": [plan.weights.sha256, _tokenizer_hashes(plan)],
+        "code": _code("parity", reference()),
+        "checkpoint": _checkpoint(plan),
+        "compiled": compiled_here(),
         "device": plan.device.split(":")[0],
     }
     return _digest(determinants)
 
 
-def speed_key(plan: Plan, implementations: list[Implementation], shape: dict[str, Any], doing: str) -> str:
-    """Hash of all that determines a comparison's figures on one shape, but for what else the machine was doing."""
+def speed_key(plan: Plan, implementations: list[Implementation], shape: dict[str, Any], doing: Any) -> str:
+    """Hash of all that determines a comparison's figures on one shape, but for what else the machine was doing.
+
+    ``doing`` is what was timed: a word, or a word and the recipe of the training.
+    """
     determinants = {
         "implementations": [[*_identity(plan, each), code_of(each)] for each in implementations],
         "doing": doing,
-        "code": _code(*CODE, *SPEED_CODE),
+        "code": _code("speed"),
         "shape": {name: shape[name] for name in ("name", "sequences", "tokens", "lengths")},
-        "checkpoint": plan.weights.sha256,
+        "checkpoint": _checkpoint(plan),
         "precision": plan.precision,
+        "compiled": compiled_here(),
         "device": plan.device,
         "machine": provenance.machine(),
         "threads": plan.threads,
@@ -98,39 +186,13 @@ def _identity(plan: Plan, implementation: Implementation) -> list[Any]:
 
 
 def code_of(implementation: Implementation) -> str:
-    """Hash of the code that computes: the implementation's file, what of ours it imports, and the reference's model."""
-    own = FROZEN_CODE if _is_reference(implementation) else []
-    return _code(*_files(implementation), *own)
+    """Hash of the code that computes: the implementation's file, and what of ours it imports."""
+    return code.hash_of_closure([implementation.file], excluded())
 
 
-def _unfrozen(implementation: Implementation) -> str:
-    """The same without what makes the reference fast when it is not trained."""
-    return _code(*_files(implementation))
-
-
-def _is_reference(implementation: Implementation) -> bool:
-    return implementation.file == HERE / "implementations" / "reference.py"
-
-
-def _files(implementation: Implementation) -> list[Path]:
-    own = REFERENCE_CODE if _is_reference(implementation) else []
-    return [implementation.file, *own, *_imported(implementation.file)]
-
-
-@cache
-def _imported(file: Path) -> list[Path]:
-    """What of ``harness`` a file imports, and what that imports."""
-    found: set[Path] = set()
-    left = [file]
-    while left:
-        text = left.pop().read_text(encoding="utf-8")
-        for module, several, names in re.findall(r"(?m)^ *from (harness[\w.]*) import (?:\(([^)]*)\)|(.*))", text):
-            place = HERE.parent / module.replace(".", "/")
-            named = [place / f"{name}.py" for name in re.findall(r"\w+", several or names)]
-            new = {each for each in (place.with_suffix(".py"), *named) if each.is_file()} - found - {file}
-            found |= new
-            left += new
-    return sorted(found)
+def _computes(implementation: Implementation, how: How) -> str:
+    """The same, of a run that trains without what only makes frozen models fast."""
+    return code.hash_of_closure([implementation.file], excluded("trained" if how == "trained" else None))
 
 
 def data_hashes(plan: Plan, task: Task) -> dict[str, str]:
@@ -138,57 +200,91 @@ def data_hashes(plan: Plan, task: Task) -> dict[str, str]:
     trainer = training_task(task)
     files = {"train": task_files(trainer, plan.data)["train"]}
     files |= {split: task_files(task, plan.data)[split] for split in task.evaluate}
-    return {split: _file(path) for split, path in files.items()}
+    return {split: _sha256(path) for split, path in files.items()}
 
 
-def _declared(task: Task) -> dict[str, Any]:
-    """What a task says that its result depends on: all but titles, where files lie, and what the recipe holds."""
-    said = {
-        name: value for name, value in asdict(task).items() if name not in ("title", "suite", "recipes", "download")
-    }
+def declared(task: Task) -> dict[str, Any]:
+    """What a task says that its result depends on: all but titles, where files are, and what the recipe holds."""
+    said = _said(task, but=("title", "suite", "recipes", "download", "files"))
     said["labels"] = list(task.labels.items())  # their order is that of the outputs
-    said["files"] = {split: [file.header, file.columns] for split, file in task.files.items()}
+    said["files"] = {split: _said(file, but=("path",)) for split, file in task.files.items()}
     return said
 
 
-def _tokenizer_hashes(plan: Plan) -> dict[str, str]:
-    """sha256 of the files that the tokenizer is made from."""
-    files = [plan.tokenizer_folder / name for name in TOKENIZER_FILES]
-    return {file.name: _file(file) for file in files if file.is_file()}
+def _said(value: Any, but: Collection[str] = ()) -> Any:
+    """A dataclass as JSON, without fields that have their default: one that is new changes no key."""
+    if not is_dataclass(value):
+        return value
+    said = {each.name: _said(getattr(value, each.name)) for each in fields(value) if each.name not in but}
+    return {each.name: said[each.name] for each in fields(value) if each.name in said and not _is_default(each, value)}
 
 
-# What many keys of one command have in common is looked at once: it does not change while the command runs.
+def _is_default(each: "Field[Any]", value: Any) -> bool:
+    default = each.default_factory() if each.default_factory is not MISSING else each.default
+    return default is not MISSING and bool(getattr(value, each.name) == default)
 
 
-@cache
-def _file(path: Path) -> str:
+def _checkpoint(plan: Plan) -> dict[str, Any]:
+    """Weights, configuration and tokenizer: the files that are read, and what we make of them.
+
+    Of the files more than we read ourselves: other implementations read their own part.
+    """
+    configs = [plan.tokenizer_folder / name for name in ("config.json", "bert_config.json")]
+    texts = [plan.tokenizer_folder / name for name in TOKENIZER_FILES]
+    return {
+        "weights": plan.weights.sha256,
+        "config": plan.config,
+        "tokenizer": plan.tokenizer.sha256,
+        "files": {file.name: _content(file) for file in (*configs, *texts) if file.is_file()},
+    }
+
+
+@per_file
+def _content(file: Path) -> str:
+    """The hash of a file; of JSON, of what it says."""
+    text = file.read_bytes()
+    if file.suffix == ".json":
+        with suppress(ValueError):  # whoever reads it says so
+            text = json.dumps(json.loads(text), sort_keys=True).encode()
+    return hashlib.sha256(text).hexdigest()
+
+
+@per_file
+def _sha256(path: Path) -> str:
     return sha256_of(path)
 
 
 @cache
-def _code(*files: Path) -> str:
-    return provenance.code_hash(*files)
+def _lacking(requirements: Requirements) -> tuple[str, ...]:
+    return tuple(unmet(requirements))
+
+
+@cache
+def installed(package: str) -> str:
+    """Its version; PackageNotFoundError where it is not. Asked once in a process: it has imported what it found."""
+    return version(package)
 
 
 @cache
 def _commit(checkout: Path) -> str | None:
+    """Looked at once in a process, as git takes its time."""
     return provenance.commit_of(checkout)
 
 
-@cache
 def reference() -> Implementation:
     """What all are compared with, and what fine-tunes for those that cannot be trained."""
     return find("reference")
 
 
-@cache
-def _versions(requirements: Requirements) -> dict[str, str | None]:
-    """Installed versions of what computes here; an environment of its own has those that the requirements say."""
-    own = [] if unmet(requirements) else [Requirement(text).name for text in requirements.packages]
+def _versions(requirements: Requirements) -> dict[str, str | None] | list[Any]:
+    """Installed versions of what computes, here or in the environment that is made for it."""
+    lacking = _lacking(requirements)
+    own = [] if lacking else [Requirement(text).name for text in requirements.packages]
     found: dict[str, str | None] = {}
     for name in (*EVERYWHERE, *own):
         try:
-            found[name] = version(name)
+            found[name] = installed(name)
         except PackageNotFoundError:
             found[name] = None
-    return found
+    environment = find_environment(requirements) if lacking else None
+    return [found, list(environment.installed)] if environment else found

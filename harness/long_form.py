@@ -5,6 +5,7 @@ import io
 from typing import Any
 
 from harness import record, seeds
+from harness.models import named_apart
 
 Line = list[Any]  # kind, implementation, subject, split, seed, name, value, low, high, state
 
@@ -13,7 +14,7 @@ HEAD = ["kind", "implementation", "subject", "split", "seed", "name", "value", "
 
 def to_csv(records: list[record.Record]) -> str:
     """One line for each number of each record; after them what several seeds give together."""
-    out = io.StringIO()
+    out, records = io.StringIO(), named_apart(records)
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow([*HEAD, "checkpoint", "hardware", "precision"])
     found = [(each, _lines(each)) for each in records]

@@ -216,13 +216,13 @@ STATISTICS: dict[str, Statistic] = {
 }
 
 
-def baseline(kind: Kind, metric: str, gold: Answers, positive: str | None = None, labels: Sequence[str] = ()) -> float:
+def baseline(kind: Kind, metric: str, gold: Answers, positive: str | None = None) -> float:
     """What the best constant answer scores: the same label, or set of labels, whatever the example.
 
     0 for matthews, correlations and entity_f1.
     """
     n = len(gold)
-    names = [name for answer in gold for name in answer] if kind == "multi-label" else list(gold)
+    names = [name for answer in gold for name in set(answer)] if kind == "multi-label" else list(gold)
     if metric in ("matthews", "pearson", "spearman", "entity_f1") or not names:
         return 0.0
     amounts = [amount for _, amount in Counter(names).most_common()]

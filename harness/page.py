@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import Element, SubElement, tostring
 
-from harness import anchors, plot, record, seeds
+import plots
+from harness import anchors, record, seeds
+from harness.models import model_of, named_apart
 from harness.report import Report, arrange, enough_for_p99, mean_and_deviation, subject
 from harness.task import METRIC_NAMES
 
@@ -38,8 +40,8 @@ def to_html(records: list[record.Record]) -> str:
     main = SubElement(SubElement(html, "body"), "main")
     _add(main, "h1", "BERT implementations, measured")
     groups: dict[tuple[str, str], list[record.Record]] = {}
-    for each in records:
-        groups.setdefault((record.hardware(each), each.checkpoint["sha256"]), []).append(each)
+    for each in named_apart(records):
+        groups.setdefault((record.hardware(each), model_of(each)), []).append(each)
     for number, found in enumerate(groups.values(), start=1):
         main.append(_section(found, number))
     _add(main, "footer", "Made by python -m harness report, from records that anybody can run again.")
@@ -218,7 +220,7 @@ def _scatters(quality: list[seeds.Score], timed: dict[str, Timed], named: Callab
             name = named(score.implementation, score.precision)
             if name in rates:
                 is_reference = score.implementation == "reference"
-                points.append(plot.Point(name, *rates[name], score.mean, score.low, score.high, is_reference))
+                points.append(plots.Point(name, *rates[name], score.mean, score.low, score.high, is_reference))
         if shape is None or len(points) < 2:
             continue
         points.sort(key=lambda point: -point.rate)
@@ -229,7 +231,7 @@ def _scatters(quality: list[seeds.Score], timed: dict[str, Timed], named: Callab
         title = f"{label}: {metric} against {rate}, {len(points)} implementations"
         about = "up is better, right is faster; lines are 95% intervals within one seed, and from the slowest round "
         about += "of the timing to the fastest"
-        figures.append(_figure(label, about, plot.scatter(points, title, rate, metric), numbers))
+        figures.append(_figure(label, about, plots.scatter(points, title, rate, metric), numbers))
     return figures
 
 
@@ -248,7 +250,7 @@ def _seed_plots(quality: list[seeds.Score], named: Callable[[str, str], str]) ->
         if not scores:
             continue
         rows = [
-            plot.Row(
+            plots.Row(
                 named(score.implementation, score.precision), score.counted, score.mean, tuple(_not_counted(score))
             )
             for score in scores
@@ -266,7 +268,7 @@ def _seed_plots(quality: list[seeds.Score], named: Callable[[str, str], str]) ->
         head = ["implementation", "mean ± deviation", metric, "collapsed", "failed"]
         title = f"{label}: {metric} of each seed, {len(rows)} implementations"
         about = "a dot is a seed, a line their mean; a hollow dot is a seed that collapsed and is not in the mean"
-        figures.append(_figure(label, about, plot.dots(rows, title, metric), _table(f"{label}: numbers", head, cells)))
+        figures.append(_figure(label, about, plots.dots(rows, title, metric), _table(f"{label}: numbers", head, cells)))
     return figures
 
 
@@ -282,12 +284,12 @@ def _latencies(timed: dict[str, Timed]) -> list[Element]:
             continue
         percentiles = PERCENTILES if all(map(enough_for_p99, each.figures.values())) else PERCENTILES[:2]
         by_name = {who: [1000 * f[p] for p in percentiles] for who, f in each.figures.items()}
-        rows = [plot.Row(who, by_name[who]) for who in sorted(by_name, key=lambda who: by_name[who][0])]
+        rows = [plots.Row(who, by_name[who]) for who in sorted(by_name, key=lambda who: by_name[who][0])]
         cells = ([row.name, *(f"{value:.1f}" for value in row.values)] for row in rows)
         numbers = _table(f"{name}: numbers", ["implementation", *(f"{p}, ms" for p in percentiles)], cells)
         title = f"{name}: {', '.join(percentiles)} of latency, {len(rows)} implementations"
         about = f"from left to right the {', '.join(p[1:] + 'th' for p in percentiles)} percentile; left is faster"
-        drawing = plot.ranges(rows, percentiles, title, "milliseconds")
+        drawing = plots.ranges(rows, percentiles, title, "milliseconds")
         figures.append(_figure(f"{name}: one sequence at a time", about, drawing, numbers))
     return figures
 
@@ -297,13 +299,13 @@ def _latency_curves(timed: dict[str, Timed]) -> list[Element]:
     by_length = sorted((each.shape["tokens"], each.figures) for each in timed.values() if each.shape["latency"])
     names = dict.fromkeys(name for _, figures in by_length for name in figures)
     points = {name: [(n, 1000 * figures[name]["p50"]) for n, figures in by_length if name in figures] for name in names}
-    lines = [plot.Curve(name, found, name.split(",")[0] == "reference") for name, found in points.items() if found[1:]]
+    lines = [plots.Curve(name, found, name.split(",")[0] == "reference") for name, found in points.items() if found[1:]]
     if not lines:
         return []
     rows = ([line.name, ", ".join(f"{value:.1f} ({n})" for n, value in line.points)] for line in lines)
     numbers = _table("Latency by length: numbers", ["implementation", "ms (tokens)"], rows)
     title = f"Median latency by length, {len(lines)} implementations"
-    drawing = plot.curves(lines, title, "tokens", "milliseconds")
+    drawing = plots.curves(lines, title, "tokens", "milliseconds")
     return [_figure("Latency by length", "the median of one sequence at a time; lower is faster", drawing, numbers)]
 
 
@@ -317,7 +319,7 @@ def _lengths(timed: dict[str, Timed]) -> list[Element]:
         pairs = [(int(length), int(count)) for length, count in shape["lengths"]]
         mean = shape["tokens"] / shape["sequences"]
         about = f"{shape['sequences']} sequences, {mean:.1f} tokens on average, {shape['longest']} the longest"
-        drawing = plot.bars(pairs, f"{name}: lengths of {about}", "tokens", "sequences")
+        drawing = plots.bars(pairs, f"{name}: lengths of {about}", "tokens", "sequences")
         rows = ([str(length), str(count)] for length, count in pairs)
         figures.append(_figure(name, about, drawing, _table(f"{name}: lengths", ["tokens", "sequences"], rows)))
     return figures

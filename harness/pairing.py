@@ -7,6 +7,7 @@ from typing import Any
 from harness import record
 from harness.comparison import Comparison
 from harness.errors import BadInput
+from harness.models import configuration_of
 from harness.paths import expanded
 
 Run = tuple[Path, record.Quality]  # a record and its file
@@ -61,6 +62,7 @@ def _setting(each: record.Quality) -> dict[str, Any]:
     recipe = {key: value for key, value in each.recipe.items() if key != "micro_batches"}  # changes no result
     return {
         "checkpoint": f"{each.checkpoint['name']}, {each.checkpoint['sha256'][:12]}",
+        **configuration_of(each),
         "limit": each.limit,
         **{f"data of {split}": sha256[:12] for split, sha256 in each.task["data"].items()},
         "precision": each.precision["resolved"],
@@ -159,6 +161,7 @@ def _check_same(made: Comparison, what: str, a: record.Quality, b: record.Qualit
             **_setting(each),
             **{f"data of {split}": sha256 for split, sha256 in each.task["data"].items()},
             "checkpoint": f"{each.checkpoint['name']}, {each.checkpoint['sha256']}",
+            **configuration_of(each),
             "splits": ", ".join(dict.fromkeys(m["split"] for m in each.metrics)),
             "metrics": ", ".join(dict.fromkeys(m["name"] for m in each.metrics)),
         }
@@ -170,7 +173,9 @@ def _check_same(made: Comparison, what: str, a: record.Quality, b: record.Qualit
         if measured[0].get(key) != measured[1].get(key)
     }
     wrong = [
-        said for key, said in differ.items() if key.startswith(("checkpoint", "limit", "data", "splits", "metrics"))
+        said
+        for key, said in differ.items()
+        if key.startswith(("checkpoint", "configuration", "limit", "data", "splits", "metrics"))
     ]
     if wrong:
         raise BadInput(f"{what}: not comparable, these differ: {'; '.join(wrong)}; run both on the same")

@@ -50,14 +50,19 @@ class Outputs:
     layers: list[Array] = field(default_factory=list)  # of the embeddings and after each layer; empty: not shown
 
 
-def published_batch(tokenizer: Any, vocabulary: int, longest: int) -> Batch:
-    """The texts above, and random ids of fixed seed in four lengths up to the position table's end."""
+def published_batch(tokenizer: Any, vocabulary: int, longest: int, segments: int = 2) -> Batch:
+    """The texts above, and random ids of fixed seed in four lengths up to the position table's end.
+
+    For a model of one segment, the second text of a pair is in the first.
+    """
     encodings = [tokenizer.encode(text, pair, max_length=min(128, longest)) for text, pair in TEXTS]
     generator = np.random.default_rng(20181011)  # the day of the paper
     lengths = [min(length, longest) for length in (1, 17, 64, 200)]
     random = [generator.integers(0, vocabulary, length).tolist() for length in lengths]
     return from_lists(
-        [e.ids for e in encodings] + random, [e.segments for e in encodings] + [[0] * len(ids) for ids in random]
+        [e.ids for e in encodings] + random,
+        [[min(segment, segments - 1) for segment in e.segments] for e in encodings]
+        + [[0] * len(ids) for ids in random],
     )
 
 
@@ -151,7 +156,8 @@ def _once(
 
 def _exact(made: plan.Plan, checkpoints: Checkpoints, show: Show) -> tuple[Any, Outputs, float]:
     """The published batch, the reference's outputs in float64, and how far float32 rounding is from them."""
-    batch = published_batch(made.tokenizer, made.config["vocab_size"], made.config["max_position_embeddings"])
+    sizes = (made.config[name] for name in ("vocab_size", "max_position_embeddings", "type_vocab_size"))
+    batch = published_batch(made.tokenizer, *sizes)
     show("reference in float64", 0, 1)
     try:
         with Worker(find("reference")) as worker:
@@ -159,7 +165,7 @@ def _exact(made: plan.Plan, checkpoints: Checkpoints, show: Show) -> tuple[Any, 
                 precision: _outputs(worker, made, checkpoints, batch, precision)[0] for precision in ("fp64", "fp32")
             }
     except WorkerError as error:
-        raise Failure(f"the reference, which all are compared with, does not run: {error}\n{error.stderr}") from error
+        raise Failure(f"the reference, which all are compared with, does not run: {error}") from error
     floor = differences(outputs["fp32"], outputs["fp64"])["max"]
     return batch, outputs["fp64"], floor
 
@@ -199,12 +205,16 @@ def _measure(
                     raise
                 result.differences[precision] = differences(outputs, target)
                 result.implementation |= {name: info[name] for name in ("version", "trainable")}
-                result.implementation.setdefault("precision", info["precision"])
+                if precision == "fp32":
+                    result.implementation |= {name: info[name] for name in ("precision", "compiled") if name in info}
+                    result.precision["computed"] = info["computed"]
                 best = outputs
             result.tokenizer = tokenizers.compare(worker, made.tokenizer)
         result.verdict = verdict(result.differences, floor)
         if result.verdict != "exact" and result.implementation["precision"] not in ("fp32", "fp64"):
-            result.diagnosis = {"sentence": f"computes in {result.implementation['precision']}"}
+            rounded, computed = result.implementation["precision"], result.precision["computed"]
+            how = f"computes in {rounded}" if computed == rounded else f"computes in {computed}, weights in {rounded}"
+            result.diagnosis = {"sentence": how}
         elif result.verdict != "exact":
             show(f"{implementation.name}: why it differs", 0, 1)
             result.diagnosis = diagnose(checkpoints.bare(), batch, best, floor)

@@ -3,32 +3,40 @@
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import platformdirs
 import psutil
 
-from harness import provenance
+from harness import affinity, provenance
 from harness.data import data_folder
 from harness.download import cache_folder
 from harness.errors import BadInput
+from harness.examine import check_fit, examine, remember
 from harness.implementation import Implementation, find, implementations
-from harness.paths import expanded
+from harness.paths import expanded, user_folder
 from harness.read import read_split
 from harness.task import Context, Task, load_task, suites
+from harness.tokenizers import check_folder
 from harness.weights import Weights, find_weights
 from harness.yaml_file import read_yaml
 from reference.tokenizer import Tokenizer
 
-# Appendix A.2 of the paper; clipping is in Google's code (optimization.py).
-WARMUP, WEIGHT_DECAY, MAX_GRAD_NORM = 0.1, 0.01, 1.0
+WARMUP = 0.1  # of all steps: `warmup_proportion` of Google's run_classifier.py; the paper says it of pre-training alone
+WEIGHT_DECAY, MAX_GRAD_NORM = 0.01, 1.0  # as in Google's optimization.py
 Select = Literal["last", "dev"]
-THREADS_PER_CORE = 4  # more would only wait for one another; with very many, torch ends the process
 Rerun = Literal["missing", "failed", "all"]  # each with those before it
+NEEDS_CACHE = "; set BERT_ATLAS_CACHE to a folder that you may write in"
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.txt",
+)
 
 
 @dataclass(frozen=True)
@@ -74,6 +82,8 @@ class Plan:
     tasks: list[Task]
     weights: Weights
     config: dict[str, Any]  # of the weights, as asdict(BertConfig)
+    pooler: bool  # whether the weights have one; else a task that needs it draws it at random
+    notes: tuple[str, ...]  # on the weights, for whoever names them
     tokenizer: Tokenizer
     tokenizer_folder: Path  # where its files are
     data: Path
@@ -88,8 +98,6 @@ class Plan:
 def prepare(options: Options, tasks_needed: bool = True) -> Plan:
     """Resolve the options. BadInput for whatever is not there or wrong, all data included, with what to do."""
     import reference
-    from reference.checkpoint import read_config
-    from reference.errors import CheckpointError
 
     _check_numbers(options)
     _check_words(options)
@@ -100,11 +108,15 @@ def prepare(options: Options, tasks_needed: bool = True) -> Plan:
     weights = find_weights(options.weights, fetch=not options.dry_run)
     try:
         device = reference.resolve_device(options.device)
-        config = asdict(read_config(weights.folder)[0])
+        examined = examine(weights)
+        config = examined.config
         beside = weights.folder if weights.folder.is_dir() else weights.folder.parent  # of a TensorFlow checkpoint
         tokenizer = Tokenizer.from_folder(beside)
-    except (ValueError, CheckpointError, FileNotFoundError) as error:
+        check_folder(beside, tokenizer, keep=not options.dry_run)
+    except (ValueError, FileNotFoundError) as error:
         raise BadInput(str(error)) from error
+    check_fit(config, tokenizer, beside, tasks)
+    _check_processor(options, chosen, device)
     folder = data_folder(options.data)
     for task in tasks:
         if options.select == "dev" and not task.evaluate[0].startswith("dev"):
@@ -117,6 +129,7 @@ def prepare(options: Options, tasks_needed: bool = True) -> Plan:
     examples = {task.name: _examples(task, folder) for task in tasks}
     if not options.dry_run:
         _make_folders(options)
+        remember(weights)
     on_gpu = device.startswith("cuda")
     fast_bf16 = reference.resolve_precision("auto", device) == "bf16" if on_gpu else provenance.hardware_bf16()
     return Plan(
@@ -125,6 +138,8 @@ def prepare(options: Options, tasks_needed: bool = True) -> Plan:
         tasks=tasks,
         weights=weights,
         config=config,
+        pooler=examined.pooler,
+        notes=examined.notes,
         tokenizer=tokenizer,
         tokenizer_folder=beside,
         data=folder,
@@ -166,6 +181,23 @@ def _implementations(names: list[str]) -> list[Implementation]:
     return list(chosen.values())
 
 
+def unfit(implementation: Implementation, device: str) -> str | None:
+    """Why an implementation cannot take part on this machine; None: it can."""
+    from reference import no_int8
+
+    if implementation.name != "reference:int8":
+        return None
+    return no_int8() if device == "cpu" else f"it computes on a CPU alone, and the device is {device}"
+
+
+def _check_processor(options: Options, chosen: list[Implementation], device: str) -> None:
+    """BadInput for an implementation that is named and unfit; of those that "all" means, such are skipped."""
+    provenance.hidden()  # which complains of a switch that is set to nothing known
+    for each in chosen:
+        if each.name in options.implementations and (reason := unfit(each, device)):
+            raise BadInput(f"{each.name}: {reason}; leave it out")
+
+
 def _checkouts(chosen: list[Implementation], given: dict[str, Path]) -> dict[str, Path]:
     """Folder of each implementation that is used from a repository: as said now, else in the user's file.
 
@@ -190,8 +222,9 @@ def _checkouts(chosen: list[Implementation], given: dict[str, Path]) -> dict[str
 
 def _checkouts_file() -> dict[str, Path]:
     given = os.environ.get("BERT_ATLAS_CHECKOUTS")
-    file = expanded(given) if given else platformdirs.user_config_path("bert-atlas") / "checkouts.yaml"
-    if not file.is_file():
+    folder = user_folder(platformdirs.user_config_path)
+    file = expanded(given) if given else folder / "checkouts.yaml" if folder else None
+    if file is None or not file.is_file():
         if given:
             raise BadInput(f"BERT_ATLAS_CHECKOUTS names {file}, which does not exist")
         return {}
@@ -207,12 +240,21 @@ def _check_numbers(options: Options) -> None:
         if value is not None and not 0 < value < math.inf:
             typed = "lr" if name == "learning_rate" else name.replace("_", "-")
             raise BadInput(f"--{typed} is {value}; it must be above 0")
-    most = THREADS_PER_CORE * (os.cpu_count() or 1)
-    if options.threads is not None and options.threads > most:
-        raise BadInput(f"--threads is {options.threads}; this machine's cores take at most {most}")
+    _check_threads(options.threads)
     for seed in options.seeds:
         if not 0 <= seed < 2**63:
             raise BadInput(f"--seed is {seed}; it must be from 0 to 2^63 - 1")
+
+
+def _check_threads(threads: int | None) -> None:
+    """BadInput for more than can run at once: they wait for one another, or a quota stops all of them."""
+    most, quota = provenance.usable_threads(), provenance.cpu_quota()
+    if threads is not None and threads > most:
+        allowed = f"by affinity: {len(affinity.CPUS)}, by quota: {'none' if quota == math.inf else f'{quota:g}'}"
+        raise BadInput(
+            f"--threads is {threads}; of them {most} can run at once (CPUs {allowed}). Give {most} or fewer, "
+            "or raise what taskset, the batch system or the container allows"
+        )
 
 
 def _check_words(options: Options) -> None:
@@ -231,9 +273,11 @@ def _make_folders(options: Options) -> None:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise BadInput(f"{name}: the folder {folder} cannot be made: {error.strerror}") from None
+            advice = NEEDS_CACHE if name == "BERT_ATLAS_CACHE" else f"; name another with {name}"
+            raise BadInput(f"{name}: the folder {folder} cannot be made: {error.strerror}{advice}") from None
         if not os.access(folder, os.W_OK):
-            raise BadInput(f"{name}: the folder {folder} cannot be written; name another, or change its permissions")
+            advice = NEEDS_CACHE if name == "BERT_ATLAS_CACHE" else "; name another, or change its permissions"
+            raise BadInput(f"{name}: the folder {folder} cannot be written{advice}")
 
 
 def _check_shapes(shapes: Sequence[tuple[int, int]], config: dict[str, Any]) -> None:

@@ -1,146 +1,132 @@
-"""Answers of a fine-tuned model, saved by ``run --save-model``, for a file of texts."""
+"""Answers of a fine-tuned model, saved by ``run --save-model``: those that its run would give.
 
-import csv
-import io
-import json
-from dataclasses import replace
+Texts are read as the run read them, and the model computes as it did there: the layers as they are trained, the same
+batches, the same precision. So the dev file of the run gets the labels of the run, to the last bit of their scores.
+"""
+
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from harness import answers, inputs
+from harness.batch import Batch, in_order
 from harness.encode import decode, encode
-from harness.errors import BadInput, Failure
-from harness.evaluate import BATCH_TOKENS
-from harness.finetune import predict
-from harness.implementations.reference import Model
+from harness.errors import BadInput, Failure, ours
+from harness.evaluate import AT_ONCE, BATCH_TOKENS
+from harness.examine import check_fit
+from harness.implementation import find
+from harness.inputs import Inputs
 from harness.protocol import Array
-from harness.read import WordExample, column_names, read_split
 from harness.sanity import truncation
-from harness.task import SplitFile, Task
+from harness.saved_model import Saved, read_description
+from harness.task import Task
+from harness.worker import Session
 from reference.tokenizer import Tokenizer
-
-FORMATS = {".txt": "tsv", ".tsv": "tsv", ".csv": "csv", ".jsonl": "jsonl", ".conll": "conll"}
 
 
 class Answers(NamedTuple):
-    """What a model answers to a file."""
+    """What a model answers."""
 
-    text: str  # one line for each input: id, answer and how sure, tab-separated; for tagging ``word tag`` lines
+    text: str  # a row for each input: id, answer and how sure; of tagging all lines of the input, words with their tags
     inputs: int
     cut: int  # inputs of which the model did not read all
+    notes: list[str]  # what the user should know of how inputs were read
 
 
-def predict_file(folder: Path, file: Path, device: str = "auto") -> Answers:
-    """Answer each text of a file.
+def predict_file(
+    folder: Path,
+    file: Path,
+    device: str = "auto",
+    *,
+    form: str | None = None,
+    columns: dict[str, str] | None = None,
+    precision: str = "auto",
+    threads: int | None = None,
+    output: Path | None = None,
+) -> Answers:
+    """Answer each text of a file, or of standard input where it is "-"; see ``harness.inputs.from_file``.
 
-    A .txt file has a text a line (text and pair with a tab between); .tsv, .csv and .jsonl have columns ``text`` (and
-    ``pair``, and ``id``: elsewhere the id is the row, from 0); .conll has a word a line. BadInput where the folder or
-    the file is not such.
+    ``precision`` "auto" is that of the model's run where it computed on such a device, else fp32. ``threads`` None:
+    as many as torch takes. ``output`` is the file that the answers are for. BadInput where the folder or the file is
+    not such.
     """
-    import reference
+    saved = read_description(folder)
+    given = inputs.from_file(saved.task, file, form, columns)
+    return _answered(folder, saved, given, device, precision, threads, output)
 
-    task = _task(folder, file)
-    if "id" in column_names(task, "test", None):
-        with_ids = task.files["test"].columns | {"id": "id"}
-        task = replace(task, files={"test": replace(task.files["test"], columns=with_ids)})
-    examples = read_split(task, "test", None)
-    if file.suffix == ".txt":
-        _check_tabs(file, len(task.files["test"].columns) - 1)
+
+def predict_texts(
+    folder: Path,
+    texts: list[str],
+    device: str = "auto",
+    *,
+    precision: str = "auto",
+    threads: int | None = None,
+    output: Path | None = None,
+) -> Answers:
+    """The same of texts of the command line; see ``harness.inputs.from_texts``."""
+    saved = read_description(folder)
+    return _answered(folder, saved, inputs.from_texts(saved.task, texts), device, precision, threads, output)
+
+
+def _answered(
+    folder: Path, saved: Saved, given: Inputs, device: str, precision: str, threads: int | None, output: Path | None
+) -> Answers:
+    task = given.task
+    form = answers.form_of(task, output)
+    answers.check_writable(given, form)
+    session, columns = _loaded(folder, saved, device, precision, threads)
     try:
-        device = reference.resolve_device(device)
-        model = Model(reference.load(folder, task.kind, device, "fp32", frozen=True), device, "fp32")
         tokenizer = Tokenizer.from_folder(folder)
-    except (ValueError, OSError, RuntimeError) as error:  # of the weights, of what torch makes of the device
+    except (ValueError, OSError) as error:
         raise BadInput(f"{folder}: {error}") from error
-    encoded = encode(task, examples, tokenizer, task.max_length)
-    logits = predict(model, encoded.batch, task.kind, BATCH_TOKENS, lambda **_: None)
-    if task.kind == "tagging":
-        logits = logits[:, _columns(folder, task)]
+    check_fit(asdict(session.model.bert.config), tokenizer, folder, [task])
+    encoded = encode(task, given.examples, tokenizer, task.max_length)
+    logits = _logits(session, task, encoded.batch)[:, columns]
     if not np.isfinite(logits).all():
         raise Failure(f"{folder}: the model answers with numbers that are not finite; train it again")
-    text = _written(task, examples, decode(task, logits, encoded, examples), logits)
-    return Answers(text, len(examples), truncation(task, examples, encoded, tokenizer)["cut"])
+    text = answers.written(given, decode(task, logits, encoded, given.examples), logits, form)
+    cut = truncation(task, given.examples, encoded, tokenizer)["cut"]
+    notes = [f"{folder} was saved by an older version and lacks {saved.lacks}"] if saved.lacks else []
+    return Answers(text, len(given.examples), cut, notes + given.notes)
 
 
-def _check_tabs(file: Path, most: int) -> None:
-    """BadInput where a line has more tabs than stand between its texts: what is behind would go unread."""
-    for number, line in enumerate(file.read_text(encoding="utf-8").split("\n"), 1):
-        if line.count("\t") > most:
-            what = "a text and its pair, with one tab between" if most else "one text a line, without tabs"
-            raise BadInput(f"{file}:{number}: this model reads {what}; .tsv, .csv and .jsonl may have other columns")
+def _loaded(folder: Path, saved: Saved, device: str, precision: str, threads: int | None) -> tuple[Session, list[int]]:
+    """The model as its run scored it, and which of its outputs is each of the task's."""
+    import reference
+
+    session = Session(find("reference").file, lambda **_: None)
+    try:
+        device = reference.resolve_device(device)
+        session.load(str(folder), saved.task.kind, device, "fp32", "", threads)
+        if precision == "auto":
+            precision = (saved.precision or "fp32") if device.partition(":")[0] == saved.device else "fp32"
+        if precision != "fp32":
+            session.cast(precision)
+    except (ValueError, OSError, RuntimeError) as error:  # of the weights, of what torch makes of the device
+        raise ours(error) or BadInput(f"{folder}: {error}") from error
+    return session, _columns(folder, saved.task)
 
 
 def _columns(folder: Path, task: Task) -> list[int]:
-    """Which of the model's columns is each tag of the task: a model trained elsewhere may have them in any order."""
+    """Which of the model's outputs is each of the task's: a model trained elsewhere may have them in any order."""
     from reference.checkpoint import read_config
 
     labels = read_config(folder)[1]
+    if task.kind == "regression":
+        return [0]
     if sorted(labels) != sorted(task.outputs):
-        raise BadInput(f"{folder}: its tags are {', '.join(labels)}; in IOB2 they would be {', '.join(task.outputs)}")
+        what = "tags" if task.kind == "tagging" else "labels"
+        raise BadInput(f"{folder}: its {what} are {', '.join(labels)}; the task's are {', '.join(task.outputs)}")
     return [labels.index(name) for name in task.outputs]
 
 
-def _task(folder: Path, file: Path) -> Task:
-    """What the folder says of its task, with this file as the split to answer."""
-    from reference.checkpoint import read_config
-
-    try:
-        said = json.loads((folder / "bert_atlas.json").read_text(encoding="utf-8"))
-        said = {name: said[name] for name in ("task", "kind", "pairs", "max_length")}
-        labels = read_config(folder)[1]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise BadInput(f"{folder} is not a folder that `run --save-model` wrote: {error}") from error
-    if file.suffix not in FORMATS or (FORMATS[file.suffix] == "conll") != (said["kind"] == "tagging"):
-        known = ".conll" if said["kind"] == "tagging" else ", ".join(s for s in FORMATS if s != ".conll")
-        raise BadInput(f"{file}: this model reads {known}")
-    plain = file.suffix == ".txt"
-    columns: dict[str, str | int] = {"text": 0 if plain else "text"}
-    if said["pairs"]:
-        columns["pair"] = 1 if plain else "pair"
-    if said["kind"] == "tagging":
-        columns = {"word": 0}
-        labels = tuple(dict.fromkeys(label[2:] for label in labels if label != "O"))
-    return Task(
-        name=said["task"],
-        title="",
-        suite="own",
-        kind=said["kind"],
-        labels={} if said["kind"] == "regression" else {label: label for label in labels},
-        positive=None,
-        files={"test": SplitFile(file.resolve(), header=not plain, columns=columns)},
-        format=FORMATS[file.suffix],  # type: ignore[arg-type]
-        encoding="utf-8",
-        label_separator=",",
-        separator="whitespace",
-        scheme="iob2",
-        context="sentence",
-        evaluate=("test",),
-        metrics=(),
-        max_length=said["max_length"],
-        recipes={},
-        train_task=None,
-        download=None,
-    )
-
-
-def _written(task: Task, examples: list[Any], answers: list[Any], logits: Array) -> str:
-    if task.kind == "tagging":
-        return "\n".join(_tagged(example, tags) for example, tags in zip(examples, answers, strict=True))
-    out = io.StringIO()
-    writer = csv.writer(out, delimiter="\t", lineterminator="\n")
-    writer.writerow(["id", "score"] if task.kind == "regression" else ["id", "label", "probability"])
-    for example, answer, row in zip(examples, answers, logits.astype(np.float64), strict=True):
-        if task.kind == "regression":
-            writer.writerow([example.id, f"{answer:.4f}"])
-        elif task.kind == "classification":
-            probability = np.exp(row.max() - np.logaddexp.reduce(row))
-            writer.writerow([example.id, answer, f"{probability:.4f}"])
-        else:
-            chosen = [f"{1 / (1 + np.exp(-logit)):.4f}" for logit in row if logit > 0]
-            writer.writerow([example.id, ",".join(answer), ",".join(chosen)])
-    return out.getvalue()
-
-
-def _tagged(example: WordExample, tags: tuple[str, ...]) -> str:
-    return "".join(f"{word} {tag}\n" for word, tag in zip(example.words, tags, strict=True))
+def _logits(session: Session, task: Task, batch: Batch) -> Array:
+    """What the model says to all sequences, in the batches in which a run asks it."""
+    parts = []
+    for piece in in_order(batch.lengths, AT_ONCE):
+        arrays: dict[str, Any] = batch.select(piece)._asdict()
+        parts.append(session.predict(task.kind, BATCH_TOKENS, **arrays)[1]["logits"])
+    return np.concatenate(parts)

@@ -1,10 +1,8 @@
-"""What a record says of its circumstances: machine, versions, code, command, and what else the machine did.
+"""What a record says of its circumstances: machine, versions, code and command. (``load``: what else was going on.)
 
 No host name, no user name, no path: records are published.
 """
 
-import ast
-import hashlib
 import importlib.metadata
 import math
 import os
@@ -15,12 +13,13 @@ import subprocess
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from threading import Lock
-from typing import Any, NamedTuple
+from typing import Any
 
 import psutil
 
-from harness import __version__
+from harness import __version__, affinity
+from harness.errors import BadInput
+from harness.paths import home_folder
 
 ROOT = Path(__file__).resolve().parent.parent
 PROC, CPUS, CGROUP = Path("/proc"), Path("/sys/devices/system/cpu"), Path("/sys/fs/cgroup")
@@ -31,12 +30,8 @@ ABILITIES = {
     **{name: name for name in ("bf16", "i8mm", "neon")},
     **{"asimd": "neon", "avx2_0": "avx2", "FEAT_BF16": "bf16", "FEAT_I8MM": "i8mm", "AdvSIMD": "neon"},
 }
-FAST_BF16 = {"avx512_bf16", "amx_bf16", "bf16"}
-# Fractions of the CPUs' time above which timings are to be doubted. Steal is time that the hypervisor gave to
-# other guests while we wanted it: it stretches timings directly, so that 2 % is as much as implementations may
-# differ by. Other processes may run on cores that we leave idle; of them more is borne.
-NOISY_STEAL, NOISY_OTHERS = 0.02, 0.10
-_parsing = Lock()
+# Switches of libraries that hide instructions, beside ours.
+LIBRARY_SWITCHES = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS")
 
 
 # -- the machine --
@@ -44,13 +39,14 @@ _parsing = Lock()
 
 def machine() -> dict[str, Any]:
     """Processor, its abilities, cores and memory (bytes) that we may use, GPUs, operating system, Python."""
-    model, flags = _processor()
+    model, flags, _ = _processor()
     return {
         "cpu": model,
         "architecture": platform.machine(),
         "flags": flags,
+        "hidden": hidden(),
         "cores": usable_cores(),
-        "logical_cores": len(_allowed_cpus()),
+        "logical_cores": len(affinity.CPUS),
         "memory": _memory(),
         "gpus": [dict(gpu) for gpu in _gpus()],
         "os": _operating_system(),
@@ -63,9 +59,38 @@ def usable_cores() -> int:
     """Physical cores that this process may use: those of its affinity, and no more than its cgroup's quota."""
     cores = psutil.cpu_count(logical=False) or 1
     if hasattr(os, "sched_getaffinity"):
-        siblings = [_words(CPUS / f"cpu{cpu}/topology/thread_siblings_list") for cpu in _allowed_cpus()]
+        siblings = [_words(CPUS / f"cpu{cpu}/topology/thread_siblings_list") for cpu in affinity.CPUS]
         cores = len({words[0] if words else cpu for cpu, words in enumerate(siblings)})
-    return max(1, int(min(cores, _cpu_quota())))
+    return max(1, int(min(cores, cpu_quota())))
+
+
+def usable_threads() -> int:
+    """The most threads that can run at once: a CPU of the affinity for each, within the quota of the cgroup."""
+    return max(1, int(min(len(affinity.CPUS), cpu_quota())))
+
+
+def cpu_quota() -> float:
+    """CPUs' worth of time that control groups leave us; infinite without a quota."""
+    quota = math.inf
+    for folder in _control_groups("cpu"):
+        given = _words(folder / "cpu.max") or [
+            *_words(folder / "cpu.cfs_quota_us"),
+            *_words(folder / "cpu.cfs_period_us"),
+        ]
+        if len(given) == 2 and given[0].isdigit():  # else "max" or -1: no quota
+            quota = min(quota, int(given[0]) / int(given[1]))
+    return quota
+
+
+def throttled() -> tuple[int, float]:
+    """How often quotas have stopped the processes of our control groups so far, and for how many CPU seconds."""
+    periods, seconds = 0, 0.0
+    for folder in _control_groups("cpu"):
+        lines = (line.split() for line in _text(folder / "cpu.stat").splitlines())
+        said = {words[0]: int(words[1]) for words in lines if len(words) == 2 and words[1].isdigit()}
+        periods += said.get("nr_throttled", 0)
+        seconds += said.get("throttled_usec", 0) / 1e6 + said.get("throttled_time", 0) / 1e9
+    return periods, seconds
 
 
 def commit_of(folder: Path) -> str | None:
@@ -78,7 +103,7 @@ def cpus_for(threads: int | None) -> list[int] | None:
     if not threads or not hasattr(os, "sched_getaffinity"):
         return None
     by_core: dict[str, list[int]] = {}
-    for cpu in _allowed_cpus():
+    for cpu in affinity.CPUS:
         words = _words(CPUS / f"cpu{cpu}/topology/thread_siblings_list")
         by_core.setdefault(words[0] if words else str(cpu), []).append(cpu)
     ranked = sorted((place, cpu) for cpus in by_core.values() for place, cpu in enumerate(cpus))
@@ -87,11 +112,18 @@ def cpus_for(threads: int | None) -> list[int] | None:
 
 def hardware_bf16() -> bool:
     """Whether this processor multiplies bf16 faster than float32, without asking torch."""
-    return not FAST_BF16.isdisjoint(_processor()[1])
+    from reference.processor import PRODUCTS
+
+    return not PRODUCTS["bf16"].isdisjoint(_processor()[1])
 
 
-def _processor() -> tuple[str, list[str]]:
-    """Name of the processor, and those of its ``ABILITIES`` that it has, sorted."""
+def hidden() -> list[str]:
+    """Abilities of this processor that our switch hides, and the switches of libraries that do such a thing."""
+    return [*_processor()[2], *(f"{name}={os.environ[name]}" for name in LIBRARY_SWITCHES if os.environ.get(name))]
+
+
+def _processor() -> tuple[str, list[str], list[str]]:
+    """Name of the processor, those of its ``ABILITIES`` that may be used, and those that are hidden, sorted."""
     if platform.system() == "Darwin":
         lines = _output("sysctl", "machdep.cpu.brand_string", "hw.optional").splitlines()
         facts = {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
@@ -102,7 +134,18 @@ def _processor() -> tuple[str, list[str]]:
         facts = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
         names = facts.get("flags", facts.get("Features", "")).split()
         model = facts.get("model name") or _arm_model()
-    return model or platform.machine(), sorted({ABILITIES[name] for name in names if name in ABILITIES})
+    found = {ABILITIES[name] for name in names if name in ABILITIES}
+    hidden = _hidden_of(found)
+    return model or platform.machine(), sorted(found - hidden), sorted(hidden)
+
+
+def _hidden_of(found: set[str]) -> frozenset[str]:
+    from reference import processor
+
+    try:
+        return processor.hidden(found)
+    except ValueError as error:
+        raise BadInput(str(error)) from None
 
 
 def _arm_model() -> str | None:
@@ -129,25 +172,6 @@ def _operating_system() -> str:
         return platform.freedesktop_os_release()["PRETTY_NAME"]
     except (OSError, KeyError):
         return platform.system()
-
-
-def _allowed_cpus() -> list[int]:
-    if hasattr(os, "sched_getaffinity"):
-        return sorted(os.sched_getaffinity(0))
-    return list(range(os.cpu_count() or 1))
-
-
-def _cpu_quota() -> float:
-    """CPUs' worth of time that control groups leave us; infinite without a quota."""
-    quota = math.inf
-    for folder in _control_groups("cpu"):
-        given = _words(folder / "cpu.max") or [
-            *_words(folder / "cpu.cfs_quota_us"),
-            *_words(folder / "cpu.cfs_period_us"),
-        ]
-        if len(given) == 2 and given[0].isdigit():  # else "max" or -1: no quota
-            quota = min(quota, int(given[0]) / int(given[1]))
-    return quota
 
 
 def _memory() -> int:
@@ -186,16 +210,23 @@ def _words(path: Path) -> list[str]:
     return _text(path).split()
 
 
-def _output(*command: str, **options: Any) -> str:
+def _output(*command: str) -> str:
     """What a program prints; nothing if it is not there, fails or hangs."""
+    done = _done(*command)
+    return done.stdout if done is not None and done.returncode == 0 else ""
+
+
+def _done(*command: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str] | None:
+    """A program that has ended; None where it is not there, or hangs. What it printed is read as names of files are."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False, **options)
+        done = subprocess.run(command, capture_output=True, timeout=30, check=False, env=env)
     except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return done.stdout if done.returncode == 0 else ""
+        return None
+    said = (os.fsdecode(text) for text in (done.stdout, done.stderr))
+    return subprocess.CompletedProcess(command, done.returncode, *said)
 
 
-# -- versions and code --
+# -- versions --
 
 
 def versions() -> dict[str, str]:
@@ -221,58 +252,39 @@ def _commit_at(folder: Path, *changed: str) -> str | None:
 
     None where this is not the top of a repository, but a folder inside some other one.
     """
-    # Inside a hook git sets GIT_DIR and the like, which would point it at another repository.
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-    git = ("git", "--no-optional-locks", "-C", str(folder))
-    top, _, commit = _output(*git, "rev-parse", "--show-toplevel", "HEAD", env=environment).partition("\n")
-    if not top or Path(top).resolve() != folder.resolve():
+    found = _git(folder, "rev-parse", "--show-toplevel", "HEAD")
+    if found is None or found.returncode:
         return None
-    changes = _output(*git, "status", "--porcelain", *changed, env=environment)
-    return commit.strip() + ("+changes" if changes else "")
+    top, _, commit = found.stdout.partition("\n")
+    if Path(top).resolve() != folder.resolve():
+        return None
+    changes = _git(folder, "status", "--porcelain", *changed)
+    clean = changes is not None and changes.returncode == 0 and not changes.stdout  # not known to be clean: it is not
+    return commit.strip() + ("" if clean else "+changes")
 
 
-def code_hash(*files: Path) -> str:
-    """sha256 of what these Python files do: comments, docstrings and layout do not count, nor does their order.
-
-    A file's name counts, relative to the source tree (outside it, without its folder). A file that is not
-    Python is hashed byte by byte. OSError for one that cannot be read.
-    """
-    parts = sorted((_name_in_tree(file), _hash_of_code(file.read_bytes())) for file in set(files))
-    return hashlib.sha256(repr(parts).encode()).hexdigest()
-
-
-def _name_in_tree(file: Path) -> str:
-    file = file.resolve()
-    return file.relative_to(ROOT).as_posix() if file.is_relative_to(ROOT) else file.name
-
-
-def parse(source: str | bytes) -> ast.Module:
-    """The syntax tree, as ``ast.parse`` makes it, for threads too: Python 3.11's own fails where two are in it."""
-    with _parsing:
-        return ast.parse(source)
+def git_refusal(folder: Path) -> str | None:
+    """Why git does not say which commit a repository is at, and what to do; None: it does, or there is none."""
+    found = _git(folder, "rev-parse", "HEAD")
+    if found is None or found.returncode == 0 or "not a git repository" in found.stderr:
+        return None
+    if "dubious ownership" in found.stderr:
+        said = re.search(r"safe\.directory (.+)", found.stderr)
+        where = said[1].strip() if said else shlex.quote(str(folder.resolve()))
+        return (
+            f"git does not read {where}, as it belongs to another user; `git config --global --add safe.directory "
+            f"{where}` allows it (without a home folder: GIT_CONFIG_COUNT=1 GIT_CONFIG_KEY_0=safe.directory "
+            f"GIT_CONFIG_VALUE_0={where})"
+        )
+    return f"git says: {' '.join(found.stderr.split())[:300]}"
 
 
-def _hash_of_code(content: bytes) -> str:
-    try:
-        tree = parse(content)
-    except (SyntaxError, ValueError):  # ValueError: null bytes, before Python 3.12
-        return hashlib.sha256(content).hexdigest()
-    return hashlib.sha256(repr(_structure(tree)).encode()).hexdigest()
-
-
-def _structure(node: Any) -> Any:
-    """Syntax tree as nested lists. (``ast.dump`` is not the same in every version of Python; this is.)"""
-    if isinstance(node, list):
-        return [_structure(child) for child in node]
-    if not isinstance(node, ast.AST):
-        return repr(node)
-    fields = dict(ast.iter_fields(node))
-    documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
-    if isinstance(node, documented) and ast.get_docstring(node, clean=False) is not None:
-        fields["body"] = node.body[1:]
-    # Empty fields are left out: newer Pythons have more of them.
-    filled = {name: value for name, value in fields.items() if value is not None and value != []}
-    return [type(node).__name__, *((name, _structure(value)) for name, value in filled.items())]
+def _git(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str] | None:
+    """What git does in a folder; None where it is not there, or hangs."""
+    # Inside a hook git sets GIT_DIR and the like, which would point it at another repository; what the user allows
+    # git to read may be said in GIT_CONFIG_COUNT and the like.
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("GIT_") or "CONFIG" in name}
+    return _done("git", "--no-optional-locks", "-C", str(folder), *arguments, env=kept | {"LC_ALL": "C"})
 
 
 # -- the command --
@@ -284,7 +296,8 @@ def command(argv: list[str], folders: dict[str, Path]) -> str:
     ``folders`` maps the names of environment variables to what they stand for: a path in one of these becomes
     ``$NAME/...``, in the home folder ``~/...``, and any other absolute path ``.../<its last part>``.
     """
-    named = {f"${name}": folder for name, folder in folders.items()} | {"~": Path.home()}
+    home = home_folder()
+    named = {f"${name}": folder for name, folder in folders.items()} | ({"~": home} if home else {})
     known = [(path, name) for name, folder in named.items() for path in (folder.absolute(), folder.resolve())]
     known = [each for each in known if each[0] != Path(each[0].anchor)]
     known.sort(key=lambda each: -len(each[0].parts))  # the innermost first
@@ -309,65 +322,3 @@ def _public_path(text: str, known: list[tuple[Path, str]]) -> str:
                 inside = candidate.relative_to(folder).as_posix()
                 return name if inside == "." else f"{name}/{shlex.quote(inside)}"
     return f".../{shlex.quote(path.name)}" if path.name else "/"
-
-
-# -- what else the machine did --
-
-
-class LoadSnapshot(NamedTuple):
-    """CPU seconds so far, over the CPUs that we may use: all, idle, stolen (None: not told), and our own."""
-
-    total: float
-    idle: float
-    steal: float | None
-    own: float
-
-
-def load_snapshot() -> LoadSnapshot:
-    """The CPUs' counters at this moment, for ``load_between``."""
-    every = psutil.cpu_times(percpu=True)
-    allowed = _allowed_cpus()
-    # The list has only CPUs that are online: where numbers and places differ, take them all.
-    cpus = [every[cpu] for cpu in allowed] if allowed[-1] < len(every) else every
-    seconds = {name: sum(getattr(cpu, name) for cpu in cpus) for name in every[0]._fields}
-    guests = seconds.get("guest", 0.0) + seconds.get("guest_nice", 0.0)  # counted in user and nice already
-    return LoadSnapshot(
-        total=sum(seconds.values()) - guests,
-        idle=seconds["idle"] + seconds.get("iowait", 0.0),
-        steal=seconds.get("steal"),
-        own=_own_seconds(),
-    )
-
-
-def load_between(before: LoadSnapshot) -> dict[str, Any]:
-    """What kept the machine from us since ``before``.
-
-    ``load_average``: of the last minute; ``steal``: fraction of the CPUs' time that the hypervisor gave to
-    others (None where the system does not tell); ``others``: fraction that went to processes other than this
-    one, its children and theirs; ``noisy``: whether timings made meanwhile are to be doubted.
-    """
-    now = load_snapshot()
-    elapsed = now.total - before.total
-    total = max(elapsed, 1e-9)
-    steal = None if now.steal is None or before.steal is None else max(0.0, now.steal - before.steal)
-    busy = elapsed - (now.idle - before.idle) - (steal or 0.0)
-    others = max(0.0, busy - (now.own - before.own)) / total
-    stolen = None if steal is None else steal / total
-    return {
-        "load_average": round(os.getloadavg()[0], 2),
-        "steal": None if stolen is None else round(stolen, 4),
-        "others": round(others, 4),
-        "noisy": (stolen or 0.0) > NOISY_STEAL or others > NOISY_OTHERS,
-    }
-
-
-def _own_seconds() -> float:
-    """CPU seconds of this process and all below it; those that have ended are in their parents' counters."""
-    this, seconds = psutil.Process(), 0.0
-    for process in [this, *this.children(recursive=True)]:
-        try:
-            times = process.cpu_times()
-        except psutil.Error:
-            continue  # it ended just now
-        seconds += times.user + times.system + times.children_user + times.children_system
-    return seconds

@@ -10,8 +10,9 @@ from typing import Any
 
 import psutil
 
-from harness import anchors, record, seeds
+from harness import anchors, provenance, record, seeds
 from harness.errors import BadInput
+from harness.models import model_of
 
 
 def publish(paths: list[Path], results: Path) -> list[Path]:
@@ -36,7 +37,12 @@ def write_index(results: Path) -> Path:
     found = [record.read(path) for path in record.files(results)]
     records = []
     for each in found:
-        values = {"kind": each.kind, "hardware": record.hardware(each), **dataclasses.asdict(each)}
+        values = {
+            "kind": each.kind,
+            "hardware": record.hardware(each),
+            "model": model_of(each),
+            **dataclasses.asdict(each),
+        }
         if isinstance(each, record.Speed):
             values["implementations"] = {name: _summary(each, those) for name, those in each.implementations.items()}
         records.append(values)
@@ -76,7 +82,13 @@ def _check(path: Path, each: record.Record) -> None:
         raise BadInput(f"{path}: the run was limited to {each.limit} examples; run it without --limit")
     if isinstance(each, record.Quality) and each.task["suite"] == "own":
         raise BadInput(f"{path}: {each.task['name']} is a task of your own, which nobody else could run")
-    if not isinstance(each.commit, str) or each.commit.endswith("+changes"):
+    if each.machine.get("hidden"):
+        hidden = ", ".join(each.machine["hidden"])
+        raise BadInput(f"{path}: parts of the processor were switched off ({hidden}); run it again without")
+    if not isinstance(each.commit, str):
+        why = provenance.git_refusal(provenance.ROOT) or "it was made outside a git checkout, or git did not read that"
+        raise BadInput(f"{path}: it names no commit of BERT Atlas: {why}; run again in a checkout that git reads")
+    if each.commit.endswith("+changes"):
         raise BadInput(f"{path}: the code was not a clean commit of BERT Atlas; commit, then run again")
     if each.checkpoint.get("source") == "local":
         name = each.checkpoint["name"]

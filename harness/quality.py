@@ -15,12 +15,13 @@ from harness import evaluate, keys, plan, record
 from harness.begin import Homes, common, fail, kept, start_worker, who
 from harness.checkpoints import Checkpoints
 from harness.download import cache_folder
+from harness.examine import drawn_at_random
 from harness.implementation import Implementation
 from harness.isolate import Show, Worker, WorkerError
+from harness.saved_model import DESCRIPTION
 from harness.task import Task
 
 UNUSED = 7 * 24 * 3600  # seconds, after which fine-tuned weights in the cache are deleted
-DESCRIPTION = "bert_atlas.json"  # of a saved model; it is moved to its place last
 
 
 def find_kept(
@@ -41,8 +42,11 @@ def _path(made: plan.Plan, implementation: Implementation, task: Task, seed: int
 
 def _quality_record(made: plan.Plan, implementation: Implementation, task: Task, seed: int, key: str) -> record.Quality:
     """An empty record."""
+    start = common(made, key, made.options.precision, made.precision)
+    drawn, told = ([], "") if implementation.job else drawn_at_random(made.weights, made.pooler, task.kind)
+    start["checkpoint"]["initialised"] = drawn
     return record.Quality(
-        **common(made, key, made.options.precision, made.precision),
+        **start,
         implementation=who(made, implementation),
         task={
             **{name: getattr(task, name) for name in ("name", "title", "suite", "kind", "context")},
@@ -52,6 +56,7 @@ def _quality_record(made: plan.Plan, implementation: Implementation, task: Task,
         seed=seed,
         limit=made.options.limit,
         predictions=f"{_path(made, implementation, task, seed, key).stem}.predictions.json.gz",
+        flags=[record.flag(told)] if told else [],
     )
 
 
@@ -226,13 +231,15 @@ def run_encoder(
             worker.close()
 
 
-def run_job(made: plan.Plan, implementation: Implementation, homes: Homes, show: Show) -> Iterator[record.Quality]:
+def run_job(
+    made: plan.Plan, implementation: Implementation, homes: Homes, checkpoints: Checkpoints, show: Show
+) -> Iterator[record.Quality]:
     """The tasks that a program of its own does, of those that were planned."""
 
     def work(task: Task, label: str, result: record.Quality) -> evaluate.Predictions:
         with start_worker(made, implementation, homes, beside_others=True) as worker:
             return evaluate.done_by_itself(
-                worker, made, result, task, lambda what, *count: show(f"{label}: {what}", *count)
+                worker, made, result, task, checkpoints.bare(), lambda what, *count: show(f"{label}: {what}", *count)
             )
 
     for task in made.tasks:

@@ -4,30 +4,24 @@ Each file is read whole, checked line by line, and what is wrong is named by fil
 is not quoted, as it may be of a data set that must not be passed on.
 """
 
-import csv
-import io
-import json
-import math
+import codecs
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import chain, pairwise
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from harness.cells import Label, LabelColumn, is_ignored, text_of
 from harness.errors import BadInput
+from harness.repairs import LEFT_OUT, Repairs
+from harness.sentences import DOCUMENT, sentences
+from harness.spelling import difference, loose, plain, unique
+from harness.tables import READERS, Rows, WrongWidth
+from harness.tags import Tags, WrongTag
 from harness.task import Task, task_files
 
-Label = str | float | tuple[str, ...]
-DOCUMENT = "-DOCSTART-"  # begins the line that begins a document
-PREFIXES = {
-    "iob1": ("I", "B", "O"),  # B only where an entity follows another of its type
-    "iob2": ("B", "I", "O"),  # B wherever an entity begins
-    "iob": ("B", "I", "O"),  # either of these, as conlleval reads it: an I that continues nothing begins
-    "bmes": ("B", "M", "I", "E", "S", "O"),  # M and I are the same: also known as BIOES
-}
-Sentence = tuple[int, int, list[list[str]]]  # its first line, its document, and the columns of each word
-Rows = Iterator[tuple[int, Any]]  # line number from 1, and its columns: a list, or the object of a JSON line
+BOMS = {"utf-16": (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE), "utf-32": (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,27 +44,51 @@ class WordExample:
     document: int  # which document it stands in; a file that marks none has one for each sentence
 
 
+class Read(NamedTuple):
+    """A split as it is read."""
+
+    examples: list[TextExample] | list[WordExample]  # in the file's order
+    repairs: list[dict[str, Any]]  # what was read otherwise than it is written: what, count, first (file and line)
+
+
 def read_split(task: Task, split: str, data_folder: Path | None) -> list[TextExample] | list[WordExample]:
     """The examples of one split, in the file's order: WordExample where the task is tagging.
 
     Text is given as it stands in the file. BadInput says which file and line is wrong, and why.
     """
+    return read(task, split, data_folder).examples
+
+
+def read(task: Task, split: str, data_folder: Path | None) -> Read:
+    """The same, with what was repaired on the way."""
+    path = _path(task, split, data_folder)
+    return read_content(task, split, path, _content(task, path))
+
+
+def read_content(task: Task, split: str, path: Path, content: str) -> Read:
+    """The same of a file's text; ``path`` is what errors name."""
+    repairs = Repairs(path.name)
+    try:
+        examples = (_word_examples if task.format == "conll" else _text_examples)(task, split, path, content, repairs)
+    except WrongWidth as error:
+        raise BadInput(f"{error}{_another_copy(task)}") from None
+    return Read(examples, repairs.counted())
+
+
+def _another_copy(task: Task) -> str:
+    """What to do where a file of a built-in task is damaged."""
+    if task.download is None:
+        return ""
+    if task.name == "qqp":
+        return "; the copy of 2018 has such lines, and `python -m harness data get qqp` gets the clean one"
+    return f"; `python -m harness data get {task.download}` gets the official file"
+
+
+def _path(task: Task, split: str, data_folder: Path | None) -> Path:
     files = task_files(task, data_folder)
     if split not in files:
         raise BadInput(f"task {task.name} has no split {split!r}; it has {', '.join(files)}")
-    content = _content(task, files[split])
-    if task.format == "conll":
-        return _word_examples(task, split, files[split], content)
-    return _text_examples(task, split, files[split], content)
-
-
-def column_names(task: Task, split: str, data_folder: Path | None) -> list[str]:
-    """The columns that a split's file names: in its header, or in its first JSON line."""
-    path = task_files(task, data_folder)[split]
-    if task.format == "conll" or not task.files[split].header:
-        return []
-    _, first = next(READERS[task.format](path, _content(task, path)))
-    return list(first)
+    return files[split]
 
 
 def _content(task: Task, path: Path) -> str:
@@ -81,64 +99,117 @@ def _content(task: Task, path: Path) -> str:
         raise BadInput(f"{path} is not there{get}") from None
     except OSError as error:
         raise BadInput(f"cannot read {path}: {error.strerror}") from None
+    return decoded(task, path, raw)
+
+
+def decoded(task: Task, path: Path, raw: bytes) -> str:
+    """The text of a file's bytes, in the task's encoding. BadInput where they are not such text, or none at all."""
     raw = raw.removeprefix(b"\xef\xbb\xbf")  # the byte order mark of MRPC's files
     try:
         content = raw.decode(task.encoding)
     except UnicodeDecodeError as error:
         line = raw[: error.start].count(b"\n") + 1
-        why = f"not {task.encoding} text ({error.reason}); convert the file, or declare its encoding"
+        marked = [name for name, marks in BOMS.items() if raw.startswith(marks)]
+        remedy = f"declare `encoding: {marked[-1]}`, which it begins as" if marked else "declare its encoding"
+        why = f"not {task.encoding} text ({error.reason}); convert the file, or {remedy}"
         raise BadInput(f"{path}:{line}: {why}") from None
+    content = content.removeprefix("\ufeff")  # of an encoding whose name says the order of bytes, or a second one
     if "\0" in content:
         line = content[: content.index("\0")].count("\n") + 1
-        raise BadInput(f"{path}:{line}: a NUL character: the file is damaged, or not text; get it again")
+        raise BadInput(f"{path}:{line}: a NUL character: the file is damaged, not text, or utf-16; get it again")
     if not content.strip():
         raise BadInput(f"{path} is empty; get it again")
     return content
 
 
-def _lines(content: str) -> list[str]:
-    """Split at line feeds alone: str.splitlines also does at characters that occur inside a text."""
-    lines = content.split("\n")
-    if not lines[-1]:
-        lines.pop()
-    return [line.removesuffix("\r") for line in lines]
-
-
 # Texts: tsv, csv, jsonl
 
 
-def _text_examples(task: Task, split: str, path: Path, content: str) -> list[TextExample]:
-    at, rows = _columns(task, split, path, READERS[task.format](path, content))
-    columns = task.files[split].columns
+def _text_examples(task: Task, split: str, path: Path, content: str, repairs: Repairs) -> list[TextExample]:
+    line, ignored = 0, 0
     examples: list[TextExample] = []
     seen: dict[str, int] = {}
-    for line, row in rows:
-        try:
-            name = str(row[at["id"]]) if "id" in at else str(len(examples))
-            text, pair = row[at["text"]], row[at["pair"]] if "pair" in at else None
-            label = _label(task, row[at["label"]], columns["label"]) if "label" in at else None
-            if not isinstance(text, str) or ("pair" in at and not isinstance(pair, str)):
-                raise ValueError("text and pair must be strings")
+    unlabelled: list[int] = []  # lines of a test split whose label is null
+
+    def note(what: str) -> None:
+        repairs.add(what, line)
+
+    at, rows = _columns(task, split, path, content, repairs)
+    column = LabelColumn(task, task.files[split].columns.get("label", ""), note)
+    try:
+        for place, (line, row) in enumerate(rows):
+            if "label" in at and is_ignored(task, row[at["label"]]):
+                note(f"examples that `ignore` names, {LEFT_OUT}")
+                ignored += 1
+                continue
+            name = _id(row[at["id"]]) if "id" in at else str(place)
+            text, pair = _text_and_pair(row, at)
+            label = None
+            if "label" in at and row[at["label"]] is None and split.startswith("test"):
+                unlabelled.append(line)
+            elif "label" in at:
+                label = column.read(row[at["label"]])
             if seen.setdefault(name, line) != line:
-                said = f"the id, column {columns['id']!r}, is that of line {seen[name]} too"
+                said = f"the id, column {task.files[split].columns['id']!r}, is that of line {seen[name]} too"
                 raise ValueError(f"{said}; an id names one example")
-        except ValueError as error:
-            raise BadInput(f"{path}:{line}: {error}") from None
-        except KeyError as error:
-            raise BadInput(f"{path}:{line}: no field {error}, which line 1 has") from None
-        examples.append(TextExample(name, text, pair, label))
+            examples.append(TextExample(name, text, pair, label))
+        if "label" in at and examples and not unlabelled:
+            column.finish()
+    except ValueError as error:
+        raise BadInput(f"{path}:{line}: {error}") from None
+    except KeyError as error:
+        raise BadInput(f"{path}:{line}: no field {error}, which line 1 has") from None
     if not examples:
-        raise BadInput(f"{path} has a header and no rows; get it again")
+        only = "only examples that `ignore` names; if it has no labels, declare no label column"
+        raise BadInput(f"{path} has {only if ignored else 'a header and no rows; get it again'}")
+    if 0 < len(unlabelled) < len(examples):
+        raise BadInput(f"{path}:{unlabelled[0]}: the label is null, and others are not; `ignore: [null]` leaves it out")
     return examples
 
 
-def _columns(task: Task, split: str, path: Path, rows: Rows) -> tuple[dict[str, Any], Rows]:
+def _text_and_pair(row: Any, at: dict[str, Any]) -> tuple[str, str | None]:
+    text, pair = row[at["text"]], row[at["pair"]] if "pair" in at else None
+    if not isinstance(text, str) or ("pair" in at and not isinstance(pair, str)):
+        raise ValueError("text and pair must be strings")
+    return text, pair
+
+
+def _id(cell: Any) -> str:
+    try:
+        return text_of(cell)
+    except ValueError as error:
+        raise ValueError(f"the id {error}".replace("label", "id")) from None
+
+
+def label_cells(task: Task, split: str, data_folder: Path | None) -> Iterator[Any]:
+    """The label column of a split as it is written, without what the task ignores; of tags, their entity types."""
+    path = _path(task, split, data_folder)
+    content, repairs = _content(task, path), Repairs(path.name)
+    if task.format == "conll":
+        at, tags = _word_columns(task, split), Tags(task, 0, repairs)
+        for sentence in sentences(task, at, path, content, tags.has, repairs):
+            yield from filter(None, (tags.entity(row[at["tag"]]) for row in sentence.rows))
+        return
+    at, rows = _columns(task, split, path, content, repairs)
+    for line, row in rows:
+        if isinstance(row, dict) and at["label"] not in row:
+            raise BadInput(f"{path}:{line}: no field {at['label']!r}, which line 1 has")
+        if not is_ignored(task, cell := row[at["label"]]):
+            yield cell
+
+
+def _columns(task: Task, split: str, path: Path, content: str, repairs: Repairs) -> tuple[dict[str, Any], Rows]:
     """What indexes a row to get each role's value, from the first row; and the rows that hold examples.
 
     Only a test split may lack the label column that the task declares: it is unlabelled then.
     """
-    line, first = next(rows)
+    rows = READERS[task.format](path, content, repairs)
+    try:
+        line, first = next(rows)
+    except StopIteration:
+        raise BadInput(f"{path} is empty; get it again") from None
     file = task.files[split]
+    named = file.header and task.format != "jsonl"
     if task.format == "jsonl":
         index = {name: name for name in first}
     elif file.header:
@@ -147,162 +218,67 @@ def _columns(task: Task, split: str, path: Path, rows: Rows) -> tuple[dict[str, 
             raise BadInput(f"{path}:{line}: more than one column is called {', '.join(twice)}")
     else:
         index = {number: number for number in range(len(first))}
-    at = {role: index[column] for role, column in file.columns.items() if column in index}
+    at = {}
     for role, column in file.columns.items():
-        if role not in at and not (role == "label" and split.startswith("test")):
-            raise BadInput(f"{path}:{line}: no column {column!r}, the task's {role}, among the {len(index)} there")
-    named = file.header and task.format != "jsonl"
-    return at, rows if named else chain([(line, first)], rows)
+        found = column if column in index else _like(column, list(first), line, repairs)
+        if found in index:
+            at[role] = index[found]
+        elif role != "label" or not split.startswith("test") or _near(column, list(index)):
+            why = _no_column(column, list(index))
+            raise BadInput(f"{path}:{line}: no column {column!r}, the task's {role}, among the {len(index)} there{why}")
+    rows = rows if named else chain([(line, first)], rows)
+    return at, _filled(rows, repairs) if "label" in at and task.format != "jsonl" else rows
 
 
-def _tsv(path: Path, content: str) -> Rows:
-    width = 0
-    for number, line in enumerate(_lines(content), 1):
-        row = line.split("\t")
-        width = width or len(row)
-        if len(row) != width:
-            raise BadInput(f"{path}:{number}: expected {width} columns as in line 1, got {len(row)}")
-        yield number, row
+def _like(column: Any, names: list[str], line: int, repairs: Repairs) -> Any:
+    """The column that differs from the wanted one in nothing that can be seen; else the wanted one."""
+    found = unique(plain, names).get(plain(column)) if isinstance(column, str) else None
+    if found is None:
+        return column
+    repairs.add(f"column names that differ from the task's only {difference(found, column)}, read as those", line)
+    return found
 
 
-def _csv(path: Path, content: str) -> Rows:
-    csv.field_size_limit(2**31 - 1)  # the default of 128 KiB is less than a long document
-    reader = csv.reader(io.StringIO(content, newline=""), strict=True)
-    width = 0
-    while True:
-        number = reader.line_num + 1  # where the row begins: a quoted line break makes it end further down
-        try:
-            row = next(reader, None)
-        except csv.Error as error:
-            raise BadInput(f"{path}:{number}: not valid CSV: {error}") from None
-        if row is None:
-            return
-        if not row:  # a blank line, as many programs leave one at the end
-            continue
-        width = width or len(row)
-        if len(row) != width:
-            raise BadInput(f"{path}:{number}: expected {width} columns as in line 1, got {len(row)}")
-        yield number, row
+def _no_column(column: Any, names: list[Any]) -> str:
+    """What is like the column that is not there; or what else may be the matter with the header."""
+    if len(names) == 1 and (found := re.search("[;\t,|]| (?=\\S)", str(names[0]))):
+        return f"; its one column holds {found[0]!r}: is that what separates them?"
+    return "; one differs from it in upper and lower case or width alone" if _near(column, names) else ""
 
 
-def _jsonl(path: Path, content: str) -> Rows:
-    for number, line in enumerate(_lines(content), 1):
-        try:
-            row = json.loads(line)
-            if "\\u" in line:
-                json.dumps(row, ensure_ascii=False).encode()  # an escape may be half a character, which is no text
-        except (ValueError, RecursionError) as error:
-            raise BadInput(f"{path}:{number}: not valid JSON: {error}") from None
-        if not isinstance(row, dict):
-            raise BadInput(f"{path}:{number}: each line must be one JSON object")
-        yield number, row
+def _near(column: Any, names: list[Any]) -> bool:
+    return any(loose(str(name)) == loose(str(column)) for name in names)
 
 
-READERS: dict[str, Callable[[Path, str], Rows]] = {"tsv": _tsv, "csv": _csv, "jsonl": _jsonl}
-
-
-def _label(task: Task, value: Any, column: str | int) -> Label:
-    """What a value in this column stands for; ValueError if that is nothing the task declares."""
-    if task.kind == "regression":
-        try:
-            number = math.nan if isinstance(value, bool) else float(value)
-        except (TypeError, ValueError, OverflowError):
-            number = math.nan
-        if not math.isfinite(number):
-            raise ValueError(f"the label, column {column!r}, must be a number")
-        return number
-    if task.kind == "multi-label":
-        if not isinstance(value, list):  # a list is what a JSON line has
-            value = str(value).split(task.label_separator) if value != "" else []
-        return tuple(_name(task, each, column) for each in value)
-    return _name(task, value, column)
-
-
-def _name(task: Task, value: Any, column: str | int) -> str:
-    name = task.labels.get(str(value))
-    if name is None:
-        known = ", ".join(task.labels)
-        raise ValueError(f"the label, column {column!r}, is not declared; task {task.name} has {known}")
-    return name
+def _filled(rows: Rows, repairs: Repairs) -> Rows:
+    """The rows that have anything in them: spreadsheets write rows of nothing but separators behind their data."""
+    for line, row in rows:
+        if any(cell.strip() for cell in row):
+            yield line, row
+        else:
+            repairs.add(f"rows of empty cells, {LEFT_OUT}", line)
 
 
 # Words: conll
 
 
-def _word_examples(task: Task, split: str, path: Path, content: str) -> list[WordExample]:
-    at = {role: int(column) for role, column in task.files[split].columns.items()}
+def _word_columns(task: Task, split: str) -> dict[str, int]:
+    return {role: int(column) for role, column in task.files[split].columns.items()}
+
+
+def _word_examples(task: Task, split: str, path: Path, content: str, repairs: Repairs) -> list[WordExample]:
+    at = _word_columns(task, split)
     marked = re.search(f"^{DOCUMENT}", content, re.MULTILINE)
-    iob2: dict[tuple[str, str], str] = {}  # what a tag becomes depends on it and the one before it alone
+    tags = Tags(task, at.get("tag", -1), repairs)
     examples: list[WordExample] = []
-    for line, document, rows in _sentences(task, at, path, content):
+    for document, lines, rows in sentences(task, at, path, content, tags.has, repairs):
         words = tuple(row[at["word"]] for row in rows)
-        tags = None
-        if "tag" in at:
-            tags = _iob2_tags(task, [row[at["tag"]] for row in rows], at["tag"], iob2, path, line)
+        try:
+            found = tags.iob2([row[at["tag"]] for row in rows], lines) if "tag" in at else None
+        except WrongTag as error:
+            raise BadInput(f"{path}:{error.line}: {error}") from None
         place = len(examples)
-        examples.append(WordExample(str(place), words, tags, document if marked else place))
+        examples.append(WordExample(str(place), words, found, document if marked else place))
     if not examples:
         raise BadInput(f"{path} has no sentences; get it again")
     return examples
-
-
-def _sentences(task: Task, at: dict[str, int], path: Path, content: str) -> Iterator[Sentence]:
-    cut = re.compile("\t" if task.separator == "tab" else "[ \t]+").split
-    least = max(len(at), *(column + 1 if column >= 0 else -column for column in at.values()))
-    width, document, any_before = 0, 0, False
-    rows: list[list[str]] = []
-    for number, line in enumerate(chain(_lines(content), [""]), 1):
-        starts_document = line.startswith(DOCUMENT)
-        if starts_document or not line.strip(" \t"):
-            if rows:
-                yield number - len(rows), document, rows
-                rows, any_before = [], True
-            document += starts_document and any_before
-            continue
-        row = cut(line if task.separator == "tab" else line.strip(" \t"))
-        width = width or max(len(row), least)
-        if len(row) != width:
-            raise BadInput(f"{path}:{number}: expected {width} columns, got {len(row)}")
-        if not row[at["word"]]:
-            raise BadInput(f"{path}:{number}: the word, column {at['word']}, is empty")
-        rows.append(row)
-
-
-def _iob2_tags(
-    task: Task, raw: list[str], column: int, known: dict[tuple[str, str], str], path: Path, line: int
-) -> tuple[str, ...]:
-    tags = []
-    for number, step in enumerate(pairwise(["O", *raw, "O"])):
-        try:
-            tags.append(known.get(step) or known.setdefault(step, _iob2(task, *step)))
-        except ValueError as error:
-            wrong = line + min(number, len(raw) - 1)
-            raise BadInput(f"{path}:{wrong}: the tag, column {column}: {error}") from None
-    return tuple(tags[:-1])
-
-
-def _iob2(task: Task, before: str, tag: str) -> str:
-    """A tag in IOB2, by the tag before it; "O" also stands for both ends of a sentence.
-
-    ValueError if the task declares no such tag, or its scheme has none there.
-    """
-    prefix, _, entity = tag.partition("-")
-    last, _, last_entity = before.partition("-")
-    same = entity == last_entity
-    if prefix not in PREFIXES[task.scheme] or (prefix == "O") != (tag == "O"):
-        known = ", ".join(PREFIXES[task.scheme])
-        raise ValueError(f"no {task.scheme} tag; they begin with {known}")
-    if tag != "O" and entity not in task.labels:
-        known = ", ".join(task.labels)
-        raise ValueError(f"its entity type is not declared; task {task.name} has {known}")
-    inside = prefix in ("I", "M", "E")
-    if task.scheme == "bmes":
-        impossible = (inside and same) != (last in ("B", "I", "M")) or (inside and not same)
-    else:
-        impossible = prefix == {"iob1": "B", "iob2": "I", "iob": ""}[task.scheme] and not same
-    if impossible:
-        raise ValueError(f"{tag} cannot follow {before} in {task.scheme}; is another scheme meant?")
-    if tag == "O":
-        return tag
-    begins = prefix in ("B", "S") or not same
-    return f"{'B' if begins else 'I'}-{task.labels[entity]}"

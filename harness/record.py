@@ -17,17 +17,20 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import median
+from statistics import fmean, median
 from typing import Any, ClassVar
 
 from filelock import FileLock, Timeout
 
 from harness.errors import BadInput, Failure
 
-SCHEMA = 1
+SCHEMA = 2
 NAME = re.compile(r"\w[\w.-]*(:[\w.-]+)?")  # of an implementation, and its variant
 # What a processor multiplies by, the widest first, as its flags and as readers call it.
 WIDEST = (("amx_bf16", "AMX"), ("avx512f", "AVX-512"), ("avx2", "AVX2"), ("neon", "Neon"))
+
+
+Flag = dict[str, str | None]  # split, text
 
 
 @dataclass(kw_only=True)
@@ -40,11 +43,13 @@ class Record:
     key: str  # hash of all that determines the result; a run with the same key need not be repeated
     state: str  # ok, failed, skipped
     reason: str | None = None  # why it failed or was skipped
-    checkpoint: dict[str, Any]  # name, sha256 of the weights, source
+    # name, sha256 of the weights, source, config (as asdict(BertConfig); empty: unknown), initialised: names of the
+    # tensors that were drawn at random because the checkpoint lacks them
+    checkpoint: dict[str, Any]
     device: str  # cpu or cuda
-    precision: dict[str, str]  # asked, resolved: of evaluation and timing
+    precision: dict[str, str]  # asked, resolved: of evaluation and timing; computed: that of the products
     threads: int  # that an implementation may use
-    machine: dict[str, Any]  # processor and its abilities, cores, memory, GPUs
+    machine: dict[str, Any]  # processor and its abilities (hidden: those that were switched off), cores, memory, GPUs
     versions: dict[str, str]  # of the packages that matter
     commit: str | None  # of BERT Atlas; "+changes" where the tree was not clean
     command: str  # as typed, with folders replaced by names
@@ -58,13 +63,18 @@ class Quality(Record):
 
     kind = "quality"
 
-    implementation: dict[str, Any]  # name, version, catalog_id, code (hash)
+    # name, version, catalog_id, code (hash), compiled: functions (name of our compiled routine, or null), compiler, and
+    # reason: why there is none
+    implementation: dict[str, Any]
     task: dict[str, Any]  # name, kind, title, suite, context, max_length, data: sha256 by split
     recipe: dict[str, Any]  # resolved: what training did
     seed: int
     limit: int | None = None  # only so many training and evaluation examples; such a run is not published
     metrics: list[dict[str, Any]] = field(default_factory=list)  # split, name, value, low, high, n, baseline, signature
-    flags: list[str] = field(default_factory=list)  # what a reader must know before believing the number
+    # what a reader must know before believing the number: split (null: all of them), text
+    flags: list[Flag] = field(default_factory=list)
+    # by split, how its file was mended when it was read: what, count, first (file and line)
+    repairs: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     # by split: examples, how many were cut (and tokens_lost by them), how many stand in_train too
     sanity: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)  # examples, seconds, loss by epoch, peak memory in bytes
@@ -79,14 +89,15 @@ class Speed(Record):
 
     comparison: str  # shared by the records that were timed together
     shape: dict[str, Any]  # name, sequences, tokens, longest, whether it is latency
-    # of the machine meanwhile: load average, steal, other processes, noisy; quiet: the reference's time over the
-    # fastest that it was ever seen to take here
+    # of the machine meanwhile: load average, steal, other processes, throttled (periods and seconds in which a quota of
+    # CPU time was used up), noisy; quiet: the reference's time over the fastest that it was ever seen to take here
     load: dict[str, Any]
-    # by harness.limits, in the precision of the run: seconds that BERT's matrix products alone would take, FLOP a
-    # second in them, bytes a second in copying
+    # by harness.limits, next to the timing, in what the reference computes in (precision): seconds that BERT's matrix
+    # products alone would take by the fastest library (by), FLOP a second in them, bytes a second in copying
     limits: dict[str, Any] = field(default_factory=dict)
-    # by implementation: version, code, batching, wall and cpu seconds (raw), sequences_per_second, tokens_per_second,
-    # p50, p90, p99 (seconds), ratio to the reference with its range, peak memory in bytes
+    # by implementation: version, code, precision, computed (that of its products), limits (where it is not that of the
+    # reference), compiled, batching, wall and cpu seconds (raw), sequences_per_second,
+    # tokens_per_second, p50, p90, p99 (seconds), ratio to the reference with its range, peak memory in bytes
     implementations: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
@@ -109,8 +120,7 @@ class Parity(Record):
 
 KINDS: dict[str, type[Record]] = {cls.kind: cls for cls in (Quality, Speed, Parity)}
 OTHERS = ("index.json", "report.json")  # JSON that lies among records, and is made of them
-# By schema before today's: what makes the fields of a record of it those of the next.
-MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
+UNKNOWN = "unknown"  # in a migrated record: its schema did not have the field
 # What readers rely on, in fields that hold more than one thing: of every kind, and of each.
 HELD: dict[str, dict[str, Any]] = {
     "": {
@@ -118,9 +128,9 @@ HELD: dict[str, dict[str, Any]] = {
         "state": str,
         "device": str,
         "started": str,
-        "checkpoint": {"name": str, "sha256": str},
-        "precision": {"resolved": str},
-        "machine": {"cpu": str},
+        "checkpoint": {"name": str, "sha256": str, "config": {}, "initialised": [str]},
+        "precision": {"resolved": str, "computed": str},
+        "machine": {"cpu": str, "hidden": [str]},
         "versions": {},
     },
     "quality": {
@@ -133,7 +143,7 @@ HELD: dict[str, dict[str, Any]] = {
             | dict.fromkeys(("value", "low", "high", "baseline"), int | float)
             | {"n": int}
         ],
-        "flags": [str],
+        "flags": [{"split": str | None, "text": str}],
     },
     "speed": {
         "comparison": str,
@@ -143,6 +153,16 @@ HELD: dict[str, dict[str, Any]] = {
     },
     "parity": {"implementation": {"name": str}, "differences": {}},
 }
+
+
+def flag(text: str, split: str | None = None) -> Flag:
+    """What a reader must know of the scores of one split, or of all."""
+    return {"split": split, "text": text}
+
+
+def flag_text(flag: Flag) -> str:
+    """As it is shown: ``dev: the interval reaches down to the baseline``."""
+    return f"{flag['split']}: {flag['text']}" if flag["split"] else str(flag["text"])
 
 
 def hardware(record: Record) -> str:
@@ -162,8 +182,18 @@ def hardware_of(machine: dict[str, Any], device: str, threads: int) -> str:
 
 def rates(shape: dict[str, Any], figures: dict[str, Any]) -> tuple[float, float, float]:
     """Sequences a second of one implementation in a timing: over all, in the slowest and in the fastest round."""
-    medians = [median(turn) for turn in figures["wall"]]
-    return figures["sequences_per_second"], shape["sequences"] / max(medians), shape["sequences"] / min(medians)
+    turns = turn_seconds(shape, figures)
+    return figures["sequences_per_second"], shape["sequences"] / max(turns), shape["sequences"] / min(turns)
+
+
+def turn_seconds(shape: dict[str, Any], figures: dict[str, Any]) -> list[float]:
+    """Seconds of a pass, by turn, as the rate and the ratio that stand in the record are made of them.
+
+    That is a turn's mean. Records of schema 1 have the median pass instead, in their turns and in their rate, and keep
+    the figures that they were published with.
+    """
+    by_median = math.isclose(figures["sequences_per_second"], shape["sequences"] / figures["p50"], rel_tol=1e-9)
+    return [median(turn) if by_median else fmean(turn) for turn in figures["wall"]]
 
 
 def write(record: Record, path: Path) -> None:
@@ -290,6 +320,8 @@ def read(path: Path) -> Record:
     held = {name: what for name, what in (HELD[""] | HELD[kind]).items() if name in values}
     if isinstance(timed := values.get("implementations"), dict):
         held["implementations"] = {name: {"state": str} for name in timed}
+    if isinstance(repairs := values.get("repairs"), dict):
+        held["repairs"] = {split: [{"what": str, "count": int, "first": str}] for split in repairs}
     if wrong := next(_wrong(values, held), None):
         raise BadInput(f"{path}: {wrong}")
     _check_names(path, values)
@@ -313,9 +345,44 @@ def _migrated(path: Path, values: dict[str, Any]) -> dict[str, Any]:
     while type(schema) is not int or schema < SCHEMA:
         if type(schema) is not int or schema not in MIGRATIONS:
             raise BadInput(f"{path}: schema {schema}; this version of BERT Atlas reads schema {SCHEMA}")
-        values = MIGRATIONS[schema](values) | {"schema": schema + 1}
+        try:
+            values = MIGRATIONS[schema](values) | {"schema": schema + 1}
+        except (LookupError, TypeError, AttributeError, ValueError) as error:
+            raise BadInput(f"{path}: not a record of schema {schema}: it lacks or misuses {error}") from error
         schema += 1
     return values
+
+
+def _from_1(values: dict[str, Any]) -> dict[str, Any]:
+    """Schema 2 says what computed, the configuration, what was drawn at random, and of which split a flag is."""
+    values = values | {
+        "checkpoint": values["checkpoint"] | {"config": {}, "initialised": []},
+        "precision": values["precision"] | {"computed": UNKNOWN},
+        "machine": values["machine"] | {"hidden": []},
+    }
+    compiled = {"compiled": {"functions": None, "compiler": None, "reason": UNKNOWN}}
+    if "implementation" in values:
+        values["implementation"] = values["implementation"] | compiled
+    if "implementations" in values:
+        timed = values["implementations"].items()
+        values["implementations"] = {
+            name: (figures | compiled if figures["state"] == "ok" else figures) for name, figures in timed
+        }
+    if "load" in values:
+        values["load"] = values["load"] | {"throttled": {"periods": UNKNOWN, "seconds": UNKNOWN}}
+    if "flags" in values:
+        splits = {*values["task"]["data"], *values.get("sanity", {}), *(m["split"] for m in values["metrics"])}
+        values["flags"] = [_flag_from_1(text, splits) for text in values["flags"]]
+    return values
+
+
+def _flag_from_1(text: str, splits: set[str]) -> Flag:
+    split, colon, rest = text.partition(": ")
+    return flag(rest, split) if colon and split in splits else flag(text)
+
+
+# By schema before today's: what makes the fields of a record of it those of the next.
+MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _from_1}
 
 
 def _wrong(value: Any, held: Any, place: str = "") -> Iterator[str]:

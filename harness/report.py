@@ -4,6 +4,7 @@ import dataclasses
 import io
 import json
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -14,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harness import anchors, record, seeds
+from harness.models import model_of, named_apart
 from harness.task import METRIC_NAMES
 
 PASSES = 100  # of which one is slower than the 99th percentile
@@ -44,6 +46,7 @@ def arrange(records: list[record.Record]) -> Report:
     rows: dict[str, dict[str, list[str]]] = {}
     notes: list[str] = []
     signatures: dict[str, None] = {}
+    records = named_apart(records)
     latest = _latest(records)
     groups = seeds.group(records)
     varied = _varied(records)
@@ -80,7 +83,7 @@ def _latest(records: list[record.Record]) -> list[record.Speed | record.Parity]:
             same = ("parity", each.implementation["name"])
         else:
             continue
-        same = (*same, each.checkpoint["sha256"], record.hardware(each), each.precision["resolved"])
+        same = (*same, model_of(each), record.hardware(each), each.precision["resolved"])
         if same not in found or found[same].started <= each.started:
             found[same] = each
     return list(found.values())
@@ -185,11 +188,18 @@ def _add_quality(
     for run in runs.finished:
         for split in dict.fromkeys(metric["split"] for metric in run.metrics):
             signatures[seeds.main_metric(run, split)["signature"]] = None
-    for flag in dict.fromkeys(flag for run in runs.finished for flag in run.flags):
-        notes.append(f"* {name} on {task}, {_seeds([r for r in runs.finished if flag in r.flags])}: {flag}")
+    flagged: dict[str, list[record.Quality]] = {}
+    for run in runs.finished:
+        for text in dict.fromkeys(map(record.flag_text, run.flags)):
+            flagged.setdefault(text, []).append(run)
+    notes += [f"* {name} on {task}, {_seeds(those)}: {text}" for text, those in flagged.items()]
     for reason in dict.fromkeys(run.reason for run in runs.failed):
         failed = [run for run in runs.failed if run.reason == reason]
         notes.append(f"{name} on {task}, {_seeds(failed)}, {failed[0].state}: {reason}")
+    for run in runs.finished:
+        precision = run.implementation.get("precision", run.precision["resolved"])
+        compiled = run.implementation.get("compiled")
+        notes += _computed(f"{name} on {task}", precision, run.precision.get("computed"), compiled)
     if own := first.recipe.get("own"):
         notes.append(f"{name} on {task}, a program that trains itself: {own}")
     if runs.left_out:
@@ -210,7 +220,7 @@ def subject(score: seeds.Score) -> str:
 
 def score_lines(score: seeds.Score) -> list[str]:
     """A score as the lines of a cell: value or mean, spread, interval, and what became of seeds that do not count."""
-    mark = "*" if any(flag.startswith(f"{score.split}:") for flag in score.flags) else ""
+    mark = "*" if any(flag["split"] == score.split for flag in score.flags) else ""
     interval = f"{score.low:.3f}-{score.high:.3f}"
     if score.tried == 1:
         return [f"{score.mean:.3f}{mark}", interval, *(["collapsed"] if score.collapsed else [])]
@@ -249,9 +259,10 @@ def _add_speed(rows: dict[str, dict[str, list[str]]], notes: list[str], speed: r
         ratio += _with_tokenizing(speed, figures) + ([] if share is None else [f"{share:.0%} of limit"])
         if share is not None and share > 1:
             notes.append(
-                f"{shape}: above 100% of limit: products faster than those of oneDNN, by which it is measured, "
-                "or the machine was slower then"
+                f"{shape}: above 100% of limit: {name} has products that are faster than those of oneDNN, PyTorch and "
+                "ours, the fastest of which the limit is made of"
             )
+        notes += _computed(name, figures["precision"], figures.get("computed"), figures.get("compiled"))
         if speed.shape["latency"]:
             percentiles = [f"{1000 * figures[p]:.1f}" for p in ("p50", "p90")]
             percentiles.append(f"{1000 * figures['p99']:.1f}" if enough_for_p99(figures) else "–")
@@ -269,7 +280,10 @@ def _add_speed(rows: dict[str, dict[str, list[str]]], notes: list[str], speed: r
     if rate := speed.shape.get("tokenizer_sequences_per_second"):
         notes.append(f"tokenizing {speed.shape['name']}: {rate:.0f} sequences a second")
     if speed.limits.get("seconds"):
-        notes.append("% of limit: BERT's matrix products alone, in the run's precision, take that share of the time")
+        notes.append(
+            "% of limit: BERT's matrix products alone, in the precision that computed and by the fastest library that "
+            "was tried, take that share of the time"
+        )
     if speed.load.get("noisy"):
         rows_of = ", ".join(_row(name, speed, varied) for name in speed.implementations)
         notes.append(f"timing of {shape} is unreliable, of {rows_of}: {_load(speed.load)}")
@@ -308,22 +322,45 @@ def _with_tokenizing(speed: record.Speed, figures: dict[str, Any]) -> list[str]:
     if rate is None or base is None or base is figures or "ratio" not in figures:
         return []
     seconds = speed.shape["sequences"] / rate
-    rounds = zip(base["wall"], figures["wall"], strict=True)
-    ratios = [(median(ours) + seconds) / (median(theirs) + seconds) for ours, theirs in rounds]
+    rounds = zip(*(record.turn_seconds(speed.shape, each) for each in (base, figures)), strict=True)
+    ratios = [(ours + seconds) / (theirs + seconds) for ours, theirs in rounds]
     return [f"{median(ratios):.2f}x with tokenizing"]
 
 
 def _of_limit(speed: record.Speed, figures: dict[str, Any]) -> float | None:
-    """How near it comes to what the machine can do, where it computes in the precision that this was measured in."""
-    if not speed.limits.get("seconds") or figures["precision"] != speed.precision["resolved"]:
+    """How near it comes to what the machine can do, where it computes in the precision that this was measured in.
+
+    Of older records, which were measured once by oneDNN, no more than all of it: whatever is above is noise.
+    """
+    computed = figures.get("computed", figures["precision"])
+    limits = figures.get("limits", speed.limits)
+    if not limits.get("seconds") or computed != limits.get("precision", speed.precision["resolved"]):
         return None
-    return float(speed.limits["seconds"] / figures["p50"])
+    share = float(limits["seconds"] * figures["sequences_per_second"] / speed.shape["sequences"])
+    return share if share <= 1 or "by" in limits else None
+
+
+def _computed(what: str, precision: str, computed: str | None, compiled: dict[str, str | None] | None) -> Iterator[str]:
+    """What computed, where it is not what was asked for, or not the fastest."""
+    if computed == "fp32" and precision in ("bf16", "fp16"):
+        yield f"{what}: products in fp32, of weights in {precision}: no such instructions here"
+    if compiled and compiled["reason"]:
+        yield f"{what}: computed without its compiled functions: {compiled['reason']}"
 
 
 def _load(load: dict[str, Any]) -> str:
     steal = "" if load.get("steal") is None else f", {load['steal']:.1%} was taken by other virtual machines"
     slower = f", and the reference took {load['quiet']:.2f} times its best" if "quiet" in load else ""
-    return f"other processes used {load['others']:.1%} of the processor{steal}{slower}"
+    used = "an unknown part" if load["others"] is None else f"{load['others']:.1%}"
+    return f"{_throttled(load)}other processes used {used} of the processor{steal}{slower}"
+
+
+def _throttled(load: dict[str, Any]) -> str:
+    """That a quota of CPU time ran out; nothing where it did not, or where nobody looked (schema 1)."""
+    said = load.get("throttled") or {}
+    if not isinstance(said.get("periods"), int) or not said["periods"]:
+        return ""
+    return f"a quota of CPU time ran out in {said['periods']} periods and stopped it for {said['seconds']:.1f} s, "
 
 
 def print_report(report: Report, console: Console) -> None:

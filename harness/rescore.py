@@ -7,6 +7,7 @@ is not part of a run's key (``harness.keys.quality_key``).
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,10 +16,12 @@ from harness.data import data_folder
 from harness.download import sha256_of
 from harness.errors import BadInput, Failure
 from harness.evaluate import Predictions, score
+from harness.file_cache import per_file
 from harness.publish import write_index
 from harness.read import read_split
-from harness.task import Context, load_task, task_files
+from harness.task import Context, Task, load_task, task_files
 
+MOST = 64  # tasks, and splits whose examples are kept, while records are scored
 SAME = 1e-12  # the most that another order of summation may change
 
 
@@ -43,10 +46,9 @@ def rescore(
     finished = [(path, each) for path, each in found if isinstance(each, record.Quality) and each.state == "ok"]
     if not finished:
         raise BadInput(f"no finished quality run in {', '.join(map(str, paths))}; `python -m harness run` makes some")
-    sources = {load_task(str(path)).name: str(path) for path in own_tasks}
-    written = False
+    known, written = _Data(own_tasks, data_folder(data)), False
     for path, each in finished:
-        metrics, flags = _rescored(path, each, sources, data_folder(data))
+        metrics, flags = _rescored(path, each, known)
         changes = _changes(each, metrics, flags)
         if changes and write:
             record.write(replace(each, metrics=metrics, flags=flags), path)
@@ -57,38 +59,52 @@ def rescore(
             write_index(folder)
 
 
-def _rescored(
-    path: Path, each: record.Quality, sources: dict[str, str], data: Path
-) -> tuple[list[dict[str, Any]], list[str]]:
-    """Metrics and flags anew; ``sources`` are the files of tasks that are not built in."""
-    name, kind = each.task["name"], each.task["kind"]
-    if each.task["suite"] == "own" and name not in sources:
+class _Data:
+    """Tasks and their examples, read once for all records that are of them."""
+
+    def __init__(self, own_tasks: Sequence[Path], folder: Path) -> None:
+        self.sources = {load_task(str(path)).name: str(path) for path in own_tasks}  # of those that are not built in
+        self.folder = folder
+        self.task = lru_cache(maxsize=MOST)(self._task)
+        self.examples = lru_cache(maxsize=MOST)(self._examples)
+
+    def _task(self, name: str, context: Context | None) -> Task:
+        return load_task(self.sources.get(name, name), context)
+
+    def _examples(self, name: str, context: Context | None, split: str, sha256: str) -> list[Any]:
+        """A split's examples; ``sha256`` is of the file that they are in, so that another file is read again."""
+        return [*read_split(self.task(name, context), split, self.folder)]
+
+    def check(self, name: str, context: Context | None, split: str, sha256: str | None) -> None:
+        """BadInput where the split's file here is another than the one that this is the sha256 of."""
+        file = task_files(self.task(name, context), self.folder).get(split)
+        if file is not None and file.is_file() and _sha256(file) != sha256:
+            raise BadInput(
+                f"{file.name} here is not the file that the run had (another sha256); name its folder with --data"
+            )
+
+
+_sha256 = per_file(sha256_of)
+
+
+def _rescored(path: Path, each: record.Quality, known: _Data) -> tuple[list[dict[str, Any]], list[record.Flag]]:
+    """Metrics and flags as they are computed today."""
+    name, kind, hashes = each.task["name"], each.task["kind"], each.task["data"]
+    if each.task["suite"] == "own" and name not in known.sources:
         raise BadInput(f"{path}: task {name} is not built in; name its YAML file with --task")
     context: Context | None = each.task["context"] if kind == "tagging" else None
     answers: Predictions = record.predictions_of(path, each, *(metric["split"] for metric in each.metrics))
     try:
-        task = load_task(sources.get(name, name), context)
         for split in answers:
-            file = task_files(task, data).get(split)
-            if file is not None and file.is_file() and sha256_of(file) != each.task["data"].get(split):
-                raise BadInput(
-                    f"{file.name} here is not the file that the run had (another sha256); name its folder with --data"
-                )
-        examples = {
-            split: _examples(sources.get(name, name), context, split, data, each.task["data"].get(split, ""))
-            for split in answers
-        }
-        return score(each, task, {split: those[: each.limit] for split, those in examples.items()}, answers)
+            known.check(name, context, split, hashes.get(split))
+        examples = {split: known.examples(name, context, split, hashes.get(split, "")) for split in answers}
+        of_run = {split: those[: each.limit] for split, those in examples.items()}
+        return score(each, known.task(name, context), of_run, answers)
     except (BadInput, Failure) as error:
         raise type(error)(f"{path}: {error}") from error
 
 
-def _examples(source: str, context: Context | None, split: str, data: Path, sha256: str) -> list[Any]:
-    """A split's examples, read once for all records of the file that ``sha256`` is of."""
-    return [*read_split(load_task(source, context), split, data)]
-
-
-def _changes(old: record.Quality, metrics: list[dict[str, Any]], flags: list[str]) -> list[Change]:
+def _changes(old: record.Quality, metrics: list[dict[str, Any]], flags: list[record.Flag]) -> list[Change]:
     """What differs, field by field."""
     before, after = ({(m["split"], m["name"]): m for m in each} for each in (old.metrics, metrics))
     changes = []
@@ -99,8 +115,8 @@ def _changes(old: record.Quality, metrics: list[dict[str, Any]], flags: list[str
             for field in dict.fromkeys([*one, *other])
             if field not in ("split", "name") and not _same(one.get(field), other.get(field))
         ]
-    changes += [Change("flag", flag, None) for flag in old.flags if flag not in flags]
-    return changes + [Change("flag", None, flag) for flag in flags if flag not in old.flags]
+    changes += [Change("flag", record.flag_text(flag), None) for flag in old.flags if flag not in flags]
+    return changes + [Change("flag", None, record.flag_text(flag)) for flag in flags if flag not in old.flags]
 
 
 def _same(old: Any, new: Any) -> bool:

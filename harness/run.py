@@ -47,7 +47,9 @@ def run(plans: list[plan.Plan], show: Show) -> Iterator[record.Record]:
             jobs = [each for each in made.implementations if each.job and each.name in homes and made is first]
             yield from together(
                 [
-                    *(partial(quality.run_job, made, each, homes, show) for each in jobs),  # they take longest
+                    *(
+                        partial(quality.run_job, made, each, homes, checkpoints, show) for each in jobs
+                    ),  # they take longest
                     *(partial(quality.run_encoder, made, each, homes, checkpoints, show) for each in encoders),
                 ]
             )

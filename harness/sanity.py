@@ -12,6 +12,7 @@ import numpy as np
 from harness.encode import Encoded
 from harness.errors import Failure
 from harness.read import TextExample, WordExample
+from harness.record import Flag, flag
 from harness.task import Task
 from reference.tokenizer import Tokenizer
 
@@ -60,7 +61,7 @@ def inputs(examples: list[Any]) -> list[tuple[str, ...]]:
     return [tuple(" ".join(unicodedata.normalize("NFC", text.casefold()).split()) for text in each) for each in texts]
 
 
-def flags(sanity: dict[str, Counts]) -> list[str]:
+def flags(sanity: dict[str, Counts]) -> list[Flag]:
     """What a reader must be told of the field ``sanity`` of a record."""
     found = []
     for split, counts in sanity.items():
@@ -69,7 +70,7 @@ def flags(sanity: dict[str, Counts]) -> list[str]:
         for name, what in (("cut", "are cut to what the model reads"), ("in_train", "are in the training split too")):
             amount, examples = counts.get(name, 0), counts["examples"]
             if amount > MUCH * examples:
-                found.append(f"{split}: {amount} of {examples} examples ({amount / examples:.1%}) {what}")
+                found.append(flag(f"{amount} of {examples} examples ({amount / examples:.1%}) {what}", split))
     return found
 
 

@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness import energy, provenance
+from harness import energy
 from harness.batch import SEQUENCES, TOKENS, Batch
 from harness.isolate import Show, Worker
+from harness.load import Stretch, load_of, watched
 
 Floats = NDArray[np.float64]
 # Arrivals (seconds), the bound (seconds), and how many may exceed it -> latency of each query (seconds), in order.
@@ -43,16 +44,17 @@ def run_scenarios(worker: Worker, batch: Batch, device: str, bound: float, show:
     ``bound`` is of the latency, in seconds; ``load`` says what else the machine did meanwhile.
     Raises WorkerError if the implementation fails.
     """
-    before = provenance.load_snapshot()
-    done = offline(worker, batch, device, SECONDS, lambda seconds: show("offline", min(seconds, SECONDS), SECONDS))
-    held = highest_rate(
-        server_of(worker, batch),
-        bound,
-        done["samples_per_second"],
-        lambda number, rate: show(f"server, trial {number}, {rate:.1f} queries/s", 0, 1),
-        seconds=SECONDS,
-    )
-    return {"offline": done, "server": held, "load": provenance.load_between(before)}
+    stretches: list[Stretch] = []
+    with watched(stretches):
+        done = offline(worker, batch, device, SECONDS, lambda seconds: show("offline", min(seconds, SECONDS), SECONDS))
+        held = highest_rate(
+            server_of(worker, batch),
+            bound,
+            done["samples_per_second"],
+            lambda number, rate: show(f"server, trial {number}, {rate:.1f} queries/s", 0, 1),
+            seconds=SECONDS,
+        )
+    return {"offline": done, "server": held, "load": load_of(stretches)}
 
 
 def offline(

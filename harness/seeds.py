@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness import record
+from harness.models import model_of
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Score:
     """One metric on one split, over the seeds of one implementation."""
 
     implementation: str
-    checkpoint: str  # sha256 of the weights
+    checkpoint: str  # which model: ``harness.models.model_of``
     hardware: str
     precision: str
     task: str
@@ -54,7 +55,7 @@ class Score:
     high: float
     # Mean and deviation of all seeds, where that is another figure:
     with_collapsed: tuple[float, float | None] | None
-    flags: list[str]  # what a reader must know before believing the number
+    flags: list[record.Flag]  # what a reader must know before believing the number
 
     @property
     def counted(self) -> list[float]:
@@ -82,7 +83,7 @@ def group(records: Iterable[record.Record]) -> list[Runs]:
 
 def _subject(run: record.Quality) -> tuple[str, ...]:
     task = (run.task["name"], run.task["context"])
-    where = (run.checkpoint["sha256"], record.hardware(run), run.precision["resolved"])
+    where = (model_of(run), record.hardware(run), run.precision["resolved"])
     return (run.implementation["name"], *task, *where)
 
 
@@ -125,7 +126,7 @@ def _score(runs: Runs, split: str, name: str, by_seed: dict[int, dict[str, Any]]
     first, task = having[0], having[0].task
     return Score(
         implementation=first.implementation["name"],
-        checkpoint=first.checkpoint["sha256"],
+        checkpoint=model_of(first),
         hardware=record.hardware(first),
         precision=first.precision["resolved"],
         task=task["name"],
@@ -147,7 +148,7 @@ def _score(runs: Runs, split: str, name: str, by_seed: dict[int, dict[str, Any]]
         with_collapsed=(
             (statistics.fmean(everything), _deviation(everything)) if len(values) < len(everything) else None
         ),
-        flags=list(dict.fromkeys(flags)),
+        flags=[flag for place, flag in enumerate(flags) if flag not in flags[:place]],
     )
 
 
@@ -170,7 +171,7 @@ def has_collapsed(run: record.Quality, split: str) -> bool:
     return all(metric["value"] <= metric["baseline"] + 1e-9 for metric in judged)  # but for rounding
 
 
-def _concerns(flag: str, split: str, run: record.Quality) -> bool:
+def _concerns(flag: record.Flag, split: str, run: record.Quality) -> bool:
     """Whether a flag is about this split, or about none in particular."""
     others = {metric["split"] for metric in run.metrics} - {split}
-    return not flag.startswith(tuple(f"{other}:" for other in others))
+    return flag["split"] not in others

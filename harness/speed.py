@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from statistics import fmean, median
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,8 @@ from harness.download import cache_folder
 from harness.encode import encode
 from harness.implementation import Implementation, find
 from harness.isolate import Progress, Show, Worker, WorkerError
+from harness.load import Stretch, load_of, watched
+from harness.models import model_of
 from harness.protocol import Array
 from harness.task import Task
 
@@ -67,46 +70,61 @@ def fixed(sequences: int, length: int, vocabulary: int) -> Shape:
 
 
 def passes(worker: Worker, shape: Shape, repeats: int) -> dict[str, Array]:
-    """Wall and CPU seconds of passes over the shape, one by one."""
+    """Wall and CPU seconds of passes over the shape, one by one.
+
+    Where there are several, one more goes before them: after the others' turns it finds nothing of its own in the
+    processor's caches, and would take longer than those that follow.
+    """
     sequences = SEQUENCES if shape.own_lengths else None
     tokens = TOKENS if shape.own_lengths else None
-    return worker.call("time", shape.batch._asdict(), sequences=sequences, tokens=tokens, repeats=repeats)[1]
+    cold = 1 if repeats > 1 else 0
+    arrays = shape.batch._asdict()
+    seconds = worker.call("time", arrays, sequences=sequences, tokens=tokens, repeats=cold + repeats)[1]
+    return {name: each[cold:] for name, each in seconds.items()}
 
 
 def measure(
-    workers: dict[str, Worker], shape: Shape, on_progress: Progress | None = None, timed: Timed = passes
+    workers: dict[str, Worker],
+    shape: Shape,
+    on_progress: Progress | None = None,
+    timed: Timed = passes,
+    stretches: list[Stretch] | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Time every worker on one shape; by name: raw seconds and what follows from them.
 
-    Each is warmed up on the shape itself; then they take turns, and ratios are of medians within a round.
-    A worker that fails is left out from there on; its entry says why.
+    Each is warmed up on the shape itself; then they take turns, and ratios are of one round. What else the machine
+    does meanwhile is added to ``stretches``. A worker that fails is left out from there on; its entry says why.
     """
     results: dict[str, dict[str, Any]] = {}
     repeats: dict[str, int] = {}
-    wall: dict[str, list[Array]] = {name: [] for name in workers}
-    cpu: dict[str, list[Array]] = {name: [] for name in workers}
-    for turn in range(-1, ROUNDS):  # the turn before the first is the warm-up
-        for name, worker in workers.items():
-            if name in results:
-                continue
+    turns: dict[str, list[dict[str, Array]]] = {name: [] for name in workers}
+
+    def each_in_turn(ask: Callable[[str], None], done: int) -> None:
+        for name in workers:
             try:
-                if turn < 0:
-                    repeats[name] = _warm_up(worker, shape, timed)
-                    continue
-                seconds = timed(worker, shape, repeats[name])
+                if name not in results:
+                    ask(name)
             except WorkerError as error:
                 results[name] = {"state": error.state, "reason": str(error)}
-                continue
-            wall[name].append(seconds["wall"])
-            cpu[name].append(seconds["cpu"])
         if on_progress is not None:
-            on_progress(done=turn + 1, total=ROUNDS)
+            on_progress(done=done, total=ROUNDS)
+
+    def warm_up(name: str) -> None:
+        repeats[name] = _warm_up(workers[name], shape, timed)
+
+    def turn(name: str) -> None:
+        turns[name].append(timed(workers[name], shape, repeats[name]))
+
+    each_in_turn(warm_up, 0)
+    with watched([] if stretches is None else stretches):
+        for number in range(ROUNDS):
+            each_in_turn(turn, number + 1)
     alive = [name for name in workers if name not in results]
-    results |= {name: {"state": "ok", **_summary(shape, wall[name], cpu[name])} for name in alive}
+    results |= {name: {"state": "ok", **_summary(shape, turns[name])} for name in alive}
     if "reference" in alive:
-        base = np.array([np.median(turn) for turn in wall["reference"]])
+        base = _turn_seconds(turns["reference"])
         for name in alive:
-            ratios = base / np.array([np.median(turn) for turn in wall[name]])
+            ratios = base / _turn_seconds(turns[name])
             results[name]["ratio"] = [float(np.median(ratios)), float(ratios.min()), float(ratios.max())]
     return results
 
@@ -118,14 +136,22 @@ def _warm_up(worker: Worker, shape: Shape, timed: Timed) -> int:
     return max(1, round(SECONDS / max(fastest, 1e-6)))
 
 
-def _summary(shape: Shape, wall: list[Array], cpu: list[Array]) -> dict[str, Any]:
-    seconds = np.concatenate(wall)
-    p50, p90, p99 = np.percentile(seconds, [50, 90, 99]).tolist()
+def _turn_seconds(turns: list[dict[str, Array]]) -> Array:
+    """Seconds of a pass, by turn: all of a turn's over its passes, so that rates are of what was really done.
+
+    Where passes are of two kinds, as when a quota of CPU time runs out in some of them, a median shows one kind alone.
+    """
+    return np.array([turn["wall"].mean() for turn in turns])
+
+
+def _summary(shape: Shape, turns: list[dict[str, Array]]) -> dict[str, Any]:
+    p50, p90, p99 = np.percentile(np.concatenate([turn["wall"] for turn in turns]), [50, 90, 99]).tolist()
+    seconds = float(np.median(_turn_seconds(turns)))
     return {
-        "wall": [np.round(turn, 7).tolist() for turn in wall],
-        "cpu": [np.round(turn, 7).tolist() for turn in cpu],
-        "sequences_per_second": len(shape.batch.lengths) / p50,
-        "tokens_per_second": len(shape.batch.ids) / p50,
+        "wall": [np.round(turn["wall"], 7).tolist() for turn in turns],
+        "cpu": [np.round(turn["cpu"], 7).tolist() for turn in turns],
+        "sequences_per_second": len(shape.batch.lengths) / seconds,
+        "tokens_per_second": len(shape.batch.ids) / seconds,
         "p50": p50,
         "p90": p90,
         "p99": p99,
@@ -133,13 +159,15 @@ def _summary(shape: Shape, wall: list[Array], cpu: list[Array]) -> dict[str, Any
 
 
 def against_quiet(result: record.Speed) -> float:
-    """The reference's median time at this shape over the fastest pass ever seen of it here; kept in the cache.
+    """The reference's time for a pass of this shape over the fastest ever seen of it here; kept in the cache.
 
-    Other work on the machine slows implementations unequally, so that even ratios taken in turn are then wrong.
+    Other work on the machine slows implementations unequally, so that even ratios taken in turn are then wrong. Its
+    time is that of the median pass, or, where something stops it now and then, so that passes take far longer on the
+    whole, of the mean one.
     """
     figures = result.implementations["reference"]
     fastest = min(seconds for turn in figures["wall"] for seconds in turn)
-    conditions = [record.hardware(result), result.checkpoint["sha256"], result.precision["resolved"], result.versions]
+    conditions = [record.hardware(result), model_of(result), result.precision["resolved"], result.versions]
     shape = {name: result.shape[name] for name in ("name", "sequences", "tokens", "longest")}
     key = json.dumps([*conditions, shape], sort_keys=True)
     file = cache_folder() / "calibration.json"
@@ -148,7 +176,8 @@ def against_quiet(result: record.Speed) -> float:
         known = _fastest(file)
         known[key] = min(fastest, known.get(key, fastest))
         record.write_json(known, file)
-    return round(float(figures["p50"]) / known[key], 3)
+    usual, mean = float(figures["p50"]), median(map(fmean, figures["wall"]))
+    return round((mean if mean > CONTENDED * usual else usual) / known[key], 3)
 
 
 def _fastest(file: Path) -> dict[str, float]:
@@ -178,13 +207,16 @@ def _shapes(made: plan.Plan) -> list[Shape]:
 
 
 def tokenizer_rate(made: plan.Plan, task: Task, examples: list[Any]) -> float:
-    """Sequences a second that are made of these examples, on as many cores as the tokenizer takes; a median."""
-    seconds = []
-    for _ in range(ROUNDS):
-        start = time.perf_counter()
-        sequences = len(encode(task, examples, made.tokenizer, task.max_length).batch.lengths)
-        seconds.append(time.perf_counter() - start)
-    return sequences / float(np.median(seconds))
+    """Sequences a second that are made of these examples, on as many cores as the tokenizer takes, when it is warm."""
+
+    def all_of_them() -> int:
+        return len(encode(task, examples, made.tokenizer, task.max_length).batch.lengths)
+
+    all_of_them()  # warms up
+    sequences, start = 0, time.perf_counter()
+    while (seconds := time.perf_counter() - start) < SECONDS:
+        sequences += all_of_them()
+    return sequences / seconds
 
 
 def run_speed(
@@ -198,16 +230,13 @@ def run_speed(
     reference = [each for each in implementations if each.name == "reference"]
     others = [each for each in implementations if each.name != "reference"]
     groups = [others[i : i + AT_ONCE] for i in range(0, len(others), AT_ONCE)] or [[]]
-    comparison, limits = new_comparison(), None
+    comparison = new_comparison()
     for number, group in enumerate(groups):
         name = comparison if len(groups) == 1 else f"{comparison}-{number + 1}"
         done = [known(made, [*reference, *group], shape) for shape in shapes]
         missing = [shape for shape, result in zip(shapes, done, strict=True) if result is None]
         yield from filter(None, done)
-        if limits is None and missing:
-            limits = _limits(made, homes, checkpoints, shapes) if reference else {}
         for result in _time_group(made, [*reference, *group], homes, checkpoints, missing, name, show):
-            result.limits = (limits or {}).get(result.shape["name"], {})
             keep(made, result)
             yield result
 
@@ -249,9 +278,20 @@ def _time_group(
 
     with ExitStack() as stack:
         workers, failed = load_each(made, group, homes, stack, load, show)
+        # In a worker of its own, as it takes memory.
+        beside = stack.enter_context(start_worker(made, find("reference"), homes)) if "reference" in homes else None
         for shape in shapes:
             key = keys.speed_key(made, group, shape.description(), "inference")
-            yield time_shape(made, workers, failed, shape, comparison, key, show)
+            precisions = sorted({worker.info["computed"] for worker in workers.values()})
+            stretches: list[Stretch] = []
+            with watched(stretches):
+                before = _limits(made, beside, shape, precisions)
+            result = time_shape(made, workers, failed, shape, comparison, key, show, stretches=stretches)
+            with watched(stretches):
+                after = _limits(made, beside, shape, precisions)
+            add_load(result, stretches)
+            add_limits(result, before, after)
+            yield result
 
 
 def load_each(
@@ -289,21 +329,22 @@ def time_shape(
     key: str,
     show: Show,
     timed: Timed = passes,
+    stretches: list[Stretch] | None = None,
 ) -> record.Speed:
-    """The record of one shape. A worker that fails is closed, and goes from ``workers`` to ``failed``."""
+    """The record of one shape. A worker that fails is closed, and goes from ``workers`` to ``failed``.
+
+    ``stretches`` are those in which what else it holds was measured; that of the turns is added.
+    """
     result = record.Speed(
         **common(made, key, made.options.precision, made.precision),
         comparison=comparison,
         shape=shape.description(),
         load={},
     )
-    before, start = provenance.load_snapshot(), time.perf_counter()
-    measured = measure(workers, shape, lambda done, total: show(f"timing {shape.name}", done, total), timed)
+    start, during = time.perf_counter(), [] if stretches is None else stretches
+    measured = measure(workers, shape, lambda done, total: show(f"timing {shape.name}", done, total), timed, during)
     result.implementations = failed | measured
-    result.load = provenance.load_between(before)
-    if measured.get("reference", {}).get("state") == "ok":
-        result.load["quiet"] = against_quiet(result)
-        result.load["noisy"] |= result.load["quiet"] > CONTENDED
+    add_load(result, during)
     _add(measured, workers, failed, _said_by)
     bound = made.options.bound
     if shape.own_lengths and bound is not None:
@@ -313,6 +354,14 @@ def time_shape(
         result.state, result.reason = min(states), "no implementation could be timed"  # failed before skipped
     result.seconds = time.perf_counter() - start
     return result
+
+
+def add_load(result: record.Speed, stretches: list[Stretch]) -> None:
+    """Put into the record what else the machine did, and how much slower the reference was than it can be."""
+    result.load = load_of(stretches)
+    if result.implementations.get("reference", {}).get("state") == "ok":
+        result.load["quiet"] = against_quiet(result)
+        result.load["noisy"] |= result.load["quiet"] > CONTENDED
 
 
 def _add(
@@ -335,27 +384,41 @@ def _add(
 
 def _said_by(worker: Worker) -> dict[str, Any]:
     """What is loaded there, and how much memory it has needed."""
-    info = {key: worker.info[key] for key in ("version", "batching", "precision")}
+    said = ("version", "batching", "precision", "computed", "compiled")
+    info = {key: worker.info[key] for key in said if key in worker.info}
     return info | {"catalog_id": worker.implementation.catalog_id, "memory": worker.call("memory")[0]}
 
 
-def _limits(made: plan.Plan, homes: Homes, checkpoints: Checkpoints, shapes: list[Shape]) -> dict[str, dict[str, Any]]:
-    """What the machine can do at most, by shape; in a worker of its own, as it takes memory."""
-    found = {}
-    with start_worker(made, find("reference"), homes) as worker:
-        try:
-            worker.load(checkpoints.bare(), None, made.device, made.precision, made.threads)
-            for shape in shapes:
-                found[shape.name] = worker.call(
-                    "limits",
-                    config=made.config,
-                    tokens=len(shape.batch.ids),
-                    precision=made.precision,
-                    device=made.device,
-                )[0]
-        except WorkerError as error:
-            return {shape.name: {"absent": str(error)} for shape in shapes}
-    return found
+def _limits(made: plan.Plan, worker: Worker | None, shape: Shape, precisions: list[str]) -> dict[str, dict[str, Any]]:
+    """What the machine can do at most at this moment, in each precision; nothing without a worker to find out."""
+    if worker is None:
+        return {}
+    arguments: dict[str, Any] = {"config": made.config, "tokens": len(shape.batch.ids), "precisions": precisions}
+    arguments |= {"device": made.device, "threads": made.threads, "cpus": provenance.cpus_for(made.threads)}
+    try:
+        return worker.call("limits", **arguments)[0]
+    except WorkerError as error:
+        return {precision: {"absent": str(error)} for precision in precisions}
+
+
+def add_limits(result: record.Speed, *measured: dict[str, dict[str, Any]]) -> None:
+    """Put the fastest of what was measured into the record: in what the reference computes in, and, beside the
+    figures of those that compute in something else, in that.
+    """
+    fastest: dict[str, dict[str, Any]] = {}
+    for precision, found in ((name, each) for those in measured for name, each in those.items()):
+        known = fastest.get(precision, found)
+        fastest[precision] = min(known, found, key=lambda each: each.get("seconds", math.inf))
+    copying = fastest.pop("copying", {})
+    if computed := result.implementations.get("reference", {}).get("computed"):
+        result.precision["computed"] = computed
+    usual = result.precision["computed"]
+    if usual in fastest:
+        result.limits = {"precision": usual, **fastest[usual], **copying}
+    for figures in result.implementations.values():
+        other = figures.get("computed", usual)
+        if other != usual and other in fastest:
+            figures["limits"] = {"precision": other, **fastest[other]}
 
 
 def _under_load(worker: Worker, shape: Shape, device: str, bound: float, show: Show) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from harness import record
 from harness.data import data_folder
 from harness.download import sha256_of
 from harness.errors import BadInput, Failure
+from harness.models import model_of
 from harness.plan import training_task
 from harness.read import TextExample, WordExample, read_split
 from harness.sanity import aligned
@@ -96,7 +97,7 @@ def _test_runs(paths: Sequence[Path]) -> dict[str, Run]:
             f"no finished run on a test set of GLUE in {', '.join(map(str, paths))}; "
             "`python -m harness run --suite glue --splits test` makes them"
         )
-    models = {(each.implementation["name"], each.checkpoint["sha256"]): (path, each) for path, each in runs}
+    models = {(each.implementation["name"], model_of(each)): (path, each) for path, each in runs}
     if len(models) > 1:
         names = ", ".join(f"{r.implementation['name']} with {r.checkpoint['name']} ({p})" for p, r in models.values())
         raise BadInput(f"a submission is of one implementation and checkpoint, not of several: {names}; name one's")

@@ -8,21 +8,23 @@ import difflib
 import math
 import re
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
 from harness.errors import BadInput
 from harness.paths import expanded
-from harness.yaml_file import read_yaml
+from harness.yaml_file import changed, read_yaml
 
 FOLDER = Path(__file__).resolve().parent / "tasks"
 
 Kind = Literal["classification", "regression", "multi-label", "tagging"]
 Format = Literal["tsv", "csv", "jsonl", "conll"]
-Scheme = Literal["iob1", "iob2", "iob", "bmes"]
+Scheme = Literal["iob1", "iob2", "iob", "bmes", "bioes", "bilou"]
 Context = Literal["sentence", "document"]
 Separator = Literal["whitespace", "tab"]
+Tags = Literal["repair", "strict"]
+LabelForm = Literal["names", "multi-hot"]
 N = TypeVar("N", int, float)
 
 METRICS = {
@@ -47,7 +49,10 @@ ONLY_FOR = {  # fields that mean something for one kind alone
     "separator": "tagging",
     "scheme": "tagging",
     "context": "tagging",
+    "tags": "tagging",
+    "label": "multi-label",
 }
+NOT_FOR = {"ignore": "tagging"}  # and for all kinds but one
 
 # Where a task does not say otherwise: for base and large, learning rates that the BERT paper searched over;
 # for small models, which it does not treat, a higher one.
@@ -97,6 +102,10 @@ class Task:
     recipes: dict[str, Recipe]  # by size: small, base, large
     train_task: str | None  # whose fine-tuned model is scored, where there is nothing to train on here
     download: str | None  # the name by which `data get` knows its files
+    tags: Tags = "repair"  # impossible tag sequences are read as conlleval reads them, or refused (tagging)
+    ignore: tuple[str | None, ...] = ()  # values of the label column that leave an example out; None: JSON's null
+    label: LabelForm = "names"  # how the label column says them (multi-label): by name, or a 0 or 1 for each
+    auto_labels: bool = False  # whether `labels` are those that the training split has
 
     @property
     def outputs(self) -> tuple[str, ...]:
@@ -113,7 +122,11 @@ class Task:
         return self.recipes["small" if hidden_size < 512 else "base" if hidden_size < 1024 else "large"]
 
 
-FIELDS = [name for name in Task.__annotations__ if name != "recipes"] + ["header", "columns", "recipe"]
+FIELDS = [name for name in Task.__annotations__ if name not in ("recipes", "auto_labels")] + [
+    "header",
+    "columns",
+    "recipe",
+]
 
 
 def task_names() -> list[str]:
@@ -167,7 +180,27 @@ def _read_task(file: Path) -> dict[str, Any]:
     declared = read_yaml(file, "task file")
     if not isinstance(declared, dict):
         raise BadInput(f"{file}: a task file is a mapping of fields such as `name: rte`")
+    for field in ("labels", "ignore", "positive", "columns", "max_length", "recipe"):
+        for line, written, read in changed(file, field):
+            if not _as_meant(field, written, read):
+                raise BadInput(f"{file}:{line}: {field}: {_taken(written, read)}")
     return declared
+
+
+def _as_meant(field: str, written: str, read: Any) -> bool:
+    """Whether a value that YAML changes is meant so: JSON's null in ``ignore``, and numbers, but for octal ones."""
+    if field in ("max_length", "recipe"):
+        return not isinstance(read, int) or "_" in written
+    return field == "ignore" and written == "null"
+
+
+def _taken(written: str, read: Any) -> str:
+    """What YAML makes of a value that was meant as it is written."""
+    if written == "":
+        return 'a value is missing; the empty text is ""'
+    kinds = {bool: "a boolean", int: f"the number {read}", float: f"the number {read}", type(None): "null"}
+    what = kinds.get(type(read), "a number to some programs" if isinstance(read, str) else "a date")
+    return f'to YAML, {written} is {what}; put it in quotes: "{written}"'
 
 
 def _parse(declared: dict[str, Any], file: Path) -> Task:
@@ -176,7 +209,11 @@ def _parse(declared: dict[str, Any], file: Path) -> Task:
     for field, only in ONLY_FOR.items():
         if field in declared and kind != only:
             raise BadInput(f"{field}: only a task of kind {only} has it, and this one is of kind {kind}")
-    labels = _labels(declared.get("labels"), kind)
+    for field, other in NOT_FOR.items():
+        if field in declared and kind == other:
+            raise BadInput(f"{field}: a task of kind {kind} has no such field")
+    auto = declared.get("labels") == "auto"
+    labels = {} if auto else _labels(declared.get("labels"), kind)
     metrics = _choices(declared, "metrics", METRICS[kind], f"metrics of a {kind} task")
     files = _files(declared, kind, file.parent)
     scored = [split for split in files if split != "train"]
@@ -186,7 +223,7 @@ def _parse(declared: dict[str, Any], file: Path) -> Task:
         suite=_text(declared, "suite", "own"),
         kind=kind,
         labels=labels,
-        positive=_positive(declared, labels, metrics),
+        positive=None,
         files=files,
         format=_format(declared, kind),
         encoding=_encoding(declared),
@@ -200,9 +237,27 @@ def _parse(declared: dict[str, Any], file: Path) -> Task:
         recipes=_recipes(declared.get("recipe", {})),
         train_task=_text(declared, "train_task") if "train_task" in declared else None,
         download=_text(declared, "download") if "download" in declared else None,
+        tags=_choice(declared, "tags", get_args(Tags), "repair"),
+        ignore=_ignore(declared.get("ignore", []), labels),
+        label=_choice(declared, "label", get_args(LabelForm), "names"),
     )
+    if auto:
+        task = replace(task, labels=_training_labels(task), auto_labels=True)
+    task = replace(task, positive=_positive(declared, task.labels, metrics))
     _check_training(task)
     return task
+
+
+def _training_labels(task: Task) -> dict[str, str]:
+    """The labels of the training split, for `labels: auto`."""
+    from harness.labels import training_labels
+
+    if task.kind == "regression":
+        raise BadInput("labels: a regression task has none, its label column is a number")
+    if "train" not in task.files or task.label == "multi-hot":
+        what = "there is no train split" if "train" not in task.files else "a multi-hot label column does not name them"
+        raise BadInput(f"labels: auto takes them from the training split, and {what}; name them")
+    return _labels(training_labels(task), task.kind)
 
 
 def _check_training(task: Task) -> None:
@@ -250,7 +305,7 @@ def _labels(declared: Any, kind: Kind) -> dict[str, str]:
             raise BadInput("labels: a regression task has none, its label column is a number")
         return {}
     if not isinstance(declared, dict | list) or not declared:
-        raise BadInput("labels: say which there are: a list of names, or `value in the file: name`")
+        raise BadInput("labels: say which there are: a list of names, or `value in the file: name`; or auto")
     pairs = list(declared.items()) if isinstance(declared, dict) else [(each, each) for each in declared]
     for each in (each for pair in pairs for each in pair):
         if isinstance(each, bool) or not isinstance(each, str | int):
@@ -261,6 +316,18 @@ def _labels(declared: Any, kind: Kind) -> dict[str, str]:
     if kind == "classification" and len(set(labels.values())) < 2:
         raise BadInput("labels: a classification task needs two or more")
     return labels
+
+
+def _ignore(declared: Any, labels: dict[str, str]) -> tuple[str | None, ...]:
+    if not isinstance(declared, list):
+        raise BadInput(f'ignore: a list of values in the label column, such as ["-"], not {declared!r}')
+    for value in declared:
+        if isinstance(value, bool) or not isinstance(value, str | int | None):
+            raise BadInput(f"ignore: {value!r} is not text; put it in quotes (null is that of JSON)")
+    values = tuple(None if value is None else str(value) for value in declared)
+    if both := [value for value in values if value in labels]:
+        raise BadInput(f"ignore: {both[0]!r} is one of the labels")
+    return values
 
 
 def _positive(declared: dict[str, Any], labels: dict[str, str], metrics: tuple[str, ...]) -> str | None:

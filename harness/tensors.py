@@ -23,10 +23,16 @@ def to_device(batch: Batch, device: str) -> tuple[Any, Any]:
 
 
 def dtype(precision: str) -> Any:
-    """The torch type of "fp64", "fp32", "bf16" or "fp16"."""
+    """The torch type of "fp64", "fp32", "bf16" or "fp16"; ValueError for anything else.
+
+    The same as ``reference.torch_dtype``, for environments that ``reference`` is not in.
+    """
     import torch
 
-    return {"fp64": torch.float64, "fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+    names = {"fp64": torch.float64, "fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+    if precision not in names:
+        raise ValueError(f"precision {precision!r} is not one of {', '.join(names)}")
+    return names[precision]
 
 
 def synchronize(device: str) -> None:

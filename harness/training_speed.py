@@ -58,7 +58,7 @@ def _time_task(
 
     with ExitStack() as stack:
         workers, failed = speed.load_each(made, implementations, homes, stack, load, show)
-        key = keys.speed_key(made, implementations, shape.description(), "training")
+        key = keys.speed_key(made, implementations, shape.description(), ["training", plan.recipe(made, task)])
         return speed.time_shape(made, workers, failed, shape, comparison, key, show, timed=_epoch)
 
 
@@ -72,7 +72,8 @@ def _start(worker: Worker, made: plan.Plan, task: Task, labels: Array | None, sh
     }
     of_examples = labels[: len(shape.batch.ids) if task.kind == "tagging" else len(shape.batch.lengths)]
     arrays = {**shape.batch._asdict(), "labels": of_examples}
-    worker.call("start_training", arrays, recipe=recipe, kind=task.kind, seed=0)
+    answer, _ = worker.call("start_training", arrays, recipe=recipe, kind=task.kind, seed=0)
+    worker.info |= answer | dict.fromkeys(("precision", "computed"), recipe["precision"])
 
 
 def _epoch(worker: Worker, shape: speed.Shape, repeats: int) -> dict[str, Array]:

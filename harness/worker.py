@@ -5,7 +5,9 @@ Whatever an implementation prints goes to standard error, so that it cannot corr
 At module level only the standard library and numpy: a worker may live in an environment that has no more.
 """
 
+import contextlib
 import importlib.util
+import logging
 import os
 import re
 import select
@@ -14,13 +16,15 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
 from harness.batch import Batch, by_tokens, in_order
+from harness.errors import DISK, kind_of, ours
 from harness.protocol import Array, exactly, receive, send
 
 Answer = tuple[dict[str, Any], dict[str, Array]]
@@ -56,7 +60,8 @@ class Session:
         module = self._import(checkout)
         self.model = self.training = self.kept = None  # the memory is needed for the new one
         start = time.perf_counter()
-        self.model, self.folder = module.load(folder, head, device, precision, variant), folder
+        with _warnings() as warnings:
+            self.model, self.folder = module.load(folder, head, device, precision, variant), folder
         seconds = time.perf_counter() - start
         if threads:
             _set_threads(threads)
@@ -67,8 +72,15 @@ class Session:
             "batching": self.model.batching,
             "trainable": hasattr(self.model, "logits"),
             "precision": getattr(self.model, "precision", precision),
+            **self._computed(precision),
+            "warnings": warnings,
             "seconds": seconds,
         }, {}
+
+    def _computed(self, precision: str) -> dict[str, Any]:
+        """What products are computed in, and with which of its compiled functions, where the model tells."""
+        said = {"computed": getattr(self.model, "computed", getattr(self.model, "precision", precision))}
+        return said | ({"compiled": self.model.compiled} if hasattr(self.model, "compiled") else {})
 
     def _import(self, checkout: str | None) -> Any:
         """The implementation's file as a module, once; its repository, where it has one, is first on the path."""
@@ -145,8 +157,10 @@ class Session:
         """Prepare the optimizer; ``train_epoch`` does the work."""
         from harness.finetune import Training
 
-        self.training = Training(self.model, Batch(**arrays), labels, kind, recipe, seed)
-        return {}, {}
+        with _warnings() as warnings:
+            self.training = Training(self.model, Batch(**arrays), labels, kind, recipe, seed)
+        said = {"compiled": self.model.compiled} if hasattr(self.model, "compiled") else {}
+        return {**said, "warnings": warnings}, {}
 
     def train_epoch(self) -> Answer:
         """One pass over the training data; its mean loss, and how many seconds it took: wall clock and CPU."""
@@ -166,11 +180,15 @@ class Session:
 
     def cast(self, precision: str) -> Answer:
         """Compute in this precision from now on."""
-        from reference import torch_dtype
-
         self.training = self.kept = None
-        self.model.module.to(torch_dtype(precision))
-        return {}, {}
+        with _warnings() as warnings:
+            if hasattr(self.model, "cast"):
+                self.model.cast(precision)
+            else:
+                from harness.tensors import dtype
+
+                self.model.module.to(dtype(precision))
+        return {**self._computed(precision), "warnings": warnings}, {}
 
     def export(self) -> Answer:
         """All weights under Hugging Face's names."""
@@ -227,12 +245,25 @@ class Session:
                 done = now.stop
         return {}, {"latencies": latencies[:done]}
 
-    def limits(self, config: dict[str, Any], tokens: int, precision: str, device: str) -> Answer:
-        """What the machine can do at most; see ``harness.limits``. For a worker that has torch."""
+    def limits(
+        self,
+        config: dict[str, Any],
+        tokens: int,
+        precisions: list[str],
+        device: str,
+        threads: int,
+        cpus: list[int] | None,
+    ) -> Answer:
+        """What the machine can do at most; see ``harness.limits``. For a worker that has torch, and loads nothing."""
+        _pin(cpus)
+        _set_threads(threads)
         from harness.limits import limits
+        from reference.kernels import keep_freed_memory
 
+        _set_threads(threads)
+        keep_freed_memory()  # as where the reference computes
         with _no_gradients():
-            return dict(limits(config, tokens, precision, device)), {}
+            return dict(limits(config, tokens, precisions, device)), {}
 
     def memory(self) -> Answer:
         """Peak memory so far, in bytes: resident, and on the GPU where one was used by this process.
@@ -255,6 +286,20 @@ class Session:
         return time.process_time() + sum(map(_cpu_seconds_of, self._others()))
 
 
+@contextmanager
+def _warnings() -> Iterator[list[str]]:
+    """What ``reference`` warns of meanwhile, for the harness to show: nobody reads a worker's standard error."""
+    said: list[str] = []
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
+    log = logging.getLogger("reference")
+    log.addHandler(handler)
+    try:
+        yield said
+    finally:
+        log.removeHandler(handler)
+
+
 def _pin(cpus: list[int] | None) -> None:
     """Run on these CPUs only: some frameworks start a thread for every CPU that they see, whatever they are told."""
     if cpus and hasattr(os, "sched_setaffinity"):
@@ -267,8 +312,9 @@ def _set_threads(threads: int) -> None:
     To be called before an implementation is imported, and after: torch takes no more from the variables than
     there are cores, and is not imported here, as its memory would count for one that does not use it.
     """
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TF_NUM_INTRAOP_THREADS"):
-        os.environ[name] = str(threads)
+    for library in ("OMP", "MKL", "OPENBLAS", "BLIS", "NUMEXPR"):
+        os.environ[f"{library}_NUM_THREADS"] = str(threads)
+    os.environ["VECLIB_MAXIMUM_THREADS"] = os.environ["TF_NUM_INTRAOP_THREADS"] = str(threads)
     os.environ["TF_NUM_INTEROP_THREADS"] = "1"
     torch = sys.modules.get("torch")
     if torch is not None:
@@ -303,8 +349,6 @@ def _peak_resident(process: int | None = None) -> int:
 
 def _no_gradients() -> Any:
     """torch's inference mode where torch computes, nothing elsewhere."""
-    import contextlib
-
     torch = sys.modules.get("torch")
     return torch.inference_mode() if torch is not None else contextlib.nullcontext()
 
@@ -348,17 +392,10 @@ def serve(file: Path, requests: BinaryIO, answers: BinaryIO) -> None:
             command = getattr(session, request.pop("command"))
             send(answers, *command(**request, **arrays))
         except Exception as error:
-            kind = "out of memory" if _is_out_of_memory(error) else type(error).__name__
-            traceback.print_exc()
-            send(answers, {"error": str(error) or kind, "kind": kind})
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    return (
-        isinstance(error, MemoryError)
-        or type(error).__name__ == "OutOfMemoryError"
-        or any(words in str(error).lower() for words in ("can't allocate memory", "out of memory"))
-    )
+            kind = kind_of(error)
+            with contextlib.suppress(OSError):  # where that goes may be full too
+                traceback.print_exc()
+            send(answers, {"error": (str(ours(error)) if kind == DISK else str(error)) or kind, "kind": kind})
 
 
 def main(file: str) -> None:

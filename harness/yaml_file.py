@@ -1,12 +1,27 @@
 """Reading YAML that users write."""
 
+import re
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
 from harness.errors import BadInput
 from harness.printable import UNFIT
+
+# What YAML 1.2 reads as a number, and PyYAML, which is of YAML 1.1, as text or as another number.
+NUMBER = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|0o[0-7]+|0x[0-9a-fA-F]+")
+INTEGER = re.compile(r"-?[1-9][0-9]*|0")
+TEXT, WHOLE, NOTHING = (f"tag:yaml.org,2002:{name}" for name in ("str", "int", "null"))
+
+
+class Changed(NamedTuple):
+    """A value without quotes that YAML reads as something else than the text that is written."""
+
+    line: int
+    written: str
+    read: Any
 
 
 class _Loader(yaml.SafeLoader):
@@ -31,6 +46,34 @@ class _Loader(yaml.SafeLoader):
         except (ValueError, LookupError, ArithmeticError, AttributeError) as error:
             what = f"{node.value!r} is no value" if isinstance(node, yaml.ScalarNode) else "not a value"
             raise yaml.MarkedYAMLError(problem=f"{what}: {error}", problem_mark=node.start_mark) from error
+
+
+def changed(file: Path, field: str) -> Iterator[Changed]:
+    """The values of a field, keys and values of all it holds, that are not the text or the whole number they look like.
+
+    The file is one that ``read_yaml`` has read.
+    """
+    root = yaml.compose(file.read_text(encoding="utf-8"), _Loader)
+    fields = root.value if isinstance(root, yaml.MappingNode) else []
+    values = [value for key, value in fields if key.value == field and value.tag != NOTHING]
+    for node in (node for value in values for node in _scalars(value)):
+        if node.style is None and not _as_written(node):
+            read = yaml.load(node.value, _Loader)  # noqa: S506 - a SafeLoader
+            yield Changed(node.start_mark.line + 1, node.value, read)
+
+
+def _scalars(node: yaml.Node) -> Iterator[yaml.ScalarNode]:
+    if isinstance(node, yaml.ScalarNode):
+        yield node
+    for child in node.value if isinstance(node, yaml.CollectionNode) else []:
+        for each in child if isinstance(child, tuple) else (child,):
+            yield from _scalars(each)
+
+
+def _as_written(node: yaml.ScalarNode) -> bool:
+    if node.tag == WHOLE:
+        return INTEGER.fullmatch(node.value) is not None
+    return node.tag == TEXT and not NUMBER.fullmatch(node.value)
 
 
 def read_yaml(file: Path, what: str) -> Any:

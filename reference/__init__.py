@@ -4,6 +4,8 @@
 >>> model = reference.load("path/to/a/checkpoint")
 """
 
+import logging
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,13 +25,16 @@ def load(
     ``folder`` is a Hugging Face folder, a folder of Google's or a TensorFlow checkpoint. ``device`` "auto" is
     CUDA where there is one. ``frozen`` is for inference alone and faster on a CPU (``reference.kernels``).
     ``precision`` "auto" is bf16 where the device is fast at it (on a CPU only if frozen) and fp32 elsewhere; what
-    was chosen stands in the module's attributes ``device_used`` and ``precision_used``. "int8" is for frozen models
-    on a CPU. With a model on the CPU this process keeps the memory that it frees.
+    was chosen is in the module's attributes ``device_used`` and ``precision_used``. "int8" is for frozen models on a
+    CPU where it is faster than float32. Of bf16 and fp16, on a CPU without such instructions, the module has the
+    rounded weights, in float32; ``precision_computed`` says what products are computed in, and a warning once.
+    With a model on the CPU this process keeps the memory that it frees.
     Raises CheckpointError, naming the tensors, where the checkpoint does not hold what was asked for, and ValueError
     for a device or precision that is not to be had.
     """
     from reference.checkpoint import build, read
-    from reference.kernels import freeze, keep_freed_memory
+    from reference.kernels import computed_by, freeze, keep_freed_memory
+    from reference.processor import multiplies
 
     device = resolve_device(device)
     if precision == "auto" and frozen and device == "cpu" and fast_bf16():
@@ -38,20 +43,62 @@ def load(
     int8 = precision == "int8"
     if int8 and not (frozen and device == "cpu"):
         raise ValueError("precision 'int8' is for frozen models on a CPU")
-    module = build(read(folder), head, torch_dtype("bf16" if int8 else precision)).to(device)
+    if int8 and (reason := no_int8()):
+        raise ValueError(reason)
+    stored = computed_precision("bf16", device) if int8 else precision  # what is not multiplied, in int8
+    module = build(read(folder), head, torch_dtype(stored)).to(device)
     if frozen:
         freeze(module, int8)
+    if int8 and not multiplies("int8") and (reason := computed_by(module)["reason"]):
+        raise ValueError(f"precision 'int8' would be slower than float32 for this model: {reason}")
+    computed = precision if int8 else cast(module, precision, device, frozen)
     if device == "cpu":
         keep_freed_memory()
     module.device_used, module.precision_used = device, precision  # type: ignore[assignment]
+    module.precision_computed = computed  # type: ignore[assignment]
     return module
+
+
+def cast(module: "torch.nn.Module", precision: str, device: str, frozen: bool = False) -> str:
+    """Give a module's weights this precision, as ``load`` does; what products are computed in then.
+
+    One that is ``frozen`` has it already.
+    """
+    computed = computed_precision(precision, device)
+    if computed != precision:
+        _say_once(f"products in {precision} are computed in float32, of rounded weights: this processor has none")
+    if not frozen:
+        module.to(torch_dtype(precision)).to(torch_dtype(computed))
+    return computed
 
 
 def fast_bf16() -> bool:
     """Whether this processor multiplies bf16 itself: AMX, or AVX-512 with BF16."""
-    import torch
+    from reference.processor import seen_by_torch
 
-    return torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
+    return not seen_by_torch().isdisjoint({"amx_bf16", "avx512_bf16"})
+
+
+def computed_precision(precision: str, device: str) -> str:
+    """What products are computed in: as asked, but float32 on a CPU that has no instructions for bf16 or fp16."""
+    from reference.processor import multiplies
+
+    return "fp32" if device == "cpu" and precision in ("bf16", "fp16") and not multiplies(precision) else precision
+
+
+def no_int8() -> str | None:
+    """Why int8 would be slower than float32 on this machine; None where it is faster."""
+    from reference.layers import routines_here, why_none_here
+    from reference.processor import multiplies
+
+    if routines_here("int8") or multiplies("int8"):
+        return None
+    return f"precision 'int8' would be slower than float32 here: {why_none_here('int8')}"
+
+
+@cache
+def _say_once(text: str) -> None:
+    logging.getLogger(__name__).warning(text)
 
 
 def resolve_device(device: str) -> str:

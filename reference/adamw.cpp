@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
 #include <vector>
 
@@ -23,6 +24,15 @@ struct Weight {
   int64_t size;
   float rate, decay;
 };
+
+// What adamw.py checks: the size of the struct, and where its fields are.
+struct Place {
+  const char* name;  // of a field; null at the end
+  int64_t number;
+};
+#define AT(FIELD) {#FIELD, offsetof(Weight, FIELD)}
+extern "C" const Place layout[] = {{"size", sizeof(Weight)}, AT(master), AT(mean),  AT(square), AT(rounded),
+                                   AT(gradient),             AT(size),   AT(rate),  AT(decay),  {nullptr, 0}};
 
 struct Piece {
   const Weight* weight;

@@ -3,13 +3,14 @@
 import ctypes
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from reference.compiled import compiled
+from reference.compiled import Compiled, compiled
 
 SOURCE = Path(__file__).with_name("adamw.cpp")
 BETAS, EPSILON = (0.9, 0.999), 1e-8
@@ -20,6 +21,22 @@ class Weight(ctypes.Structure):
 
     _fields_ = [(name, ctypes.c_void_p) for name in ("master", "mean", "square", "rounded", "gradient")]
     _fields_ += [("size", ctypes.c_int64), ("rate", ctypes.c_float), ("decay", ctypes.c_float)]
+
+
+def built() -> Compiled:
+    """The compiled functions, or why there are none."""
+    return compiled(SOURCE, (Weight,))
+
+
+@cache
+def library() -> ctypes.CDLL | None:
+    """The compiled functions; None where they are not."""
+    found = built().library
+    if found is not None:
+        number, real, weights = ctypes.c_int64, ctypes.c_double, ctypes.POINTER(Weight)
+        found.norm.restype, found.norm.argtypes = real, [weights, number, number]
+        found.step.restype, found.step.argtypes = None, [weights, number, number, real, real, real, real, number]
+    return found
 
 
 class MixedAdamW(torch.optim.Optimizer):
@@ -36,11 +53,12 @@ class MixedAdamW(torch.optim.Optimizer):
         self._linears = [each for each in module.modules() if isinstance(each, nn.Linear)]
         self._rounded = {each.weight: nn.Parameter(each.weight.detach().bfloat16()) for each in self._linears}
         self._weights: dict[Tensor, Weight] = {}
+        self._gradients: list[Tensor] = []
 
     @staticmethod
     def available() -> bool:
         """Whether ``adamw.cpp`` could be compiled."""
-        return compiled(SOURCE) is not None
+        return library() is not None
 
     @contextmanager
     def rounded(self) -> Iterator[None]:
@@ -64,30 +82,28 @@ class MixedAdamW(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
         """Learn from the gradients, which are scaled first so that their norm is at most ``max_grad_norm``."""
-        weights, gradients = [], []
+        found, weights, threads = library(), list(self._with_gradients()), torch.get_num_threads()
+        assert found is not None
+        array = (Weight * len(weights))(*weights)
+        ratio = self.max_grad_norm / (found.norm(array, len(weights), threads) + 1e-6)
+        factor = 1.0 if ratio > 1 else ratio  # what is not a number stays so, as in torch
+        self.steps += 1
+        found.step(array, len(weights), self.steps, *BETAS, EPSILON, factor, threads)
+
+    def _with_gradients(self) -> Iterator[Weight]:
+        """Each parameter that has a gradient, as ``adamw.cpp`` takes it."""
+        self._gradients = []  # kept as long as they are pointed to
         for group in self.param_groups:
             for master in group["params"]:
                 rounded = self._rounded.get(master)
                 gradient = master.grad if rounded is None else rounded.grad
                 if gradient is None:
                     continue
-                gradients.append(gradient.contiguous())  # kept as long as it is pointed to
+                self._gradients.append(gradient.contiguous())
                 weight = self._weights.get(master) or self._weight(master, rounded)
-                weight.gradient, weight.rate, weight.decay = (
-                    gradients[-1].data_ptr(),
-                    group["lr"],
-                    group["weight_decay"],
-                )
-                weights.append(weight)
-        library, threads = compiled(SOURCE), ctypes.c_int64(torch.get_num_threads())
-        assert library is not None
-        library.norm.restype = ctypes.c_double
-        array, count = (Weight * len(weights))(*weights), ctypes.c_int64(len(weights))
-        ratio = self.max_grad_norm / (library.norm(array, count, threads) + 1e-6)
-        factor = 1.0 if ratio > 1 else ratio  # what is not a number stays so, as in torch
-        self.steps += 1
-        numbers = map(ctypes.c_double, (*BETAS, EPSILON, factor))
-        library.step(array, count, ctypes.c_int64(self.steps), *numbers, threads)
+                weight.gradient = self._gradients[-1].data_ptr()
+                weight.rate, weight.decay = group["lr"], group["weight_decay"]
+                yield weight
 
     def _weight(self, master: Tensor, rounded: Tensor | None) -> Weight:
         state = self.state[master] = {name: torch.zeros_like(master) for name in ("mean", "square")}

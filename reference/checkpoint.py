@@ -1,26 +1,29 @@
 """Weights at the edge: from a Hugging Face folder or Google's TensorFlow checkpoint, and to a Hugging Face folder.
 
 In between, a checkpoint is a plain dict of tensors under Hugging Face's names, with the prefix ``bert.``.
-Nothing is ever initialised silently: a tensor that is missing, left over or of another shape is an error
-that names it; a new head is asked for with ``add_head``.
+Nothing is ever initialised silently: a tensor of the encoder that is missing, left over or of another shape is an
+error that names it; a new head is asked for with ``add_head``, which draws a pooler where there is none (``drawn``).
 """
 
 import json
-import math
 import re
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from reference.config import read_config_file
 from reference.errors import CheckpointError
 from reference.heads import HEADS
 from reference.model import Bert, BertConfig
-from reference.tf_checkpoint import read_tf_checkpoint, to_hugging_face_names
+from reference.tensor_files import read_tensors
+from reference.tensor_names import HEADS as HEAD_PREFIXES
+from reference.tensor_names import TIED, standard_names, unwrap
+from reference.weight_files import WeightFiles, config_file, find_weight_files
 
 # From our names to Hugging Face's; the first rule that fits is applied.
 RENAMES = [
@@ -39,8 +42,9 @@ RENAMES = [
     (r"^span\.", "qa_outputs."),
 ]
 QKV = re.compile(r"^bert\.layers\.(\d+)\.attention\.qkv\.(weight|bias)$")
-LARGEST = 10**7  # of a configuration's sizes: far above any real one
-HEAD_PREFIXES = ("cls.", "classifier.", "qa_outputs.")  # a checkpoint may carry heads that nobody asked for
+DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+POOLED = ("classification", "regression", "multi-label")  # heads that need a pooler
+POOLER = ("bert.pooler.dense.weight", "bert.pooler.dense.bias")
 
 ARCHITECTURES = {
     None: "BertModel",
@@ -65,140 +69,124 @@ class Checkpoint:
     config: BertConfig
     tensors: dict[str, Tensor]  # Hugging Face names, encoder under "bert."
     labels: tuple[str, ...] = ()  # names of the classes, in order, where the folder says them
+    notes: tuple[str, ...] = ()  # what of the files was renamed, or is left out
 
 
-def read(path: Path | str) -> Checkpoint:
-    """Read a Hugging Face folder, a folder of Google's, or a TensorFlow checkpoint (``.../bert_model.ckpt``).
+def read(path: Path | str, values: bool = True) -> Checkpoint:
+    """Read a Hugging Face folder, a folder of Google's, one file of weights, or a TensorFlow checkpoint's prefix.
 
-    Raises CheckpointError, naming the file, where there is no checkpoint or it cannot be read.
+    The encoder that is given back is whole: every tensor of the configuration is there in its shape, but for a pooler,
+    and none that the configuration does not have. ``values``: the numbers too are looked at, which takes time with
+    many: that they are finite, and what TensorFlow's checksums say.
+    Raises CheckpointError, naming the file and saying what to do, where there is no such checkpoint.
     """
+    found = find_weight_files(path)
     config, labels = read_config(path)
-    return Checkpoint(config, standard_names(_read_tensors(Path(path))), labels)
+    tensors, others = read_tensors(found, verify=values)
+    try:
+        unwrapped = unwrap(tensors)
+        named = standard_names(unwrapped.tensors)
+        kept = {name: tensor for name, tensor in named.items() if name.startswith(("bert.", *HEAD_PREFIXES))}
+        _check_encoder(kept, config)
+        if values:
+            _check_finite({name: tensor for name, tensor in kept.items() if name.startswith("bert.")})
+    except CheckpointError as error:
+        raise CheckpointError(f"{_said(found)}: {error}") from error
+    others += [*unwrapped.others, *(name for name in named if name not in kept)]
+    return Checkpoint(config, kept, labels, tuple(_notes(unwrapped.prefix, others, kept)))
 
 
 def read_config(path: Path | str) -> tuple[BertConfig, tuple[str, ...]]:
     """The configuration of a checkpoint and the names of its classes, without its weights."""
-    path = Path(path)
-    folder = path if path.is_dir() else path.parent
-    file = next((f for f in (folder / "config.json", folder / "bert_config.json") if f.is_file()), None)
-    if file is None:
-        raise CheckpointError(f"{folder} has neither config.json nor bert_config.json")
-    try:
-        values = json.loads(file.read_text(encoding="utf-8"))
-        _check_config(values)
-        labels = values.get("id2label") or {}
-        return BertConfig.from_dict(values), tuple(labels[key] for key in sorted(labels, key=int))
-    except (ValueError, TypeError, AttributeError, LookupError, RecursionError) as error:
-        raise CheckpointError(f"{file}: {error}") from error
+    return read_config_file(config_file(path))
 
 
-def _check_config(values: Any) -> None:
-    """ValueError unless every size is there, as a whole number: one left out would be taken for BERT-base's."""
-    if not isinstance(values, dict):
-        raise ValueError("not an object of settings")
-    if values.get("model_type", "bert") != "bert":
-        return  # has other sizes; ``from_dict`` says that it is no BERT
-    for field in fields(BertConfig):
-        value = values.get(field.name, 0)  # what is no size may be left out
-        said = f"{value!r:.40}" if field.name in values else "missing"
-        if field.type is int and (type(value) is not int or not 1 <= value <= LARGEST):
-            raise ValueError(f"{field.name} is {said}; it is a whole number from 1 to {LARGEST}")
-        if field.type is float and (type(value) not in (int, float) or not 0 <= value < math.inf):
-            raise ValueError(f"{field.name} is {said}; it is a number from 0 on")
+def _said(found: WeightFiles) -> str:
+    return str(found.files[0] if len(found.files) == 1 else found.folder)
 
 
-def _read_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors as their file names them."""
-    if not path.is_dir():  # a TensorFlow prefix, with or without ".index"
-        return _read_tensorflow(path.with_name(path.name.removesuffix(".index")))
-    if (file := path / "model.safetensors.index.json").is_file():
-        return _read_shards(file)
-    if (file := path / "model.safetensors").is_file():
-        return _read_safetensors(file)
-    if (file := path / "pytorch_model.bin").is_file():
-        return _read_pickle(file)
-    indexes = sorted(path.glob("*.index"))
-    if len(indexes) == 1:
-        return _read_tensorflow(indexes[0].with_suffix(""))
-    raise CheckpointError(
-        f"{path} has no model.safetensors, pytorch_model.bin or (exactly one) TensorFlow checkpoint *.index"
-    )
+def _notes(prefix: str, others: list[str], kept: Mapping[str, Tensor]) -> Iterator[str]:
+    if prefix:
+        yield f"the names of its tensors begin with {prefix}, which is taken off"
+    heads = sorted({name.rpartition(".")[0] for name in kept if not name.startswith("bert.")})
+    if left := heads + others:
+        yield f"left out, as no part of the encoder: {_some(left)}"
 
 
-def _read_safetensors(file: Path) -> dict[str, Tensor]:
-    try:
-        tensors: dict[str, Tensor] = load_file(file)
-    except (SafetensorError, OSError, ValueError) as error:
-        raise CheckpointError(f"{file}: cannot read the weights: {error}") from error
-    return tensors
+def _check_encoder(tensors: Mapping[str, Tensor], config: BertConfig) -> None:
+    """CheckpointError unless the tensors under ``bert.`` are the encoder of this configuration, as numbers."""
+    own = {name: tensor for name, tensor in tensors.items() if name.startswith("bert.")}
+    _check_layers(own, config)
+    with torch.device("meta"):
+        bert = Bert(config, pooler=any(name.startswith("bert.pooler.") for name in own))
+    wanted = {part: shape for _, parts, shape in _wanted(bert, bare=True) for part in parts}
+    if unexpected := sorted(own.keys() - wanted.keys()):
+        raise CheckpointError(f"unexpected tensors in the encoder: {_some(unexpected)}")
+    _check_there(own, wanted.keys())
+    _check_shapes(own, wanted)
 
 
-def _read_shards(index: Path) -> dict[str, Tensor]:
-    try:
-        files = sorted({index.parent / s for s in json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()})
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"{index}: not an index of shards: {error!r}") from error
-    return {name: tensor for file in files for name, tensor in _read_safetensors(file).items()}
+def _check_there(tensors: Mapping[str, Tensor], wanted: Collection[str], hint: str = "") -> None:
+    if missing := sorted(set(wanted) - tensors.keys()):
+        raise CheckpointError(f"{hint}missing tensors: {_some(missing)}")
 
 
-def _read_pickle(file: Path) -> dict[str, Tensor]:
-    try:
-        tensors = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # damage shows as many classes of error, code that is refused as one of pickle's
-        raise CheckpointError(f"{file}: not a plain file of tensors: {error}") from error
-    if not isinstance(tensors, dict) or not all(isinstance(n, str) and torch.is_tensor(t) for n, t in tensors.items()):
-        raise CheckpointError(f"{file}: not a dictionary of tensors by name")
-    return tensors
+def _check_shapes(tensors: Mapping[str, Tensor], wanted: Mapping[str, tuple[int, ...]]) -> None:
+    """CheckpointError naming what has another shape, or is no number that a model computes with."""
+    for name, expected in wanted.items():
+        tensor = tensors[name]
+        if (shape := tuple(tensor.shape)) != expected:
+            raise CheckpointError(f"{name}: shape {shape}, expected {expected} by the configuration; one is wrong")
+        if tensor.layout != torch.strided or tensor.dtype not in DTYPES:
+            kind = str(tensor.dtype).removeprefix("torch.")
+            raise CheckpointError(f"{name}: numbers of {kind}: quantised weights are not read; give the original ones")
 
 
-def _read_tensorflow(prefix: Path) -> dict[str, Tensor]:
-    arrays = to_hugging_face_names(read_tf_checkpoint(prefix))
-    return {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
+def _check_finite(tensors: Mapping[str, Tensor]) -> None:
+    if bad := [name for name, tensor in tensors.items() if not _finite(tensor)]:
+        raise CheckpointError(f"not all numbers are finite (NaN or infinite) in {_some(bad)}; training it failed")
 
 
-def standard_names(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Hugging Face names as they are today, from any of their older forms.
+def _finite(tensor: Tensor) -> bool:
+    """Whether all numbers are: by their sum, which takes no memory, unless that alone is too large."""
+    total = tensor.sum(dtype=torch.promote_types(tensor.dtype, torch.float32))
+    return bool(total.isfinite()) or bool(tensor.isfinite().all())
 
-    Adds the prefix ``bert.`` where a bare encoder was saved, turns TensorFlow's gamma and beta into weight
-    and bias, and drops what is not a weight of its own: position numbers and the copy of tied weights.
-    """
-    named = {}
-    for name, tensor in tensors.items():
-        name = re.sub(r"LayerNorm\.gamma$", "LayerNorm.weight", re.sub(r"LayerNorm\.beta$", "LayerNorm.bias", name))
-        if name.startswith(("embeddings.", "encoder.", "pooler.")):
-            name = f"bert.{name}"
-        named[name] = tensor
-    named.pop("bert.embeddings.position_ids", None)
-    for copy, original in (
-        ("cls.predictions.decoder.weight", "bert.embeddings.word_embeddings.weight"),
-        ("cls.predictions.decoder.bias", "cls.predictions.bias"),
-    ):
-        tied = named.pop(copy, None)
-        if tied is not None and not torch.equal(tied, named.setdefault(original, tied)):
-            raise CheckpointError(f"{copy} differs from {original}; in BERT they are one tensor")
-    return named
+
+def _check_layers(tensors: Mapping[str, Tensor], config: BertConfig) -> None:
+    numbers = [int(match[1]) for name in tensors if (match := re.match(r"bert\.encoder\.layer\.(\d+)\.", name))]
+    if (layers := max(numbers, default=-1) + 1) != config.num_hidden_layers:
+        raise CheckpointError(
+            f"num_hidden_layers is {config.num_hidden_layers}, and the weights have {layers} layers; "
+            "put the configuration there that belongs to the weights"
+        )
 
 
 def build(checkpoint: Checkpoint, head: str | None = None, dtype: torch.dtype = torch.float32) -> nn.Module:
     """A ``Bert``, or a head of ``reference.heads`` on one, with the weights of the checkpoint; in eval mode.
 
-    Raises CheckpointError naming every tensor that is missing, unexpected or of another shape.
+    Raises CheckpointError naming every tensor that is missing or of another shape.
     """
     with torch.device("meta"):  # nothing is initialised, nothing takes memory
         module = _empty(checkpoint, head)
-    shapes = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
-    wanted = {name: hugging_face_names(name, bare=head is None) for name in shapes}
-    required = {name for names in wanted.values() for name in names}
-    _check_names(checkpoint.tensors, required, head)
-    state = {}
-    for name, parts in wanted.items():
-        expected = (shapes[name][0] // len(parts), *shapes[name][1:])
-        for part in parts:
-            if (shape := tuple(checkpoint.tensors[part].shape)) != expected:
-                raise CheckpointError(f"{part}: shape {shape}, expected {expected}")
-        state[name] = torch.cat([checkpoint.tensors[part].to(dtype) for part in parts])
+    wanted = list(_wanted(module, bare=head is None))
+    _check_head(checkpoint.tensors, {part for _, parts, _ in wanted for part in parts}, head)
+    _check_shapes(checkpoint.tensors, {part: shape for _, parts, shape in wanted for part in parts})
+    _check_finite({part: checkpoint.tensors[part] for _, parts, _ in wanted for part in parts if _of_head(part)})
+    state = {name: torch.cat([checkpoint.tensors[part].to(dtype) for part in parts]) for name, parts, _ in wanted}
     module.load_state_dict(state, assign=True)
     return module.eval()
+
+
+def _of_head(name: str) -> bool:
+    return name.startswith(HEAD_PREFIXES)
+
+
+def _wanted(module: nn.Module, bare: bool) -> Iterator[tuple[str, list[str], tuple[int, ...]]]:
+    """Each of our names with Hugging Face's names of its parts, and the shape of each part."""
+    for name, tensor in module.state_dict().items():
+        parts = hugging_face_names(name, bare)
+        yield name, parts, (tensor.shape[0] // len(parts), *tensor.shape[1:])
 
 
 def _empty(checkpoint: Checkpoint, head: str | None) -> nn.Module:
@@ -218,15 +206,15 @@ def _empty(checkpoint: Checkpoint, head: str | None) -> nn.Module:
     return HEADS[head](bert, checkpoint.tensors["classifier.weight"].shape[0])
 
 
-def _check_names(tensors: dict[str, Tensor], required: set[str], head: str | None) -> None:
-    missing = sorted(required - tensors.keys())
-    if missing:
-        without = f"this checkpoint has no {head} head; " if all(n.startswith(HEAD_PREFIXES) for n in missing) else ""
-        raise CheckpointError(f"{without}missing tensors: {', '.join(missing)}")
-    spare = ("bert.pooler.", *HEAD_PREFIXES)
-    unexpected = sorted(name for name in tensors.keys() - required if not name.startswith(spare))
-    if unexpected:
-        raise CheckpointError(f"unexpected tensors: {', '.join(unexpected)}")
+def _check_head(tensors: Mapping[str, Tensor], required: Collection[str], head: str | None) -> None:
+    missing = set(required) - tensors.keys()
+    without = missing and all(map(_of_head, missing))
+    _check_there(tensors, required, f"this checkpoint has no {head} head; " if without else "")
+    if head == "pre-training" and (untied := [copy for copy, _ in TIED if copy in tensors]):
+        originals = dict(TIED)
+        raise CheckpointError(
+            f"{untied[0]} differs from {originals[untied[0]]}; in BERT's pre-training head they are one tensor"
+        )
 
 
 def hugging_face_names(name: str, bare: bool = False) -> list[str]:
@@ -254,6 +242,11 @@ def tensors_of(module: nn.Module) -> dict[str, Tensor]:
     return {name: tensor.contiguous() for name, tensor in tensors.items()}
 
 
+def drawn(checkpoint: Checkpoint, head: str) -> list[str]:
+    """The tensors below the head that ``add_head`` draws, as the checkpoint lacks them: those of a pooler, or none."""
+    return [name for name in POOLER if head in POOLED and name not in checkpoint.tensors]
+
+
 def add_head(checkpoint: Checkpoint, head: str, labels: list[str], seed: int) -> Checkpoint:
     """The same encoder under a new head, drawn as the paper initialises weights.
 
@@ -267,9 +260,9 @@ def add_head(checkpoint: Checkpoint, head: str, labels: list[str], seed: int) ->
         return torch.nn.init.trunc_normal_(torch.empty(shape), std=std, a=-2 * std, b=2 * std, generator=generator)
 
     tensors = {name: t for name, t in checkpoint.tensors.items() if not name.startswith(HEAD_PREFIXES)}
-    if head in ("classification", "regression", "multi-label") and "bert.pooler.dense.weight" not in tensors:
-        tensors |= {"bert.pooler.dense.weight": normal(hidden, hidden), "bert.pooler.dense.bias": torch.zeros(hidden)}
-    if head in ("classification", "regression", "multi-label", "tagging"):
+    if drawn(checkpoint, head):
+        tensors |= dict(zip(POOLER, (normal(hidden, hidden), torch.zeros(hidden)), strict=True))
+    if head in (*POOLED, "tagging"):
         tensors |= {"classifier.weight": normal(len(labels), hidden), "classifier.bias": torch.zeros(len(labels))}
     elif head == "question-answering":
         tensors |= {"qa_outputs.weight": normal(2, hidden), "qa_outputs.bias": torch.zeros(2)}
@@ -296,3 +289,9 @@ def save(checkpoint: Checkpoint, folder: Path | str, head: str | None = None) ->
     save_file(tensors, partial, metadata={"format": "pt"})
     partial.replace(folder / "model.safetensors")
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+
+
+def _some(names: Collection[str], most: int = 5) -> str:
+    shown = list(names)[:most]
+    more = len(names) - len(shown)
+    return ", ".join(shown) + (f" and {more} more" if more else "")

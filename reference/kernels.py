@@ -3,51 +3,79 @@
 ``freeze`` puts them in place. What they save (docs/records.md has the figures): PyTorch lays a weight out anew
 at every product; gelu and the residual are added to the sums of a product while these are in the cache; and memory
 that was freed is not given back to the system, which would clear it page by page before the next layer gets it.
-``FrozenLayer`` does that by oneDNN. Where there is a compiler, and a processor with AVX-512, all layers are one call
+``FrozenLayer`` does that by oneDNN. With a compiler, and a processor with AVX2 or more, all layers are one call
 of our own (``reference.layers``), which also saves what lies between a product and the next.
 """
 
 import ctypes
 import sys
+from collections.abc import Iterable
 from typing import Any, NoReturn, cast
 
 import torch
 from torch import Tensor, nn
 
-from reference.layers import LaidOut, routine_for, to_int8
+from reference.layers import LaidOut, built, routine_for, to_int8, why_none
 from reference.model import ACTIVATIONS, Bert, BertConfig, Layer, Layers, Packed, fill
+from reference.processor import multiplies
 
 # Activations that oneDNN computes behind a product: its name for the operation, and for the algorithm.
 FUSED = {"gelu": ("gelu", "none"), "gelu_new": ("gelu", "tanh"), "gelu_pytorch_tanh": ("gelu", "tanh")}
 FUSED |= {"relu": ("relu", "")}
+NAMES = {torch.float64: "fp64", torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
 KEEP = {-1: 2**31 - 1, -3: 2**30}  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of mallopt(3), in bytes; it takes an int
 
 
 def freeze(module: nn.Module, int8: bool = False) -> nn.Module:
     """Change a ``Bert``, or a head on one, for inference alone: the same function, faster.
 
-    It can no longer be trained, moved or saved. Where nothing would be gained (on a GPU, in float64 or float16,
-    without oneDNN) the layers stay as they are. With ``int8`` the linear layers multiply 8-bit integers: weights
-    scaled for each output, and rows for each token as they come.
+    It can no longer be trained, moved or saved. Where nothing would be gained (on a GPU, in float64, without oneDNN)
+    the layers stay as they are. Of bfloat16 and float16, where the processor has no such products, all becomes
+    float32, with the weights that it has. With ``int8`` the linear layers multiply 8-bit integers: weights scaled for
+    each output, and rows for each token as they come.
     """
     bert = cast(Bert, getattr(module, "bert", module))
     layers, weight = [cast(Layer, layer) for layer in bert.layers], bert.embeddings.word.weight
-    precision = "int8" if int8 else {torch.float32: "fp32", torch.bfloat16: "bf16"}.get(weight.dtype)
-    routine = routine_for(bert.config, layers, precision) if weight.is_cpu and precision else None
+    widened = not int8 and weight.is_cpu and lacks_products(weight.dtype)
+    precision = "int8" if int8 else NAMES[torch.float32 if widened else weight.dtype]
+    routine = routine_for(bert.config, layers, precision) if weight.is_cpu else None
     if routine:
         bert.layers = CompiledLayers(LaidOut(layers, routine))
-    elif int8 or fits(weight):
-        bert.layers = Layers(FrozenLayer(layer, bert.config, int8) for layer in layers)
+    elif int8 or fits(weight.device, precision):
+        reason = why_none(bert.config, layers, precision)
+        made = (FrozenLayer(layer.float() if widened else layer, bert.config, int8) for layer in layers)
+        bert.layers = FrozenLayers(made, reason)
+    if widened:
+        frozen, bert.layers = bert.layers, Layers()
+        module.float()
+        bert.layers = frozen if layers and isinstance(frozen[0], Frozen) else frozen.float()
     return module.eval().requires_grad_(False)
 
 
-def fits(weight: Tensor) -> bool:
-    """Whether oneDNN computes products with such weights here."""
-    if not (weight.is_cpu and torch.backends.mkldnn.is_available()):
+def lacks_products(dtype: torch.dtype) -> bool:
+    """Whether this processor computes products of such numbers only in float32, or slowly."""
+    return dtype in (torch.bfloat16, torch.float16) and not multiplies(NAMES[dtype])
+
+
+def fits(device: torch.device, precision: str) -> bool:
+    """Whether oneDNN computes products in this precision there."""
+    if device.type != "cpu" or not torch.backends.mkldnn.is_available():
         return False
-    if weight.dtype == torch.bfloat16:
-        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
-    return weight.dtype == torch.float32
+    if precision == "bf16":
+        return multiplies(precision) and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return precision == "fp32"
+
+
+def computed_by(module: nn.Module) -> dict[str, str | None]:
+    """Which of the compiled functions a frozen module computes with, of which compiler; or the reason why of none.
+
+    There is no reason for one that is not frozen: nothing is compiled for it.
+    """
+    layers = getattr(module, "bert", module).layers
+    if isinstance(layers, CompiledLayers):
+        return {"functions": layers.laid_out.routine.name, "compiler": built().compiler, "reason": None}
+    reason = layers.reason if isinstance(layers, FrozenLayers) else None
+    return {"functions": None, "compiler": built().compiler, "reason": reason}
 
 
 class FrozenLinear:
@@ -109,6 +137,14 @@ class FrozenLayer(Frozen):
         context = self.attend(qkv[: batch.ids.numel()], batch, 0.0).flatten(1)  # [T, H]
         hidden = self.attention_norm(self.output.plus(fill(context, len(hidden)), hidden))
         return self.output_norm(self.down.plus(self.up(hidden), hidden))
+
+
+class FrozenLayers(Layers):
+    """All of them, where nothing compiled is made for them; ``reason`` says why."""
+
+    def __init__(self, layers: Iterable[nn.Module], reason: str | None) -> None:
+        super().__init__(layers)
+        self.reason = reason
 
 
 class CompiledLayer(Frozen):

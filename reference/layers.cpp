@@ -17,6 +17,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <initializer_list>
@@ -50,6 +51,7 @@ using Between = std::conditional_t<TILES<T>, bf16, float>;
 
 constexpr int ACROSS = WIDTH == 4 ? 4 : 2;    // vectors that are multiplied at a time
 constexpr int64_t VECTORS = ACROSS * WIDTH;  // their columns
+extern "C" const int64_t block = VECTORS;
 template <typename T>
 constexpr int64_t BLOCK = TILES<T> ? 32 : VECTORS;  // columns that are multiplied at a time
 template <typename T>
@@ -77,6 +79,20 @@ struct Layer {
   Linear qkv, output, up, down;
   Norm attention_norm, output_norm;
 };
+
+// What layers.py checks: the size of each struct, and where its fields are.
+struct Place {
+  const char* name;  // of a field; null at the end
+  int64_t number;
+};
+#define AT(STRUCT, FIELD) {#FIELD, offsetof(STRUCT, FIELD)}
+extern "C" const Place layout[] = {
+    {"size", sizeof(Linear)}, AT(Linear, weights), AT(Linear, scale), AT(Linear, offset), AT(Linear, bias),
+    AT(Linear, inputs), AT(Linear, outputs),
+    {"size", sizeof(Norm)}, AT(Norm, gain), AT(Norm, shift), AT(Norm, epsilon),
+    {"size", sizeof(Layer)}, AT(Layer, qkv), AT(Layer, output), AT(Layer, up), AT(Layer, down),
+    AT(Layer, attention_norm), AT(Layer, output_norm),
+    {nullptr, 0}};
 
 // Memory on a border of 64 bytes.
 template <typename T>
@@ -231,7 +247,9 @@ using Sums = std::conditional_t<INT8<T>, Integers, Floats>;
 template <typename T>
 static inline Sums<T> multiply_add(Sums<T> sum, Sums<T> x, Sums<T> w) {
   if constexpr (std::is_same_v<T, float>) multiply_add(sum, x, w);
+#ifdef HAS_PAIRS
   else if constexpr (std::is_same_v<T, int16_t>) sum += pairs(x, w);
+#endif
 #ifdef __AVX512F__
   else if constexpr (std::is_same_v<T, uint8_t>) asm("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(x), "v"(w));
   else asm("vdpbf16ps %2, %1, %0" : "+v"(sum) : "v"(x), "v"(w));
@@ -240,8 +258,10 @@ static inline Sums<T> multiply_add(Sums<T> sum, Sums<T> x, Sums<T> w) {
 }
 template <typename T>
 static inline Sums<T> vector_of(const Weight<T>* w) {
+#ifdef HAS_PAIRS
   if constexpr (std::is_same_v<T, int16_t>) return widened(w);
-  else return *(const Sums<T>*)w;
+#endif
+  return *(const Sums<T>*)w;
 }
 template <typename T>
 static inline Sums<T> everywhere(const T* x) {
@@ -729,18 +749,68 @@ static void encode(const Layer* layers, int64_t count, int64_t heads, const Betw
   }
 }
 
+// The products of ``count`` layers of so many tokens, shared out as in ``encode``, and nothing else: for timing.
+template <typename T>
+static void products(const Layer* layers, int64_t count, int64_t tokens, int64_t threads) {
+  const int64_t rows = whole_blocks<T>(tokens), h = layers->output.outputs, wide = layers->up.outputs;
+  const int64_t most = std::min(MOST<T>, whole_blocks<T>((rows + threads - 1) / threads));
+  std::vector<int32_t> starts(tokens + 1);  // each token may go anywhere
+  for (int64_t i = 0; i <= tokens; i++) starts[i] = i;
+  const std::vector<int64_t> groups = groups_of<T>(starts.data(), tokens, most);
+  const bool shared = busiest<T>(groups, starts.data(), threads) * threads > ALONE * rows;
+  const int64_t widest = std::max({3 * h, h, wide});
+  auto room = [&](int64_t some) {
+    Array<T> x(place<T>(some, 0, widest));
+    std::memset(x, 0x3f, place<T>(some, 0, widest) * sizeof(T));  // about 0.75, or 63
+    return x;
+  };
+  auto multiply = [&](const T* x, float* out, int64_t some, Share share) {
+    float scale[MOST<T>];
+    std::fill(scale, scale + MOST<T>, 1.0f);
+    for (const Layer* layer = layers; layer < layers + count; layer++) {
+      const Linear* all[] = {&layer->qkv, &layer->output, &layer->up, &layer->down};
+      for (int i = 0; i < 4; i++)
+        for (int64_t m = 0; m < some; m += MOST<T>) {
+          const int64_t stride = all[i]->outputs;
+          product<T>(x + place<T>(m, 0, all[i]->inputs), scale, std::min(MOST<T>, some - m), *all[i],
+                     *all[(i + 1) % 4], share,
+                     [&](int64_t r, int64_t c, Floats y) { store(out + (m + r) * stride + c, y); });
+        }
+      share.wait();
+    }
+    asm volatile("" ::"r"(out) : "memory");  // as if somebody read it, so that it is computed
+  };
+  Array<T> x = room(shared ? rows : 0);
+  Array<float> y((shared ? rows : 0) * widest);
+#pragma omp parallel num_threads(threads)
+  {
+    begin_tiles<T>();
+    if (shared) {
+      multiply(x, y, rows, Share{omp_get_thread_num(), omp_get_num_threads()});
+    } else {
+      Array<T> own = room(most);
+      Array<float> out(most * widest);
+#pragma omp for schedule(dynamic)
+      for (size_t i = 0; i < groups.size() - 1; i++)
+        multiply(own, out, whole_blocks<T>(groups[i + 1] - groups[i]), Share{});
+    }
+    end_tiles<T>();
+  }
+}
+
 // embedded [tokens, h] -> out [tokens, h], through ``count`` layers. Sequence i is tokens starts[i] to starts[i + 1],
-// ``longest`` the length of the longest. Sizes are multiples of 32, for int8 by tiles those of the linear layers of 64.
+// ``longest`` the length of the longest. Sizes are multiples of BLOCK, for int8 by tiles those of the linear layers of 64.
 #define ENCODE(NAME, T)                                                                                           \
   extern "C" void NAME(const Layer* layers, int64_t count, int64_t heads, const Between<T>* embedded,             \
                        const int32_t* starts, int64_t sequences, int64_t longest, int64_t threads, Between<T>* out) { \
     encode<T>(layers, count, heads, embedded, starts, sequences, longest, threads, out);                          \
+  }                                                                                                               \
+  extern "C" void NAME##_products(const Layer* layers, int64_t count, int64_t tokens, int64_t threads) {          \
+    products<T>(layers, count, tokens, threads);                                                                  \
   }
-#ifdef __AVX512F__
 ENCODE(fp32_by_vectors, float)
-#else
-ENCODE(fp32_by_half_vectors, float)
-ENCODE(int8_by_half_vectors, int16_t)
+#ifdef HAS_PAIRS
+ENCODE(int8_by_pairs, int16_t)
 #endif
 #ifdef __AVX512BF16__
 ENCODE(bf16_by_vectors, bf16_in_vectors)

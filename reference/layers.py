@@ -4,7 +4,6 @@ What it brings stands in docs/records.md: most where sequences are few or of man
 """
 
 import ctypes
-import platform
 from dataclasses import dataclass
 from functools import cache
 from itertools import accumulate
@@ -13,10 +12,12 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from reference.compiled import compiled, processor_features
+from reference.compiled import Compiled, compiled
 from reference.model import BertConfig, Layer, Packed, attention
+from reference.processor import features, hidden
 
 SOURCE = Path(__file__).with_name("layers.cpp")
+INCLUDED = (SOURCE.with_name("vectors.h"),)
 
 
 @dataclass(frozen=True)
@@ -26,30 +27,36 @@ class Routine:
     name: str
     precision: str  # of the products
     needs: frozenset[str]  # what the processor must have, in Linux' words
-    columns: int  # sizes of layers are multiples of this
-    block: int  # outputs whose weights are side by side
+    tile: int | None  # sizes of layers are multiples of this, for tiles; for vectors of ``block()``
     together: int  # numbers in the 4 bytes that are multiplied at once
     rows: torch.dtype  # of what it is given and returns
 
     @property
     def tiles(self) -> bool:
-        return self.name.endswith("tiles")
+        return self.tile is not None
+
+    @property
+    def columns(self) -> int:
+        """Sizes of layers are multiples of this."""
+        return self.tile or block()
+
+    @property
+    def block(self) -> int:
+        """Outputs that are computed together, and whose weights are side by side."""
+        return 32 if self.tiles else block()
 
 
 TILES = frozenset({"amx_bf16", "amx_int8"})
-AMX = TILES | {"avx512_bf16"}
-AVX512 = frozenset({"avx512f"})
 AVX2 = frozenset({"avx2", "fma"})
+AVX512 = AVX2 | {"avx512f"}
+AMX = AVX512 | TILES | {"avx512_bf16"}
 ROUTINES = (  # of a precision the fastest first
-    Routine("bf16_by_tiles", "bf16", AMX, 32, 32, 2, torch.bfloat16),
-    Routine("bf16_by_vectors", "bf16", AVX512 | {"avx512_bf16"}, 32, 32, 2, torch.float32),
-    Routine("fp32_by_vectors", "bf16", AVX512, 32, 32, 1, torch.float32),
-    Routine("fp32_by_half_vectors", "bf16", AVX2, 16, 16, 1, torch.float32),
-    Routine("int8_by_tiles", "int8", AMX, 64, 32, 4, torch.bfloat16),
-    Routine("int8_by_vectors", "int8", AVX512 | {"avx512_vnni"}, 32, 32, 4, torch.float32),
-    Routine("int8_by_half_vectors", "int8", AVX2, 16, 16, 2, torch.float32),
-    Routine("fp32_by_vectors", "fp32", AVX512, 32, 32, 1, torch.float32),
-    Routine("fp32_by_half_vectors", "fp32", AVX2, 16, 16, 1, torch.float32),
+    Routine("bf16_by_tiles", "bf16", AMX, 32, 2, torch.bfloat16),
+    Routine("bf16_by_vectors", "bf16", AVX512 | {"avx512_bf16"}, None, 2, torch.float32),
+    Routine("int8_by_tiles", "int8", AMX, 64, 4, torch.bfloat16),
+    Routine("int8_by_vectors", "int8", AVX512 | {"avx512_vnni"}, None, 4, torch.float32),
+    Routine("int8_by_pairs", "int8", AVX2, None, 2, torch.float32),
+    Routine("fp32_by_vectors", "fp32", AVX2, None, 1, torch.float32),
 )
 
 
@@ -115,6 +122,13 @@ class LaidOut:
         )
         return out.to(hidden.dtype)
 
+    def multiply(self, tokens: int) -> None:
+        """The products of all layers for so many tokens, and nothing else: to see what they take."""
+        found = library()
+        assert found is not None
+        numbers = map(ctypes.c_int64, (len(self), tokens, torch.get_num_threads()))
+        found[f"{self.routine.name}_products"](self._layers, *numbers)
+
     def _linear(self, linear: nn.Linear) -> Linear:
         weight, together = linear.weight.detach(), self.routine.together
         scale, offset = torch.empty(0), torch.empty(0)
@@ -147,30 +161,78 @@ def to_int8(rows: Tensor) -> tuple[Tensor, Tensor]:
 
 def routine_for(config: BertConfig, layers: list[Layer], precision: str) -> Routine | None:
     """What computes such layers on this processor; None where nothing of ``layers.cpp`` is made for them."""
-    usual = config.hidden_act == "gelu" and all(layer.attention.attend is attention for layer in layers)
-    if not layers or not usual:
-        return None
-    size = config.hidden_size // config.num_attention_heads
-    for each in ROUTINES:
-        sizes_fit = config.hidden_size % each.columns == config.intermediate_size % each.columns == size % each.block == 0
-        if each.precision == precision and sizes_fit and each.needs <= abilities() and hasattr(library(), each.name):
-            return each
-    return None
+    return _choice(config, layers, precision)[0]
+
+
+def why_none(config: BertConfig, layers: list[Layer], precision: str) -> str | None:
+    """Why nothing of ``layers.cpp`` computes such layers here; None where something does."""
+    return _choice(config, layers, precision)[1]
+
+
+def _choice(config: BertConfig, layers: list[Layer], precision: str) -> tuple[Routine | None, str | None]:
+    if not layers:
+        return None, "there are no layers"
+    if config.hidden_act != "gelu":
+        return None, f"nothing is made for the activation {config.hidden_act}"
+    if not all(layer.attention.attend is attention for layer in layers):
+        return None, "nothing is made for another attention"
+    possible = routines_here(precision)
+    if not possible:
+        return None, why_none_here(precision)
+    size, wide = config.hidden_size // config.num_attention_heads, config.intermediate_size
+    for each in possible:
+        if config.hidden_size % each.columns == wide % each.columns == size % each.block == 0:
+            return each, None
+    return None, f"nothing is made for sizes of {config.hidden_size}, {wide} and, of a head, {size}"
+
+
+def routines_here(precision: str) -> list[Routine]:
+    """Those that this processor has in a precision, the fastest first."""
+    found = library()
+    return [r for r in ROUTINES if r.precision == precision and r.needs <= abilities() and hasattr(found, r.name)]
+
+
+def why_none_here(precision: str) -> str:
+    """Why this processor has none in a precision."""
+    needs = [each.needs for each in ROUTINES if each.precision == precision]
+    if not needs:
+        return f"nothing is made for {precision}"
+    if any(each <= features() for each in needs):
+        return built().reason or "the compiler knows no such instructions"
+    return processor_lacks(needs[-1])
+
+
+def processor_lacks(needs: frozenset[str]) -> str:
+    """Which of these features the processor has not, or has and hides."""
+    lacking = sorted(needs - features())
+    where = "the processor's are hidden:" if hidden() >= set(lacking) else "the processor lacks"
+    return f"{where} {', '.join(lacking)}"
 
 
 @cache
 def abilities() -> frozenset[str]:
     """What the compiled functions may use of this processor, in Linux' words; nothing where they are not compiled."""
-    found, features = library(), frozenset(processor_features())
+    found, of_processor = library(), features()
     if found is None:
         return frozenset()
-    tiles = features >= AMX and hasattr(found, "ask_for_tiles") and found.ask_for_tiles() == 0
-    return features if tiles else features - TILES
+    tiles = of_processor >= AMX and hasattr(found, "ask_for_tiles") and found.ask_for_tiles() == 0
+    return of_processor if tiles else of_processor - TILES
 
 
-@cache
+def block() -> int:
+    """Outputs whose weights are side by side for vectors: as many as two or four vectors of this processor have."""
+    found = library()
+    assert found is not None
+    return ctypes.c_int64.in_dll(found, "block").value
+
+
 def library() -> ctypes.CDLL | None:
-    """The compiled functions; None without a compiler, or on a processor without AVX-512."""
-    if platform.system() != "Linux" or "avx512f" not in processor_features():
-        return None
-    return compiled(SOURCE)
+    """The compiled functions; None without a compiler, or on a processor without AVX2."""
+    return built().library
+
+
+def built() -> Compiled:
+    """The same, with what made it or why there is none."""
+    if not features() >= AVX2:
+        return Compiled(reason=processor_lacks(AVX2))
+    return compiled(SOURCE, (Linear, Norm, LaidOutLayer), INCLUDED)

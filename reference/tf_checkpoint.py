@@ -9,7 +9,7 @@ bytes are.
 
 import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -29,37 +29,27 @@ DTYPES = {1: "<f4", 2: "<f8", 3: "<i4", 9: "<i8", BFLOAT16: "<u2", 19: "<f2"}  #
 OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"  # the variable that only object-based checkpoints have
 
 
-def read_tf_checkpoint(prefix: Path, *, verify: bool = True) -> dict[str, np.ndarray]:
-    """Read every tensor of the checkpoint whose files begin with ``prefix`` (``.../bert_model.ckpt``).
+def read_tf_checkpoint(
+    prefix: Path, *, verify: bool = True, wanted: Container[str] | None = None
+) -> dict[str, np.ndarray]:
+    """Read the tensors of the checkpoint whose files begin with ``prefix`` (``.../bert_model.ckpt``).
 
-    Returns the tensors by TensorFlow's names, in the index's order. They are read-only views of the
-    memory-mapped shards, except bfloat16, which comes as float32. ``verify`` compares each tensor's bytes
-    with its checksum (about 0.6 s for 100 MB); the checksums of the index are always compared.
+    Returns the tensors by TensorFlow's names, in the index's order; only those in ``wanted``, where that is given.
+    They are read-only views of the memory-mapped shards, except bfloat16, which comes as float32. ``verify`` compares
+    each tensor's bytes with its checksum (about 0.6 s for 100 MB); the checksums of the index are always compared.
 
     Raises:
         CheckpointError: a file is missing, truncated or damaged, or of a kind that is not supported: the V1
             format, object-based checkpoints, big-endian bytes, partitioned variables, other data types.
     """
-    index = prefix.with_name(prefix.name + ".index")
-    if not index.is_file():
-        if prefix.is_file():
-            raise CheckpointError(
-                f"{prefix}: a TensorFlow checkpoint in one file (V1 format) is not supported; "
-                "save it again with tf.train.Saver(write_version=tf.train.SaverDef.V2)"
-            )
-        raise CheckpointError(f"{index}: no such file; a TensorFlow checkpoint is named without '.index'")
-    try:
-        shard_count, entries = _read_index(index.read_bytes())
-    except (IndexError, struct.error, UnicodeDecodeError) as error:
-        raise CheckpointError(f"{index}: damaged: {error}") from error
-    except ValueError as error:
-        raise CheckpointError(f"{index}: {error}") from error
-
+    shard_count, entries = _open_index(prefix)
     shards: dict[int, tuple[Path, Bytes]] = {}
     tensors = {}
     for name, entry in entries.items():
+        if wanted is not None and name not in wanted:
+            continue
         if entry.shard not in shards:
-            path = prefix.with_name(f"{prefix.name}.data-{entry.shard:05d}-of-{shard_count:05d}")
+            path = _shard_path(prefix, entry.shard, shard_count)
             shards[entry.shard] = path, _map_shard(path)
         path, shard = shards[entry.shard]
         try:
@@ -69,9 +59,53 @@ def read_tf_checkpoint(prefix: Path, *, verify: bool = True) -> dict[str, np.nda
     return tensors
 
 
+def bundle_variables(prefix: Path) -> list[str]:
+    """TensorFlow's names of the tensors in a checkpoint, from its index alone."""
+    return list(_open_index(prefix)[1])
+
+
+def bundle_files(prefix: Path) -> list[Path]:
+    """The index, and the shards that hold BERT's variables: the files that are read. Others may lie beside them.
+
+    Raises CheckpointError where one of them is missing, or the index cannot be read.
+    """
+    shard_count, entries = _open_index(prefix)
+    numbers = {entries[name].shard for name in google_names(entries)[0]} or {0}
+    shards = [_shard_path(prefix, number, shard_count) for number in sorted(numbers)]
+    for shard in shards:
+        if not shard.is_file():
+            raise CheckpointError(f"{shard}: no such file, but the checkpoint's index refers to it; put it there")
+    return [_index_path(prefix), *shards]
+
+
+def _index_path(prefix: Path) -> Path:
+    return prefix.with_name(f"{prefix.name}.index")
+
+
+def _shard_path(prefix: Path, number: int, count: int) -> Path:
+    return prefix.with_name(f"{prefix.name}.data-{number:05d}-of-{count:05d}")
+
+
+def _open_index(prefix: Path) -> "tuple[int, dict[str, _Entry]]":
+    index = _index_path(prefix)
+    if not index.is_file():
+        if prefix.is_file():
+            raise CheckpointError(
+                f"{prefix}: a TensorFlow checkpoint in one file (V1 format) is not supported; "
+                "save it again with tf.train.Saver(write_version=tf.train.SaverDef.V2)"
+            )
+        raise CheckpointError(f"{index}: no such file; a TensorFlow checkpoint is named without '.index'")
+    try:
+        return _read_index(index.read_bytes())
+    except (IndexError, struct.error, UnicodeDecodeError) as error:
+        raise CheckpointError(f"{index}: damaged: {error}") from error
+    except ValueError as error:
+        raise CheckpointError(f"{index}: {error}") from error
+
+
 # -- names -----------------------------------------------------------------------------------------
 
-_OPTIMIZER_STATE = re.compile(r"(.+/)?(adam_m|adam_v)|global_step")
+_COUNTS = ("global_step", "beta1_power", "beta2_power", "loss_scale", "good_steps", "bad_steps")
 _LAYER = r"bert/encoder/layer_\d+"
 _NAMES = [  # what Google calls a tensor -> what Hugging Face does, but for "layer_N" and the slashes
     (r"(bert/embeddings/(?:word|position|token_type)_embeddings)", r"\1/weight"),
@@ -93,26 +127,47 @@ _NAMES = [  # what Google calls a tensor -> what Hugging Face does, but for "lay
 _PARAMETERS = {"kernel": "weight", "gamma": "weight", "beta": "bias", "weights": "weight"}
 
 
-def to_hugging_face_names(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Rename the tensors of a Google BERT as Hugging Face does (``bert.encoder.layer.0...``).
+def google_names(variables: Iterable[str]) -> tuple[dict[str, str], list[str]]:
+    """Hugging Face's names of Google's variables, by Google's; and those variables that are none of BERT's.
 
-    Kernels, which TensorFlow keeps as (in, out), are transposed to PyTorch's (out, in), and copied; every
-    other tensor is passed on. The optimizer's state (``adam_m``, ``adam_v``, ``global_step``) is left out.
-    The heads are those of Google's scripts: pre-training (``cls.predictions``, ``cls.seq_relationship``),
-    ``classifier`` and ``qa_outputs``.
+    As Google's code does, what is not in the model is passed over. State that an optimizer keeps of a variable,
+    whatever the optimizer, has a name that goes on after the variable's (``.../kernel/adam_m``); it and the counts of
+    steps are in neither. The heads are those of Google's scripts: pre-training (``cls.predictions``,
+    ``cls.seq_relationship``), ``classifier`` and ``qa_outputs``.
 
     Raises:
-        CheckpointError: a tensor is none of these.
+        CheckpointError: a variable is inside the encoder, where Google's BERT has none of this name.
     """
-    renamed = {}
-    for name, tensor in tensors.items():
-        if _OPTIMIZER_STATE.fullmatch(name):
+    renamed, others = {}, []
+    for name in variables:
+        if (new_name := _hugging_face_name(name)) is not None:
+            renamed[name] = new_name
+        elif _is_state(name):
             continue
-        new_name = _hugging_face_name(name)
-        if new_name is None:
+        elif name.startswith("bert/"):
             raise CheckpointError(f"{name}: not a variable of Google's BERT; its PyTorch name is not known")
-        renamed[new_name] = np.ascontiguousarray(tensor.T) if name.endswith("/kernel") else tensor
-    return renamed
+        else:
+            others.append(name)
+    return renamed, others
+
+
+def _is_state(name: str) -> bool:
+    """Whether an optimizer keeps this, or the training loop: a slot of a variable, or a count."""
+    parts = name.split("/")
+    of_variable = any(_hugging_face_name("/".join(parts[:length])) for length in range(1, len(parts)))
+    return of_variable or parts[-1] in _COUNTS
+
+
+def to_hugging_face_names(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Rename the tensors of a Google BERT as Hugging Face does (``bert.encoder.layer.0...``); see ``google_names``.
+
+    Kernels, which TensorFlow keeps as (in, out), are transposed to PyTorch's (out, in), and copied; every
+    other tensor is passed on.
+    """
+    return {
+        new_name: np.ascontiguousarray(tensors[name].T) if name.endswith("/kernel") else tensors[name]
+        for name, new_name in google_names(tensors)[0].items()
+    }
 
 
 def _hugging_face_name(name: str) -> str | None:
@@ -184,7 +239,9 @@ def _read_index(table: bytes) -> tuple[int, dict[str, _Entry]]:
     if _field(header, 2, 0) != 0:
         raise ValueError("a checkpoint in big-endian byte order is not supported")
     if OBJECT_GRAPH.encode() in values:
-        raise ValueError("an object-based checkpoint (tf.train.Checkpoint) is not supported; use tf.train.Saver")
+        raise ValueError(
+            "an object-based checkpoint (tf.train.Checkpoint, as of TensorFlow 2) is not supported; use tf.train.Saver"
+        )
     # A key that begins with 0 is not a name, but a slice of a partitioned variable, which `_tensor` refuses.
     entries = {key.decode(): _entry(value) for key, value in values.items() if key[0] != 0}
     return _field(header, 1, 1), entries

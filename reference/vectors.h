@@ -61,6 +61,16 @@ static inline void multiply_add(Floats& sum, Floats x, Floats w) {
 static inline void store_whole(int8_t* p, Floats x) {
   _mm_storeu_si128((__m128i*)p, _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32((__m512)x)));
 }
+#ifdef __AVX512BW__
+#define HAS_PAIRS
+static inline void store_whole(int16_t* p, Floats x) {
+  _mm256_storeu_si256((__m256i*)p, _mm512_cvtsepi32_epi16(_mm512_cvtps_epi32((__m512)x)));
+}
+static inline Integers widened(const int8_t* p) {
+  return (Integers)_mm512_cvtepi8_epi16(_mm256_loadu_si256((const __m256i*)p));
+}
+static inline Integers pairs(Integers x, Integers y) { return (Integers)_mm512_madd_epi16((__m512i)x, (__m512i)y); }
+#endif
 static inline void store_whole(uint8_t* p, Floats x) {
   _mm_storeu_si128((__m128i*)p,
                    _mm_xor_si128(_mm512_cvtsepi32_epi8(_mm512_cvtps_epi32((__m512)x)), _mm_set1_epi8(-128)));
@@ -120,6 +130,7 @@ static inline Floats gather(Mask mask, const float* p, int64_t stride) {
 static inline void multiply_add(Floats& sum, Floats x, Floats w) {
   asm("vfmadd231ps %2, %1, %0" : "+x"(sum) : "x"(x), "x"(w));
 }
+#define HAS_PAIRS
 // The numbers rounded, in 16 bits.
 static inline void store_whole(int16_t* p, Floats x) {
   const __m256i y = _mm256_cvtps_epi32((__m256)x);
@@ -171,6 +182,7 @@ static inline Floats gather(Mask mask, const float* p, int64_t stride) {
   return x;
 }
 static inline void multiply_add(Floats& sum, Floats x, Floats w) { sum = fma(x, w, sum); }
+#define HAS_PAIRS
 static inline void store_whole(int16_t* p, Floats x) { vst1_s16(p, vqmovn_s32(vcvtnq_s32_f32((float32x4_t)x))); }
 static inline Integers widened(const int8_t* p) { return (Integers)vmovl_s8(vld1_s8(p)); }
 static inline Integers pairs(Integers x, Integers y) {

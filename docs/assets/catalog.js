@@ -5,12 +5,12 @@ function filterTable() {
   const form = document.getElementById("filter")
   if (!form) return
   const rows = [...document.querySelectorAll("#catalog tbody tr")]
-  const texts = rows.map((row) => (row.dataset.words + " " + row.textContent).normalize("NFKC").toLowerCase())
+  const texts = rows.map((row) => fold(row.dataset.words + " " + row.textContent))
   const count = document.getElementById("count")
   const lists = ["kind", "tag", "year", "language"]
 
   function apply() {
-    const words = form.words.value.normalize("NFKC").toLowerCase().split(/\s+/).filter(Boolean)
+    const words = identifier(form.words.value)?.split(" ") ?? fold(form.words.value).split(/\s+/).filter(Boolean)
     const shown = rows.filter((row, number) => {
       const fits =
         words.every((word) => texts[number].includes(word)) &&

@@ -1,8 +1,8 @@
-"""Commands that run models: run, parity, time, predict."""
+"""Commands that measure: run, parity, time."""
 
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,7 +22,7 @@ from harness.commands.options import (
     repeatable,
 )
 from harness.commands.terminal import progress, terminal
-from harness.errors import BadInput, Failure
+from harness.errors import BadInput, Failure, ours
 from harness.printable import printable
 
 if TYPE_CHECKING:
@@ -83,6 +83,7 @@ def run(
     """Fine-tune, score and time implementations; print the table and write the records."""
     from harness import run as main_path
     from harness.dry_run import print_dry_run
+    from harness.labels import told
     from harness.plan import Options, prepare_each
 
     own = [str(path) for path in task or []]
@@ -120,6 +121,10 @@ def run(
         ),
         names(precision),
     )
+    _print_notes(plans[0].notes)
+    for each in plans[0].tasks:
+        for line in told(each):
+            print(f"{each.name}: {line}", file=sys.stderr)
     if dry_run:
         print_dry_run(plans, terminal())
     else:
@@ -150,7 +155,9 @@ def parity(
         checkouts=checkouts(checkout),
         command=repeatable(None, runs),
     )
-    _run(prepare(options, tasks_needed=False), runs, main_path.run_parity, layers)
+    made = prepare(options, tasks_needed=False)
+    _print_notes(made.notes)
+    _run(made, runs, main_path.run_parity, layers)
 
 
 @app.command(
@@ -197,7 +204,15 @@ def time(
         checkouts=checkouts(checkout),
         command=repeatable(data, runs),
     )
-    _run(prepare(options, tasks_needed=bool(options.tasks)), runs, main_path.run_time)
+    made = prepare(options, tasks_needed=bool(options.tasks))
+    _print_notes(made.notes)
+    _run(made, runs, main_path.run_time)
+
+
+def _print_notes(notes: Iterable[str]) -> None:
+    """What was done with the weights' files before anything else."""
+    for note in notes:
+        print(printable(f"weights: {note}"), file=sys.stderr)
 
 
 def _shapes(text: str) -> tuple[tuple[int, int], ...]:
@@ -216,24 +231,35 @@ def _run(made: Any, runs: Path, path: Callable[..., Iterator["Record"]], layers:
     """Go along the path with progress; print and write the tables, even of what was finished before an error."""
     from rich.console import Console
 
+    from harness.provenance import ROOT, git_refusal
     from harness.record import Quality
     from harness.report import arrange, layer_tables, print_report
 
     records: list[Record] = []
     ended: BaseException | None = None
     log = Console(stderr=True)
+    for note in (made[0] if isinstance(made, list) else made).tokenizer.notes:
+        log.print(printable(f"tokenizer: {note}"), highlight=False, markup=False, soft_wrap=True)
     with progress(log) as show:
         try:
             for each in path(made, show):
                 records.append(each)
                 log.print(printable(_line(each)), highlight=False, markup=False, soft_wrap=True)
-        except (KeyboardInterrupt, BadInput, Failure) as error:
-            ended = error  # what is finished is shown all the same
+        except KeyboardInterrupt as error:
+            ended = error
+        except Exception as error:
+            ended = ours(error) or error  # what is finished is shown all the same
     if records:
+        try:
+            _write_report(records, runs, log)  # before the screen, which may be a pipe that ends
+        except (BadInput, Failure, OSError) as error:
+            ended = ended or ours(error)
         print_report(arrange(records), terminal())
         for table in layer_tables(records) if layers else []:
             terminal().print(table)
-        _write_report(records, runs, log)
+        if refused := git_refusal(ROOT):
+            log.print(printable(f"records name no commit: {refused}"), highlight=False, markup=False, soft_wrap=True)
+        log.print(f"records and report in {runs}/", highlight=False)
     if isinstance(ended, KeyboardInterrupt):
         log.print("interrupted; the same command goes on from there: what is finished is kept", highlight=False)
     if ended is not None:
@@ -255,7 +281,6 @@ def _write_report(records: list["Record"], runs: Path, log: "Console") -> None:
         except BadInput as error:
             log.print(f"the report is of this command's records alone: {error}", highlight=False, markup=False)
         write_report(records, runs)
-    log.print(f"records and report in {runs}/", highlight=False)
 
 
 def _partly_failed(each: "Record") -> bool:
@@ -276,25 +301,3 @@ def _line(each: "Record") -> str:
         why = f", {each.diagnosis['sentence']}" if each.diagnosis else ""
         return f"{each.implementation['name']}, parity: {each.verdict}{why} ({done})"
     return f"timed {each.shape['name']} ({done})"  # type: ignore[attr-defined]
-
-
-@app.command(epilog="Example: python -m harness predict my-model sentences.txt --output answers.tsv")
-def predict(
-    model: Annotated[Path, typer.Argument(help="A folder that `run --save-model` wrote.")],
-    file: Annotated[Path, typer.Argument(help="Texts: .txt (a line each), .tsv, .csv, .jsonl or .conll.")],
-    output: Annotated[Path | None, typer.Option(help="Write the answers here.  [default: print them]")] = None,
-    device: Device = "auto",
-) -> None:
-    """Answer with a fine-tuned model."""
-    from harness.predict import predict_file
-
-    text, inputs, cut = predict_file(model, file, device)
-    if cut:
-        print(f"{cut} of {inputs} inputs were cut to what the model reads", file=sys.stderr)
-    if output is None:
-        print(text, end="")
-        return
-    try:
-        output.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise BadInput(f"--output: {output} cannot be written: {error.strerror}") from error

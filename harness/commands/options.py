@@ -17,7 +17,12 @@ Weights = Annotated[str, typer.Option(help="A name of `list`, a Hub id, a folder
 Data = Annotated[Path | None, typer.Option(envvar="BERT_ATLAS_DATA", help="Folder of task data (see `data get`).")]
 Runs = Annotated[Path, typer.Option(help="Folder for the records.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
-Threads = Annotated[int | None, typer.Option(help="CPU threads.  [default: all cores]")]
+Threads = Annotated[
+    int | None,
+    typer.Option(
+        help="CPU threads, whatever OMP_NUM_THREADS says.  [default: all cores that affinity and quota leave]"
+    ),
+]
 OwnTasks = Annotated[list[Path] | None, typer.Option(help="A task of your own: its YAML file. Repeatable.")]
 Records = Annotated[list[Path], typer.Argument(help="Records, or folders of them.")]
 

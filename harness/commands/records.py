@@ -32,9 +32,9 @@ def report(
     found = read_all(records)
     if not found:
         raise BadInput(f"no records in {', '.join(map(str, records))}; `python -m harness run` makes some")
-    print_report(arrange(found), terminal())
     if output is not None:
         write_report(found, output)
+    print_report(arrange(found), terminal())
 
 
 @app.command(
@@ -67,9 +67,9 @@ def compare(
     if fail_if_worse is not None:
         check_margin(fail_if_worse)
     made = compare_records(a, b, runs, data, task or [])
-    print_comparison(made, terminal(), examples)
     if output is not None:
         write(made, output)
+    print_comparison(made, terminal(), examples)
     if fail_if_worse is None:
         return
     worse, unsure = judge(made, fail_if_worse)

@@ -29,6 +29,9 @@ class Encoder:
     def __init__(self, module: Any, device: str, precision: str = "fp32") -> None:
         import torch
 
+        from reference.kernels import computed_by
+
+        self.computed, self.compiled = getattr(module, "precision_computed", precision), computed_by(module)
         self.module, self.device, self.precision = module, device, precision
         self.bert = getattr(module, "bert", module)
         self.version = f"torch {torch.__version__}"
@@ -64,11 +67,22 @@ class Model(Encoder):
         return self.bert.embeddings
 
     def mixed_adamw(self, groups: list[dict[str, Any]], lr: float, max_grad_norm: float) -> Any:
-        from reference.adamw import MixedAdamW
+        from reference.adamw import MixedAdamW, built
 
-        if self.device != "cpu" or not MixedAdamW.available():
+        if self.device != "cpu":
+            return None
+        found = built()
+        name = None if found.library is None else "adamw"
+        self.compiled = {"functions": name, "compiler": found.compiler, "reason": found.reason}
+        if not MixedAdamW.available():
             return None
         return MixedAdamW(self.module, groups, lr, max_grad_norm)
+
+    def cast(self, precision: str) -> None:
+        """Compute in this precision from now on."""
+        import reference
+
+        self.precision, self.computed = precision, reference.cast(self.module, precision, self.device)
 
     def logits(self, batch: Batch) -> Any:
         return self.module(self.pack(batch))
@@ -83,6 +97,8 @@ def load(folder: str, head: str | None, device: str, precision: str, variant: st
     """The weights of a Hugging Face folder in our own model; a bare encoder is frozen, as nobody trains one."""
     import reference
 
+    if variant == "int8" and (reason := "a GPU has no int8 of ours" if device != "cpu" else reference.no_int8()):
+        raise NotImplementedError(reason)
     precision = variant if variant in ("bf16", "int8") else precision
     module = reference.load(folder, head, device, precision, frozen=head is None and variant != "unfrozen")
     return (Encoder if variant else Model)(module, device, precision)

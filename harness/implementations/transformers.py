@@ -8,7 +8,7 @@ from typing import Any
 
 from harness.batch import Batch, pad
 from harness.protocol import Array
-from harness.tensors import parameters_by_name, synchronize, to_numpy
+from harness.tensors import dtype, parameters_by_name, synchronize, to_numpy
 
 NAME = "transformers"
 TITLE = "Hugging Face transformers"
@@ -78,12 +78,10 @@ def load(folder: str, head: str | None, device: str, precision: str, variant: st
     """The weights of a Hugging Face folder; ValueError where transformers would initialise any of them anew."""
     import transformers
 
-    from reference import torch_dtype
-
     transformers.utils.logging.disable_progress_bar()
     module, report = getattr(transformers, CLASSES[head]).from_pretrained(
         folder,
-        dtype=torch_dtype(precision),
+        dtype=dtype(precision),
         attn_implementation="eager" if variant == "eager" else "sdpa",
         output_loading_info=True,
     )

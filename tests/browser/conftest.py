@@ -23,15 +23,23 @@ tags: [pretraining]
 url: https://example.org/nasty
 summary_en: '<script>document.title = "owned"</script> and **not bold**'
 """
+ACCENTS = """id: accents
+kind: article
+title: Zürcher Straße, ein Café
+year: 2019
+tags: [explainer]
+url: https://example.org/accents
+"""
 
 
 @pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of the site, in both languages, with the published records, two failures and one hostile entry."""
+    """The folder of the site, in both languages, with the published records, two failures and two odd entries."""
     folder = tmp_path_factory.mktemp("site")
     entries, pages, site = folder / "entries", folder / "docs", folder / "site"
     shutil.copytree(ROOT / "catalog/entries", entries)
     (entries / "papers/nasty-title.yaml").write_text(NASTY, encoding="utf-8")
+    (entries / "articles/accents.yaml").write_text(ACCENTS, encoding="utf-8")
     results = folder / "index.json"
     results.write_text(json.dumps(with_failures()), encoding="utf-8")
     run("catalog", "build", "--entries", entries, "--results", results, "--output", pages)

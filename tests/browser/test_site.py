@@ -14,6 +14,8 @@ pytest.importorskip("playwright")
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
+from catalog.folding import fold
+
 ROOT = Path(__file__).parents[2]
 PAGES = (
     *("index.html", "catalog.html", "papers.html", "tags.html", "timeline.html", "list-2018.html", "family.html"),
@@ -60,11 +62,88 @@ def test_search_leads_to_the_entry(page: Page, site: str) -> None:
     page.wait_for_url("**/entries/*modernbert*")
 
 
+BERT = ("1810.04805", "10.18653/v1/N19-1423", "N19-1423", "https://arxiv.org/pdf/1810.04805v2.pdf?context=cs")
+BERT += ("https://doi.org/10.18653/V1/n19-1423", "arXiv:1810.04805", "https://aclanthology.org/N19-1423/")
+ENTRIES = {
+    **dict.fromkeys(BERT, "bert"),
+    "1907.11692": "roberta",
+    "https://jalammar.github.io/illustrated-bert/?utm_source=x": "illustrated-bert",
+    "google-research/bert": "google-research-bert",
+    "https://github.com/google-research/bert.git": "google-research-bert",
+    "git@github.com:google-research/bert.git": "google-research-bert",
+    "https://huggingface.co/google-bert/bert-base-uncased/tree/main": "bert-base-uncased",
+}
+
+
+@pytest.mark.parametrize("home", ["index.html", "zh/index.html"])
+@pytest.mark.parametrize("name", ENTRIES)
+def test_an_identifier_finds_its_entry_first(page: Page, site: str, home: str, name: str) -> None:
+    page.goto(site + home)
+    search(page, name)
+    first = page.locator(".md-search-result__item a").first  # the list changes with each letter that is typed
+    expect(first).to_have_attribute("href", re.compile(rf"/entries/{ENTRIES[name]}\.html"), timeout=20_000)
+
+
+@pytest.mark.parametrize("home", ["index.html", "zh/index.html"])
+@pytest.mark.parametrize(
+    ("asked", "plain"),
+    [
+        ("ＢＥＲＴ", "BERT"),
+        ("命名實體識別", "命名实体识别"),
+        ("知識蒸餾", "知识蒸馏"),
+        ("Cafe", "Café"),
+        ("情感分析", "情感分析"),
+    ],
+)
+def test_search_compares_width_accents_and_traditional_characters_alike(
+    page: Page, site: str, home: str, asked: str, plain: str
+) -> None:
+    page.goto(site + home)
+    one = search(page, asked)
+    page.reload()
+    assert one == search(page, plain) != []
+
+
+@pytest.mark.parametrize("word", ["pretraining", "finetuning"])
+def test_words_are_found_without_their_hyphen(page: Page, site: str, word: str) -> None:
+    page.goto(site)
+    assert len(search(page, word)) >= 5
+
+
+def test_accents_are_found_with_and_without(page: Page, site: str) -> None:
+    for asked in ("Zürcher Straße", "zurcher strasse", "ZU\u0308RCHER"):
+        page.goto(site)
+        assert any("Zürcher" in title for title in search(page, asked)), asked
+        page.goto(site + "catalog.html")
+        page.get_by_label("Words").fill(asked)
+        assert shown(page) == 1, asked
+
+
+def test_the_filter_finds_identifiers(page: Page, site: str) -> None:
+    page.goto(site + "catalog.html")
+    for name in ENTRIES:
+        page.get_by_label("Words").fill(name)
+        found = page.locator("#catalog tbody tr:visible a").evaluate_all("all => all.map(each => each.href)")
+        assert any(f"/entries/{ENTRIES[name]}.html" in address for address in found), (name, found)
+    page.get_by_label("Words").fill("命名實體識別 ＢＥＲＴ")
+    traditional = shown(page)
+    page.get_by_label("Words").fill("命名实体识别 bert")
+    assert shown(page) == traditional > 1
+
+
+def test_the_browser_folds_letters_as_the_build_does(page: Page, site: str, index: dict[str, Any]) -> None:
+    texts = [each["title"] for each in index["docs"]] + ["Ｎúñez ﬁne ß Łódź 命名實體 が각 क्षि می‌شود ½ İI"]
+    page.goto(site)
+    assert page.evaluate("texts => texts.map(fold)", texts) == [fold(text) for text in texts]
+    assert page.evaluate("SEPARATOR.source") == index["config"]["separator"]
+
+
 def test_search_works_from_a_folder(page: Page, built: Path) -> None:
     page.goto((built / "index.html").as_uri())
     assert search(page, "蒸馏")
     page.goto((built / "zh/entries/bert.html").as_uri())
     assert search(page, "distillation")
+    assert search(page, "ＢＥＲＴ 命名實體識別")
 
 
 # --- nothing from elsewhere ---

@@ -14,6 +14,7 @@ from catalog import fetch
 from catalog.add import add, identify
 from catalog.check import check
 from catalog.errors import BadInput, Failure
+from catalog.load import load
 from catalog.sources import Endpoints
 from tests.catalog.conftest import Write
 from tests.harness.server import Fault, Server
@@ -127,6 +128,29 @@ def test_a_paper_from_its_doi(entries: Path, endpoints: Endpoints) -> None:
     assert any("earlier preprint" in note for note in added.notes)
 
 
+@pytest.mark.parametrize(
+    "title",
+    [
+        "自然语言处理 " * 30,
+        "Pre- and post-training " * 12,
+        "Issue #12: the C # case",
+        "null",
+        "1e3",
+        "- a",
+        "$\\theta$ \"x\" 'y'",
+    ],
+)
+def test_a_title_is_written_so_that_it_reads_back_whole(
+    title: str, server: Server, entries: Path, endpoints: Endpoints
+) -> None:
+    work = {**WORK["message"], "title": [title]}  # type: ignore[dict-item]
+    server.files["/works/10.18653%2Fv1%2FN19-1423"] = json.dumps({"message": work}).encode()
+    file = add("10.18653/v1/N19-1423", name="bert", entries=entries, endpoints=endpoints).file
+    file.write_text(file.read_text("utf-8").replace("tags: []", "tags: [ner]"), "utf-8")
+    (entry,) = load(entries)
+    assert entry.title == title.strip()
+
+
 def test_a_repository_from_github(entries: Path, endpoints: Endpoints) -> None:
     added = add("https://github.com/google-research/bert/", entries=entries, endpoints=endpoints)
     data = yaml.safe_load(added.file.read_text("utf-8"))
@@ -183,6 +207,19 @@ def test_offline_asks_nobody_and_the_skeleton_names_what_is_missing(server: Serv
         ("https://huggingface.co/google-bert/bert-base-uncased", None, "model"),
         ("https://huggingface.co/datasets/nyu-mll/glue", None, "dataset"),
         ("https://huggingface.co/blog/modernbert/part/two", None, "article"),
+        ("https://huggingface.co/blog/modernbert", None, "article"),
+        ("https://huggingface.co/docs/transformers", None, "article"),
+        ("https://huggingface.co/google-bert/bert-base-uncased/tree/main", None, "model"),
+        ("https://huggingface.co/papers/1810.04805", None, "paper"),
+        ("https://arxiv.org/abs/1810.04805?context=cs#x", None, "paper"),
+        ("https://ar5iv.labs.arxiv.org/html/1810.04805", None, "paper"),
+        ("https://aclanthology.org/N19-1423.pdf", None, "paper"),
+        ("https://openreview.net/pdf?id=SyxS0T4tvS", None, "paper"),
+        ("https://dl.acm.org/doi/10.1145/3292500.3330701", None, "paper"),
+        ("git@github.com:google-research/bert.git", None, "repository"),
+        ("github.com/google-research/bert/tree/master", None, "repository"),
+        ("https://github.com/google-research/google-research/tree/master/goemotions", None, "repository"),
+        ("https://github.com/topics/bert", None, "article"),
         ("https://gluebenchmark.com", "dataset", "dataset"),
     ],
 )
@@ -191,8 +228,41 @@ def test_the_kind_follows_from_what_is_given(what: str, kind: str | None, meant:
 
 
 @pytest.mark.parametrize(
+    ("what", "field", "written"),
+    [
+        ("https://doi.org/10.1016/j.neunet.2019.01.001.", "doi", "10.1016/j.neunet.2019.01.001"),
+        ("https://dl.acm.org/doi/abs/10.1145/X.Y?download=true", "doi", "10.1145/X.Y"),
+        ("https://www.alphaxiv.org/abs/1810.04805v2", "arxiv", "1810.04805"),
+        ("https://www.aclweb.org/anthology/N/N19/N19-1423.pdf", "url", "https://aclanthology.org/N19-1423/"),
+        ("git@github.com:Google-Research/bert.git", "url", "https://github.com/Google-Research/bert"),
+        ("https://hf.co/hfl/chinese-macbert-base/tree/main", "url", "https://huggingface.co/hfl/chinese-macbert-base"),
+        ("https://openreview.net/pdf?id=SyxS0T4tvS", "url", "https://openreview.net/forum?id=SyxS0T4tvS"),
+        ("https://example.org/a_(b)?x=1", "url", "https://example.org/a_(b)?x=1"),
+    ],
+)
+def test_what_is_written_is_the_identifier_itself(what: str, field: str, written: str) -> None:
+    assert identify(what)[1] == {field: written}
+
+
+def test_a_paper_of_the_anthology_gets_the_doi_of_its_id(entries: Path, endpoints: Endpoints) -> None:
+    added = add("https://aclanthology.org/N19-1423.pdf", name="bert", entries=entries, endpoints=endpoints)
+    assert yaml.safe_load(added.file.read_text("utf-8"))["doi"] == "10.18653/v1/N19-1423"
+    old = add("https://aclanthology.org/W03-0419/", name="conll", entries=entries, endpoints=endpoints)
+    data = yaml.safe_load(old.file.read_text("utf-8"))
+    assert data["url"] == "https://aclanthology.org/W03-0419/"
+    assert "doi" not in data  # Crossref knows none
+
+
+def test_an_address_without_latin_letters_asks_for_an_id(entries: Path) -> None:
+    with pytest.raises(BadInput, match=r"it has no Latin letters or digits; choose one, such as --id author-subject"):
+        add("https://例子.测试/页", offline=True, entries=entries)
+
+
+@pytest.mark.parametrize(
     ("what", "kind", "message"),
     [
+        ("https://link.juejin.cn/?target=https%3A%2F%2Farxiv.org", None, "did you mean 'https://arxiv.org'"),
+        ("git@example.org:a/b.git", None, "is for git - did you mean 'https://example.org/a/b'?"),
         ("bert", None, "is no arXiv id"),
         ("javascript:alert(1)", None, "'javascript' addresses are not allowed"),
         ("1810.04805", "repository", "is not what names a repository"),
@@ -215,7 +285,7 @@ def test_what_is_in_the_catalog_already(server: Server, entries: Path, write: Wr
 
 def test_what_is_in_the_catalog_under_another_identifier(entries: Path, write: Write, endpoints: Endpoints) -> None:
     title = "BERT: Pretraining of Deep Bidirectional Transformers for Language Understanding"
-    write("bert", title=f"'{title}'", arxiv=None, url="https://aclanthology.org/N19-1423/")
+    write("bert", title=f"'{title}'", arxiv=None, url="https://example.org/bert.pdf")
     with pytest.raises(BadInput, match=r"nearly the title of .*bert.yaml"):
         add("1810.04805", entries=entries, endpoints=endpoints)
 

@@ -64,6 +64,64 @@ def test_two_entries_of_one_paper(
     assert said(entries) == [f"papers/b.yaml:{message}"]
 
 
+@pytest.mark.parametrize(
+    ("paper", "article", "problem"),
+    [
+        (
+            {"doi": "10.18653/v1/N19-1423"},
+            "https://aclanthology.org/N19-1423.pdf",
+            "6: doi: the DOI 10.18653/v1/n19-1423",
+        ),
+        (
+            {"arxiv": "1810.04805"},
+            "https://huggingface.co/papers/1810.04805",
+            "6: arxiv: the arXiv id 1810.04805",
+        ),
+        (
+            {"url": "https://openreview.net/forum?id=SyxS0T4tvS"},
+            "https://openreview.net/pdf?id=SyxS0T4tvS",
+            "6: url: the OpenReview id SyxS0T4tvS",
+        ),
+    ],
+)
+def test_one_work_in_two_kinds(paper: dict[str, str], article: str, problem: str, entries: Path, write: Write) -> None:
+    fields: dict[str, str | None] = {"arxiv": None, **paper}
+    write("a", title="The first title", **fields)
+    write("b", "article", title="Another name altogether", url=article)
+    assert said(entries) == [f"papers/a.yaml:{problem} is already in articles/b.yaml"]
+
+
+def test_an_entry_that_names_two_works(entries: Path, write: Write) -> None:
+    write("a", arxiv="1810.04805", url="https://arxiv.org/abs/1907.11692")
+    assert said(entries) == ["papers/a.yaml:7: url: names the arXiv id 1907.11692, another field 1810.04805"]
+
+
+def test_an_address_that_was_renamed_to_one_of_another_entry(entries: Path, write: Write) -> None:
+    write("a", "repository", title="old", url="https://github.com/a/old", renamed_to="https://github.com/a/new")
+    write("b", "repository", title="new", url="https://github.com/a/new")
+    assert said(entries) == ["repositories/b.yaml:6: url: the repository github.com/a/new is already in a.yaml"]
+    write("b", "repository", title="new", url="https://github.com/a/new", supersedes="a")
+    assert said(entries) == []
+
+
+def test_one_title_in_two_kinds_is_asked_about(entries: Path, write: Write) -> None:
+    write("a", title="'Masked Words: a study'")
+    write("b", "article", title="Masked words, a study")
+    assert said(entries) == [
+        "papers/a.yaml:3: title: nearly the title of articles/b.yaml; if they are two things, name one in the "
+        "`relates_to` of the other"
+    ]
+    write("b", "article", title="Masked words, a study", relates_to="[a]")
+    assert said(entries) == []
+
+
+def test_a_paper_and_its_code_may_have_one_title(entries: Path, write: Write) -> None:
+    write("a", title="MaskedBERT", code="[https://github.com/someone/masked]")
+    write("b", "repository", title="MaskedBERT", url="https://github.com/Someone/masked.git")
+    write("c", "model", title="MaskedBERT", implements="[a]", relates_to="[b]")
+    assert said(entries) == []
+
+
 def test_two_entries_of_one_repository(entries: Path, write: Write) -> None:
     write("a", "repository", url="https://github.com/Google-Research/BERT")
     write("b", "repository", url="https://github.com/google-research/bert.git")
@@ -79,6 +137,7 @@ def test_two_entries_of_one_repository(entries: Path, write: Write) -> None:
         (LONG, LONG.replace("Knowledge of a", "Knowledge of the")),
         (LONG, LONG.replace("Distilling", "Distiling")),
         (LONG, LONG.replace("Encoder", "Encoder -")),
+        ("Étude des modèles préentraînés", "Etude des modeles preentraines"),
         ("自然语言处理中的预训练技术发展史", "《自然语言处理中的预训练技术发展史》"),
         ("自然语言处理中的预训练技术发展史", "自然语言处理的预训练技术发展史"),
     ],
@@ -97,6 +156,8 @@ def test_titles_of_two_things(entries: Path, write: Write) -> None:
     write("b", title=LONG, arxiv="'1801.00002'", relates_to="[a]")  # known to be two things
     write("c", title="Notes on pre-training for beginners part 1", arxiv="'1801.00003'")
     write("d", title="Notes on pre-training for beginners part 2", arxiv="'1801.00004'")
+    write("part-i", title="Desingularising deep language models, part I", arxiv="'1801.00007'")
+    write("part-ii", title="Desingularising deep language models, part II", arxiv="'1801.00008'")
     write("e", title="BERT for Chinese", arxiv="'1801.00005'")
     write("f", title="BERT for Czech", arxiv="'1801.00006'")
     write("g", "repository", title="BERT-tensorflow", url="https://github.com/one/BERT-tensorflow")

@@ -1,8 +1,11 @@
 """``python -m catalog`` as it is typed: what is printed, and the exit codes."""
 
+import ast
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 from catalog.schema import ENTRY_SCHEMA
 from tests.catalog.conftest import Write
@@ -70,11 +73,27 @@ def test_help_is_quick_because_it_imports_no_models() -> None:
     assert found.stdout == "[]\n"
 
 
-def test_the_catalog_imports_neither_harness_nor_reference() -> None:
-    code = (
-        "import sys, catalog.cli, catalog.check, catalog.add, catalog.links\n"
-        "print([m for m in sys.modules if m.split('.')[0] in ('harness', 'reference', 'torch')])"
-    )
+MODULES = sorted((ROOT / "catalog").rglob("*.py"))
+FOREIGN = {"harness", "reference", "torch", "transformers"}
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda path: path.stem)
+def test_no_module_of_the_catalog_imports_harness_or_reference(module: Path) -> None:
+    named: set[str] = set()
+    for node in ast.walk(ast.parse(module.read_text("utf-8"))):  # imports in functions and under TYPE_CHECKING too
+        if isinstance(node, ast.Import):
+            named |= {each.name for each in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            named.add(node.module or "")
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("import_module", "__import__")):
+            named |= {str(each.value) for each in node.args if isinstance(each, ast.Constant)}
+    assert {name.split(".")[0] for name in named} & FOREIGN == set()
+
+
+def test_all_modules_of_the_catalog_load_neither_harness_nor_reference() -> None:
+    names = [f"catalog.{path.stem}" for path in MODULES if not path.stem.startswith("__")]
+    assert {"catalog.pages", "catalog.leaderboard", "catalog.export", "catalog.view"} <= set(names)
+    code = f"import sys, {', '.join(names)}\nprint([m for m in sys.modules if m.split('.')[0] in {FOREIGN!r}])"
     found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert found.stdout == "[]\n"
 

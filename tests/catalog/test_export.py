@@ -3,9 +3,11 @@
 import csv
 import io
 import json
+import re
 import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 
@@ -43,6 +45,27 @@ def test_csv_reads_back_and_starts_no_formula(found: list[Entry]) -> None:
     assert rows["blog"]["title_zh"] == "一加一"
 
 
+@pytest.mark.parametrize(
+    "title", ["=1+1", "+1", "-1", "@SUM(1)", "＝1+1", "＋1", "－1", "＠x", "'=1+1", "''-x", "'tis", "a=1"]
+)
+def test_no_cell_is_a_formula_and_programs_get_the_value_back(title: str, entries: Path, write: Write) -> None:
+    write("bert", title=json.dumps(title, ensure_ascii=False), authors='["=cmd", "Bo Li"]')
+    (row,) = csv.DictReader(io.StringIO(export.to_csv(load(entries))))
+    for cell, value in ((row["title"], title), (row["authors"], "=cmd; Bo Li")):
+        assert not re.match("[=+@＝＋＠\\-－\t\r]", cell)
+        assert re.sub("^'(?='*[=+@＝＋＠\\-－])", "", cell) == value
+
+
+def test_the_csv_file_opens_in_excel_and_in_programs(found: list[Entry], tmp_path: Path) -> None:
+    export.export(found, tmp_path, "https://example.org/")
+    file = tmp_path / "catalog.csv"
+    assert file.read_bytes().startswith(b"\xef\xbb\xbfid,kind,title")
+    with file.open(encoding="utf-8-sig", newline="") as opened:
+        rows = {row["id"]: row for row in csv.DictReader(opened)}
+    assert rows["bert"]["summary_zh"] == "双向编码器。"
+    assert rows["bert"]["arxiv"] == "1810.04805"
+
+
 def test_every_field_of_an_entry_is_a_column() -> None:
     from catalog.schema import MODELS
 
@@ -62,6 +85,34 @@ def test_bibtex_is_valid(found: list[Entry]) -> None:
     assert (bert.type, bert.fields["booktitle"], bert.fields["year"]) == ("inproceedings", "NAACL", "2019")
     assert [str(person) for person in bert.persons["author"]] == ["Devlin, Jacob", "{Research and Co, Ltd}", "others"]
     assert bert.fields["eprint"] == "1810.04805"
+
+
+@pytest.mark.parametrize(
+    "doi",
+    [
+        "10.1162/tacl_a_00349",
+        "10.1002/(SICI)1097-4571(199106)42:5<361::AID-ASI6>3.0.CO;2-#",
+        "10.1234/a%b&c$d~e^f",
+        "10.1016/S0893-6080(05)80010-3",
+    ],
+)
+def test_an_identifier_is_never_escaped_as_text(doi: str, entries: Path, write: Write) -> None:
+    url = "https://example.org/a_b%20c?x=1&y=~z#part_2"
+    write("bert", title="'100% of a_b & c#'", doi=f"'{doi}'", url=url, arxiv=None)
+    (entry,) = load(entries)
+    read = bibliography(export.to_bibtex([entry])).entries["bert"].fields
+    assert (read["doi"], read["url"]) == (doi, url)
+    assert read["title"] == r"{100\% of a\_b \& c\#}"
+    assert unquote(dict(export.links(export.fields(entry)))["DOI"]) == f"https://doi.org/{doi}"
+    (row,) = csv.DictReader(io.StringIO(export.to_csv([entry])))
+    assert (row["doi"], row["url"]) == (doi, url)
+
+
+def test_the_address_of_a_doi_is_a_valid_one(entries: Path, write: Write) -> None:
+    write("bert", doi="'10.1002/x(1)42:5<361::A>3.0.CO;2-#'", arxiv=None)
+    (entry,) = load(entries)
+    assert export.links(export.fields(entry)) == [("DOI", "https://doi.org/10.1002/x(1)42:5%3C361::A%3E3.0.CO;2-%23")]
+    assert "url = {https://doi.org/10.1002/x(1)42:5%3C361::A%3E3.0.CO;2-%23}" in export.to_bibtex([entry])
 
 
 def test_bibtex_of_the_whole_catalog_is_valid() -> None:

@@ -66,6 +66,8 @@ def test_a_folder_that_is_not_there() -> None:
         (b"id: bert\n\ttitle: x\n", 2, "holds a tab; write spaces"),
         (b"id: bert\ntitle: BERT: Pre-training\n", 2, "a value that holds ': ' needs quotes"),
         (b"id: bert\ntitle: [unclosed\n", 3, "is no YAML"),
+        (b"id: bert\ntitle: A\n<!-- seen -->\nyear: 2019\n", 3, "is no YAML: no `field: value`"),
+        (b"id: bert\ntitle: A long\ntitle in two lines\nyear: 2019\n", 3, "a value goes on in lines that are indented"),
         (b"id: bert\ntitle: a\x07b\n", 2, "holds the control character U+0007"),
         (b"id: bert\nid: bert\n", 2, "id: stands here twice (also in line 1)"),
         (b"id: bert\n---\nid: other\n", 2, "more than one document"),
@@ -93,7 +95,7 @@ def test_aliases_that_would_explode_are_refused_at_once(entries: Path) -> None:
     levels = "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 30))
     (entries / "papers" / "bomb.yaml").write_text("a0: &a0 [x, x, x]\n" + levels)
     assert said(entries) == [
-        "papers/bomb.yaml:1: YAML anchors and aliases (& and *) are not used here; write the value out"
+        "papers/bomb.yaml:1: YAML anchors and aliases (& and *) are not used here; write the value out, or in quotes"
     ]
 
 

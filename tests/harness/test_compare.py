@@ -256,7 +256,10 @@ def test_every_kind_of_task(save: Save, runs: Path) -> None:
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
-        ({"checkpoint": {"name": "other", "sha256": "7" * 64}}, "checkpoint (minilm-l6, 5.* against other, 7"),
+        (
+            {"checkpoint": {"name": "other", "sha256": "7" * 64, "config": {}, "initialised": []}},
+            "checkpoint (minilm-l6, 5.* against other, 7",
+        ),
         ({"limit": 16}, "limit (None against 16)"),
         ({"metrics": [measured(0.5, "f1")]}, "metrics (accuracy against f1)"),
         ({"metrics": [measured(0.5, split="test")]}, "splits (dev against test)"),
@@ -331,7 +334,7 @@ def test_what_is_left_out_or_may_be_the_reason_is_noted(save: Save, runs: Path) 
 def test_each_setting_is_compared_with_its_like(save: Save, runs: Path) -> None:
     gold = labels(20)
     for name, precision in itertools.product("ab", ("fp32", "bf16")):
-        save(name, gold, gold, precision={"asked": precision, "resolved": precision})
+        save(name, gold, gold, precision={"asked": precision, "resolved": precision, "computed": precision})
     subjects = [each.subject for each in own(runs).differences]
     assert sorted(subjects) == ["own (precision bf16)", "own (precision fp32)"]
     for path in runs.glob("b-42-fp32*"):
@@ -341,7 +344,7 @@ def test_each_setting_is_compared_with_its_like(save: Save, runs: Path) -> None:
     assert "own: 1 kinds of runs have no counterpart and are left out" in made.notes
     for path in runs.glob("b-42-bf16*"):
         path.unlink()
-    save("b", gold, gold, precision={"asked": "fp16", "resolved": "fp16"})
+    save("b", gold, gold, precision={"asked": "fp16", "resolved": "fp16", "computed": "fp16"})
     with pytest.raises(BadInput, match="none alike: precision bf16 / fp32 / fp16; name the record files"):
         own(runs)
 

@@ -4,6 +4,7 @@ import hashlib
 import importlib.util
 import io
 import json
+import re
 import shutil
 import zipfile
 from collections.abc import Callable, Iterator
@@ -135,6 +136,21 @@ def test_what_is_there_is_not_fetched_again(server: Server, tmp_path: Path, caps
     get(["rte"], tmp_path)
     assert len(server.requests) == asked
     assert "rte: already in GLUE/RTE" in capsys.readouterr().err
+
+
+def test_offline_an_archive_that_was_put_there_is_used(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A machine without a network gets its data so: the message says where the file is to be put."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(Failure, match=r"HF_HUB_OFFLINE is set, .* put the file of http.* at (.*)\.$") as caught:
+        get(["rte"], tmp_path)
+    address, place = re.findall(r"the file of (\S+) at (\S+)\.$", str(caught.value))[0]
+    Path(place).write_bytes(server.files[address.removeprefix(server.address)])
+    get(["rte"], tmp_path)
+    get(["rte"], tmp_path)
+    assert row(tmp_path, "rte").state == "present"
+    assert server.requests == []
 
 
 def test_what_was_altered_or_deleted_is_seen_and_repaired(server: Server, tmp_path: Path) -> None:
@@ -456,6 +472,15 @@ def test_no_hub_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with Server() as gone:
         monkeypatch.setenv("HF_ENDPOINT", gone.address)
     with pytest.raises(Failure, match=r"could not be fetched: .*Check the network"):
+        get(["rte"], tmp_path, "hub")
+
+
+def test_the_hub_when_nothing_may_be_fetched(
+    hub: HubImitation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(Failure, match="Unset HF_HUB_OFFLINE, or use --source official"):
         get(["rte"], tmp_path, "hub")
 
 

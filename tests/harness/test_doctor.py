@@ -11,6 +11,8 @@ import pytest
 
 from harness import doctor, provenance
 from harness.doctor import Check, diagnose
+from reference import layers
+from reference.compiled import Compiled
 
 
 @pytest.fixture(autouse=True)
@@ -52,7 +54,7 @@ def test_absent_and_old_packages_are_missing(tmp_path: Path, monkeypatch: pytest
     assert found.advice == "pip install 'no-such-package>=2' 'numpy>=999'"
 
 
-@pytest.mark.parametrize("step", ["machine", "usable_cores", "load_snapshot", "git_commit"])
+@pytest.mark.parametrize("step", ["machine", "usable_cores", "throttled", "git_commit"])
 def test_a_check_that_fails_says_so(monkeypatch: pytest.MonkeyPatch, step: str) -> None:
     def broken(*_: object) -> None:
         raise RuntimeError("no such luck")
@@ -73,12 +75,84 @@ def test_without_programs_there_is_advice(tmp_path: Path, monkeypatch: pytest.Mo
     assert all(found[name].advice for name in ("compiler", "git", "uv"))
 
 
-def test_the_compiler_is_the_one_that_torch_would_take(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CXX", sys.executable)
-    assert check("compiler") == Check("compiler", "ok", sys.executable)
+def test_the_compiler_is_the_one_that_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", "env g++")
+    found = check("compiler")
+    assert found.state == "ok"
+    assert found.detail.startswith("g++ ")
+    assert found.detail.endswith(" (env g++)")
 
     monkeypatch.setenv("CXX", "no-such-compiler")
-    assert "CXX=no-such-compiler" in check("compiler").detail
+    found = check("compiler")
+    assert found.state == "warning"
+    assert found.detail.startswith("CXX names no-such-compiler, which is not there; without it nothing")
+
+
+LARGE = frozenset({"avx2", "avx512f", "avx512_vnni", "avx512_bf16"})
+
+
+def fast_paths(
+    monkeypatch: pytest.MonkeyPatch, features: frozenset[str], built: Compiled, switch: str = ""
+) -> dict[str, Check]:
+    """What the doctor says of them on a processor with these features."""
+    flags = f"model name : one of ours\nflags : {' '.join(sorted(features))}\n"
+    monkeypatch.setattr(provenance, "_text", lambda path: flags if path.name == "cpuinfo" else "")
+    monkeypatch.setattr("reference.processor._all_features", lambda: features)
+    monkeypatch.setattr("reference.processor.seen_by_torch", frozenset)
+    for name in ("layers", "adamw"):
+        monkeypatch.setattr(f"reference.{name}.compiled", lambda *_: built)
+    monkeypatch.setenv("BERT_ATLAS_MAX_CPU_ISA", switch)
+    for name in provenance.LIBRARY_SWITCHES:
+        monkeypatch.delenv(name, raising=False)
+    layers.abilities.cache_clear()
+    found = {each.name: each for each in diagnose()}
+    layers.abilities.cache_clear()
+    return found
+
+
+def test_the_fastest_path_of_each_precision_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    everything = SimpleNamespace(**{each.name: None for each in layers.ROUTINES})
+    found = fast_paths(monkeypatch, LARGE, Compiled(everything, "g++ 12.2.0"))
+    for precision in ("fp32", "bf16", "int8"):
+        assert found[precision].state == "ok"
+        assert found[precision].detail == (
+            f"{precision}_by_vectors of layers.cpp (g++ 12.2.0), for gelu and sizes that are multiples of 32; "
+            "else oneDNN's"
+        )
+    assert found["training"] == Check("training", "ok", "in bf16, by adamw.cpp (g++ 12.2.0)")
+    assert found["switches"].state == "ok"
+
+
+def test_without_a_compiler_slower_paths_are_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    reason = "no compiler: g++ is not installed"
+    found = fast_paths(monkeypatch, LARGE, Compiled(reason=reason))
+    for name, instead in {
+        "fp32": "oneDNN's products",
+        "bf16": "oneDNN's products",
+        "int8": "PyTorch's products, slow",
+        "training": "in bf16, by PyTorch's AdamW",
+    }.items():
+        assert (found[name].state, found[name].detail) == ("warning", f"{instead}: {reason}")
+
+
+@pytest.mark.parametrize(("features", "switch"), [(frozenset({"avx2"}), ""), (LARGE, "AVX2")])
+def test_a_processor_without_instructions_is_no_reason_to_warn(
+    features: frozenset[str], switch: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = fast_paths(monkeypatch, features, Compiled(SimpleNamespace(), "g++ 12.2.0"), switch)
+    lacks = "the processor's are hidden:" if switch else "the processor lacks"
+    assert found["fp32"] == Check("fp32", "info", f"oneDNN's products: {lacks} avx512f")
+    assert found["bf16"].detail.startswith(f"float32 products of weights rounded to bf16: {lacks} avx512_bf16")
+    assert found["int8"].detail.startswith("not on this machine: precision 'int8' needs a processor with")
+    assert found["training"] == Check("training", "info", "in float32: the processor has no products in bf16")
+    assert found["switches"].state == ("warning" if switch else "ok")
+    assert ("avx512f" in found["switches"].detail) == bool(switch)
+
+
+def test_a_switch_that_is_set_to_nothing_known_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BERT_ATLAS_MAX_CPU_ISA", "AVX3")
+    assert check("switches").state == "warning"
+    assert check("switches").detail.startswith("BERT_ATLAS_MAX_CPU_ISA=AVX3 is not one of AVX2, AVX512_CORE, ")
 
 
 def test_torch_that_cannot_be_imported_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,11 +1,15 @@
 """Downloads against a local server that fails in every way a real one does."""
 
 import errno
+import gzip
 import hashlib
 import os
+import random
+import socket
 import stat
 import subprocess
 import sys
+import threading
 import zipfile
 from collections.abc import Iterator
 from email.utils import formatdate
@@ -13,14 +17,20 @@ from pathlib import Path
 from typing import IO, Any
 
 import pytest
+import requests
 
 from harness import download as module
 from harness.download import CHUNK, cache_folder, download, sha256_of, unzip
 from harness.errors import BadInput, Failure
-from tests.harness.server import Fault, Server
+from tests.harness.server import CERTIFICATE, Fault, Server
 
 CONTENT = bytes(range(256)) * 4000  # about 1 MB: several chunks
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
+NOISE = random.Random(0).randbytes(5000)  # which gzip does not make shorter
+
+
+def sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 @pytest.fixture
@@ -99,20 +109,36 @@ def test_without_checksum_and_etag_nothing_is_continued(server: Server, tmp_path
     assert ranges(server) == [None, None]
 
 
-@pytest.mark.parametrize("resumed", [False, True])
-def test_a_wrong_checksum_keeps_the_good_and_removes_the_bad(server: Server, tmp_path: Path, resumed: bool) -> None:
+def test_a_wrong_checksum_keeps_the_good_and_removes_the_bad(server: Server, tmp_path: Path) -> None:
     target = tmp_path / "file"
     target.write_bytes(b"what was here before")
-    if resumed:
-        (tmp_path / "file.part").write_bytes(b"x" * 100)
-    else:
-        server.files["/file"] = CONTENT[::-1]
+    server.files["/file"] = CONTENT[::-1]
     with pytest.raises(Failure, match=f"expected sha256 {DIGEST}, got [0-9a-f]{{64}}.*again"):
         fetch(server, target)
     assert target.read_bytes() == b"what was here before"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "file.lock"]
     server.files["/file"] = CONTENT
     assert fetch(server, target).read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("here", [b"x" * 100, b"x" * len(CONTENT), b"x" * (len(CONTENT) + 1), CONTENT[:999] + b"x"])
+@pytest.mark.parametrize("size", [len(CONTENT), None])
+def test_what_is_wrong_with_what_was_here_is_mended_by_one_more_download(
+    server: Server, tmp_path: Path, here: bytes, size: int | None
+) -> None:
+    (tmp_path / "file.part").write_bytes(here)
+    assert fetch(server, tmp_path / "file", size=size).read_bytes() == CONTENT
+    assert ranges(server)[-1] is None, "all of it, from the beginning"
+    assert len(server.requests) <= 2
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "file.lock"]
+
+
+def test_a_file_that_is_not_the_expected_one_is_not_fetched_again_and_again(server: Server, tmp_path: Path) -> None:
+    server.files["/file"] = CONTENT[::-1]
+    (tmp_path / "file.part").write_bytes(b"x" * 100)
+    with pytest.raises(Failure, match=f"expected sha256 {DIGEST}"):
+        fetch(server, tmp_path / "file")
+    assert ranges(server) == ["bytes=100-", None]
 
 
 @pytest.mark.parametrize("size", [1000, 10**9])
@@ -247,6 +273,255 @@ def test_the_cache_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
 def test_sha256_of_a_known_text(tmp_path: Path) -> None:
     (tmp_path / "abc").write_bytes(b"abc")
     assert sha256_of(tmp_path / "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+# -- what can never succeed as it is --
+
+
+@pytest.mark.parametrize("size", [len(NOISE), None])
+def test_compressed_bytes_are_no_continuation(server: Server, tmp_path: Path, size: int | None) -> None:
+    """A server that compresses whatever is asked counts ranges in compressed bytes."""
+    server.files["/file"] = gzip.compress(NOISE)
+    server.headers["/file"] = {"Content-Encoding": "gzip"}
+    (tmp_path / "file.part").write_bytes(NOISE[:2000])
+    found = download(f"{server.address}/file", tmp_path / "file", sha256=sha256(NOISE), size=size)
+    assert found.read_bytes() == NOISE
+    assert ranges(server) == ["bytes=2000-", None]
+
+
+def test_bytes_that_cannot_be_decoded_are_asked_for_twice(server: Server, tmp_path: Path) -> None:
+    server.headers["/file"] = {"Content-Encoding": "gzip"}
+    with pytest.raises(Failure, match="twice its bytes could not be decoded"):
+        fetch(server, tmp_path / "file")
+    assert ranges(server) == [None, None]
+    server.headers.clear()
+    assert fetch(server, tmp_path / "file").read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["checksum known", "unknown"])
+def test_a_part_that_is_sent_as_if_it_were_the_whole_is_joined_in_its_place(
+    server: Server, tmp_path: Path, known: bool
+) -> None:
+    server.part_status = 200
+    server.faults["/file"] = [Fault(cut_after=2 * CHUNK)]
+    options = {} if known else {"sha256": None, "size": None}
+    assert fetch(server, tmp_path / "file", **options).read_bytes() == CONTENT
+    assert ranges(server) == [None, f"bytes={2 * CHUNK}-"]
+
+
+@pytest.mark.parametrize("with_range", [True, False])
+def test_a_file_that_changed_meanwhile_is_fetched_whole(server: Server, tmp_path: Path, with_range: bool) -> None:
+    """Here its date tells; a server that passes over If-Range tells by the date of what it sends."""
+    server.with_etag, server.with_range, server.dated = False, with_range, "Mon, 30 Nov 2026 10:00:00 GMT"
+    server.files["/file"] = CONTENT[::-1]
+    server.faults["/file"] = [Fault(cut_after=CHUNK), Fault(status=404)]
+    with pytest.raises(Failure, match="404"):
+        fetch(server, tmp_path / "file")
+    assert (tmp_path / "file.part").stat().st_size == CHUNK
+    server.files["/file"], server.dated = CONTENT, "Tue, 01 Dec 2026 10:00:00 GMT"
+    assert fetch(server, tmp_path / "file").read_bytes() == CONTENT
+    assert len(server.requests) == 3, "its checksum need not be found wrong first"
+
+
+def test_a_server_that_continues_another_version_is_not_believed(server: Server, tmp_path: Path) -> None:
+    """Without a checksum its ETag alone shows it, as this server passes over If-Range."""
+    server.headers["/file"] = {"ETag": '"the same for all"'}
+    (tmp_path / "file.part").write_bytes(b"old")
+    (tmp_path / "file.part.etag").write_text(f'"{DIGEST}"')
+    assert fetch(server, tmp_path / "file", sha256=None).read_bytes() == CONTENT
+    assert ranges(server) == ["bytes=3-", None]
+
+
+@pytest.mark.parametrize("damaged", [b"\xff\xfe", b'"a\nb"', "“é”".encode(), b""])
+def test_a_damaged_note_of_the_version_does_no_harm(server: Server, tmp_path: Path, damaged: bytes) -> None:
+    (tmp_path / "file.part").write_bytes(CONTENT[:CHUNK])
+    (tmp_path / "file.part.etag").write_bytes(damaged)
+    assert fetch(server, tmp_path / "file").read_bytes() == CONTENT
+    assert ranges(server) == [f"bytes={CHUNK}-"]
+
+
+# -- networks --
+
+
+@pytest.mark.parametrize(
+    "page", [b"<!DOCTYPE html><title>Sign in</title>", b"\n<!-- portal -->\n<HTML><body>", b"<html>"]
+)
+@pytest.mark.parametrize("known", [True, False], ids=["checksum known", "unknown"])
+def test_a_web_page_for_signing_in_is_not_taken_for_the_file(
+    server: Server, tmp_path: Path, page: bytes, known: bool
+) -> None:
+    server.files["/file"] = page
+    (tmp_path / "file.part").write_bytes(CONTENT[:CHUNK])
+    server.with_range = False
+    options = {} if known else {"sha256": None, "size": None}
+    with pytest.raises(Failure, match=r"/file answered with a web page, and not with file: perhaps one to sign in"):
+        fetch(server, tmp_path / "file", **options)
+    assert (tmp_path / "file.part").read_bytes() == CONTENT[:CHUNK], "what had arrived before is still good"
+    assert len(server.requests) == 1
+
+
+def test_a_page_that_is_wanted_is_fetched(server: Server, tmp_path: Path) -> None:
+    page = b"<!doctype html><p>terms</p>"
+    server.files["/file"] = page
+    found = download(f"{server.address}/file", tmp_path / "terms.html", sha256=None)
+    assert found.read_bytes() == page
+    found = download(f"{server.address}/file", tmp_path / "data", sha256=sha256(page), size=len(page))
+    assert found.read_bytes() == page
+
+
+@pytest.mark.parametrize(
+    ("status", "message"), [(511, "sign in to this network"), (401, "one must sign in"), (403, "one must sign in")]
+)
+def test_a_status_that_asks_to_sign_in_is_not_tried_again(
+    server: Server, tmp_path: Path, status: int, message: str
+) -> None:
+    server.faults["/file"] = [Fault(status=status)] * 9
+    with pytest.raises(Failure, match=f"HTTP {status} .*{message}"):
+        fetch(server, tmp_path / "file")
+    assert len(server.requests) == 1
+
+
+@pytest.fixture
+def no_bundle(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.usefixtures("no_bundle")
+def test_a_certificate_that_is_not_trusted_names_the_variable_that_helps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "WAITS", ("it is tried again",))
+    with Server({"/file": CONTENT}, tls=True) as secret:
+        with pytest.raises(Failure, match=r"127\.0\.0\.1 \(certificate: self-signed .*in REQUESTS_CA_BUNDLE\."):
+            fetch(secret, tmp_path / "file")
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(CERTIFICATE))
+        assert fetch(secret, tmp_path / "file").read_bytes() == CONTENT
+        (tmp_path / "file").unlink()
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", requests.certs.where())
+        with pytest.raises(Failure, match=r"in REQUESTS_CA_BUNDLE; now REQUESTS_CA_BUNDLE names .*\.pem"):
+            fetch(secret, tmp_path / "file")
+
+
+@pytest.mark.usefixtures("no_bundle")
+def test_certificates_that_are_not_there_are_named(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CURL_CA_BUNDLE", str(tmp_path / "absent.pem"))
+    address = server.address.replace("http", "https")
+    with pytest.raises(BadInput, match=r"CURL_CA_BUNDLE names .*absent\.pem, which does not exist"):
+        download(f"{address}/file", tmp_path / "file", sha256=None)
+
+
+@pytest.mark.usefixtures("no_bundle")
+def test_a_server_without_tls_where_it_is_asked_for(server: Server, tmp_path: Path) -> None:
+    with pytest.raises(Failure, match="no trusted connection to 127"):
+        download(f"{server.address.replace('http', 'https')}/file", tmp_path / "file", sha256=None)
+
+
+def test_a_connection_broken_off_before_it_is_trusted_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "WAITS", (0.0, 0.0))
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def hang_up() -> None:
+            for _ in range(3):
+                connection, _ = listening.accept()
+                connection.recv(1000)
+                connection.close()
+
+        threading.Thread(target=hang_up, daemon=True).start()
+        address = f"https://127.0.0.1:{listening.getsockname()[1]}/file"
+        with pytest.raises(Failure, match=r"tries: 3; .*Is this machine online"):
+            download(address, tmp_path / "file", sha256=None)
+
+
+@pytest.fixture
+def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+
+
+@pytest.mark.usefixtures("no_proxy")
+@pytest.mark.parametrize("variable", ["HTTPS_PROXY", "https_proxy", "ALL_PROXY"])
+def test_a_proxy_that_does_not_answer_is_named_by_its_variable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    monkeypatch.setattr(module, "WAITS", ("it is tried again",))
+    monkeypatch.setenv(variable, "http://user:secret@127.0.0.1:9")
+    with pytest.raises(
+        Failure, match=rf": {variable} names a proxy that does not answer or refuses \(.*NO_PROXY"
+    ) as caught:
+        download("https://data.invalid/file", tmp_path / "file", sha256=None)
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.usefixtures("no_proxy")
+def test_a_proxy_that_wants_a_password(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("HTTP_PROXY", "HTTPS_PROXY"):
+        monkeypatch.setenv(variable, server.address)
+    with pytest.raises(Failure, match=r"HTTPS_PROXY names a proxy that does not answer or refuses .*407"):
+        download("https://data.invalid/file", tmp_path / "file", sha256=None)
+    server.files["http://data.invalid/file"] = b""
+    server.faults["http://data.invalid/file"] = [Fault(status=407)]
+    with pytest.raises(Failure, match=r"HTTP 407 .*HTTP_PROXY must hold the proxy's user name and password"):
+        download("http://data.invalid/file", tmp_path / "file", sha256=None)
+
+
+@pytest.mark.usefixtures("no_proxy")
+@pytest.mark.parametrize("proxy", ["http://[bad", "nonsense://127.0.0.1", "socks5://127.0.0.1:9"])
+def test_a_proxy_that_is_none_is_a_mistake_of_the_variable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, proxy: str
+) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", proxy)
+    with pytest.raises(BadInput, match="HTTPS_PROXY names no proxy that can be used"):
+        download("https://data.invalid/file", tmp_path / "file", sha256=None)
+
+
+@pytest.mark.usefixtures("no_proxy")
+@pytest.mark.parametrize(
+    "address", ["http://a..b/x", f"http://{'a' * 70}.org/x", "http://[bad/", "http://127.0.0.1:99999/", "ftp://h/x", ""]
+)
+def test_addresses_that_no_request_can_be_made_of(tmp_path: Path, address: str) -> None:
+    with pytest.raises(BadInput, match="cannot be fetched"):
+        download(address, tmp_path / "file", sha256=None)
+
+
+@pytest.mark.parametrize("place", ["http://[bad/", "http://a..b/", "ftp://h/x"])
+def test_a_server_that_leads_nowhere(server: Server, tmp_path: Path, place: str) -> None:
+    server.faults["/file"] = [Fault(status=302, headers={"Location": place})] * 9
+    with pytest.raises((BadInput, Failure), match=r"/file"):
+        fetch(server, tmp_path / "file")
+
+
+def test_a_server_that_leads_in_a_circle(server: Server, tmp_path: Path) -> None:
+    server.faults["/file"] = [Fault(status=302, headers={"Location": "/file"})] * 99
+    with pytest.raises(Failure, match="leads from one address to the next without end"):
+        fetch(server, tmp_path / "file")
+    assert len(server.requests) == 31, "it is not tried again"
+
+
+# -- nothing may be fetched --
+
+
+@pytest.mark.parametrize(("variable", "value"), [("HF_HUB_OFFLINE", "1"), ("TRANSFORMERS_OFFLINE", "yes")])
+def test_offline_what_is_here_is_used_and_what_is_not_is_named(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str, value: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(
+        Failure, match=rf"{variable} is set, .* file\.bin is not here yet\. .*at {tmp_path}/file\.bin\."
+    ):
+        fetch(server, tmp_path / "file.bin")
+    (tmp_path / "file.bin").write_bytes(CONTENT)
+    assert fetch(server, tmp_path / "file.bin").read_bytes() == CONTENT
+    (tmp_path / "other.part").write_bytes(CONTENT)
+    assert fetch(server, tmp_path / "other").read_bytes() == CONTENT
+    assert server.requests == []
+    monkeypatch.setenv(variable, "0")
+    assert fetch(server, tmp_path / "third").read_bytes() == CONTENT
 
 
 # -- archives --

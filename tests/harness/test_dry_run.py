@@ -36,7 +36,8 @@ def store(quality_record: Records) -> Callable[..., Quality]:
 def like(made: Plan, **fields: Any) -> dict[str, Any]:
     """What a record has in common with a run that is planned: weights, machine and threads, and the recipe."""
     recipe = {"epochs": 3, "max_length": made.tasks[0].max_length}
-    same = {"checkpoint": {"name": "tiny", "sha256": made.weights.sha256}, "machine": provenance.machine()}
+    checkpoint = {"name": "tiny", "sha256": made.weights.sha256, "config": made.config, "initialised": []}
+    same = {"checkpoint": checkpoint, "machine": provenance.machine()}
     return same | {"threads": made.threads, "recipe": recipe, "training": {}} | fields
 
 
@@ -85,9 +86,9 @@ def test_a_program_of_its_own_is_planned_once_and_one_without_its_repository_is_
 
 
 OTHERS: list[dict[str, Any]] = [
-    {"checkpoint": {"name": "other", "sha256": "6" * 64}},
-    {"device": "cuda", "machine": {"cpu": "x", "gpus": [{"name": "NVIDIA H200"}]}},
-    {"machine": {"cpu": "another processor"}},
+    {"checkpoint": {"name": "other", "sha256": "6" * 64, "config": {}, "initialised": []}},
+    {"device": "cuda", "machine": {"cpu": "x", "hidden": [], "gpus": [{"name": "NVIDIA H200"}]}},
+    {"machine": {"cpu": "another processor", "hidden": []}},
     {"threads": 64},
     {"recipe": {"epochs": 3, "max_length": 512}},
     {"state": "failed"},

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import yaml
 
-from harness import evaluate, plan, predict
+from harness import evaluate, plan, predict, record
 from harness.batch import Batch, in_order
 from harness.checkpoints import Checkpoints
 from harness.encode import decode
@@ -29,7 +29,8 @@ class Answering:
 
     def __init__(self, logits: Callable[[Batch], Array], predictions: dict[str, Any] | None = None) -> None:
         self.logits, self.predictions, self.checkout = logits, predictions, None
-        self.info = {"version": "1", "precision": "fp32", "trainable": True}
+        self.info = {"version": "1", "precision": "fp32", "computed": "fp32", "trainable": True}
+        self.compiled = {"functions": "adamw", "compiler": "g++ 12.2.0", "reason": None}
 
     def __enter__(self) -> "Answering":
         return self
@@ -46,7 +47,8 @@ class Answering:
         if command == "job":
             return {"version": "tool 1", "recipe": "looks up", "predictions": self.predictions}, {}
         memory: dict[str, Any] = {"resident": 1, "gpu": None}
-        return {"memory": memory, "train_epoch": {"loss": 0.5}}.get(command, {}), {}
+        answers = {"memory": memory, "train_epoch": {"loss": 0.5}, "start_training": {"compiled": self.compiled}}
+        return answers.get(command, {"computed": "fp32"} if command == "cast" else {}), {}
 
 
 @pytest.fixture
@@ -114,11 +116,61 @@ def test_the_record_follows_from_the_predictions_that_are_stored(prepared: Prepa
 def test_flags_of_other_origin_stay_and_those_of_predictions_are_made_anew(prepared: Prepared, empty: Empty) -> None:
     made = prepared()
     result = empty(made)
-    result.flags = ["out of memory with whole batches; computed in two pieces each", "dev: what was once true"]
+    result.flags = [
+        record.flag("out of memory with whole batches; computed in two pieces each"),
+        record.flag("what was once true", "dev"),
+    ]
     run_encoder(made, result, Answering(lambda batch: np.tile(np.array([1, 0], np.float32), (len(batch.lengths), 1))))
-    assert result.flags[0].startswith("out of memory")
-    assert "dev: negative is predicted for every example" in result.flags
-    assert "dev: what was once true" not in result.flags
+    assert result.flags[0] == record.flag("out of memory with whole batches; computed in two pieces each")
+    assert record.flag("negative is predicted for every example", "dev") in result.flags
+    assert record.flag("what was once true", "dev") not in result.flags
+
+
+def test_repairs_of_the_files_are_recorded_and_flagged(prepared: Prepared, empty: Empty, tmp_path: Path) -> None:
+    (tmp_path / "train.conll").write_text("# id 1\na O\nb I-PER\nc B-PER\n")
+    (tmp_path / "dev.conll").write_text("a O\nb b-per\n")
+    fields: dict[str, Any] = {"kind": "tagging", "format": "conll", "labels": "auto", "metrics": ["entity_f1"]}
+    files = {split: f"{split}.conll" for split in ("train", "dev")}
+    (tmp_path / "mine.yaml").write_text(
+        yaml.safe_dump(fields | {"name": "mine", "title": "Mine", "files": files, "evaluate": ["dev"]})
+    )
+    made = prepared(tasks=[str(tmp_path / "mine.yaml")])
+    result = empty(made)
+    run_encoder(made, result, Answering(random_logits(3, tokens=True)))
+    impossible = "tags that cannot follow the one before in iob2, read as conlleval does"
+    letters = "tags in other letters, such as b-loc or B_LOC for B-LOC, read as those of the task"
+    assert result.repairs == {
+        "train": [
+            {"what": "comment lines, left out", "count": 1, "first": "train.conll:1"},
+            {"what": impossible, "count": 1, "first": "train.conll:3"},
+        ],
+        "dev": [{"what": letters, "count": 1, "first": "dev.conll:2"}],
+    }
+    assert [
+        record.flag_text(flag)
+        for flag in result.flags
+        if "the training split" in flag["text"] or "tags" in flag["text"]
+    ] == [
+        "train: `labels: auto` takes 1 labels from the training split: PER",
+        f"train: {impossible}: 1, the first at train.conll:3",
+        f"dev: {letters}: 1, the first at dev.conll:2",
+    ]
+
+
+def test_what_was_repaired_in_a_file_is_flagged_once_however_often_it_is_scored(
+    prepared: Prepared, empty: Empty
+) -> None:
+    made = prepared()
+    task, result = made.tasks[0], empty(made)
+    answers = run_encoder(made, result, Answering(random_logits(2)))
+    assert result.repairs == {}
+    result.repairs = {"train": [{"what": "I- tags without a B- before them", "count": 3, "first": "train.conll:12"}]}
+    examples = {"dev": load_splits(made, task)["dev"].examples}
+    for _ in range(2):
+        result.metrics, result.flags = score(result, task, examples, answers)
+    assert [record.flag_text(flag) for flag in result.flags if flag["split"] == "train"] == [
+        "train: I- tags without a B- before them: 3, the first at train.conll:12"
+    ]
 
 
 def test_what_was_cut_and_what_training_has_seen_is_recorded_and_flagged(
@@ -148,13 +200,13 @@ def test_what_was_cut_and_what_training_has_seen_is_recorded_and_flagged(
         "train": {"examples": 3, "cut": 1, "tokens_lost": 32},
         "dev": {"examples": 4, "cut": 1, "tokens_lost": 42, "in_train": 1},
     }
-    assert "dev: 1 of 4 examples (25.0%) are cut to what the model reads" in result.flags
-    assert "dev: 1 of 4 examples (25.0%) are in the training split too" in result.flags
+    assert record.flag("1 of 4 examples (25.0%) are cut to what the model reads", "dev") in result.flags
+    assert record.flag("1 of 4 examples (25.0%) are in the training split too", "dev") in result.flags
     tool = empty(made)
     job = Answering(random_logits(2), {"dev": ["no"] * 4})
-    evaluate.done_by_itself(job, made, tool, made.tasks[0], lambda *_: None)  # type: ignore[arg-type]
+    evaluate.done_by_itself(job, made, tool, made.tasks[0], tmp_path, lambda *_: None)  # type: ignore[arg-type]
     assert tool.sanity["dev"] == {"examples": 4, "in_train": 1}, "how a program cuts is not known"
-    assert not [flag for flag in tool.flags if " cut " in flag]
+    assert not [flag for flag in tool.flags if " cut " in str(flag["text"])]
 
 
 def test_after_want_of_memory_no_metric_is_there_twice(
@@ -176,8 +228,9 @@ def test_after_want_of_memory_no_metric_is_there_twice(
     evaluate.fine_tuned(start, made, result, task, tmp_path, lambda *_: None)
     assert len(calls) == 4
     assert [metric["split"] for metric in result.metrics] == ["dev", "test"]
-    assert len([flag for flag in result.flags if flag.startswith("out of memory")]) == 1
-    assert len(set(result.flags)) == len(result.flags)
+    said = list(map(record.flag_text, result.flags))
+    assert len([text for text in said if text.startswith("out of memory")]) == 1
+    assert len(set(said)) == len(said)
 
 
 def with_a_second_split(load: Callable[..., Any]) -> Callable[..., Any]:
@@ -231,6 +284,7 @@ def test_a_program_that_answers_what_is_no_answer_fails_its_run(
             made,
             empty(made),
             made.tasks[0],
+            made.weights.folder,
             lambda *_: None,
         )
 
@@ -347,3 +401,19 @@ def logits_of(model: Any, batch: Batch, kind: str, size: int) -> Array:
     model.module.eval()
     with torch.inference_mode():
         return np.concatenate([model.logits(batch.select(some)).numpy() for some in in_order(batch.lengths, size)])
+
+
+def test_what_computed_is_in_the_record(prepared: Prepared, empty: Empty, tmp_path: Path) -> None:
+    made = prepared(precision="bf16")
+    result, worker = empty(made), Answering(random_logits(2))
+    result.precision = {"asked": "bf16", "resolved": "bf16", "computed": "bf16"}
+
+    evaluate.fine_tuned(lambda: worker, made, result, made.tasks[0], tmp_path, lambda *_: None)  # type: ignore[arg-type, return-value]
+
+    assert result.precision["computed"] == "fp32", "as the worker said when it was cast"
+    assert result.implementation["compiled"] == worker.compiled
+    encoded = empty(made)
+    worker.info |= {"computed": "int8", "compiled": {"functions": None, "compiler": None, "reason": "no compiler"}}
+    run_encoder(made, encoded, worker)
+    assert encoded.precision["computed"] == "int8"
+    assert encoded.implementation["compiled"]["reason"] == "no compiler"

@@ -225,20 +225,29 @@ def test_bf16_trains_float32_weights(tiny_head: Heads, kind: str) -> None:
 def test_the_references_own_optimizer_learns_what_torchs_does(
     tiny_head: Heads, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def learn() -> list[float]:
-        return trained(exact_model(tiny_head(kind), kind, torch.float32), kind, precision="bf16", learning_rate=1e-4)
+    """By the weights: the losses on the way are of logits in bfloat16, of which one that rounds to its other neighbour
+    makes one percent. Weights that were learned in float32 throughout are three percent away, and more.
+    """
 
     def made(**changes: Any) -> Training:
         model = exact_model(tiny_head(kind), kind, torch.float32)
         return Training(model, *toy(kind), kind, RECIPE | {"precision": "bf16"} | changes, seed=0)
 
+    def learn(**changes: Any) -> torch.Tensor:
+        model = exact_model(tiny_head(kind), kind, torch.float32)
+        before = weights(model)
+        trained(model, kind, learning_rate=1e-4, **changes)
+        return torch.cat([(after - before[name]).flatten() for name, after in weights(model).items()])
+
     assert isinstance(made().optimizer, MixedAdamW)
     assert isinstance(made(precision="fp32").optimizer, torch.optim.AdamW), "which has nothing to round"
     assert isinstance(made(micro_batches=2).optimizer, torch.optim.AdamW), "gradients are added up in float32"
-    ours = learn()
+    ours, single = learn(precision="bf16"), learn(precision="fp32")
     monkeypatch.setattr(MixedAdamW, "available", lambda: False)
     assert isinstance(made().optimizer, torch.optim.AdamW)
-    assert ours == pytest.approx(learn(), rel=2e-3)
+    torchs = learn(precision="bf16")
+    assert (ours - torchs).norm() < 0.015 * torchs.norm()
+    assert (single - torchs).norm() > 0.025 * torchs.norm()
 
 
 def test_progress_is_told_batch_by_batch(tiny_head: Heads) -> None:

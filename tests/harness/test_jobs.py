@@ -99,10 +99,10 @@ def test_capitals_are_lowered_as_settings_or_vocabulary_say(
 
 
 def test_a_vocabulary_is_read_from_either_file(tmp_path: Path) -> None:
-    (tmp_path / "tokenizer.json").write_text(json.dumps({"model": {"vocab": {"b": 1, "a": 0, "\u2028": 2}}}))
-    assert read_vocabulary(tmp_path) == ["a", "b", "\u2028"]
-    (tmp_path / "vocab.txt").write_text("x\ny\u2028\n", encoding="utf-8")
-    assert read_vocabulary(tmp_path) == ["x", "y\u2028"]
+    (tmp_path / "vocab.txt").write_text("x\ny\u0085z\n", encoding="utf-8")
+    assert read_vocabulary(tmp_path) == ["x", "y\u0085z"]
+    (tmp_path / "tokenizer.json").write_text(json.dumps({"model": {"vocab": {"b": 1, "a": 0, "\u2028": 3}}}))
+    assert read_vocabulary(tmp_path) == ["a", "b", "[no piece 2]", "\u2028"], "it is what transformers reads"
 
 
 # -- the task of next sentences --

@@ -311,6 +311,12 @@ def test_baseline_without_anything_to_guess() -> None:
     assert baseline("multi-label", "micro_f1", [(), ()], None) == 0
 
 
+@pytest.mark.parametrize("metric", ["macro_f1", "micro_f1"])
+def test_a_label_that_an_answer_names_twice_counts_once_in_the_baseline(metric: str) -> None:
+    once, twice = [("a",), ("b",), ("b",), ("b",)], [("a", "a"), ("b",), ("b",), ("b",)]
+    assert baseline("multi-label", metric, twice) == baseline("multi-label", metric, once)
+
+
 DEGENERATE: list[tuple[Kind, Sequence[Any], Sequence[Any], str]] = [
     ("classification", GOLD, ["entailment"] * 10, "entailment is predicted for every example"),
     ("classification", GOLD, [*GOLD[:2], *GOLD[:1:-1]], "accuracy is 0.200, and always answering entailment"),

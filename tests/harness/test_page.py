@@ -9,7 +9,7 @@ import pytest
 
 from harness.anchors import Anchor
 from harness.page import to_html
-from harness.record import Parity, Quality, Record, Speed
+from harness.record import Parity, Quality, Record, Speed, flag
 
 Qualities: TypeAlias = Callable[..., Quality]
 Speeds: TypeAlias = Callable[..., Speed]
@@ -86,7 +86,9 @@ def own(speed_record: Speeds, **more: Any) -> Speed:
 def test_the_page_has_the_table_the_notes_and_the_signatures(
     quality_record: Qualities, speed_record: Speeds, parity_record: Parities
 ) -> None:
-    page = parsed([parity_record(), quality_record(flags=["dev: odd"]), quality_record("transformers"), speed_record()])
+    page = parsed(
+        [parity_record(), quality_record(flags=[flag("odd", "dev")]), quality_record("transformers"), speed_record()]
+    )
     (table,) = page.all("table", "results")
     rows = cells(table)
     assert rows[0] == ["implementation", "parityto float64", "mini-sentimentaccuracy", "8 x 128seq/s", "peakmemory"]
@@ -120,7 +122,7 @@ def test_what_records_say_is_only_text(
     shape = timed.shape | {"name": NASTY, "lengths": [[5, 3]]}
     page = parsed(
         [
-            quality_record(NASTY, task=task, flags=[NASTY], metrics=[scored(0.7)]),
+            quality_record(NASTY, task=task, flags=[flag(NASTY)], metrics=[scored(0.7)]),
             quality_record("reference", task=task, metrics=[scored(0.8)]),
             quality_record("reference", task=task, metrics=[scored(0.7)], seed=43),
             quality_record("broken", state="failed", reason=NASTY, metrics=[]),

@@ -1,15 +1,24 @@
 """Plans: options become objects, and every mistake is found before any work."""
 
+import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
-from harness import keys, plan
+from harness import affinity, keys, plan, provenance
+from harness.begin import lacks
 from harness.errors import BadInput
+from harness.examine import drawn_at_random
 from harness.plan import Options, Plan, prepare_each, recipe, training_task
+from reference import checkpoint
+
+Tensors = dict[str, torch.Tensor]
 
 # ---- what is planned ----
 
@@ -206,6 +215,42 @@ def test_a_mistake_is_named_with_what_to_do(
         prepared(**options)
 
 
+@pytest.mark.parametrize(
+    ("cpus", "group", "most", "message"),
+    [
+        ([3, 5, 7], None, 3, r"--threads is 4; of them 3 can run .*affinity: 3, by quota: none\). Give 3 or fewer"),
+        ([0, 1], "100000 100000", 1, r"--threads is 2; of them 1 can run .*affinity: 2, by quota: 1\). Give 1 or"),
+        (
+            [0, 1, 2, 3],
+            "250000 100000",
+            2,
+            r"--threads is 3; of them 2 can run .*affinity: 4, by quota: 2\.5\). Give 2 or",
+        ),
+        ([0], "50000 100000", 1, r"--threads is 2; .*affinity: 1, by quota: 0\.5\). Give 1 or"),
+    ],
+)
+def test_threads_that_could_not_run_at_once_are_refused(
+    prepared: Callable[..., Plan],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    cpus: list[int],
+    group: str | None,
+    most: int,
+    message: str,
+) -> None:
+    monkeypatch.setattr(affinity, "CPUS", cpus)
+    for name in ("PROC", "CPUS", "CGROUP"):
+        monkeypatch.setattr(provenance, name, tmp_path / name)
+    (tmp_path / "PROC/self").mkdir(parents=True)
+    (tmp_path / "PROC/self/cgroup").write_text("0::/\n")
+    (tmp_path / "CGROUP").mkdir()
+    (tmp_path / "CGROUP/cpu.max").write_text(group or "max 100000")
+    with pytest.raises(BadInput, match=message):
+        prepared(threads=most + 1)
+    assert prepared(threads=most).threads == most
+    assert prepared().threads == most == provenance.machine()["cores"], "what a record says of both agrees"
+
+
 def test_nothing_is_written_where_the_input_is_bad(prepared: Callable[..., Plan], tmp_path: Path) -> None:
     with pytest.raises(BadInput):
         prepared(tasks=["mini-sentiment", "minni"])
@@ -282,7 +327,7 @@ def test_weights_that_are_not_berts_are_refused(prepared: Callable[..., Plan], t
     (tmp_path / "roberta").mkdir()
     (tmp_path / "roberta" / "config.json").write_text('{"model_type": "roberta"}')
     (tmp_path / "roberta" / "model.safetensors").write_bytes(b"\0" * 8)
-    with pytest.raises(BadInput, match=r"roberta.*this is the original BERT"):
+    with pytest.raises(BadInput, match=r"config\.json: model_type is 'roberta'; the architecture"):
         prepared(weights=str(tmp_path / "roberta"))
 
 
@@ -291,3 +336,175 @@ def test_an_odd_configuration_is_bad_input(tiny_checkpoint: Path, tmp_path: Path
     (folder / "config.json").write_text("[1]")
     with pytest.raises(BadInput, match="not an object of settings"):
         prepared(weights=str(folder))
+
+
+# ---- weights ----
+
+
+@pytest.fixture
+def weights(tiny_checkpoint: Path, tmp_path: Path) -> Callable[..., str]:
+    """A function: what becomes of the tiny checkpoint's tensors, and settings, to a folder of these."""
+
+    def make(change: Callable[[Tensors], Any] = dict, file: str = "model.safetensors", **settings: Any) -> str:
+        folder = Path(shutil.copytree(tiny_checkpoint, tmp_path / "weights", dirs_exist_ok=True))
+        content = change(load_file(folder / "model.safetensors"))
+        (folder / "model.safetensors").unlink()
+        save_file(content, folder / file) if file.endswith(".safetensors") else torch.save(content, folder / file)
+        config = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps(config | settings))
+        return str(folder)
+
+    return make
+
+
+def without(part: str) -> Callable[[Tensors], Tensors]:
+    return lambda tensors: {name: tensor for name, tensor in tensors.items() if part not in name}
+
+
+def words(rows: int) -> Callable[[Tensors], Tensors]:
+    """With so many rows in the table of words."""
+    name = "bert.embeddings.word_embeddings.weight"
+    return lambda tensors: tensors | {name: torch.zeros(rows, 32)}
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+@pytest.mark.parametrize(
+    ("change", "settings", "message"),
+    [
+        (
+            words(30000),
+            {"vocab_size": 30000},
+            "pieces up to 30521, and its weights have rows for 0 to 29999",
+        ),
+        (
+            words(30000),
+            {},
+            r"word_embeddings.*: shape \(30000, 32\), expected \(30522, 32\) by the",
+        ),
+        (without("layer.1.output"), {}, "model.safetensors: missing tensors: bert.encoder.layer.1.output"),
+        (without("embeddings"), {}, "no encoder of BERT's among its"),
+        (lambda t: t | {"bert.pooler.dense.bias": torch.full((32,), torch.nan)}, {}, r"not all numbers are finite"),
+        (lambda t: t | {"bert.pooler.dense.bias": torch.ones(32).to(torch.int8)}, {}, "numbers of int8: quantised"),
+        (dict, {"num_attention_heads": 5}, "hidden_size 32 does not divide into 5 attention heads"),
+        (
+            dict,
+            {"max_position_embeddings": 256},
+            r"position_embeddings.*: shape \(512, 32\), expected \(256, 32\)",
+        ),
+        (dict, {"position_embedding_type": "relative_key"}, "position_embedding_type is 'relative_key'"),
+        (dict, {"hidden_size": -32}, "hidden_size is -32; it is a whole number from 1"),
+    ],
+)
+def test_weights_that_cannot_be_used_are_refused_at_planning(
+    prepared: Callable[..., Plan],
+    weights: Callable[..., str],
+    change: Callable[[Tensors], Tensors],
+    settings: dict[str, Any],
+    message: str,
+    dry_run: bool,
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(BadInput, match=message):
+        prepared(weights=weights(change, **settings), dry_run=dry_run)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_vocabulary_padded_with_rows_is_fine(prepared: Callable[..., Plan], weights: Callable[..., str]) -> None:
+    assert prepared(weights=weights(words(30528), vocab_size=30528)).config["vocab_size"] == 30528
+
+
+def test_pairs_need_two_types_of_tokens(prepared: Callable[..., Plan], weights: Callable[..., str]) -> None:
+    name = "bert.embeddings.token_type_embeddings.weight"
+    folder = weights(lambda t: t | {name: t[name][:1].clone()}, type_vocab_size=1)
+
+    with pytest.raises(BadInput, match="task mini-similarity has pairs, and these weights know one kind of text"):
+        prepared(weights=folder, tasks=["mini-sentiment", "mini-similarity"])
+    assert prepared(weights=folder, tasks=["mini-sentiment"]).config["type_vocab_size"] == 1
+
+
+def test_what_was_done_with_the_files_is_noted(prepared: Callable[..., Plan], weights: Callable[..., str]) -> None:
+    folder = weights(
+        lambda t: {f"module.{name}": tensor for name, tensor in t.items()} | {"module.crf.transitions": torch.ones(2)},
+        "pytorch_model.bin",
+    )
+
+    assert prepared().notes == ()
+    assert prepared(weights=folder).notes == (
+        "the names of its tensors begin with module., which is taken off",
+        "left out, as no part of the encoder: crf.transitions",
+    )
+
+
+def test_numbers_are_looked_at_once(
+    prepared: Callable[..., Plan], weights: Callable[..., str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("BERT_ATLAS_CACHE", str(tmp_path / "cache"))
+    looked: list[bool] = []
+    monkeypatch.setattr(checkpoint, "_check_finite", lambda tensors: looked.append(True))
+    folder = weights()
+    for dry_run, times in ((True, 1), (False, 2), (True, 2), (False, 2)):
+        prepared(weights=folder, dry_run=dry_run)
+        assert len(looked) == times, "a dry run makes no note of it"
+    weights(lambda t: {name: tensor + 1 for name, tensor in t.items()})
+    prepared(weights=folder)
+    assert len(looked) == 3, "other files, though of the same name"
+
+
+def test_a_pooler_that_is_missing_is_drawn_for_tasks_that_need_one(
+    prepared: Callable[..., Plan], weights: Callable[..., str]
+) -> None:
+    made = prepared()
+    assert made.pooler
+    assert drawn_at_random(made.weights, made.pooler, "classification") == ([], "")
+    made = prepared(weights=weights(without("pooler")))
+    assert not made.pooler
+    drawn, told = drawn_at_random(made.weights, made.pooler, "classification")
+    assert drawn == ["bert.pooler.dense.weight", "bert.pooler.dense.bias"]
+    assert "it was drawn at random" in told
+    assert drawn_at_random(made.weights, made.pooler, "tagging") == ([], "")
+    for_timing = replace(made.weights, name="random/bert-base")
+    assert "nothing was pre-trained" in drawn_at_random(for_timing, True, "tagging")[1]
+
+
+# ---- processors ----
+
+
+@pytest.mark.parametrize("flags", [["avx2"], ["avx2", "avx512f"]])
+def test_what_the_processor_has_no_fast_path_for_is_refused_by_name_and_skipped_among_all(
+    prepared: Callable[..., Plan], monkeypatch: pytest.MonkeyPatch, flags: list[str]
+) -> None:
+    monkeypatch.setattr(plan.provenance, "machine", lambda: {"flags": flags, "hidden": []})
+    for names in (["reference:int8"], ["all", "reference:int8"]):
+        for dry_run in (False, True):
+            with pytest.raises(BadInput, match=r"^reference:int8 needs a processor with avx512_vnni or amx_int8, and"):
+                prepared(implementations=names, dry_run=dry_run)
+    made = prepared(implementations=["all"])
+    reasons = {each.name: lacks(made, each) for each in made.implementations if not each.checkout}
+    assert {name for name, reason in reasons.items() if reason} == {"reference:int8"}
+    assert "this one has none of them; without, it would be slower than float32" in str(reasons["reference:int8"])
+
+
+def test_what_is_hidden_of_the_processor_is_said(
+    prepared: Callable[..., Plan], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = {"flags": ["avx2"], "hidden": ["avx512_vnni"]}
+    monkeypatch.setattr(plan.provenance, "machine", lambda: machine)
+    with pytest.raises(BadInput, match="this one's are hidden by BERT_ATLAS_MAX_CPU_ISA"):
+        prepared(implementations=["reference:int8"])
+
+
+def test_a_processor_with_instructions_for_int8_takes_part(
+    prepared: Callable[..., Plan], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan.provenance, "machine", lambda: {"flags": ["amx_int8"], "hidden": []})
+    made = prepared(implementations=["reference:int8"])
+    assert lacks(made, made.implementations[0]) is None
+    assert plan.unfit(made.implementations[0], "cuda") == "computes on a CPU alone, and the device is cuda"
+
+
+def test_a_switch_of_the_processor_that_is_set_to_nothing_known_is_refused(
+    prepared: Callable[..., Plan], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BERT_ATLAS_MAX_CPU_ISA", "AVX3")
+    with pytest.raises(BadInput, match="BERT_ATLAS_MAX_CPU_ISA=AVX3 is not one of AVX2, AVX512_CORE, "):
+        prepared()

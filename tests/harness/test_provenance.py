@@ -1,28 +1,21 @@
 """Provenance on this machine, and on imitations of others."""
 
-import gc
 import getpass
 import json
-import math
-import os
 import re
 import shutil
 import socket
 import subprocess
 import sys
-import time
-from collections import namedtuple
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
 import pytest
 
-from harness import provenance
-from harness.provenance import code_hash, command, commit_of, git_commit, load_between, load_snapshot, machine, versions
-
-BURN = "import time\nwhile time.process_time() < {seconds}: pass"
+from harness import affinity, provenance
+from harness.errors import BadInput
+from harness.provenance import command, commit_of, git_commit, machine, versions
 
 
 @pytest.fixture(autouse=True)
@@ -38,10 +31,11 @@ def nothing_remembered() -> Iterator[None]:
 @pytest.fixture
 def other_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A Linux machine of which nothing is known but what a test writes into the folder."""
+    monkeypatch.delenv("BERT_ATLAS_MAX_CPU_ISA", raising=False)
     for name in ("PROC", "CPUS", "CGROUP"):
         monkeypatch.setattr(provenance, name, tmp_path / name.lower())
     monkeypatch.setattr(provenance.platform, "system", lambda: "Linux")
-    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)), raising=False)
+    monkeypatch.setattr(affinity, "CPUS", list(range(8)))
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     return tmp_path
 
@@ -76,6 +70,25 @@ def test_an_x86_processor_tells_its_abilities(other_machine: Path) -> None:
     assert machine()["cpu"] == "AMD EPYC 9654 96-Core Processor"
     assert machine()["flags"] == ["avx2", "avx512_bf16", "avx512f"]
     assert provenance.hardware_bf16()
+
+
+def test_what_is_switched_off_is_no_ability_and_is_named(other_machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(other_machine / "proc/cpuinfo", "model name : EPYC\nflags : sse avx2 avx512f avx512_vnni avx512_bf16\n")
+    for name in provenance.LIBRARY_SWITCHES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("BERT_ATLAS_MAX_CPU_ISA", "AVX512_CORE_VNNI")
+    assert machine()["flags"] == ["avx2", "avx512_vnni", "avx512f"]
+    assert machine()["hidden"] == ["avx512_bf16"]
+    assert not provenance.hardware_bf16()
+
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
+    monkeypatch.delenv("BERT_ATLAS_MAX_CPU_ISA")
+    assert machine()["flags"] == ["avx2", "avx512_bf16", "avx512_vnni", "avx512f"]
+    assert machine()["hidden"] == ["ONEDNN_MAX_CPU_ISA=AVX2"]
+
+    monkeypatch.setenv("BERT_ATLAS_MAX_CPU_ISA", "SSE")
+    with pytest.raises(BadInput, match="SSE is not one of AVX2, AVX512_CORE"):
+        machine()
 
 
 def test_avx512_alone_is_not_fast_bf16(other_machine: Path) -> None:
@@ -241,95 +254,6 @@ def test_a_hook_of_another_repository_does_not_mislead(checkout: Path, monkeypat
     assert git_commit() == here
 
 
-SOURCE = '''"""About this."""
-
-import math
-
-
-class A:
-    """About A."""
-
-    size: int = 1
-
-    async def f(self, x: float, *, y: str = "b") -> str:
-        """About f."""
-        return f"{x:>{self.size}} {math.pi!r}" + y
-
-
-def only_documented() -> None:
-    """Nothing."""
-'''
-
-
-def test_comments_docstrings_and_layout_do_not_count(tmp_path: Path) -> None:
-    write(tmp_path / "one/a.py", SOURCE)
-    plain = SOURCE.replace("About", "Concerning").replace('    """Concerning A."""\n\n', "")
-    plain = plain.replace("import math\n\n", "import math  # for pi\n").replace("f(self, x", "f(\n        self, x")
-    write(tmp_path / "two/a.py", plain)
-
-    assert plain != SOURCE
-    assert code_hash(tmp_path / "one/a.py") == code_hash(tmp_path / "two/a.py")
-
-
-@pytest.mark.parametrize(
-    ("old", "new"),
-    [
-        ("= 1", "= 2"),
-        ("= 1", "= True"),
-        ('"b"', 'b"b"'),
-        ("async def", "def"),
-        ("!r", "!s"),
-        ("pi!r}", "pi}"),
-        ("*, ", ""),
-        (") -> str", ") -> None"),
-        ('        return f"', '        "A string that is no docstring"\n        return f"'),
-    ],
-)
-def test_what_the_code_does_counts(tmp_path: Path, old: str, new: str) -> None:
-    write(tmp_path / "one/a.py", SOURCE)
-    write(tmp_path / "two/a.py", SOURCE.replace(old, new))
-
-    assert SOURCE.count(old) == 1
-    assert code_hash(tmp_path / "one/a.py") != code_hash(tmp_path / "two/a.py")
-
-
-def test_names_count_and_order_does_not(tmp_path: Path) -> None:
-    a, b = tmp_path / "a.py", tmp_path / "b.py"
-    write(a, "x = 1\n")
-    write(b, "x = 2\n")
-    both = code_hash(a, b)
-
-    assert both == code_hash(b, a)
-    assert both not in (code_hash(a), code_hash(b))
-    b.rename(tmp_path / "c.py")
-    assert both != code_hash(a, tmp_path / "c.py")
-
-
-def test_the_folder_of_the_checkout_does_not_count(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = code_hash(checkout / "harness/a.py")
-    moved = checkout.rename(checkout.with_name("elsewhere"))
-    monkeypatch.setattr(provenance, "ROOT", moved)
-
-    assert code_hash(moved / "harness/a.py") == before
-    write(moved / "reference/a.py", "x = 1\n")
-    assert code_hash(moved / "reference/a.py") != before
-
-
-@pytest.mark.parametrize("content", [b"def f(:\n", b"x = 1\0", b"# coding: utf-8\nx = '\xff'\n"])
-def test_what_is_not_python_counts_byte_by_byte(tmp_path: Path, content: bytes) -> None:
-    (tmp_path / "a.py").write_bytes(content)
-    before = code_hash(tmp_path / "a.py")
-    (tmp_path / "a.py").write_bytes(content + b"# comment")
-
-    assert code_hash(tmp_path / "a.py") != before
-
-
-def test_every_python_gives_the_same_hash(tmp_path: Path) -> None:
-    write(tmp_path / "a.py", SOURCE)
-
-    assert code_hash(tmp_path / "a.py") == "69c99e96d123e6ffb58b133b8a2a44e08aa4d6640192a5dda0c509cde0d3c341"
-
-
 # -- the command --
 
 
@@ -398,130 +322,3 @@ def test_nothing_says_who_or_where() -> None:
 
     for each in private:
         assert not re.search(rf"(?<!\w){re.escape(each)}(?!\w)", text), each
-
-
-# -- load --
-
-Times = namedtuple("Times", "user nice system idle iowait irq softirq steal guest guest_nice")
-MacTimes = namedtuple("MacTimes", "user nice system idle")
-
-
-def between(monkeypatch: pytest.MonkeyPatch, before: list[tuple], after: list[tuple], own: float = 0.0) -> dict:
-    """``load_between`` on a machine whose CPUs' counters were ``before`` and are ``after``."""
-    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(len(before))), raising=False)
-    seconds = iter([0.0, own])
-    monkeypatch.setattr(provenance, "_own_seconds", lambda: next(seconds))
-    monkeypatch.setattr(psutil, "cpu_times", lambda percpu: before)
-    snapshot = load_snapshot()
-    monkeypatch.setattr(psutil, "cpu_times", lambda percpu: after)
-    return load_between(snapshot)
-
-
-def linux(user: float = 0, idle: float = 0, steal: float = 0, iowait: float = 0, guest: float = 0) -> Times:
-    return Times(user, 0, 0, idle, iowait, 0, 0, steal, guest, 0)
-
-
-def test_an_idle_machine_is_quiet(monkeypatch: pytest.MonkeyPatch) -> None:
-    load = between(monkeypatch, [linux()] * 2, [linux(user=10), linux(idle=8, iowait=2)], own=10)
-
-    assert (load["steal"], load["others"], load["noisy"]) == (0, 0, False)
-
-
-def test_work_of_others_is_noise(monkeypatch: pytest.MonkeyPatch) -> None:
-    load = between(monkeypatch, [linux()] * 2, [linux(user=10), linux(user=3, idle=7)], own=10)
-
-    assert (load["others"], load["noisy"]) == (0.15, True)
-
-
-def test_a_little_of_others_is_borne(monkeypatch: pytest.MonkeyPatch) -> None:
-    load = between(monkeypatch, [linux()] * 2, [linux(user=10), linux(user=1, idle=9)], own=10)
-
-    assert (load["others"], load["noisy"]) == (0.05, False)
-
-
-def test_steal_is_noise_and_not_work_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    load = between(monkeypatch, [linux(steal=100)], [linux(user=9.7, steal=100.3)], own=9.7)
-
-    assert (load["steal"], load["others"], load["noisy"]) == (0.03, 0, True)
-
-
-def test_guests_are_not_counted_twice(monkeypatch: pytest.MonkeyPatch) -> None:
-    load = between(monkeypatch, [linux()], [linux(user=5, guest=5, idle=5)])
-
-    assert load["others"] == 0.5
-
-
-def test_a_system_that_does_not_tell_of_steal(monkeypatch: pytest.MonkeyPatch) -> None:
-    load = between(monkeypatch, [MacTimes(0, 0, 0, 0)], [MacTimes(6, 0, 3, 1)], own=8)
-
-    assert (load["steal"], load["others"], load["noisy"]) == (None, 0.1, False)
-
-
-def test_cpus_that_are_not_ours_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {1}, raising=False)
-    monkeypatch.setattr(psutil, "cpu_times", lambda percpu: [linux(), linux()])
-    before = load_snapshot()
-    monkeypatch.setattr(psutil, "cpu_times", lambda percpu: [linux(user=10), linux(idle=10)])
-
-    assert load_between(before)["others"] == 0
-
-
-def test_no_time_at_all_is_no_division_by_zero(monkeypatch: pytest.MonkeyPatch) -> None:
-    load = between(monkeypatch, [linux(user=5)], [linux(user=5)])
-
-    assert all(math.isfinite(load[name]) for name in ("steal", "others", "load_average"))
-    assert not load["noisy"]
-
-
-def test_children_are_ours_alive_or_ended() -> None:
-    before = load_snapshot()
-    subprocess.run([sys.executable, "-c", BURN.format(seconds=0.3)], check=True)
-    ended = load_snapshot()
-    assert 0.25 < ended.own - before.own < 5
-
-    with subprocess.Popen(
-        [sys.executable, "-c", BURN.format(seconds=0.3) + "\nprint(flush=True); input()"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        start_new_session=True,  # as the harness starts its workers
-    ) as child:
-        assert child.stdout is not None
-        child.stdout.readline()
-        alive = load_snapshot()
-        child.communicate(b"\n")
-    assert 0.25 < alive.own - ended.own < 5
-    assert 0 <= load_snapshot().own - alive.own < 1  # its end is not counted again
-
-
-def test_a_stranger_is_not_ours() -> None:
-    before = load_snapshot()
-    # The shell ends at once, so that the process is nobody's child here.
-    burn = BURN.format(seconds=0.5)
-    subprocess.run(["sh", "-c", '"$0" -c "$1" >/dev/null 2>&1 &', sys.executable, burn], check=True)
-    deadline = time.monotonic() + 30
-    while load_snapshot().total - before.total < 1.2 and time.monotonic() < deadline:
-        time.sleep(0.1)
-    now = load_snapshot()
-    others = load_between(before)["others"]
-
-    assert now.own - before.own < 0.4
-    assert others * (now.total - before.total) > 0.3
-
-
-def test_threads_may_hash_at_the_same_time() -> None:
-    """Also where the collection of garbage, in the midst of parsing, lets another thread go on."""
-
-    def let_others_go_on(phase: str, info: dict[str, int]) -> None:
-        time.sleep(0)
-
-    files = sorted((provenance.ROOT / "harness").glob("*.py"))[:12]
-    alone = [code_hash(file) for file in files]
-    usual = gc.get_threshold()
-    gc.callbacks.append(let_others_go_on)
-    gc.set_threshold(200)
-    try:
-        with ThreadPoolExecutor(4) as pool:
-            assert list(pool.map(code_hash, files * 2)) == alone * 2
-    finally:
-        gc.set_threshold(*usual)
-        gc.callbacks.remove(let_others_go_on)

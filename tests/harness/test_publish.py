@@ -75,7 +75,7 @@ def test_the_index_holds_every_published_record_without_its_raw_timings(
 def test_the_machines_folder_is_a_plain_name(
     put: Put, quality_record: Callable[..., Quality], runs: Path, tmp_path: Path, device: str, folder: str
 ) -> None:
-    machine = {"cpu": "AMD EPYC 7B13 / 64-Core Processor ", "gpus": [{"name": "NVIDIA H100 80GB HBM3"}]}
+    machine = {"cpu": "AMD EPYC 7B13 / 64-Core Processor ", "hidden": [], "gpus": [{"name": "NVIDIA H100 80GB HBM3"}]}
     path = put(quality_record(device=device, machine=machine), runs / "one.json")
     results = tmp_path / "results"
     names = ("one.json", "one.predictions.json.gz")
@@ -91,10 +91,10 @@ def test_the_machines_folder_is_a_plain_name(
         ({"state": "failed", "reason": None}, r"the run failed and does not say why; run it again"),
         ({"limit": 8}, "limited to 8 examples; run it without --limit"),
         (
-            {"checkpoint": {"name": "mine", "sha256": "5" * 64, "source": "local"}},
+            {"checkpoint": {"name": "mine", "sha256": "5" * 64, "source": "local", "config": {}, "initialised": []}},
             "the weights mine are your own, which nobody else has",
         ),
-        ({"commit": None}, "not a clean commit"),
+        ({"commit": None}, "names no commit of BERT Atlas: it was made outside a git checkout"),
         ({"commit": "a" * 40 + "+changes"}, "not a clean commit"),
         ({"predictions": "absent.json.gz"}, r"its predictions, absent\.json\.gz, are not beside it"),
     ],
@@ -113,7 +113,7 @@ def test_a_run_that_proves_nothing_is_refused(
         ({"implementation": {"name": "../../escaped"}}, "no implementation is called"),
         ({"implementation": {"name": ".."}}, "no implementation is called"),
         ({"predictions": "../one.json.gz"}, "not the name of a file beside it"),
-        ({"commit": 5}, "not a clean commit"),
+        ({"commit": 5}, "names no commit of BERT Atlas"),
         ({"metrics": []}, "no score"),
         ({"value": 7.5}, "scores beyond -1 and 1, accuracy"),
     ],
@@ -211,8 +211,12 @@ def test_a_path_or_a_name_of_this_machine_is_refused_wherever_it_stands(
     tmp_path: Path,
     text: str,
 ) -> None:
-    source = {"name": "tiny", "sha256": "5" * 64, "source": text}
-    holding = [quality_record(command=text), quality_record(flags=["dev: fine", text]), speed_record(checkpoint=source)]
+    source = {"name": "tiny", "sha256": "5" * 64, "source": text, "config": {}, "initialised": []}
+    holding = [
+        quality_record(command=text),
+        quality_record(flags=[record.flag("fine", "dev"), record.flag(text)]),
+        speed_record(checkpoint=source),
+    ]
     for each in holding:
         path = put(each, runs / "one.json")
         with pytest.raises(BadInput, match=r"one\.json: holds the (path|host name|user name) "):
@@ -278,3 +282,15 @@ def test_a_record_is_checked_without_being_published(
     path.write_text(path.read_text().replace('"seed": ', '"seed": NaN, "was": '))
     with pytest.raises(BadInput, match=r"one\.json: not a record: NaN"):
         check_record(path)
+
+
+@pytest.mark.parametrize("hidden", [["avx512f", "avx512_bf16"], ["ONEDNN_MAX_CPU_ISA=AVX2"]])
+def test_a_record_made_with_parts_of_the_processor_switched_off_is_refused(
+    put: Put, speed_record: Callable[..., Speed], runs: Path, tmp_path: Path, hidden: list[str]
+) -> None:
+    timed = speed_record()
+    timed.machine["hidden"] = hidden
+    path = put(timed, runs / "one.json")
+    for refuse in (check_record, lambda path: publish([path], tmp_path / "results")):
+        with pytest.raises(BadInput, match=rf"parts of the processor were switched off \({', '.join(hidden)}\)"):
+            refuse(path)

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from harness import cli, record, speed
 from harness.record import Parity, Quality, Speed
@@ -53,6 +55,7 @@ JOB = ["mini-sentiment"]
 def job(checkout, weights, task, splits, out, progress):
     progress(what="counting words", done=1, total=1)
     assert (checkout, task["outputs"]) == (None, ["negative", "positive"])
+    assert sorted(f.name for f in __import__("pathlib").Path(weights).glob("*model*")) == ["model.safetensors"]
     assert {"id", "text", "pair", "label"} <= set(splits["train"][0])
     predictions = {name: [each["label"] for each in examples] for name, examples in splits.items()}
     return {"version": "tool 3", "recipe": "it looks the answers up", "predictions": predictions}
@@ -267,3 +270,26 @@ def test_there_is_no_model_to_save_of_those_that_only_encode(tiny_checkpoint: Pa
     code, out, _ = main("run", tmp_path / "runs", tiny_checkpoint, *arguments)
     assert code == 2
     assert "--save-model: nothing that is fine-tuned is among encoder; reference is" in " ".join(out.split())
+
+
+def test_weights_as_people_have_them_without_a_pooler(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(tiny_checkpoint, tmp_path / "weights"))
+    tensors = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    kept = {f"module.{name}": tensor for name, tensor in tensors.items() if "pooler" not in name}
+    torch.save({"model": kept, "epoch": 3}, folder / "pytorch_model.bin")
+    few = ["--tasks", "mini-sentiment", "--limit", "8", "--epochs", "1"]
+
+    code, out, records = main("run", tmp_path / "runs", folder, "--impl", "reference,tool", *few)
+
+    assert code == 0, out
+    assert "weights: the names of its tensors begin with module., which is taken off" in out
+    pooler = ["bert.pooler.dense.weight", "bert.pooler.dense.bias"]
+    drawn = record.flag("the weights have no pooler: it was drawn at random, like the head")
+    assert of(records, Quality, "reference").checkpoint["initialised"] == pooler
+    assert drawn in of(records, Quality, "reference").flags
+    assert "it was drawn at random" in out
+    assert of(records, Quality, "tool").checkpoint["initialised"] == [], "how a program begins is not known"
+    parity = of(records, Parity, "reference")
+    assert parity.checkpoint["initialised"] == []
+    assert "pooled" not in parity.differences["fp32"], "numbers drawn at random say nothing"

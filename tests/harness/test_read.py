@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from harness.errors import BadInput
-from harness.read import TextExample, WordExample, read_split
+from harness.read import TextExample, WordExample, read, read_split
 from harness.task import Task, load_task
+from tests.harness.splits import own_task, repairs
 
 
 def texts(task: Task, split: str = "train", data_folder: Path | None = None) -> list[TextExample]:
@@ -236,27 +236,6 @@ def test_mini_needs_no_data_folder(name: str) -> None:
 # ---- one's own files ----
 
 
-def own_task(folder: Path, content: str | bytes, split: str = "train", **fields: Any) -> Task:
-    """A task of one's own whose every split is one file of this content."""
-    declared: dict[str, Any] = {
-        "name": "mine",
-        "title": "Mine",
-        "kind": "classification",
-        "labels": ["a", "b"],
-        "format": "tsv",
-        "columns": {"text": "text", "label": "label"},
-        "files": {"train": "data", "dev": "data", "test": "data"},
-        "evaluate": ["dev"],
-        "metrics": ["accuracy"],
-    }
-    if fields.get("kind") == "tagging":
-        declared |= {"labels": ["PER", "LOC"], "format": "conll", "metrics": ["entity_f1"]}
-        del declared["columns"]
-    (folder / "data").write_bytes(content if isinstance(content, bytes) else content.encode())
-    (folder / "mine.yaml").write_text(yaml.safe_dump(declared | fields, sort_keys=False))
-    return load_task(str(folder / "mine.yaml"))
-
-
 def test_line_ends_quotes_and_odd_separators_are_kept_apart(tmp_path: Path) -> None:
     content = '\ufefftext\tlabel\r\n"odd\ta\r\nline\u2028sep\x85 \x0c\tb\r\n \tb'  # no final line end
     assert [(each.id, each.text, each.label) for each in texts(own_task(tmp_path, content))] == [
@@ -311,6 +290,11 @@ def test_only_a_test_split_may_lack_labels(tmp_path: Path) -> None:
             read_split(task, split, None)
 
 
+def test_a_label_column_in_other_letters_is_not_passed_over(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"data:1: no column 'label', .*; one differs from it in upper and lower case"):
+        read_split(own_task(tmp_path, "text\tLabel\nx\ta\n"), "test", None)
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -319,13 +303,17 @@ def test_only_a_test_split_may_lack_labels(tmp_path: Path) -> None:
         (b"text\tlabel\n", r"data has a header and no rows"),
         (b"text\tlabel\nx\ta\ny\n", r"data:3: expected 2 columns as in line 1, got 1"),
         (b"text\tlabel\nx\ta\ty\n", r"data:2: expected 2 columns as in line 1, got 3"),
-        (b"text\tlabel\n\nx\ta\n", r"data:2: expected 2 columns as in line 1, got 1"),
         (b"text\tlabel\nx\tc\n", r"data:2: the label, column 'label', is not declared; task mine has a, b"),
         (b"text\tlabel\nx\ta\ny\t\n", r"data:3: the label, column 'label', is not declared"),
         (b"\xef\xbb\xbftext\tlabel\nx\ta\n\xff\ta\n", r"data:3: not utf-8 text \(invalid start byte\)"),
         (b"text\tlabel\nx\ta\ny\x00\ta\n", r"data:3: a NUL character"),
+        ("text\tlabel\nx\ta\n".encode("utf-16"), r"data:1: not utf-8 text .* or declare `encoding: utf-16`"),
+        ("text\tlabel\nx\ta\n".encode("utf-32"), r"data:1: not utf-8 text .* or declare `encoding: utf-32`"),
+        ("text\tlabel\nx\ta\n".encode("utf-16-le"), r"data:1: a NUL character: .* or utf-16"),
         (b"text\tlabel\ttext\nx\ta\ty\n", r"data:1: more than one column is called text"),
-        (b"sentence\tlabel\nx\ta\n", r"data:1: no column 'text', the task's text, among the 2 there"),
+        (b"sentence\tlabel\nx\ta\n", r"data:1: no column 'text', the task's text, among the 2 there$"),
+        (b"Text\tlabel\nx\ta\n", r"data:1: no column 'text', .*; one differs from it in upper and lower case or wid"),
+        (b"text\tlabel\nx\ta\ntext\tlabel\ny\ta\n", r"data:3: the label, .* This line is the header once more"),
     ],
 )
 def test_damaged_tsv(tmp_path: Path, content: bytes, message: str) -> None:
@@ -339,6 +327,9 @@ def test_damaged_tsv(tmp_path: Path, content: bytes, message: str) -> None:
         ('text,label\n"x\ny",a\nz\n', r"data:4: expected 2 columns as in line 1, got 1"),
         ('text,label\n"x,a\n', r"data:2: not valid CSV: unexpected end of data"),
         ('text,label\n"x"y,a\n', r"data:2: not valid CSV"),
+        ("text label\nx a\n", r"data:1: no column 'text', .* its one column holds ' ': is that what separates them"),
+        ("text;label\nx;a\n", r"data:1: no column 'text', .* its one column holds ';': is that what separates them?"),
+        ("text,label\nx,a\n,\ny,\n", r"data:4: the label, column 'label', is not declared; .* This one is empty"),
     ],
 )
 def test_damaged_csv(tmp_path: Path, content: str, message: str) -> None:
@@ -350,13 +341,15 @@ def test_damaged_csv(tmp_path: Path, content: str, message: str) -> None:
     ("line", "message"),
     [
         ('{"text": "x"', r"data:2: not valid JSON"),
-        ("", r"data:2: not valid JSON"),
+        ("{", r"data:2: not valid JSON: .*, at character \d+; an object must be whole on its line"),
+        ('{"text": "x", "text": "y", "label": "a"}', r"data:2: not valid JSON: the field 'text' occurs twice"),
+        ('{"text": "x", "label": "a"}\r{"text": "y"}', r"data:2: not valid JSON: a carriage return inside the line"),
+        ('{"text": null, "label": "a"}', r"data:2: text and pair must be strings"),
         ("[" * 100_000, r"data:2: not valid JSON"),
         (r'{"text": "half \ud83d of it", "label": "a"}', r"data:2: not valid JSON: .*surrogates not allowed"),
         ('["x", "a"]', r"data:2: each line must be one JSON object"),
         ('{"text": "x"}', r"data:2: no field 'label', which line 1 has"),
         ('{"text": 3, "label": "a"}', r"data:2: text and pair must be strings"),
-        ('{"text": "x", "label": null}', r"data:2: the label, column 'label', is not declared"),
     ],
 )
 def test_damaged_jsonl(tmp_path: Path, line: str, message: str) -> None:
@@ -365,11 +358,139 @@ def test_damaged_jsonl(tmp_path: Path, line: str, message: str) -> None:
         read_split(own_task(tmp_path, content, format="jsonl"), "train", None)
 
 
-@pytest.mark.parametrize("score", ["", "high", "nan", "inf", "4,5"])
-def test_score_that_is_no_number(tmp_path: Path, score: str) -> None:
-    task = own_task(tmp_path, f"text\tlabel\nx\t{score}\n", kind="regression", labels=None, metrics=["pearson"])
-    with pytest.raises(BadInput, match=r"data:2: the label, column 'label', must be a number$"):
+def test_a_file_that_is_one_json_list(tmp_path: Path) -> None:
+    task = own_task(tmp_path, '[{"text": "w", "label": "b"}]', format="jsonl")
+    with pytest.raises(BadInput, match=r"data:1: each line must be one JSON object; the file is one JSON list, write"):
         read_split(task, "train", None)
+
+
+# ---- lines without content ----
+
+BLANKS = {
+    "tsv": "text\tlabel\n{}\nx\ta\n{}\ny\tb\n{}\n{}\n",
+    "csv": "text,label\n{}\nx,a\n{}\ny,b\n{}\n{}\n",
+    "jsonl": '{}\n{{"text": "x", "label": "a"}}\n{}\n{{"text": "y", "label": "b"}}\n{}\n{}\n',
+}
+
+
+@pytest.mark.parametrize("blank", ["", " ", " \u00a0 ", "\r"])
+@pytest.mark.parametrize("format", BLANKS)
+def test_blank_lines_are_left_out_in_every_format(tmp_path: Path, format: str, blank: str) -> None:
+    task = own_task(tmp_path, BLANKS[format].format(*[blank] * 4), format=format)
+    assert [(each.id, each.text) for each in texts(task)] == [("0", "x"), ("1", "y")]
+    first = 1 if format == "jsonl" else 2
+    assert repairs(task) == [("blank lines, left out", 4, f"data:{first}")]
+
+
+def test_a_blank_line_of_texts_alone_is_an_empty_text(tmp_path: Path) -> None:
+    task = own_task(tmp_path, "x\n\ny\n", files={"train": "data", "test": {"path": "data", "header": False,
+        "columns": {"text": 0}}}, evaluate=["test"])  # fmt: skip
+    assert [each.text for each in texts(task, "test")] == ["x", "", "y"]
+
+
+@pytest.mark.parametrize(("format", "row"), [("csv", ",,"), ("csv", " , ,"), ("tsv", "\t\t")])
+def test_rows_of_empty_cells_are_left_out_where_a_label_is_wanted(tmp_path: Path, format: str, row: str) -> None:
+    between = row.strip()[0] if format == "csv" else "\t"
+    content = f"text,label,more\nx,a,\n{row}\ny,b,\n{row}\n".replace(",", between)
+    task = own_task(tmp_path, content, format=format)
+    assert [each.text for each in texts(task)] == ["x", "y"]
+    assert repairs(task) == [("rows of empty cells, left out", 2, "data:3")]
+    unlabelled = own_task(tmp_path, content.replace("label", "other"), format=format)
+    assert [each.text.strip() for each in texts(unlabelled, "test")] == ["x", "", "y", ""]
+
+
+# ---- ends of lines ----
+
+
+@pytest.mark.parametrize("format", ["tsv", "jsonl"])
+def test_carriage_returns_alone_end_no_line(tmp_path: Path, format: str) -> None:
+    content = {"tsv": "text\tlabel\rx\ta\r", "jsonl": '{"text": "x", "label": "a"}\r' * 2}[format]
+    with pytest.raises(
+        BadInput, match=r"data:1: all its lines end in a carriage return, as on old Macs; save the file"
+    ):
+        read_split(own_task(tmp_path, content, format=format), "train", None)
+
+
+def test_csv_knows_carriage_returns_as_ends_of_rows(tmp_path: Path) -> None:
+    task = own_task(tmp_path, "text,label\rx,a\ry,b\r", format="csv")
+    assert [(each.text, each.label) for each in texts(task)] == [("x", "a"), ("y", "b")]
+
+
+@pytest.mark.parametrize("format", BLANKS)
+def test_ends_of_lines_may_be_mixed_and_carriage_returns_doubled(tmp_path: Path, format: str) -> None:
+    lines = [each for each in BLANKS[format].format(*[""] * 4).split("\n") if each]
+    task = own_task(tmp_path, "\r\n".join(lines[:2]) + "\n" + "".join(f"{each}\n" for each in lines[2:]), format=format)
+    assert ([each.text for each in texts(task)], repairs(task)) == (["x", "y"], [])
+    task = own_task(tmp_path, "".join(f"{each}\r\r\n" for each in lines), format=format)
+    assert [(each.text, each.label) for each in texts(task)] == [("x", "a"), ("y", "b")]
+    assert len(repairs(task)) == 1
+
+
+def test_a_carriage_return_inside_a_line_of_a_table(tmp_path: Path) -> None:
+    task = own_task(tmp_path, "text\tlabel\nx\ry\ta\n")
+    assert texts(task)[0].text == "x\ry"
+    assert repairs(task) == [("carriage returns inside a text, read as white space", 1, "data:2")]
+    for content in ("text\tlabel\nx\ta\ry\tb\n", "text\nx\ry\n"):
+        with pytest.raises(
+            BadInput, match="data:2: a carriage return inside the line; as the end of a line it is that of"
+        ):
+            read_split(own_task(tmp_path, content, columns={"text": "text", "label": "label"}), "test", None)
+
+
+# ---- columns ----
+
+
+def test_column_names_may_have_white_space_around_them(tmp_path: Path) -> None:
+    task = own_task(tmp_path, "text, label\nx, a\n", format="csv")
+    assert texts(task) == [TextExample("0", "x", None, "a")]
+    assert [what for what, _, _ in repairs(task)] == [
+        "column names that differ from the task's only in white space, read as those",
+        "labels that differ from the declared ones only in white space, read as those",
+    ]
+
+
+def test_field_names_in_json_too(tmp_path: Path) -> None:
+    lines = '{"text ": "x", "\ufefflabel": "a"}\n{"text ": "y", "\ufefflabel": "b"}\n'
+    task = own_task(tmp_path, lines, format="jsonl")
+    assert [(each.text, each.label) for each in texts(task)] == [("x", "a"), ("y", "b")]
+    assert [(count, first) for _, count, first in repairs(task)] == [(1, "data:1"), (1, "data:1")]
+
+
+@pytest.mark.parametrize(("format", "between"), [("csv", ","), ("tsv", "\t")])
+def test_empty_cells_behind_the_last_column_are_left_out(tmp_path: Path, format: str, between: str) -> None:
+    task = own_task(tmp_path, "text,label\nx,a,,\ny,b\n".replace(",", between), format=format)
+    assert [(each.text, each.label) for each in texts(task)] == [("x", "a"), ("y", "b")]
+    assert repairs(task) == [("empty cells behind the last column, left out", 1, "data:2")]
+
+
+@pytest.mark.parametrize("mark", ["\ufeff", "\ufeff\ufeff"])
+def test_byte_order_marks_are_no_part_of_the_first_column(tmp_path: Path, mark: str) -> None:
+    for encoding in ("utf-8", "utf-8-sig", "utf-16", "utf-16-le"):
+        task = own_task(tmp_path, f"{mark}text\tlabel\nx\ta\n".encode(encoding), encoding=encoding)
+        assert texts(task) == [TextExample("0", "x", None, "a")]
+
+
+@pytest.mark.parametrize(("cell", "name"), [("5", "5"), ("5.0", "5"), ('"5.0"', "5.0"), ("true", "true")])
+def test_an_id_is_its_json_text(tmp_path: Path, cell: str, name: str) -> None:
+    columns = {"id": "id", "text": "text", "label": "label"}
+    content = f'{{"id": {cell}, "text": "x", "label": "a"}}\n'
+    assert texts(own_task(tmp_path, content, format="jsonl", columns=columns))[0].id == name
+    with pytest.raises(BadInput, match="data:1: the id is null, which is no id"):
+        read_split(own_task(tmp_path, content.replace(cell, "null"), format="jsonl", columns=columns), "train", None)
+
+
+def test_damaged_copies_of_built_in_data_say_what_gets_the_right_one(tmp_path: Path) -> None:
+    lay(tmp_path, "GLUE/QQP/train.tsv", "id\tqid1\tqid2\tquestion1\tquestion2\tis_duplicate\n1\t2\t3\ta\tb\n")
+    message = (
+        r"train\.tsv:2: expected 6 columns as in line 1, got 5; the copy of 2018 has such .* data get qqp` gets the"
+    )
+    with pytest.raises(BadInput, match=message):
+        read_split(load_task("qqp"), "train", tmp_path)
+    lay(tmp_path, "GLUE/RTE/train.tsv", "index\tsentence1\tsentence2\tlabel\n1\ta\n")
+    with pytest.raises(
+        BadInput, match=r"train\.tsv:2: .*, got 2; `python -m harness data get glue` gets the official fi"
+    ):
+        read_split(load_task("rte"), "train", tmp_path)
 
 
 def test_same_id_twice(tmp_path: Path) -> None:
@@ -405,58 +526,7 @@ def test_unknown_split(tmp_path: Path) -> None:
         read_split(load_task("rte"), "validation", tmp_path)
 
 
-# ---- tags ----
-
-
-def tagged(folder: Path, tags: str, **fields: Any) -> Task:
-    """A tagging task whose file has one sentence with these tags, and an untagged one before it."""
-    lines = "".join(f"w{number} {tag}\n" for number, tag in enumerate(tags.split()))
-    return own_task(folder, f"first O\n\n{lines}", kind="tagging", **fields)
-
-
-@pytest.mark.parametrize(
-    ("scheme", "tags", "iob2"),
-    [
-        ("iob2", "B-PER I-PER B-PER O B-LOC", "B-PER I-PER B-PER O B-LOC"),
-        ("iob1", "I-PER I-PER B-PER O I-LOC I-PER", "B-PER I-PER B-PER O B-LOC B-PER"),
-        ("iob", "I-PER B-PER O B-LOC I-PER I-PER", "B-PER B-PER O B-LOC B-PER I-PER"),
-        ("bmes", "B-PER M-PER E-PER S-PER O B-LOC E-LOC", "B-PER I-PER I-PER B-PER O B-LOC I-LOC"),
-        ("bmes", "B-PER I-PER E-PER S-LOC S-LOC", "B-PER I-PER I-PER B-LOC B-LOC"),
-    ],
-)
-def test_schemes_become_iob2(tmp_path: Path, scheme: str, tags: str, iob2: str) -> None:
-    sentence = read_split(tagged(tmp_path, tags, scheme=scheme), "train", None)[1]
-    assert isinstance(sentence, WordExample)
-    assert sentence.tags == tuple(iob2.split())
-
-
-@pytest.mark.parametrize(
-    ("scheme", "tags", "line", "message"),
-    [
-        ("iob2", "O I-PER", 4, "I-PER cannot follow O in iob2"),
-        ("iob2", "B-LOC I-PER", 4, "I-PER cannot follow B-LOC in iob2"),
-        ("iob1", "B-PER", 3, "B-PER cannot follow O in iob1"),
-        ("bmes", "O B-PER O", 5, "O cannot follow B-PER in bmes"),
-        ("bmes", "O E-PER", 4, "E-PER cannot follow O in bmes"),
-        ("bmes", "B-PER E-LOC", 4, "E-LOC cannot follow B-PER in bmes"),
-        ("bmes", "S-PER M-PER", 4, "M-PER cannot follow S-PER in bmes"),
-        ("bmes", "O B-PER", 4, "O cannot follow B-PER in bmes"),  # the sentence ends inside the entity
-        ("iob2", "S-PER", 3, "no iob2 tag; they begin with B, I, O"),
-        ("iob2", "PER", 3, "no iob2 tag"),
-        ("iob2", "O-PER", 3, "no iob2 tag"),
-        ("iob2", "B-ORG", 3, "its entity type is not declared; task mine has PER, LOC"),
-        ("iob2", "B", 3, "its entity type is not declared"),
-    ],
-)
-def test_impossible_tag(tmp_path: Path, scheme: str, tags: str, line: int, message: str) -> None:
-    with pytest.raises(BadInput, match=f"data:{line}: the tag, column -1: {message}"):
-        read_split(tagged(tmp_path, tags, scheme=scheme), "train", None)
-
-
-def test_entity_types_are_renamed(tmp_path: Path) -> None:
-    sentence = read_split(tagged(tmp_path, "B-nr I-nr", labels={"nr": "PER"}), "train", None)[1]
-    assert isinstance(sentence, WordExample)
-    assert sentence.tags == ("B-PER", "I-PER")
+# ---- sentences ----
 
 
 def test_documents(tmp_path: Path) -> None:
@@ -497,3 +567,94 @@ def test_sentences_without_tags(tmp_path: Path) -> None:
 def test_damaged_conll(tmp_path: Path, content: str, fields: dict[str, Any], message: str) -> None:
     with pytest.raises(BadInput, match=message):
         read_split(own_task(tmp_path, content, kind="tagging", **fields), "train", None)
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["# id 1234\tdomain=en", "Paris _ _ B-LOC", "is _ _ O", "", "# id 1235\tdomain=en", "Oslo _ _ B-LOC"],
+        ["# text = Paris is", "Paris B-LOC", "is O", "", "# sent_id = 2", "# text = Oslo", "Oslo B-LOC"],
+        ["# newdoc", "Paris B-LOC", "# in between", "is O", "", "Oslo B-LOC"],
+    ],
+)
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_comment_lines_are_no_words(tmp_path: Path, lines: list[str], split: str) -> None:
+    files = {"train": "data", "dev": "data", "test": {"path": "data", "columns": {"word": 0}}}
+    task = own_task(tmp_path, "".join(f"{line}\n" for line in lines), kind="tagging", files=files)
+    examples = read_split(task, split, None)
+    assert [each.words for each in examples if isinstance(each, WordExample)] == [("Paris", "is"), ("Oslo",)]
+    comments = [line for line in lines if line.startswith("#")]
+    first = lines.index(comments[0]) + 1
+    assert repairs(task, split) == [("comment lines, left out", len(comments), f"data:{first}")]
+
+
+def test_a_number_sign_with_a_tag_is_a_word(tmp_path: Path) -> None:
+    task = own_task(tmp_path, "# O\n# B-PER\nx O\n", kind="tagging")
+    assert read_split(task, "train", None) == [WordExample("0", ("#", "#", "x"), ("O", "B-PER", "O"), 0)]
+    alone = own_task(tmp_path, "#\nx\n", kind="tagging", files={"train": "data", "test": {"path": "data",
+        "columns": {"word": 0}}}, evaluate=["test"])  # fmt: skip
+    assert read_split(alone, "test", None) == [WordExample("0", ("#", "x"), None, 0)]
+
+
+def test_a_space_may_be_a_word(tmp_path: Path) -> None:
+    task = own_task(tmp_path, "a O\n  O\nb B-PER\n \tI-PER\n", kind="tagging")
+    assert read_split(task, "train", None) == [WordExample("0", ("a", " ", "b", " "), ("O", "O", "B-PER", "I-PER"), 0)]
+    assert repairs(task) == [("words that are white space, read as such", 2, "data:2")]
+    task = own_task(tmp_path, "a\tO\n \tO\n\u00a0\tO\n", kind="tagging", separator="tab")
+    assert read_split(task, "train", None) == [WordExample("0", ("a", " ", "\u00a0"), ("O", "O", "O"), 0)]
+
+
+@pytest.mark.parametrize("blank", ["", " ", "\t", "\u3000", "\u00a0", "\u200b", "\r"])
+@pytest.mark.parametrize("separator", ["tab", "whitespace"])
+def test_what_looks_blank_parts_sentences(tmp_path: Path, blank: str, separator: str) -> None:
+    task = own_task(tmp_path, f"a\tO\n{blank}\nb\tO\n{blank}\n{blank}\n", kind="tagging", separator=separator)
+    assert [each.words for each in read_split(task, "train", None) if isinstance(each, WordExample)] == [("a",), ("b",)]
+
+
+def test_words_alone_may_be_other_white_space(tmp_path: Path) -> None:
+    files = {"train": "data", "test": {"path": "data", "columns": {"word": 0}}}
+    task = own_task(tmp_path, "a\n\u3000\nb\n \nc\n", kind="tagging", files=files, evaluate=["test"])
+    assert read_split(task, "test", None) == [
+        WordExample("0", ("a", "\u3000", "b"), None, 0),
+        WordExample("1", ("c",), None, 1),
+    ]
+
+
+def test_white_space_and_tabs_at_the_end_of_a_line(tmp_path: Path) -> None:
+    content = "Paris\tB-LOC \nis\tO\t\n"
+    for separator in ("tab", "whitespace"):
+        task = own_task(tmp_path, content, kind="tagging", separator=separator)
+        assert read_split(task, "train", None) == [WordExample("0", ("Paris", "is"), ("B-LOC", "O"), 0)]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("a O\rb O\r", "data:1: all its lines end in a carriage return, as on old Macs"),
+        ("a O\rb O\n", "data:1: a carriage return inside the line"),
+        (
+            "a O\nb\u00a0O\n",
+            r"data:2: expected 2 columns, got 1; it has the white space U\+00A0, and only spaces and tabs",
+        ),
+        (
+            "a O\n#text = a\n",
+            "data:2: expected 2 columns, got 3; is it a comment\\? Such a line begins with # and a space",
+        ),
+        ("a O\n O\n", "data:2: expected 2 columns, got 1; it begins with white space: is its word missing"),
+        ("a\tO\nNew York\tO\n", "data:2: expected 2 columns, got 3; if words hold spaces, declare `separator: tab`"),
+    ],
+)
+def test_why_a_line_fits_no_word(tmp_path: Path, content: str, message: str) -> None:
+    with pytest.raises(BadInput, match=message):
+        read_split(own_task(tmp_path, content, kind="tagging"), "train", None)
+
+
+@pytest.mark.parametrize("end", ["\r\n", "\r\r\n"])
+def test_ends_of_lines_in_conll(tmp_path: Path, end: str) -> None:
+    task = own_task(tmp_path, f"a O{end}{end}b O{end}", kind="tagging")
+    assert [each.words for each in read_split(task, "train", None) if isinstance(each, WordExample)] == [("a",), ("b",)]
+
+
+@pytest.mark.parametrize(("name", "split"), [each for each in SPLITS if each[0] not in ("mnli", "qnli")])
+def test_real_tables_need_no_repair(data_folder: Path, name: str, split: str) -> None:
+    assert read(load_task(name), split, data_folder).repairs == []

@@ -1,5 +1,6 @@
 """Records: written whole or not at all, and read only if they are what they say."""
 
+import dataclasses
 import errno
 import json
 import os
@@ -118,8 +119,8 @@ def test_a_number_too_large_to_be_finite_is_refused(written: Path) -> None:
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"schema": 99}, "schema 99 is of a newer BERT Atlas than this, which reads 1; update it"),
-        ({"schema": 0}, "schema 0; this version of BERT Atlas reads schema 1"),
+        ({"schema": 99}, "schema 99 is of a newer BERT Atlas than this, which reads 2; update it"),
+        ({"schema": 0}, "schema 0; this version of BERT Atlas reads schema 2"),
         ({"schema": "1"}, "schema 1; this version"),
         ({"schema": None}, "schema None"),
         ({"schema": True}, "schema True; this version"),
@@ -127,6 +128,10 @@ def test_a_number_too_large_to_be_finite_is_refused(written: Path) -> None:
         ({"metrics": {}}, "metrics is not a list"),
         ({"metrics": [{"split": "dev"}]}, r"metrics\[0\].name is missing"),
         ({"checkpoint": {"name": "x"}}, "checkpoint.sha256 is missing"),
+        ({"precision": {"resolved": "fp32"}}, "precision.computed is missing"),
+        ({"flags": ["dev: odd"]}, r"flags\[0\] is not an object"),
+        ({"flags": [{"split": 1, "text": "odd"}]}, r"flags\[0\].split is 1, of another type"),
+        ({"repairs": {"dev": [{"what": "x", "first": "a:1"}]}}, r"repairs.dev\[0\].count is missing"),
         ({"machine": []}, "machine is not an object"),
         ({"seed": True}, "seed is True, of another type"),
         ({"kind": "opinion"}, "not a record: its kind is 'opinion', none of quality, speed, parity"),
@@ -266,12 +271,53 @@ def test_records_of_an_older_schema_are_brought_up_to_todays(
     quality_record: Callable[..., Quality], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     record.write(quality_record(), path := tmp_path / "one.json")
-    monkeypatch.setattr(record, "SCHEMA", 3)
-    monkeypatch.setitem(record.MIGRATIONS, 1, lambda values: values | {"limit": 7})
-    monkeypatch.setitem(record.MIGRATIONS, 2, lambda values: values | {"limit": values["limit"] + 1})
+    monkeypatch.setattr(record, "SCHEMA", 4)
+    monkeypatch.setitem(record.MIGRATIONS, 2, lambda values: values | {"limit": 7})
+    monkeypatch.setitem(record.MIGRATIONS, 3, lambda values: values | {"limit": values["limit"] + 1})
     found = record.read(path)
     assert isinstance(found, Quality)
-    assert (found.schema, found.limit) == (3, 8)
+    assert (found.schema, found.limit) == (4, 8)
+
+
+def as_schema_1(each: Record) -> dict[str, Any]:
+    """What the first schema had of a record."""
+    values = json.loads(json.dumps({"kind": each.kind, **dataclasses.asdict(each)})) | {"schema": 1}
+    del values["checkpoint"]["config"], values["checkpoint"]["initialised"]
+    del values["precision"]["computed"], values["machine"]["hidden"]
+    if "flags" in values:
+        values["flags"] = list(map(record.flag_text, each.flags))  # type: ignore[attr-defined]
+        del values["repairs"]
+    return values
+
+
+def test_a_record_of_schema_1_says_unknown_where_it_lacks_a_field(made: Record, tmp_path: Path) -> None:
+    path = tmp_path / "one.json"
+    if isinstance(made, Quality):
+        made.flags = [record.flag("odd: very", "dev"), record.flag("odd", "train"), record.flag("once: out of memory")]
+    path.write_text(json.dumps(as_schema_1(made)))
+    found = record.read(path)
+    assert (found.schema, found.precision["computed"], found.machine["hidden"]) == (2, "unknown", [])
+    assert (found.checkpoint["config"], found.checkpoint["initialised"]) == ({}, [])
+    unknown = {"functions": None, "compiler": None, "reason": "unknown"}
+    if isinstance(found, record.Speed):
+        assert found.load["throttled"] == {"periods": "unknown", "seconds": "unknown"}
+        assert {figures["compiled"]["reason"] for figures in found.implementations.values()} == {"unknown"}
+    else:
+        assert found.implementation["compiled"] == unknown  # type: ignore[attr-defined]
+    if isinstance(made, Quality):
+        assert (found.flags, found.repairs) == (made.flags, {})  # type: ignore[attr-defined]
+    record.write(found, path)
+    assert record.read(path) == found
+
+
+@pytest.mark.parametrize("damage", [{"precision": 3}, {"checkpoint": None}, {"machine": []}, {"flags": [7]}])
+def test_a_damaged_record_of_schema_1_is_refused(
+    quality_record: Callable[..., Quality], tmp_path: Path, damage: dict[str, Any]
+) -> None:
+    path = tmp_path / "one.json"
+    path.write_text(json.dumps(as_schema_1(quality_record()) | damage))
+    with pytest.raises(BadInput, match=r"one\.json: not a record of schema 1"):
+        record.read(path)
 
 
 def test_a_path_that_is_absent_is_named(tmp_path: Path) -> None:

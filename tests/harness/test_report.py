@@ -16,7 +16,7 @@ from rich.console import Console
 from harness.errors import Failure
 from harness.long_form import to_csv
 from harness.page import to_html
-from harness.record import Parity, Quality, Record, Speed
+from harness.record import Parity, Quality, Record, Speed, flag
 from harness.report import arrange, print_report, to_json, to_markdown, write_report
 
 Qualities: TypeAlias = Callable[..., Quality]
@@ -105,7 +105,7 @@ def test_flags_mark_the_score_that_they_are_about(quality_record: Qualities) -> 
     records: list[Record] = [
         quality_record(
             metrics=[scored(0.6), scored(0.5) | {"name": "f1"}, test_split],
-            flags=["dev: every answer is the same", "out of memory with whole batches"],
+            flags=[flag("every answer is the same", "dev"), flag("out of memory with whole batches")],
             limit=16,
         )
     ]
@@ -154,7 +154,7 @@ def test_collapsed_and_failed_seeds_are_in_the_cell(quality_record: Qualities) -
 
 
 def test_what_is_said_of_several_seeds_is_said_once(quality_record: Qualities) -> None:
-    records = [quality_record(seed=seed, flags=["dev: odd", f"dev: odd in {seed}"]) for seed in (1, 2)]
+    records = [quality_record(seed=seed, flags=[flag("odd", "dev"), flag(f"odd in {seed}", "dev")]) for seed in (1, 2)]
     records += [quality_record(seed=seed, state="failed", reason="killed", metrics=[]) for seed in (3, 4)]
     notes = arrange([*records]).notes
     assert notes == [
@@ -254,11 +254,45 @@ def test_the_share_of_what_the_machine_can_do_at_most(speed_record: Speeds) -> N
     assert cells[-1] == "25% of limit"
     assert any(note.startswith("% of limit:") for note in report.notes)
     assert not any("above 100%" in note for note in report.notes)
-    report = arrange([replace(timed, limits={"seconds": 1.5 * p50})])
+    report = arrange([replace(timed, limits={"seconds": 1.5 * p50, "precision": "fp32", "by": "oneDNN"})])
     assert report.rows["reference"]["8 x 128\nseq/s"][-1] == "150% of limit"
-    assert any(note.startswith("8 x 128: above 100% of limit") for note in report.notes)
+    assert any(note.startswith("8 x 128: above 100% of limit: reference has products") for note in report.notes)
+    older = arrange([replace(timed, limits={"seconds": 1.5 * p50})])
+    shown = str(older.rows["reference"])
+    assert "limit" not in shown, "it was measured once, beforehand and by one library alone"
     other = arrange([replace(timed, limits={"seconds": 1.0}, precision={"asked": "bf16", "resolved": "bf16"})])
     assert "limit" not in str(other.rows), "it computed in another precision"
+
+
+def test_the_share_is_of_a_limit_in_what_computed(speed_record: Speeds) -> None:
+    timed = speed_record()
+    reference, other = timed.implementations["reference"], timed.implementations["transformers"]
+    reference |= {"precision": "bf16", "computed": "fp32"}
+    other |= {"precision": "int8", "computed": "int8", "limits": {"seconds": other["p50"] / 5, "precision": "int8"}}
+    limits = {"seconds": reference["p50"] / 2, "precision": "fp32", "by": "ours"}
+    report = arrange([replace(timed, limits=limits, precision={"asked": "bf16", "resolved": "bf16"})])
+    assert report.rows["reference"]["8 x 128\nseq/s"][-1] == "50% of limit"
+    assert report.rows["transformers"]["8 x 128\nseq/s"][-1] == "20% of limit"
+    assert "reference: products in fp32, of weights in bf16: no such instructions here" in report.notes
+    assert not any(note.startswith("transformers: products") for note in report.notes)
+
+
+def test_a_fast_path_that_was_not_taken_is_said_below_the_table(
+    speed_record: Speeds, quality_record: Qualities
+) -> None:
+    timed, run = speed_record(), quality_record()
+    reason = "no compiler: g++ is not installed"
+    for each in (timed.implementations["reference"], run.implementation):
+        each["compiled"] = {"functions": None, "compiler": None, "reason": reason}
+    timed.implementations["transformers"]["compiled"] = {
+        "functions": "fp32_by_vectors",
+        "compiler": "g++ 12.2.0",
+        "reason": None,
+    }
+    notes = arrange([timed]).notes
+    assert f"reference: computed without its compiled functions: {reason}" in notes
+    assert not any(note.startswith("transformers: computed without") for note in notes)
+    assert f"reference on mini-sentiment: computed without its compiled functions: {reason}" in arrange([run]).notes
 
 
 def test_a_busy_machine_is_said(speed_record: Speeds) -> None:
@@ -267,7 +301,16 @@ def test_a_busy_machine_is_said(speed_record: Speeds) -> None:
     where = "timing of 8 x 128 is unreliable, of reference, transformers"
     assert f"{where}: other processes used 25.0% of the processor, 3.1% was taken by" in text
     assert "other processes used 25.0% of the processor" in printed([speed_record(load=load | {"steal": None})])
+    assert "other processes used an unknown part" in printed([speed_record(load=load | {"others": None})])
     assert "busy" not in printed([speed_record()])
+
+
+def test_a_quota_that_ran_out_is_said(speed_record: Speeds) -> None:
+    load = {"load_average": 1.0, "steal": 0.0, "others": 0.01, "throttled": {"periods": 83, "seconds": 5.94}}
+    text = printed([speed_record(load=load | {"noisy": True})])
+    assert "transformers: a quota of CPU time ran out in 83 periods and stopped it for 5.9 s, other processes" in text
+    for nothing in ({"periods": 0, "seconds": 0.0}, {"periods": "unknown", "seconds": "unknown"}):
+        assert "quota" not in printed([speed_record(load=load | {"noisy": True, "throttled": nothing})])
 
 
 def test_a_narrow_terminal_gets_several_tables(quality_record: Qualities) -> None:

@@ -19,10 +19,11 @@ from harness.publish import write_index
 from harness.read import read_split
 from harness.record import Parity, Quality, Speed
 from harness.rescore import Change, rescore
-from harness.task import load_task, task_files
+from harness.task import Task, load_task, task_files
 
 ROOT = Path(__file__).parents[2]
 Recorded = Callable[..., Path]
+WRONG = record.flag("was true once", "dev")
 
 
 @pytest.fixture
@@ -71,6 +72,25 @@ def all_of(*paths: Path, **options: Any) -> dict[Path, list[Change]]:
     return dict(rescore(paths, **options))
 
 
+def test_data_and_tasks_are_read_once_for_all_records_of_them(
+    recorded: Recorded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(3):
+        recorded(folder=tmp_path / "runs" / str(number))
+        recorded("mini-ner", folder=tmp_path / "runs" / str(number), context="document")
+        recorded("mini-ner", folder=tmp_path / "runs" / f"{number}-alone", context="sentence")
+    reads: list[tuple[str, str, str]] = []
+
+    def read(task: Task, split: str, data: Path | None) -> Any:
+        reads.append((task.name, task.context, split))
+        return read_split(task, split, data)
+
+    monkeypatch.setattr("harness.rescore.read_split", read)
+    assert len(all_of(tmp_path / "runs")) == 9
+    wanted = [("mini-ner", "document", "dev"), ("mini-ner", "sentence", "dev"), ("mini-sentiment", "sentence", "dev")]
+    assert sorted(reads) == wanted
+
+
 # ---- what is the same, and what differs ----
 
 
@@ -107,7 +127,7 @@ def test_metrics_signatures_and_flags_that_are_not_the_same_are_told(recorded: R
 
     def change(values: dict[str, Any]) -> None:
         values["metrics"] = [accuracy | {"signature": "accuracy|n:200", "name": "accuracy"}, accuracy | {"name": "old"}]
-        values["flags"] = ["out of memory with whole batches; computed in two pieces each", "dev: was true once"]
+        values["flags"] = [record.flag("out of memory with whole batches; computed in two pieces each"), WRONG]
 
     changes = all_of(changed(path, change))[path]
     assert Change("dev accuracy signature", "accuracy|n:200", accuracy["signature"]) in changes
@@ -146,7 +166,7 @@ def test_write_puts_the_metrics_and_flags_into_the_record_and_changes_nothing_el
     path = recorded()
     right = record.read(path)
     changed(path, lambda values: values["metrics"][0].update(value=0.99, low=0.98))
-    changed(path, lambda values: values.update(flags=["dev: was true once"]))
+    changed(path, lambda values: values.update(flags=[WRONG]))
     assert [each.what for each in all_of(path)[path]] == ["dev accuracy value", "dev accuracy low", "flag"]
     assert record.read(path) != right, "not without --write"
     assert len(all_of(path, write=True)[path]) == 3
@@ -276,7 +296,7 @@ def test_a_split_without_labels_keeps_its_flag(recorded: Recorded, own_task: Pat
     found = record.read(path)
     assert isinstance(found, Quality)
     assert {metric["split"] for metric in found.metrics} == {"dev"}
-    assert "test: no labels, predictions only" in found.flags
+    assert record.flag("no labels, predictions only", "test") in found.flags
     assert all_of(path, own_tasks=[own_task]) == {path: []}
 
 

@@ -131,11 +131,11 @@ def test_a_flag_only_above_one_percent_and_only_of_what_is_scored() -> None:
     little = {"examples": 200, "cut": 2, "tokens_lost": 900, "in_train": 2}
     assert flags({"train": much, "dev": little}) == []
     assert flags({"train": much, "dev": little, "test": much | {"in_train": 5}}) == [
-        "test: 3 of 200 examples (1.5%) are cut to what the model reads",
-        "test: 5 of 200 examples (2.5%) are in the training split too",
+        {"split": "test", "text": "3 of 200 examples (1.5%) are cut to what the model reads"},
+        {"split": "test", "text": "5 of 200 examples (2.5%) are in the training split too"},
     ]
     assert flags({"dev": {"examples": 10, "in_train": 1}}) == [
-        "dev: 1 of 10 examples (10.0%) are in the training split too"
+        {"split": "dev", "text": "1 of 10 examples (10.0%) are in the training split too"}
     ]
     assert flags({}) == [], "a record from before this was counted"
 

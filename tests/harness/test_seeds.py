@@ -11,7 +11,7 @@ import pytest
 from harness import record
 from harness.metrics import baseline, degenerate, score
 from harness.publish import write_index
-from harness.record import Quality, Record
+from harness.record import Quality, Record, flag
 from harness.seeds import Runs, Score, group, has_collapsed, scores
 
 Qualities: TypeAlias = Callable[..., Quality]
@@ -90,10 +90,7 @@ def test_collapse_is_what_predictions_say_is_degenerate(
     """It is told from the metrics alone, and must agree with the flag that is made of the predictions."""
     settings: Any = {"labels": ["yes", "no"], "positive": "yes"}
     made = score("classification", names, GOLD, predicted, task="t", split="dev", draws=10, **settings)
-    metrics = [
-        metric(each.value, each.name, base=baseline("classification", each.name, GOLD, "yes", ["yes", "no"]))
-        for each in made
-    ]
+    metrics = [metric(each.value, each.name, base=baseline("classification", each.name, GOLD, "yes")) for each in made]
     flagged = degenerate("classification", GOLD, predicted) is not None
     assert has_collapsed(quality_record(metrics=metrics), "dev") == flagged
 
@@ -197,7 +194,7 @@ def test_less_memory_or_one_split_more_is_no_other_recipe(quality_record: Qualit
 def test_each_split_and_metric_has_its_score_and_the_first_is_the_main_one(quality_record: Qualities) -> None:
     run = quality_record(
         metrics=[metric(0.7), metric(0.6, "f1"), metric(0.5, split="test", base=0.1)],
-        flags=["dev: odd", "test: odder", "out of memory once"],
+        flags=[flag("odd", "dev"), flag("odder", "test"), flag("out of memory once")],
     )
     (runs,) = group([run])
     found = scores(runs)
@@ -207,8 +204,8 @@ def test_each_split_and_metric_has_its_score_and_the_first_is_the_main_one(quali
         ("test", "accuracy", True),
     ]
     assert [each.flags for each in found][1:] == [
-        ["dev: odd", "out of memory once"],
-        ["test: odder", "out of memory once"],
+        [flag("odd", "dev"), flag("out of memory once")],
+        [flag("odder", "test"), flag("out of memory once")],
     ]
 
 

@@ -9,11 +9,12 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from harness import record, scenarios, speed
+from harness import provenance, record, scenarios, speed
 from harness.batch import SEQUENCES, TOKENS
 from harness.checkpoints import Checkpoints
 from harness.implementation import describe
 from harness.isolate import Worker, WorkerError
+from harness.load import Stretch
 from harness.plan import Options, prepare
 from harness.protocol import Array
 
@@ -23,7 +24,9 @@ STUBS = Path(__file__).parent / "stubs"
 class Clocked:
     """A worker that says how long a pass took; it fails at the given pass."""
 
-    def __init__(self, name: str, seconds: list[float], calls: list[tuple[str, dict[str, Any]]], fails_at: int = -1):
+    def __init__(
+        self, name: str, seconds: list[Any], calls: list[tuple[str, dict[str, Any]]], fails_at: int = -1
+    ) -> None:
         self.name, self.seconds, self.calls, self.fails_at = name, seconds, calls, fails_at
         self.passes = 0
 
@@ -35,7 +38,8 @@ class Clocked:
         if self.passes == self.fails_at:
             raise WorkerError("it broke", "died")
         self.calls.append((self.name, {"repeats": repeats, **arguments}))
-        wall = np.full(repeats, self.seconds[min(self.passes, len(self.seconds) - 1)])
+        seconds = self.seconds[min(self.passes, len(self.seconds) - 1)]
+        wall = np.resize(seconds, repeats)  # a list of them: passes of several kinds, again and again
         self.passes += 1
         return {}, {"wall": wall, "cpu": 2 * wall}
 
@@ -69,8 +73,15 @@ def test_implementations_take_turns_after_a_warm_up() -> None:
 def test_a_turn_lasts_long_enough(seconds: float, repeats: int) -> None:
     calls: list[tuple[str, dict[str, Any]]] = []
     results = measured([Clocked("a", [seconds], calls)], SHAPE)
-    assert [arguments["repeats"] for _, arguments in calls] == [1, 1] + [repeats] * speed.ROUNDS
+    cold = int(repeats > 1)  # the first of several is not counted
+    assert [arguments["repeats"] for _, arguments in calls] == [1, 1] + [cold + repeats] * speed.ROUNDS
     assert np.shape(results["a"]["wall"]) == np.shape(results["a"]["cpu"]) == (speed.ROUNDS, repeats)
+
+
+def test_the_first_pass_after_the_others_turns_is_not_counted() -> None:
+    figures = measured([Clocked("a", [0.05, 0.05] + [[0.3, 0.05, 0.06, 0.05, 0.06]] * 5, [])], SHAPE)["a"]
+    assert figures["wall"] == [[0.05, 0.06, 0.05, 0.06]] * 5
+    assert figures["sequences_per_second"] == pytest.approx(8 / 0.055)
 
 
 def test_figures_follow_from_the_seconds() -> None:
@@ -84,6 +95,41 @@ def test_figures_follow_from_the_seconds() -> None:
     assert figures["sequences_per_second"] == 8 / 0.5
     assert figures["tokens_per_second"] == 128 / 0.5
     assert "ratio" not in figures, "there is no reference to compare with"
+
+
+def test_rates_and_ratios_are_of_all_that_was_done_where_passes_are_of_two_kinds() -> None:
+    """A quota that runs out stops some passes for most of a period: a median would show only the others."""
+    stopped = [0.08, 0.02, 0.02]  # two passes of three are as fast as ever
+    half = {"reference": [[0.02]] * 2 + [stopped] * 5, "even": [0.02] * 2 + [0.08] * 5}
+    results = measured([Clocked(name, seconds, []) for name, seconds in half.items()], SHAPE)
+    figures, even = results["reference"], results["even"]
+    turn = figures["wall"][0]
+    assert len(turn) == 10
+    assert figures["p50"] == 0.02, "which half of the passes took at most, and is right as a percentile"
+    assert figures["sequences_per_second"] == pytest.approx(8 * len(turn) / sum(turn))
+    assert figures["tokens_per_second"] == pytest.approx(128 * len(turn) / sum(turn))
+    assert even["ratio"][0] == pytest.approx(sum(turn) / len(turn) / 0.08)
+    assert record.rates({"sequences": 8}, figures) == pytest.approx((figures["sequences_per_second"],) * 3)
+
+
+def test_one_slow_turn_is_not_the_rate() -> None:
+    figures = measured([Clocked("a", [0.1, 0.1, 0.1, 0.1, 0.9, 0.1, 0.1], [])], SHAPE)["a"]
+    assert record.rates({"sequences": 8}, figures) == pytest.approx((80.0, 8 / 0.9, 80.0))
+
+
+def test_what_was_published_by_its_median_pass_stays() -> None:
+    """Records of schema 1: the range of the rounds is of the same kind as their rate."""
+    figures = {"wall": [[0.1, 0.1, 0.4], [0.2, 0.2, 0.2]], "p50": 0.2, "sequences_per_second": 40.0}
+    assert record.rates({"sequences": 8}, figures) == (40.0, 40.0, 80.0)
+
+
+def test_turns_are_watched_and_the_warm_up_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    worker, stretches = Clocked("a", [1.0], []), list[Stretch]()
+    asked: list[int] = []
+    monkeypatch.setattr(provenance, "throttled", lambda: (asked.append(worker.passes), (len(asked), 0.5))[1])
+    measured([worker], SHAPE, stretches=stretches)
+    assert asked == [2, 2 + speed.ROUNDS]
+    assert [each.periods for each in stretches] == [1]
 
 
 def test_ratios_are_of_the_same_round() -> None:
@@ -238,6 +284,37 @@ def test_quiet_times_that_are_damaged_are_collected_anew(
     assert len(json.loads((tmp_path / "calibration.json").read_text())) == 1
 
 
+def test_what_disturbs_the_measuring_of_the_limits_is_in_the_load(
+    timed: Callable[..., list[record.Speed]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Limits that came out too low make shares of them too high, and need not exceed 100%."""
+    periods = 0
+
+    def limits(*_: Any) -> dict[str, Any]:
+        nonlocal periods
+        periods += 7
+        return {}
+
+    monkeypatch.setattr(speed, "_limits", limits)
+    monkeypatch.setattr(provenance, "throttled", lambda: (periods, periods / 2))
+    for each in timed(shapes=((1, 16), (2, 16)))[:2]:
+        assert each.load["throttled"] == {"periods": 14, "seconds": 7.0}, "before the turns and after them"
+        assert each.load["noisy"]
+
+
+def test_the_reference_is_compared_with_its_best_by_all_that_it_did(
+    speed_record: Callable[..., record.Speed], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(speed, "cache_folder", lambda: tmp_path)
+    stopped = speed_record()
+    stopped.implementations["reference"] |= {
+        "wall": [[0.02, 0.02, 0.08]] * 5,
+        "p50": 0.02,
+        "sequences_per_second": 8 / 0.04,
+    }
+    assert speed.against_quiet(stopped) == 2.0
+
+
 def test_where_nothing_can_be_loaded_that_is_said(
     timed: Callable[..., list[record.Speed]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -275,3 +352,33 @@ def test_under_load_each_task_is_measured_and_what_fails_is_left_out_of_the_rest
         speed.ROUNDS,
     )
     assert records["mini-ner"]["breaks"] == {"state": "failed", "reason": "too many at once"}
+
+
+# ---- limits ----
+
+
+def test_the_faster_of_both_measurements_is_the_limit_of_what_computed(
+    speed_record: Callable[..., record.Speed],
+) -> None:
+    timed = speed_record()
+    timed.implementations["reference"] |= {"precision": "bf16", "computed": "fp32"}
+    timed.implementations["transformers"] |= {"computed": "bf16"}
+    timed.implementations["gone"] = {"state": "failed", "reason": "it broke"}
+    before = {
+        "fp32": {"seconds": 2.0, "by": "ours"},
+        "bf16": {"absent": "no"},
+        "copying": {"bytes_per_second": 1e9},
+    }
+    after = {"fp32": {"seconds": 1.5, "by": "oneDNN"}, "bf16": {"seconds": 9.0, "by": "PyTorch"}}
+    speed.add_limits(timed, before, after)
+    assert timed.precision["computed"] == "fp32"
+    assert timed.limits == {"precision": "fp32", "seconds": 1.5, "by": "oneDNN", "bytes_per_second": 1e9}
+    assert timed.implementations["transformers"]["limits"] == {"precision": "bf16", "seconds": 9.0, "by": "PyTorch"}
+    assert "limits" not in timed.implementations["reference"]
+    assert timed.implementations["gone"] == {"state": "failed", "reason": "it broke"}
+
+
+def test_without_a_measurement_there_is_no_limit(speed_record: Callable[..., record.Speed]) -> None:
+    timed = speed_record()
+    speed.add_limits(timed, {}, {})
+    assert timed.limits == {}

@@ -236,7 +236,11 @@ def test_several_seeds_of_a_task_are_named(answered: Answered, tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    "other", [{"implementation": "transformers"}, {"checkpoint": {"name": "bert-base", "sha256": "6" * 64}}]
+    "other",
+    [
+        {"implementation": "transformers"},
+        {"checkpoint": {"name": "bert-base", "sha256": "6" * 64, "config": {}, "initialised": []}},
+    ],
 )
 def test_models_are_not_mixed(answered: Answered, tmp_path: Path, other: dict[str, Any]) -> None:
     one, another = answered("rte"), answered("wnli", **other)

@@ -1,5 +1,6 @@
 """Task files: the built-in ones, and what is said of a wrong one."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -171,8 +172,18 @@ def test_file_that_is_no_mapping(tmp_path: Path, content: bytes, message: str) -
         ("labels", [], "labels: say which there are"),
         ("labels", ["one"], "labels: a classification task needs two or more"),
         ("labels", ["a", "a"], "labels: the same value stands there twice"),
-        ("labels", [True, False], "labels: True is not text; put it in quotes"),
-        ("labels", {"0": None, "1": "b"}, "labels: None is not text"),
+        ("labels", [True, False], r'my_task\.yaml:\d+: labels: to YAML, true is a boolean; put it in quotes: "true"'),
+        (
+            "labels",
+            {"0": None, "1": "b"},
+            r'my_task\.yaml:\d+: labels: to YAML, null is null; put it in quotes: "null"',
+        ),
+        ("ignore", "-", r"""ignore: a list of values in the label column, such as \["-"\], not '-'"""),
+        ("ignore", [True], "ignore: to YAML, true is a boolean"),
+        ("ignore", [["-"]], r"ignore: \['-'\] is not text"),
+        ("ignore", ["entailment"], "ignore: 'entailment' is one of the labels"),
+        ("tags", "strict", "tags: only a task of kind tagging has it"),
+        ("label", "multi-hot", "label: only a task of kind multi-label has it"),
         ("metrics", ["acuracy"], r"metrics: 'acuracy' is none of .*; did you mean accuracy\?"),
         ("metrics", ["pearson"], "metrics: 'pearson' is none of the metrics of a classification task"),
         ("metrics", "accuracy", "metrics: a list such as"),
@@ -237,6 +248,73 @@ def test_positive_is_for_two_labels_alone(tmp_path: Path, own: dict[str, Any]) -
         load_task(write(tmp_path, own))
 
 
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("010", "the number 8"),
+        ("0x1F", "the number 31"),
+        ("0b11", "the number 3"),
+        ("1_000", "the number 1000"),
+        ("12:30", "the number 750"),
+        ("+1", "the number 1"),
+        ("-0", "the number 0"),
+        ("1.0", "the number 1.0"),
+        (".5", "the number 0.5"),
+        ("1e3", "a number to some programs"),
+        ("0o17", "a number to some programs"),
+        ("yes", "a boolean"),
+        ("NO", "a boolean"),
+        ("off", "a boolean"),
+        ("true", "a boolean"),
+        ("null", "null"),
+        ("~", "null"),
+        ("2024-01-01", "a date"),
+    ],
+)
+def test_labels_that_yaml_changes_are_refused_where_they_are_declared(tmp_path: Path, written: str, read: str) -> None:
+    lines = "name: mine\ntitle: Mine\nkind: classification\nformat: tsv\ncolumns: {text: t, label: l}\n"
+    lines += "files: {train: a, dev: b}\nevaluate: [dev]\nmetrics: [accuracy]\nlabels:\n"
+    file = tmp_path / "mine.yaml"
+    for labels in (f"  - ok\n  - {written}\n", f"  a: ok\n  {written}: other\n", f"  a: ok\n  b: {written}\n"):
+        file.write_text(lines + labels)
+        message = (
+            rf'mine\.yaml:11: labels: to YAML, {re.escape(written)} is {read}; put it in quotes: "{re.escape(written)}"'
+        )
+        with pytest.raises(BadInput, match=message):
+            load_task(str(file))
+    for quote in "'\"":
+        file.write_text(lines + f"  - ok\n  - {quote}{written}{quote}\n")
+        assert load_task(str(file)).outputs == ("ok", written)
+
+
+@pytest.mark.parametrize("written", ["0", "1", "-1", "12", "y", "1.2.3", "a b", "否", "on time"])
+def test_labels_that_yaml_leaves_alone_need_no_quotes(tmp_path: Path, own: dict[str, Any], written: str) -> None:
+    own |= {"labels": ["other", "LABEL"]}
+    file = Path(write(tmp_path, own))
+    file.write_text(file.read_text().replace("LABEL", written), encoding="utf-8")
+    assert load_task(str(file)).outputs == ("other", written)
+
+
+@pytest.mark.parametrize(
+    "field", ["max_length: 0128", "max_length: 010", "recipe: {epochs: 1:30}", "columns: {text: 010}"]
+)
+def test_numbers_that_yaml_changes_are_refused_too(tmp_path: Path, own: dict[str, Any], field: str) -> None:
+    name, _, value = field.partition(":")
+    del own[name]
+    file = Path(write(tmp_path, own))
+    file.write_text(f"{file.read_text()}{field}\n")
+    wanted = "max_length: a whole number" if value == " 0128" else f"{name}: to YAML, .* is the number "
+    with pytest.raises(BadInput, match=wanted):
+        load_task(str(file))
+
+
+def test_a_label_that_is_left_out(tmp_path: Path, own: dict[str, Any]) -> None:
+    file = Path(write(tmp_path, own | {"labels": ["LABEL", "other"]}))
+    file.write_text(file.read_text().replace("LABEL", ""))
+    with pytest.raises(BadInput, match=r'labels: a value is missing; the empty text is ""'):
+        load_task(str(file))
+
+
 def test_regression_has_no_labels(tmp_path: Path, own: dict[str, Any]) -> None:
     own |= {"kind": "regression", "metrics": ["pearson"]}
     with pytest.raises(BadInput, match="labels: a regression task has none"):
@@ -258,8 +336,10 @@ def test_columns_without_a_header_are_numbered_from_0(tmp_path: Path, own: dict[
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"scheme": "iob3"}, r"scheme: 'iob3' is none of iob1, iob2, iob, bmes; did you mean iob"),
+        ({"scheme": "iob3"}, r"scheme: 'iob3' is none of iob1, iob2, iob, bmes, bioes, bilou; did you mean iob"),
         ({"separator": ","}, "separator: ',' is none of whitespace, tab"),
+        ({"tags": "loose"}, "tags: 'loose' is none of repair, strict"),
+        ({"ignore": ["-"]}, "ignore: a task of kind tagging has no such field"),
         ({"context": "page"}, "context: 'page' is none of sentence, document"),
         ({"columns": {"word": "word", "tag": -1}}, "columns: word: 'word' should be a 0-based number"),
         ({"columns": {"tag": -1}}, "columns: word: missing"),

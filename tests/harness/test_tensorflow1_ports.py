@@ -329,7 +329,9 @@ def test_its_own_tokenizer_keeps_capitals_where_the_vocabulary_has_them(
     worker = workers.load("bert-tensorflow", tmp_path)
     pieces = (tmp_path / "vocab.txt").read_text(encoding="utf-8").split("\n")
     assert worker.call("tokenize", texts=["The"])[0]["ids"] == [[101, pieces.index("the"), 102]]
-    (tmp_path / "vocab.txt").write_text("\n".join(["The" if p == "[unused5]" else p for p in pieces]), encoding="utf-8")
+    cased = [p.capitalize() if p.isalpha() and p != "the" and number % 2 else p for number, p in enumerate(pieces)]
+    cased[pieces.index("[unused5]")] = "The"
+    (tmp_path / "vocab.txt").write_text("\n".join(cased), encoding="utf-8")
     assert worker.call("tokenize", texts=["The"])[0]["ids"] == [[101, pieces.index("[unused5]"), 102]]
 
 

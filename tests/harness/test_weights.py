@@ -152,11 +152,15 @@ def test_a_folder_of_shards(folder: Path) -> None:
 
     for said in ({"weight_map": {"a": "../elsewhere.safetensors"}}, {"weight_map": 3}, {}):
         index.write_text(json.dumps(said))
-        with pytest.raises(BadInput, match=r"index\.json: (does not name the shards .* \(\.\./else|not an index)"):
+        with pytest.raises(BadInput, match=r"index\.json: (names '\.\./elsewhere|not an index)"):
             find_weights(str(folder))
 
+    index.write_text(json.dumps({"weight_map": dict.fromkeys("ab", "model-00002-of-00002.safetensors")}))
+    assert find_weights(str(folder)).sha256 == sha256(b"two"), "an older save's shards beside them are not read"
+
     (folder / "model-00001-of-00002.safetensors").unlink()
-    with pytest.raises(BadInput, match="some of the shards"):
+    index.write_text(json.dumps({"weight_map": {name[:11]: name for name in parts}}))
+    with pytest.raises(BadInput, match=r"the shards model-00001-of-00002\.safetensors that it names are missing"):
         find_weights(str(folder))
 
 
@@ -203,7 +207,7 @@ def test_several_tensorflow_checkpoints_in_one_folder() -> None:
 def test_a_tensorflow_checkpoint_without_data(folder: Path) -> None:
     shutil.copy(BUNDLE / "bert_model.ckpt.index", folder)
 
-    with pytest.raises(BadInput, match=r"its data \(bert_model\.ckpt\.data-\*\) is missing"):
+    with pytest.raises(BadInput, match=r"bert_model\.ckpt\.data-00000-of-00001: no such file"):
         find_weights(str(folder))
 
 
@@ -550,10 +554,70 @@ def test_a_repository_without_a_bert(tmp_path: Path, missing: str) -> None:
     assert f"has no {missing}" in found["message"]
 
 
-@pytest.mark.parametrize("environment", [{}, {"HF_HUB_OFFLINE": "1"}])
-def test_without_a_network(tmp_path: Path, environment: dict[str, str]) -> None:
-    found = find_in_child("org/tiny-bert", "http://127.0.0.1:9", tmp_path, **environment)
+def test_without_a_network(tmp_path: Path) -> None:
+    found = find_in_child("org/tiny-bert", "http://127.0.0.1:9", tmp_path)
 
     assert found["error"] == "Failure"
     assert "org/tiny-bert on the Hugging Face Hub: could not be fetched" in found["message"]
     assert "Without a network, give a local folder" in found["message"]
+
+
+@pytest.mark.parametrize("fetch", [True, False])
+@pytest.mark.parametrize("name", ["org/tiny-bert", "org/tiny-bert@main", f"org/tiny-bert@{COMMIT[:7]}"])
+def test_offline_a_model_is_what_it_was_when_it_was_fetched(
+    hub: Server, tmp_path: Path, name: str, fetch: bool
+) -> None:
+    online = find_in_child("org/tiny-bert", hub.address, tmp_path)
+    offline = find_in_child(name, "http://127.0.0.1:9", tmp_path, fetch=fetch, HF_HUB_OFFLINE="1")
+
+    assert offline == online | {"name": name}
+    assert COMMIT in offline["source"]
+
+
+@pytest.mark.parametrize("offline", [{}, {"HF_HUB_OFFLINE": "1"}])
+def test_what_is_here_is_named_where_it_cannot_be_fetched(hub: Server, tmp_path: Path, offline: dict[str, str]) -> None:
+    find_in_child("org/tiny-bert", hub.address, tmp_path)
+    found = find_in_child("org/tiny-bert@v2", "http://127.0.0.1:9", tmp_path, **offline)
+
+    assert found["error"] == ("BadInput" if offline else "Failure")
+    assert f"name what is on this machine: org/tiny-bert@{COMMIT}." in found["message"]
+
+
+def test_offline_nothing_is_asked_of_the_network(hub: Server, tmp_path: Path) -> None:
+    found = find_in_child("org/tiny-bert", hub.address, tmp_path, HF_HUB_OFFLINE="1")
+
+    assert found["error"] == "BadInput"
+    assert "org/tiny-bert: not on this machine, and HF_HUB_OFFLINE is set" in found["message"]
+    assert hub.requests == []
+
+
+def test_pickles_in_shards_on_the_hub(tmp_path: Path) -> None:
+    parts = {f"pytorch_model-0000{i}-of-00002.bin": bytes([i]) * 100 for i in (1, 2)}
+    index = json.dumps({"weight_map": {name[:19]: name for name in parts}}).encode()
+    files = {"config.json": b"{}", "pytorch_model.bin.index.json": index, **parts}
+    with serve(repository("org/sharded", files)) as server:
+        found = find_in_child("org/sharded", server.address, tmp_path)
+
+    assert files_of(found) == sorted(files)
+    assert found["sha256"] == sha256("".join(f"{name} {sha256(data)}\n" for name, data in parts.items()).encode())
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({"adapter_config.json": b"{}", "adapter_model.safetensors": TENSORS}, "an adapter of PEFT, not a model"),
+        ({"tf_model.h5": TENSORS}, r"has no weights \(model.safetensors.*; choose a repository that has"),
+        ({"0_BERT/pytorch_model.bin": TENSORS}, "its folder 0_BERT has: download that and give it"),
+        ({"model.safetensors.index.json": b"{}"}, "model.safetensors.index.json: not an index of shards"),
+        (
+            {"model.safetensors.index.json": b'{"weight_map": {"a": "a.safetensors"}}'},
+            "has no a.safetensors, which model.safetensors.index.json names",
+        ),
+    ],
+)
+def test_a_repository_with_something_else_is_refused(tmp_path: Path, files: dict[str, bytes], message: str) -> None:
+    with serve(repository("org/other", {"config.json": b"{}"} | files)) as server:
+        found = find_in_child("org/other", server.address, tmp_path)
+
+    assert found["error"] == "BadInput"
+    assert re.search(message, found["message"])

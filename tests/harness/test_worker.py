@@ -4,15 +4,17 @@ import io
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from harness import worker
 from harness.batch import Batch, from_lists
-from harness.implementation import describe
+from harness.implementation import describe, find
 from harness.isolate import Worker, WorkerError
 from harness.protocol import Array, exactly, receive, send
 from harness.worker import Session, serve
@@ -242,3 +244,78 @@ import harness.worker
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
+
+
+# ---- what computed ----
+
+WARNING = """
+import logging
+
+NAME = "warning"
+TITLE = "Warning"
+CATALOG_ID = "warning"
+
+
+class Model:
+    version, batching, precision, computed = "1", "packed", "bf16", "fp32"
+    compiled = {"functions": None, "compiler": None, "reason": "no compiler"}
+
+
+def load(folder, head, device, precision, variant=""):
+    logging.getLogger("reference.anywhere").warning("products in %s are slow", precision)
+    logging.getLogger("others").warning("nothing of ours")
+    return Model()
+"""
+
+
+def test_what_computed_and_what_the_reference_warned_of_is_told_when_it_is_loaded(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "warning.py"
+    file.write_text(WARNING)
+    for _ in range(2):
+        with Worker(describe(file)[0]) as started:
+            started.load(Path("f"), None, "cpu", "bf16", 1)
+            said = started.info
+            assert (said["precision"], said["computed"], said["compiled"]["reason"]) == ("bf16", "fp32", "no compiler")
+            assert "warnings" not in said
+    assert [each.getMessage() for each in caplog.records] == ["warning: products in bf16 are slow"], "once"
+
+
+def test_one_that_does_not_tell_computes_as_it_was_asked() -> None:
+    (said, _) = conversation(({"command": "load", **LOAD, "precision": "bf16"}, {}))[0]
+    assert (said["precision"], said["computed"]) == ("bf16", "bf16")
+    assert "compiled" not in said
+
+
+def test_the_reference_is_cast_to_what_the_processor_has(
+    tiny_head: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BERT_ATLAS_MAX_CPU_ISA", "AVX2")
+    session = Session(ROOT / "harness/implementations/reference.py", lambda **_: None)
+    session.load(str(tiny_head("classification")), "classification", "cpu", "fp32", "", 1)
+    before = {name: value.clone() for name, value in session.model.module.state_dict().items()}
+    said, _ = session.cast("bf16")
+    assert said["computed"] == "fp32"
+    for name, value in session.model.module.state_dict().items():
+        assert torch.equal(value, before[name].bfloat16().float()), "rounded, and float32"
+
+
+def test_limits_are_measured_in_a_worker_that_loads_nothing() -> None:
+    config = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2}
+    with Worker(find("reference")) as started:
+        answer, _ = started.call(
+            "limits", config=config, tokens=16, precisions=["fp32"], device="cpu", threads=1, cpus=None
+        )
+    assert set(answer) == {"fp32", "copying"}
+    assert answer["fp32"]["by"] in ("ours", "oneDNN", "PyTorch")
+
+
+def test_int8_on_a_processor_without_instructions_for_it_is_skipped(
+    tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BERT_ATLAS_MAX_CPU_ISA", "AVX2")
+    with Worker(find("reference:int8")) as started:
+        with pytest.raises(WorkerError, match="needs a processor with amx_int8 or avx512_vnni") as refused:
+            started.load(tiny_checkpoint, None, "cpu", "fp32", 1)
+        assert refused.value.state == "skipped"

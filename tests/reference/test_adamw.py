@@ -1,7 +1,6 @@
 """AdamW in mixed precision: what autocast, clipping and torch's AdamW do together."""
 
 import copy
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from reference.adamw import MixedAdamW
+from reference.adamw import MixedAdamW, library
 from reference.compiled import compiled
 
 needs_it = pytest.mark.skipif(not MixedAdamW.available(), reason="cannot be compiled here: no compiler")
@@ -151,9 +150,11 @@ def test_how_many_threads_there_are_changes_nothing(threads: None) -> None:
 
 def test_without_a_compiler_it_is_not_available(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("BERT_ATLAS_CACHE", str(tmp_path))
-    monkeypatch.setattr(shutil, "which", lambda name: None)
-    compiled.cache_clear()
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    for each in (compiled, library):
+        each.cache_clear()
     try:
         assert not MixedAdamW.available()
     finally:
-        compiled.cache_clear()
+        for each in (compiled, library):
+            each.cache_clear()

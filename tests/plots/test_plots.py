@@ -1,6 +1,6 @@
 """Drawings: what is named in them, and that what is told of a point is its own."""
 
-from harness.plot import Point, scatter
+from plots import Point, scatter
 
 
 def test_of_many_points_the_best_and_the_reference_are_named() -> None:

@@ -1,0 +1,56 @@
+"""Letters as a search compares them: of one width, without accents, Chinese characters in their simplified forms.
+
+The pages' own searches fold what is asked for by the same rules (``templates/search.js.j2``).
+"""
+
+import re
+import unicodedata
+from collections.abc import Iterable
+from functools import cache
+
+_PLAIN = {"ß": "ss", "æ": "ae", "œ": "oe", "ø": "o", "đ": "d", "ð": "d", "ħ": "h", "ı": "i", "ł": "l", "þ": "th"}
+
+
+def fold(text: str) -> str:
+    """``text`` as it compares.
+
+    >>> fold("Núñez, ＢＥＲＴ, Straße, 命名實體識別")
+    'nunez, bert, strasse, 命名实体识别'
+    """
+    return "".join(_simplified().get(letter, letter) for letter in unaccented(text))
+
+
+def unaccented(text: str) -> str:
+    """``text`` in lower case, of one width and without accents; marks that make other letters, as in Hindi, stay."""
+    apart = unicodedata.normalize("NFD", unicodedata.normalize("NFKC", text).lower())
+    plain = unicodedata.normalize("NFC", re.sub("[\u0300-\u036f]", "", apart))
+    return "".join(_PLAIN.get(letter, letter) for letter in plain)
+
+
+def replaced(texts: Iterable[str]) -> dict[str, str]:
+    """The single letters that ``fold`` replaces, as far as a search of ``texts`` needs them."""
+    used = set(fold("".join(texts)))
+    return _PLAIN | {letter: simple for letter, simple in _simplified().items() if simple in used}
+
+
+def otherwise(text: str) -> list[str]:
+    """The words of ``text`` that people also write otherwise: with other letters, as fold() says, or without a hyphen.
+
+    >>> otherwise("Fine-tuning by Núñez")
+    ['finetuning', 'nunez']
+    """
+    words = re.findall(r"[^\s,.:;()/、。，．：；？！（）《》]+", text)
+    folded = [(word, fold(word)) for word in words]
+    parts = [part for word, plain in folded if plain != word.lower() for part in plain.split("-")]
+    joined = [plain.replace("-", "") for _, plain in folded if re.fullmatch(r"[^\W\d_]+(-[^\W\d_]+)+", plain)]
+    return sorted({*filter(None, parts), *joined})
+
+
+@cache
+def _simplified() -> dict[str, str]:
+    """The simplified form of each traditional character that has another, one by one."""
+    import opencc  # here, since `check` needs no more than unaccented()
+
+    letters = [chr(code) for code in (*range(0x3400, 0x4DC0), *range(0x4E00, 0xA000))]
+    simple = opencc.OpenCC("t2s").convert("\n".join(letters)).split("\n")
+    return {one: other for one, other in zip(letters, simple, strict=True) if one != other}
