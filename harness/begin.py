@@ -48,7 +48,7 @@ def lacks(made: plan.Plan, implementation: Implementation) -> str | None:
     """What must be given before an implementation can take part; None: nothing."""
     if implementation.checkout and implementation.name not in made.checkouts:
         return f"needs a checkout of {implementation.checkout}"
-    return plan.unfit(implementation, made.device)
+    return plan.unfit(implementation, made.device, made.config)
 
 
 def start_worker(made: plan.Plan, implementation: Implementation, homes: Homes, beside_others: bool = False) -> Worker:

@@ -184,17 +184,18 @@ def _products(precision: str) -> Check:
         return _not_compiled(precision, "oneDNN's products", layers.why_none_here(precision))
     sizes = f"gelu and sizes that are multiples of {here[0].columns}"
     made = f"{here[0].name} of layers.cpp ({layers.built().compiler})"
-    return Check(precision, "ok", f"{made}, for {sizes}; else oneDNN's")
+    otherwise = "none" if precision == "int8" else "oneDNN's"
+    return Check(precision, "ok", f"{made}, for {sizes}; else {otherwise}")
 
 
 def _int8() -> Check:
-    from reference import layers, no_int8
+    from reference import layers
+    from reference.processor import multiplies
 
-    if reason := no_int8():
-        return Check("int8", "info", f"not on this machine: {reason}")
-    if not layers.routines_here("int8"):
-        return _not_compiled("int8", "PyTorch's products, slow", layers.why_none_here("int8"))
-    return _products("int8")
+    if layers.routines_here("int8"):
+        return _products("int8")
+    instead = "PyTorch's products, slow" if multiplies("int8") else "not on this machine"
+    return _not_compiled("int8", instead, layers.why_none_here("int8"))
 
 
 def _training() -> Check:

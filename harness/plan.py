@@ -116,7 +116,7 @@ def prepare(options: Options, tasks_needed: bool = True) -> Plan:
     except (ValueError, FileNotFoundError) as error:
         raise BadInput(str(error)) from error
     check_fit(config, tokenizer, beside, tasks)
-    _check_processor(options, chosen, device)
+    _check_processor(options, chosen, device, config)
     folder = data_folder(options.data)
     for task in tasks:
         if options.select == "dev" and not task.evaluate[0].startswith("dev"):
@@ -181,20 +181,21 @@ def _implementations(names: list[str]) -> list[Implementation]:
     return list(chosen.values())
 
 
-def unfit(implementation: Implementation, device: str) -> str | None:
+def unfit(implementation: Implementation, device: str, config: dict[str, Any]) -> str | None:
     """Why an implementation cannot take part on this machine; None: it can."""
     from reference import no_int8
+    from reference.model import BertConfig
 
     if implementation.name != "reference:int8":
         return None
-    return no_int8() if device == "cpu" else f"it computes on a CPU alone, and the device is {device}"
+    return no_int8(BertConfig(**config)) if device == "cpu" else f"it is for a CPU, and the device is {device}"
 
 
-def _check_processor(options: Options, chosen: list[Implementation], device: str) -> None:
+def _check_processor(options: Options, chosen: list[Implementation], device: str, config: dict[str, Any]) -> None:
     """BadInput for an implementation that is named and unfit; of those that "all" means, such are skipped."""
     provenance.hidden()  # which complains of a switch that is set to nothing known
     for each in chosen:
-        if each.name in options.implementations and (reason := unfit(each, device)):
+        if each.name in options.implementations and (reason := unfit(each, device, config)):
             raise BadInput(f"{each.name}: {reason}; leave it out")
 
 

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
+    from reference.model import BertConfig
+
 
 def load(
     folder: Path | str,
@@ -33,8 +35,7 @@ def load(
     for a device or precision that is not to be had.
     """
     from reference.checkpoint import build, read
-    from reference.kernels import computed_by, freeze, keep_freed_memory
-    from reference.processor import multiplies
+    from reference.kernels import freeze, keep_freed_memory
 
     device = resolve_device(device)
     if precision == "auto" and frozen and device == "cpu" and fast_bf16():
@@ -43,14 +44,13 @@ def load(
     int8 = precision == "int8"
     if int8 and not (frozen and device == "cpu"):
         raise ValueError("precision 'int8' is for frozen models on a CPU")
-    if int8 and (reason := no_int8()):
+    checkpoint = read(folder)
+    if int8 and (reason := no_int8(checkpoint.config)):
         raise ValueError(reason)
     stored = computed_precision("bf16", device) if int8 else precision  # what is not multiplied, in int8
-    module = build(read(folder), head, torch_dtype(stored)).to(device)
+    module = build(checkpoint, head, torch_dtype(stored)).to(device)
     if frozen:
         freeze(module, int8)
-    if int8 and not multiplies("int8") and (reason := computed_by(module)["reason"]):
-        raise ValueError(f"precision 'int8' would be slower than float32 for this model: {reason}")
     computed = precision if int8 else cast(module, precision, device, frozen)
     if device == "cpu":
         keep_freed_memory()
@@ -86,14 +86,15 @@ def computed_precision(precision: str, device: str) -> str:
     return "fp32" if device == "cpu" and precision in ("bf16", "fp16") and not multiplies(precision) else precision
 
 
-def no_int8() -> str | None:
-    """Why int8 would be slower than float32 on this machine; None where it is faster."""
-    from reference.layers import routines_here, why_none_here
+def no_int8(config: "BertConfig") -> str | None:
+    """Why int8 would be slower than float32 on this machine, for such a model; None where it is faster."""
+    from reference.layers import routine_of_sizes
     from reference.processor import multiplies
 
-    if routines_here("int8") or multiplies("int8"):
+    routine, reason = routine_of_sizes(config, "int8")
+    if routine or multiplies("int8"):
         return None
-    return f"precision 'int8' would be slower than float32 here: {why_none_here('int8')}"
+    return f"precision 'int8' would be slower than float32 here: {reason}"
 
 
 @cache

@@ -172,10 +172,15 @@ def why_none(config: BertConfig, layers: list[Layer], precision: str) -> str | N
 def _choice(config: BertConfig, layers: list[Layer], precision: str) -> tuple[Routine | None, str | None]:
     if not layers:
         return None, "there are no layers"
-    if config.hidden_act != "gelu":
-        return None, f"nothing is made for the activation {config.hidden_act}"
     if not all(layer.attention.attend is attention for layer in layers):
         return None, "nothing is made for another attention"
+    return routine_of_sizes(config, precision)
+
+
+def routine_of_sizes(config: BertConfig, precision: str) -> tuple[Routine | None, str | None]:
+    """What computes layers of such a model on this processor, or why nothing does."""
+    if config.hidden_act != "gelu":
+        return None, f"nothing is made for the activation {config.hidden_act}"
     possible = routines_here(precision)
     if not possible:
         return None, why_none_here(precision)

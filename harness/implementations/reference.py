@@ -96,9 +96,12 @@ class Model(Encoder):
 def load(folder: str, head: str | None, device: str, precision: str, variant: str = "") -> Encoder:
     """The weights of a Hugging Face folder in our own model; a bare encoder is frozen, as nobody trains one."""
     import reference
+    from reference.checkpoint import read_config
 
-    if variant == "int8" and (reason := "a GPU has no int8 of ours" if device != "cpu" else reference.no_int8()):
-        raise NotImplementedError(reason)
+    if variant == "int8":
+        reason = reference.no_int8(read_config(folder)[0]) if device == "cpu" else "a GPU has no int8 of ours"
+        if reason:
+            raise NotImplementedError(reason)
     precision = variant if variant in ("bf16", "int8") else precision
     module = reference.load(folder, head, device, precision, frozen=head is None and variant != "unfrozen")
     return (Encoder if variant else Model)(module, device, precision)

@@ -88,7 +88,7 @@ def test_the_compiler_is_the_one_that_is_named(monkeypatch: pytest.MonkeyPatch) 
     assert found.detail.startswith("CXX names no-such-compiler, which is not there; without it nothing")
 
 
-LARGE = frozenset({"avx2", "avx512f", "avx512_vnni", "avx512_bf16"})
+LARGE = frozenset({"avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16"})
 
 
 def fast_paths(
@@ -99,6 +99,7 @@ def fast_paths(
     monkeypatch.setattr(provenance, "_text", lambda path: flags if path.name == "cpuinfo" else "")
     monkeypatch.setattr("reference.processor._all_features", lambda: features)
     monkeypatch.setattr("reference.processor.seen_by_torch", frozenset)
+    monkeypatch.setattr("reference.layers.block", lambda: 32)
     for name in ("layers", "adamw"):
         monkeypatch.setattr(f"reference.{name}.compiled", lambda *_: built)
     monkeypatch.setenv("BERT_ATLAS_MAX_CPU_ISA", switch)
@@ -113,11 +114,11 @@ def fast_paths(
 def test_the_fastest_path_of_each_precision_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     everything = SimpleNamespace(**{each.name: None for each in layers.ROUTINES})
     found = fast_paths(monkeypatch, LARGE, Compiled(everything, "g++ 12.2.0"))
-    for precision in ("fp32", "bf16", "int8"):
+    for precision, otherwise in {"fp32": "oneDNN's", "bf16": "oneDNN's", "int8": "none"}.items():
         assert found[precision].state == "ok"
         assert found[precision].detail == (
             f"{precision}_by_vectors of layers.cpp (g++ 12.2.0), for gelu and sizes that are multiples of 32; "
-            "else oneDNN's"
+            f"else {otherwise}"
         )
     assert found["training"] == Check("training", "ok", "in bf16, by adamw.cpp (g++ 12.2.0)")
     assert found["switches"].state == "ok"
@@ -135,18 +136,26 @@ def test_without_a_compiler_slower_paths_are_a_warning(monkeypatch: pytest.Monke
         assert (found[name].state, found[name].detail) == ("warning", f"{instead}: {reason}")
 
 
-@pytest.mark.parametrize(("features", "switch"), [(frozenset({"avx2"}), ""), (LARGE, "AVX2")])
+@pytest.mark.parametrize(("features", "switch"), [(frozenset({"avx2", "fma"}), ""), (LARGE, "AVX2")])
 def test_a_processor_without_instructions_is_no_reason_to_warn(
     features: frozenset[str], switch: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = fast_paths(monkeypatch, features, Compiled(SimpleNamespace(), "g++ 12.2.0"), switch)
+    made = SimpleNamespace(fp32_by_vectors=None, int8_by_pairs=None)
+    found = fast_paths(monkeypatch, features, Compiled(made, "g++ 12.2.0"), switch)
     lacks = "the processor's are hidden:" if switch else "the processor lacks"
-    assert found["fp32"] == Check("fp32", "info", f"oneDNN's products: {lacks} avx512f")
+    for precision, name in {"fp32": "fp32_by_vectors", "int8": "int8_by_pairs"}.items():
+        assert found[precision].state == "ok"
+        assert found[precision].detail.startswith(f"{name} of layers.cpp (g++ 12.2.0), for gelu")
     assert found["bf16"].detail.startswith(f"float32 products of weights rounded to bf16: {lacks} avx512_bf16")
-    assert found["int8"].detail.startswith("not on this machine: precision 'int8' needs a processor with")
     assert found["training"] == Check("training", "info", "in float32: the processor has no products in bf16")
     assert found["switches"].state == ("warning" if switch else "ok")
     assert ("avx512f" in found["switches"].detail) == bool(switch)
+
+
+def test_a_processor_that_is_too_old_is_no_reason_to_warn(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = fast_paths(monkeypatch, frozenset({"avx"}), Compiled(SimpleNamespace(), "g++ 12.2.0"))
+    assert found["fp32"] == Check("fp32", "info", "oneDNN's products: the processor lacks avx2, fma")
+    assert found["int8"] == Check("int8", "info", "not on this machine: the processor lacks avx2, fma")
 
 
 def test_a_switch_that_is_set_to_nothing_known_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,7 @@ from harness.errors import BadInput
 from harness.examine import drawn_at_random
 from harness.plan import Options, Plan, prepare_each, recipe, training_task
 from reference import checkpoint
+from reference.layers import abilities
 
 Tensors = dict[str, torch.Tensor]
 
@@ -469,37 +470,31 @@ def test_a_pooler_that_is_missing_is_drawn_for_tasks_that_need_one(
 # ---- processors ----
 
 
-@pytest.mark.parametrize("flags", [["avx2"], ["avx2", "avx512f"]])
-def test_what_the_processor_has_no_fast_path_for_is_refused_by_name_and_skipped_among_all(
-    prepared: Callable[..., Plan], monkeypatch: pytest.MonkeyPatch, flags: list[str]
+def test_what_has_no_fast_path_here_is_refused_by_name_and_skipped_among_all(
+    prepared: Callable[..., Plan], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(plan.provenance, "machine", lambda: {"flags": flags, "hidden": []})
+    monkeypatch.setattr("reference.processor._all_features", lambda: frozenset({"avx"}))
+    monkeypatch.setattr("reference.processor.seen_by_torch", frozenset)
+    abilities.cache_clear()
     for names in (["reference:int8"], ["all", "reference:int8"]):
         for dry_run in (False, True):
-            with pytest.raises(BadInput, match=r"^reference:int8 needs a processor with avx512_vnni or amx_int8, and"):
+            with pytest.raises(BadInput, match=r"^reference:int8: precision 'int8' would be slower than float32 here"):
                 prepared(implementations=names, dry_run=dry_run)
     made = prepared(implementations=["all"])
     reasons = {each.name: lacks(made, each) for each in made.implementations if not each.checkout}
     assert {name for name, reason in reasons.items() if reason} == {"reference:int8"}
-    assert "this one has none of them; without, it would be slower than float32" in str(reasons["reference:int8"])
-
-
-def test_what_is_hidden_of_the_processor_is_said(
-    prepared: Callable[..., Plan], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    machine = {"flags": ["avx2"], "hidden": ["avx512_vnni"]}
-    monkeypatch.setattr(plan.provenance, "machine", lambda: machine)
-    with pytest.raises(BadInput, match="this one's are hidden by BERT_ATLAS_MAX_CPU_ISA"):
-        prepared(implementations=["reference:int8"])
+    assert "the processor lacks avx2, fma" in str(reasons["reference:int8"])
+    abilities.cache_clear()
 
 
 def test_a_processor_with_instructions_for_int8_takes_part(
     prepared: Callable[..., Plan], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(plan.provenance, "machine", lambda: {"flags": ["amx_int8"], "hidden": []})
+    monkeypatch.setattr("reference.processor.seen_by_torch", lambda: frozenset({"avx512_vnni"}))
     made = prepared(implementations=["reference:int8"])
     assert lacks(made, made.implementations[0]) is None
-    assert plan.unfit(made.implementations[0], "cuda") == "computes on a CPU alone, and the device is cuda"
+    on_gpu = replace(made, device="cuda")
+    assert lacks(on_gpu, made.implementations[0]) == "it is for a CPU, and the device is cuda"
 
 
 def test_a_switch_of_the_processor_that_is_set_to_nothing_known_is_refused(

@@ -18,7 +18,7 @@ LENGTHS = [[9], [5, 5, 5], [16, 3, 3, 1], [7] * 40]  # one run, equal ones, mixe
 def bert(dtype: torch.dtype, **values: object) -> Bert:
     """Random weights, biases and LayerNorms too."""
     torch.manual_seed(1)
-    settings = {"vocab_size": 50, "hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 3}
+    settings = {"vocab_size": 50, "hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 6}
     settings |= {"intermediate_size": 80, "max_position_embeddings": 16}
     model = Bert(BertConfig(**(settings | values)))  # type: ignore[arg-type]
     with torch.no_grad():

@@ -225,7 +225,7 @@ def test_what_computes_on_which_processor(
         if precision != "int8":
             computed = "bf16" if precision == "bf16" and "bf16" in names else "fp32"
             assert reference.computed_precision(precision, "cpu") == computed
-    assert (reference.no_int8() is None) == ("int8" in names)
+    assert (reference.no_int8(model.config) is None) == ("int8" in names)
     assert reference.computed_precision("bf16", "cuda") == "bf16"
 
 
@@ -375,6 +375,7 @@ def test_int8_is_for_frozen_models(tmp_path: Path) -> None:
 def test_int8_that_would_be_slower_is_refused(
     tmp_path: Path, on_processor: Callable[[frozenset[str]], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    save(Checkpoint(BertConfig(50, 32, 1, 1, 64), tensors_of(Bert(BertConfig(50, 32, 1, 1, 64)))), tmp_path)
     on_processor(OLD)
     with pytest.raises(ValueError, match="'int8' would be slower than float32 here: the processor lacks avx2, fma"):
         reference.load(tmp_path, device="cpu", precision="int8", frozen=True)
@@ -391,7 +392,9 @@ def test_int8_of_a_model_that_it_is_not_made_for_is_refused(
     config = BertConfig(50, 40, 1, 1, 64)
     save(Checkpoint(config, tensors_of(Bert(config))), tmp_path)
     on_processor(AVX2)
-    with pytest.raises(ValueError, match="for this model: nothing is made for sizes of 40, 64 and, of a head, 40"):
+    with pytest.raises(
+        ValueError, match="float32 here: nothing is made for sizes of 40, 64 and, of a head, 40"
+    ):
         reference.load(tmp_path, device="cpu", precision="int8", frozen=True)
 
 
