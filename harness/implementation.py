@@ -15,8 +15,10 @@ import importlib.machinery
 import importlib.metadata
 import importlib.util
 import re
+import sys
 import tomllib
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -100,15 +102,19 @@ class Implementation:
 def implementations() -> dict[str, Implementation]:
     """All that can be named, by name; none of them is imported. BadInput where two files take one name."""
     files = sorted(path for path in FOLDER.glob("*.py") if path.stem != "__init__")
-    for entry in importlib.metadata.entry_points(group=ENTRY_POINTS):
-        file = _source_of(entry.module)
-        if file is not None:
-            files.append(file)
+    files += _files_of_others(tuple(sys.path))
     known: dict[str, Implementation] = {}
     for each in (each for file in files for each in describe(file)):
         if known.setdefault(each.name, each) is not each:
             raise BadInput(f"{each.file}: the name {each.name!r} is that of {known[each.name].file}; choose another")
     return known
+
+
+@cache
+def _files_of_others(path: tuple[str, ...]) -> list[Path]:
+    """The files that packages on this search path name; looked for once, as every installed package is asked."""
+    found = (_source_of(entry.module) for entry in importlib.metadata.entry_points(group=ENTRY_POINTS))
+    return [file for file in found if file is not None]
 
 
 def _source_of(module: str) -> Path | None:

@@ -134,7 +134,7 @@ def quality_key(plan: Plan, implementation: Implementation, task: Task, seed: in
         "recipe": how_resolved,
         "seed": seed,
         "precision": plan.precision,
-        "compiled": compiled_here() if how == "encoded" or implementation.file == reference().file else None,
+        "compiled": _compiled(implementation, *([reference()] if how == "encoded" else [])),
         "device": plan.device.split(":")[0],
         "limit": plan.options.limit,
     }
@@ -147,7 +147,7 @@ def parity_key(plan: Plan, implementation: Implementation, starts: bool = True) 
         "implementation": [*_identity(plan, implementation), code_of(implementation), starts],
         "code": _code("parity", reference()),
         "checkpoint": _checkpoint(plan),
-        "compiled": compiled_here(),
+        "compiled": _compiled(implementation),
         "device": plan.device.split(":")[0],
     }
     return _digest(determinants)
@@ -165,7 +165,7 @@ def speed_key(plan: Plan, implementations: list[Implementation], shape: dict[str
         "shape": {name: shape[name] for name in ("name", "sequences", "tokens", "lengths")},
         "checkpoint": _checkpoint(plan),
         "precision": plan.precision,
-        "compiled": compiled_here(),
+        "compiled": _compiled(*implementations),
         "device": plan.device,
         "machine": provenance.machine(),
         "threads": plan.threads,
@@ -183,6 +183,12 @@ def _identity(plan: Plan, implementation: Implementation) -> list[Any]:
     needs, checkout = implementation.requirements, plan.checkouts.get(implementation.name)
     commit = _commit(checkout) if checkout else None
     return [implementation.name, asdict(needs), _versions(needs), commit]
+
+
+def _compiled(*implementations: Implementation) -> list[str] | None:
+    """What of the reference's C++ is compiled here, where the reference is among them."""
+    file = reference().file
+    return compiled_here() if any(each.file == file for each in implementations) else None
 
 
 def code_of(implementation: Implementation) -> str:

@@ -80,7 +80,7 @@ class Session:
     def _computed(self, precision: str) -> dict[str, Any]:
         """What products are computed in, and with which of its compiled functions, where the model tells."""
         said = {"computed": getattr(self.model, "computed", getattr(self.model, "precision", precision))}
-        return said | ({"compiled": self.model.compiled} if hasattr(self.model, "compiled") else {})
+        return said | ({"compiled": self.model.native} if hasattr(self.model, "native") else {})
 
     def _import(self, checkout: str | None) -> Any:
         """The implementation's file as a module, once; its repository, where it has one, is first on the path."""
@@ -159,7 +159,7 @@ class Session:
 
         with _warnings() as warnings:
             self.training = Training(self.model, Batch(**arrays), labels, kind, recipe, seed)
-        said = {"compiled": self.model.compiled} if hasattr(self.model, "compiled") else {}
+        said = {"compiled": self.model.native} if hasattr(self.model, "native") else {}
         return {**said, "warnings": warnings}, {}
 
     def train_epoch(self) -> Answer:

@@ -31,7 +31,7 @@ class Encoder:
 
         from reference.kernels import computed_by
 
-        self.computed, self.compiled = getattr(module, "precision_computed", precision), computed_by(module)
+        self.computed, self.native = getattr(module, "precision_computed", precision), computed_by(module)
         self.module, self.device, self.precision = module, device, precision
         self.bert = getattr(module, "bert", module)
         self.version = f"torch {torch.__version__}"
@@ -73,7 +73,7 @@ class Model(Encoder):
             return None
         found = built()
         name = None if found.library is None else "adamw"
-        self.compiled = {"functions": name, "compiler": found.compiler, "reason": found.reason}
+        self.native = {"functions": name, "compiler": found.compiler, "reason": found.reason}
         if not MixedAdamW.available():
             return None
         return MixedAdamW(self.module, groups, lr, max_grad_norm)

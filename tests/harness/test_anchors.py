@@ -21,7 +21,13 @@ def run(quality_record: Qualities, **fields: Any) -> Quality:
     """A run of CoLA that follows the protocol of the table of run_glue.py."""
     metric = {"split": "dev", "name": "matthews", "value": 0.571, "low": 0.53, "high": 0.61, "n": 1043}
     usual = {
-        "checkpoint": {"name": "bert-base-cased", "sha256": "1" * 64, "source": "https://huggingface.co/x"},
+        "checkpoint": {
+            "name": "bert-base-cased",
+            "sha256": "1" * 64,
+            "source": "https://huggingface.co/x",
+            "config": {},
+            "initialised": [],
+        },
         "recipe": RECIPE,
         "metrics": [metric | {"signature": "matthews", "baseline": 0.0}],
     }
@@ -65,8 +71,24 @@ def test_a_run_of_the_same_protocol_stands_beside_the_figure(quality_record: Qua
 @pytest.mark.parametrize(
     "fields",
     [
-        {"checkpoint": {"name": "bert-base-uncased", "sha256": "1" * 64, "source": "https://huggingface.co/x"}},
-        {"checkpoint": {"name": "bert-base-cased", "sha256": "1" * 64, "source": "local"}},
+        {
+            "checkpoint": {
+                "name": "bert-base-uncased",
+                "sha256": "1" * 64,
+                "source": "https://huggingface.co/x",
+                "config": {},
+                "initialised": [],
+            }
+        },
+        {
+            "checkpoint": {
+                "name": "bert-base-cased",
+                "sha256": "1" * 64,
+                "source": "local",
+                "config": {},
+                "initialised": [],
+            }
+        },
         {"recipe": RECIPE | {"learning_rate": 3e-5}},
         {"recipe": RECIPE | {"epochs": 5}},
         {"recipe": RECIPE | {"warmup": 0.1}},

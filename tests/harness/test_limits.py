@@ -27,7 +27,9 @@ def test_seconds_and_rate_are_of_the_same_products(precision: str) -> None:
 
 
 def test_more_layers_take_as_much_longer() -> None:
-    few, many = (found("fp32", tokens=256, num_hidden_layers=n)["fp32"]["seconds"] for n in (1, 50))
+    few, many = (
+        min(found("fp32", tokens=256, num_hidden_layers=n)["fp32"]["seconds"] for _ in range(3)) for n in (1, 50)
+    )
 
     assert many > 10 * few  # 50 times, but for the noise
 

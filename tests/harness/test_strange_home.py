@@ -202,7 +202,7 @@ def homeless(monkeypatch: pytest.MonkeyPatch) -> None:
     def unknown(*_: Any) -> Path:
         raise RuntimeError("Could not determine home directory.")
 
-    for name in ("BERT_ATLAS_CACHE", "BERT_ATLAS_CHECKOUTS", "HOME"):
+    for name in ("BERT_ATLAS_CACHE", "BERT_ATLAS_CHECKOUTS", "BERT_ATLAS_DATA", "HOME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(Path, "home", unknown)
     monkeypatch.setattr(platformdirs, "user_cache_path", unknown)

@@ -40,6 +40,7 @@ def misbehave(how: str) -> Any:
     elif how == "exit":
         sys.exit(3)
     elif how == "close the pipe":
+        time.sleep(0.3)  # until the thread that watches the pipe waits on it
         os.closerange(3, 20)
         time.sleep(3600)
     elif how == "raise":
