@@ -258,7 +258,7 @@ CATALOG_ID = "warning"
 
 class Model:
     version, batching, precision, computed = "1", "packed", "bf16", "fp32"
-    compiled = {"functions": None, "compiler": None, "reason": "no compiler"}
+    native = {"functions": None, "compiler": None, "reason": "no compiler"}
 
 
 def load(folder, head, device, precision, variant=""):
