@@ -17,7 +17,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 import plots
-from catalog import export, family, leaderboard
+from catalog import export, family, leaderboard, theme_search
 from catalog.api import read_package
 from catalog.errors import BadInput, Failure
 from catalog.folding import replaced
@@ -54,6 +54,7 @@ def build(
     atlas = Atlas(listed, leaderboard.boards(index, results), dead)
     newest = [entry.id for entry in export.newest(entries)]
     packages = [read_package(name) for name in PACKAGES]
+    worker, repaired_script = theme_search.repaired()
     count = 0
     for language in LANGUAGES:
         folder = out / language
@@ -66,6 +67,7 @@ def build(
             count += 1
         script = environment.get_template("search.js.j2").render(letters=_letters(folder))
         export.write(folder / "assets/search.js", script + "\n")
+        export.write(folder / worker, repaired_script)
         home = site.rstrip("/") + ("/" if language == "en" else f"/{language}/")
         export.write(folder / "feed.xml", export.to_atom(entries, home, language))
     export.export(entries, out / "en", site.rstrip("/") + "/")

@@ -392,9 +392,7 @@ def test_int8_of_a_model_that_it_is_not_made_for_is_refused(
     config = BertConfig(50, 40, 1, 1, 64)
     save(Checkpoint(config, tensors_of(Bert(config))), tmp_path)
     on_processor(AVX2)
-    with pytest.raises(
-        ValueError, match="float32 here: nothing is made for sizes of 40, 64 and, of a head, 40"
-    ):
+    with pytest.raises(ValueError, match="float32 here: nothing is made for sizes of 40, 64 and, of a head, 40"):
         reference.load(tmp_path, device="cpu", precision="int8", frozen=True)
 
 

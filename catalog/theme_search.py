@@ -1,0 +1,28 @@
+"""The script of the theme's search, with a fault of lunr put right that loses words with digits.
+
+lunr merges nodes of its automaton of words that are equal as text: a final mark, then each label and the number of the
+node that it leads to, with nothing between. A label that is a digit reads as part of a number, so that other nodes are
+merged too, and words such as 1810 are lost from the index, which ones depends on all the others.
+"""
+
+from importlib.util import find_spec
+from pathlib import Path
+
+from catalog.errors import Failure
+
+FAULT, REPAIR = "e=e+s+o.id}return e", 'e=e+s+o.id+","}return e'
+WORKERS = Path("assets/javascripts/workers")
+
+
+def repaired() -> tuple[Path, str]:
+    """Where the script is in a site, and what it is to be; Failure where the theme is another than this knows."""
+    spec = find_spec("material")
+    folders = [Path(each) for each in spec.submodule_search_locations or ()] if spec else []
+    files = [file for folder in folders for file in (folder / "templates" / WORKERS).glob("search.*.js")]
+    script = files[0].read_text(encoding="utf-8") if len(files) == 1 else ""
+    if script.count(FAULT) != 1:
+        raise Failure(
+            "the search of the installed mkdocs-material is not the one that catalog/theme_search.py repairs: install "
+            "the version that pyproject.toml names, or see whether its lunr still needs this"
+        )
+    return WORKERS / files[0].name, script.replace(FAULT, REPAIR)
