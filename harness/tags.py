@@ -78,7 +78,10 @@ class Tags:
         """The tag that is meant, and in what it is written differently; ValueError if that is not certain."""
         if self._is_tag(raw):
             return raw, None
-        prefix, _, entity = _parts(raw)
+        prefix, joiner, entity = _parts(raw)
+        bare, only = not joiner and prefix in PREFIXES[self._task.scheme], next(iter(self._task.labels))
+        if bare and len(self._task.labels) == 1 and self._task.tags != "strict":
+            return f"{prefix}-{only}", "tags without a type, read as of the task's only one"
         value = self._plain.get(plain(entity)) or self._loose.get(loose(entity))
         tag = f"{prefix.upper()}-{value}" if value is not None else "" if entity else prefix.upper()
         if self._task.tags == "strict" or not self._is_tag(tag):
@@ -97,6 +100,8 @@ class Tags:
         prefix, joiner, _ = _parts(tag)
         if tag == "":
             return "is empty"
+        if prefix in PREFIXES[scheme] and prefix != "O" and not joiner:
+            return f"it has no entity type; write one behind it, as in {prefix}-{next(iter(task.labels))}"
         if prefix in PREFIXES[scheme] and prefix != "O":
             return f"its entity type is not declared; task {task.name} has {', '.join(task.labels)}"
         known = f"no {scheme} tag; they begin with {', '.join(PREFIXES[scheme])}"

@@ -183,6 +183,18 @@ def test_other_letters_are_read_where_one_tag_alone_can_be_meant(tmp_path: Path,
         read_split(tagged(tmp_path, tags, tags="strict"), "train", None)
 
 
+def test_tags_without_a_type_are_of_the_only_one_that_there_is(tmp_path: Path) -> None:
+    task = tagged(tmp_path, "B I O B", labels=["DISEASE"])
+    assert iob2(task) == ["B-DISEASE I-DISEASE O B-DISEASE"]
+    assert [(what, count) for what, count, _ in repairs(task)] == [
+        ("tags without a type, read as of the task's only one", 3)
+    ]
+    with pytest.raises(BadInput, match=r"data:3: the tag, column -1: it has no entity type; write one behind it"):
+        read_split(tagged(tmp_path, "B I O B", labels=["DISEASE"], tags="strict"), "train", None)
+    with pytest.raises(BadInput, match=r"it has no entity type; write one behind it, as in B-PER"):
+        read_split(tagged(tmp_path, "B I O B", labels=["PER", "LOC"]), "train", None)
+
+
 @pytest.mark.parametrize(
     ("tag", "labels", "what"),
     [
@@ -220,7 +232,7 @@ def test_types_that_differ_in_case_alone_are_two(tmp_path: Path) -> None:
         ("iob2", "0", "no iob2 tag; .*; this one is the digit 0"),
         ("iob2", "B-ORG", "its entity type is not declared; task mine has PER, LOC"),
         ("iob2", "b-org", "no iob2 tag|its entity type is not declared"),
-        ("iob2", "B", "its entity type is not declared"),
+        ("iob2", "B", "it has no entity type; write one behind it"),
         ("iob2", "B-", "its entity type is not declared"),
     ],
 )
