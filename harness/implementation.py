@@ -36,8 +36,10 @@ class Model(Protocol):
     """A loaded model. ``encode`` is enough; one that also has ``module`` and ``logits`` can be trained.
 
     It may also have ``layers(batch)``, hidden states [tokens, hidden] of the embeddings and after each layer,
-    ``precision``, where a variant computes in one of its own, ``tokens``: how many at a time suit a packed one, and
-    ``processes()``, ids of those that compute for it besides its own: their CPU time and memory count as the model's.
+    ``precision``, where a variant computes in one of its own, ``computed``, where products are computed in another than
+    that, ``native``: its compiled functions, compiler, and the reason where there are none, ``cast(precision)``, where
+    torch's own is not enough, ``tokens``: how many at a time suit a packed one, and ``processes()``, ids of those that
+    compute for it besides its own: their CPU time and memory count as the model's.
     """
 
     batching: Literal["packed", "padded"]  # how its users feed it: by token budget, or in rectangles
