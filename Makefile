@@ -33,7 +33,7 @@ results: .venv/.run  ## add what is missing to the published results: real data,
 
 # Files go to as many processes as there are cores; what measures its own cost runs alone.
 test: .venv/.test  ## all tests but those in a browser
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --ignore tests/benchmarks
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 	$(BIN)/python -m pytest tests/benchmarks
 	$(BIN)/python -m pytest -m engines tests/harness/test_engine_ports.py
 

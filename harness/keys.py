@@ -21,7 +21,7 @@ from harness.compiled_here import compiled_here
 from harness.download import sha256_of
 from harness.environment import find_environment, unmet
 from harness.file_cache import per_file
-from harness.implementation import Implementation, Requirements, find
+from harness.implementation import Implementation, Requirements, describe
 from harness.plan import TOKENIZER_FILES, Plan, recipe, training_task
 from harness.task import Task, task_files
 
@@ -279,7 +279,7 @@ def _commit(checkout: Path) -> str | None:
 
 def reference() -> Implementation:
     """What all are compared with, and what fine-tunes for those that cannot be trained."""
-    return find("reference")
+    return describe(HERE / "implementations" / "reference.py")[0]
 
 
 def _versions(requirements: Requirements) -> dict[str, str | None] | list[Any]:

@@ -134,7 +134,7 @@ while kills < KILLS:
     while code != 0:
         pid = start(plans_in(runs))
         if kills < KILLS:
-            time.sleep(chance.uniform(0, longest / 3))
+            time.sleep(chance.uniform(0, longest / 2))
             os.kill(pid, signal.SIGKILL)
         code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
         assert code in (0, -signal.SIGKILL), code
