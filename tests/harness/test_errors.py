@@ -96,7 +96,7 @@ def _raise(error: BaseException) -> None:
     [
         (OSError(errno.EROFS, "Read-only file system", "/data/file"), "read-only (/data/file: Read-only file system)"),
         (RuntimeError("I/O error: Read-only file system (os error 30)"), "a file system is read-only"),
-        (PermissionError(errno.EACCES, "Permission denied", "/root/x"), "/root/x: Permission denied"),
+        (PermissionError(errno.EACCES, "Permission denied", "/some/x"), "/some/x: Permission denied"),
         (RuntimeError("Permission denied (os error 13)"), "Permission denied"),
         (FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/t']"), "set TMPDIR"),
         (RuntimeError("Could not determine home directory."), "BERT_ATLAS_CACHE"),
