@@ -90,6 +90,7 @@ class SentenceEncoder:
         said = read_sentence_folder(self.folder)
         self.pooling = said.pooling if pooling is None else _modes(pooling)
         self.normalize = said.normalize if normalize is None else normalize
+        self._asked_to_normalize = bool(normalize)
         self.bert: Any = reference.load(said.bert, None, device, precision, frozen=True)
         self.device, self.precision = self.bert.device_used, self.bert.precision_used
         self.dtype = torch.float64 if self.precision == "fp64" else torch.float32
@@ -144,7 +145,11 @@ class SentenceEncoder:
 
         It is their cosine, unless the folder asks for "dot", "euclidean" or "manhattan" (distances are negative).
         """
-        x, y = _vectors(a), _vectors(b)
+        first, second = _rows(a), _rows(b)
+        if first.shape[1] != second.shape[1]:
+            raise ValueError(f"vectors of {first.shape[1]} and of {second.shape[1]} numbers cannot be compared")
+        kind = np.result_type(first, second, np.float32)
+        x, y = torch.from_numpy(first.astype(kind)), torch.from_numpy(second.astype(kind))
         if self._said.similarity == "cosine":
             x, y = F.normalize(x, dim=-1), F.normalize(y, dim=-1)
         if self._said.similarity in ("cosine", "dot"):
@@ -157,7 +162,7 @@ class SentenceEncoder:
     def _encode(
         self, texts: list[str], prefix: str, batch_tokens: int, show_progress: bool
     ) -> tuple[NDArray[Any], dict[str, int]]:
-        """The vectors of different texts [texts, size]; and by text, of those that were cut, how many tokens it lost."""
+        """The vectors of different texts [texts, size]; and of each text that was cut, how many tokens it lost."""
         vectors = np.empty((len(texts), self.size), dtype=np.float64 if self.dtype == torch.float64 else np.float32)
         lost: dict[str, int] = {}
         skip = 0 if self._said.include_prompt or not prefix else len(self._tokens([prefix])[0].ids) - 1
@@ -192,9 +197,8 @@ class SentenceEncoder:
         return values[:1] + values[-kept:] if self._cut_left else values[:kept] + values[-1:]
 
     def _packed(self, batch: list[Tokens]) -> Packed:
-        ids, segments = (
-            torch.tensor(list(chain(*each))).to(self.device) for each in list(zip(*batch, strict=True))[:2]
-        )
+        ids = torch.tensor([*chain.from_iterable(tokens.ids for tokens in batch)], device=self.device)
+        segments = torch.tensor([*chain.from_iterable(tokens.segments for tokens in batch)], device=self.device)
         return Packed.from_lengths(ids, [len(tokens.ids) for tokens in batch], segments)
 
     def _pooled(self, batch: Packed, skip: int) -> Tensor:
@@ -208,8 +212,11 @@ class SentenceEncoder:
             rows = pool(hidden, batch, self.pooling, skip)
         for module in self._of_sentences:
             rows = module(rows)
-        rows = rows[:, : self.size]  # fewer than are computed, where the folder says so
-        return F.normalize(rows, dim=-1) if self.normalize else rows
+        rows = F.normalize(rows, dim=-1) if self.normalize else rows
+        if self.size == rows.shape[1]:
+            return rows
+        rows = rows[:, : self.size]  # as the folder says; sentence-transformers scales them again only if asked
+        return F.normalize(rows, dim=-1) if self._asked_to_normalize else rows
 
     def _hidden(self, batch: Packed) -> Tensor:
         """The hidden states that are pooled, [T, H x layers], or [T, H] if layers are averaged."""
@@ -258,16 +265,16 @@ class SentenceEncoder:
         else:
             width *= len(self.layers) if self._layer_weights is None else 1
             width = width_after(self._of_tokens, width) * len(self.pooling)
-        return min(
-            width_after(self._of_sentences, width), self._said.truncate or width_after(self._of_sentences, width)
-        )
+        width = width_after(self._of_sentences, width)
+        return min(width, self._said.truncate or width)
 
     def _prefix(self, prompt: str | None, name: str | None) -> str:
         """What is put before each text."""
         if prompt is not None and name is not None:
             raise ValueError("give prompt or prompt_name, not both")
         if prompt is not None:
-            return _checked([prompt])[0]
+            _check(prompt, "prompt")
+            return prompt
         name = self.default_prompt_name if name is None else name
         if name is not None and name not in self.prompts:
             raise ValueError(f"prompt_name {name!r} is not one of {', '.join(self.prompts)}")
@@ -297,26 +304,26 @@ def _tokenizer(said: SentenceFolder) -> tuple[Tokenizer, bool]:
 
 
 def _checked(texts: Any) -> list[str]:
-    """The texts as a list. TypeError or ValueError, naming the first that is none, unless all are strings of Unicode."""
+    """The texts as a list; TypeError or ValueError naming the first that is not a string of Unicode."""
     if isinstance(texts, bytes | bytearray | Mapping | AbstractSet) or getattr(texts, "ndim", 1) != 1:
-        raise TypeError(
-            f"texts is of type {type(texts).__name__}; give a list of strings, such as one column of a table"
-        )
+        what = type(texts).__name__
+        raise TypeError(f"texts is of type {what}; give a list of strings, such as one column of a table")
     if not isinstance(texts, Iterable):
         raise TypeError(f"texts is {short(texts)}; give a string or a list of strings")
     texts = list(texts)
     for i, text in enumerate(texts):
-        if not isinstance(text, str):
-            raise TypeError(f"texts[{i}] is {short(text)}, of type {type(text).__name__}, not a string")
-        if not text.isascii():
-            try:
-                text.encode()
-            except UnicodeEncodeError as error:
-                raise ValueError(
-                    f"texts[{i}] has half of a surrogate pair at character {error.start}, which is no text; decode it "
-                    "again from its source, or replace such characters"
-                ) from error
+        _check(text, f"texts[{i}]")
     return texts
+
+
+def _check(text: Any, name: str) -> None:
+    if not isinstance(text, str):
+        raise TypeError(f"{name} is {short(text)}, of type {type(text).__name__}; it is not a string")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        half = f"{name} has half of a surrogate pair at character {error.start}, which is not text"
+        raise ValueError(f"{half}; decode it again from its source, or replace such characters") from error
 
 
 def _batches(numbers: list[int], tokens: Mapping[int, Tokens], most: int) -> Iterator[list[int]]:
@@ -333,8 +340,8 @@ def _batches(numbers: list[int], tokens: Mapping[int, Tokens], most: int) -> Ite
     yield batch
 
 
-def _vectors(given: ArrayLike) -> Tensor:
-    array = np.atleast_2d(np.asarray(given))
-    if array.ndim != 2 or array.dtype.kind not in "fiu":
-        raise TypeError(f"similarity takes vectors, [n, size], not {short(given)}; encode texts first")
-    return torch.from_numpy(array.astype(np.float64 if array.dtype == np.float64 else np.float32))
+def _rows(vectors: ArrayLike) -> NDArray[Any]:
+    rows = np.atleast_2d(np.asarray(vectors))
+    if rows.ndim != 2 or rows.dtype.kind not in "fiu":
+        raise TypeError(f"similarity takes vectors, [n, size], not {short(vectors)}; encode texts first")
+    return rows

@@ -51,8 +51,8 @@ class SentenceFolder:
     pooling: tuple[str, ...] = ("mean",)  # modes of ``reference.pooling``, or "pooler"
     include_prompt: bool = True  # whether the tokens of a prompt are pooled too
     of_sentences: tuple[nn.Module, ...] = ()  # what follows on the sentences, [B, size] -> [B, other size]
-    normalize: bool = False  # whether the vectors have length 1 in the end
-    truncate: int | None = None  # only so many of the numbers are given
+    normalize: bool = False  # whether these are then scaled to length 1
+    truncate: int | None = None  # after which only so many numbers are kept
     prompts: dict[str, str] = field(default_factory=lambda: {"query": "", "document": ""})
     default_prompt_name: str | None = None
     similarity: str = "cosine"
@@ -96,8 +96,9 @@ def _with_modules(folder: Path) -> SentenceFolder:
     file = folder / "modules.json"
     modules = [(_kind(file, str(each["type"])), _inside(file, str(each["path"]))) for each in _json(file, list)]
     if not modules or modules[0][0] != "Transformer":
+        first = modules[0][0] if modules else "missing"
         raise CheckpointError(
-            f"{file}: its first module is {modules[0][0] if modules else 'missing'}, not a Transformer"
+            f"{file}: its first module is {first}; only models that begin with a Transformer are read"
         )
     read = _transformer(folder / modules[0][1])
     pooled = bool(read.pooling)
@@ -106,11 +107,13 @@ def _with_modules(folder: Path) -> SentenceFolder:
             read, pooled = _pooling(folder / path, read), True
         elif kind == "WeightedLayerPooling" and not pooled and not read.of_tokens:
             read = _weighted_layers(folder / path, read)
-        elif kind in READERS and (module := READERS[kind](folder / path, SENTENCE if pooled else TOKENS)) is not None:
-            part = "of_sentences" if pooled else "of_tokens"
-            read = replace(read, **{part: (*getattr(read, part), module)})
-        elif kind not in READERS:
-            raise CheckpointError(f"{file}: the module {kind} ({path}) is not computed here, or not in this place")
+        elif kind in READERS and pooled:
+            read = replace(read, of_sentences=(*read.of_sentences, READERS[kind](folder / path, SENTENCE)))
+        elif kind in READERS and kind != "LayerNorm":
+            read = replace(read, of_tokens=(*read.of_tokens, READERS[kind](folder / path, TOKENS)))
+        elif kind != "Dropout":  # which drops nothing after training
+            where = "after" if pooled else "before"
+            raise CheckpointError(f"{file}: a module {kind} {where} the Pooling is not computed here")
     if not pooled:
         raise CheckpointError(f"{file}: it has no Pooling, which makes one vector of a sentence")
     if read.of_sentences and isinstance(read.of_sentences[-1], Normalize):
@@ -155,12 +158,14 @@ def _settings(folder: Path, read: SentenceFolder) -> SentenceFolder:
     default = said.get("default_prompt_name")
     if default is not None and default not in prompts:
         raise CheckpointError(f"{file}: default_prompt_name is {default!r}, which is not among its prompts")
-    similarity = said.get("similarity_fn_name")
+    truncate, similarity = said.get("truncate_dim"), said.get("similarity_fn_name")
+    if truncate is not None and (type(truncate) is not int or truncate < 1):
+        raise CheckpointError(f"{file}: truncate_dim is {truncate!r}; it is a whole number from 1")
     return replace(
         read,
         prompts=prompts,
         default_prompt_name=default,
-        truncate=said.get("truncate_dim"),
+        truncate=truncate,
         similarity=similarity if similarity in SIMILARITIES else "cosine",
     )
 
@@ -228,9 +233,7 @@ def _dense(folder: Path, where: str) -> nn.Module:
 
 
 def _layer_norm(folder: Path, where: str) -> nn.Module:
-    norm = nn.ModuleDict({"norm": nn.LayerNorm(_checked(folder, SENTENCE)["dimension"])})
-    if where != SENTENCE:
-        raise CheckpointError(f"{folder}: a LayerNorm before the Pooling is not computed here")
+    norm = nn.ModuleDict({"norm": nn.LayerNorm(_checked(folder, where)["dimension"])})
     return _loaded(norm, folder)["norm"]  # type: ignore[index]
 
 
@@ -239,11 +242,10 @@ def _normalize(folder: Path, where: str) -> nn.Module:
     return Normalize()
 
 
-READERS: dict[str, Callable[[Path, str], nn.Module | None]] = {
+READERS: dict[str, Callable[[Path, str], nn.Module]] = {
     "Dense": _dense,
     "LayerNorm": _layer_norm,
     "Normalize": _normalize,
-    "Dropout": lambda folder, where: None,  # it drops nothing after training
 }
 
 
@@ -253,8 +255,9 @@ def _checked(folder: Path, where: str) -> dict[str, Any]:
     source = said.get("module_input_name", SENTENCE)
     target = said.get("module_output_name") or source
     if (source, target) != (where, where):
+        place = "before" if where == TOKENS else "after"
         raise CheckpointError(
-            f"{folder / 'config.json'}: it leads from {source} to {target}, which is not computed here"
+            f"{folder / 'config.json'}: it reads {source} and writes {target}; {place} the Pooling only {where} is computed"
         )
     return said
 
