@@ -256,9 +256,8 @@ def _checked(folder: Path, where: str) -> dict[str, Any]:
     target = said.get("module_output_name") or source
     if (source, target) != (where, where):
         place = "before" if where == TOKENS else "after"
-        raise CheckpointError(
-            f"{folder / 'config.json'}: it reads {source} and writes {target}; {place} the Pooling only {where} is computed"
-        )
+        why = f"it reads {source} and writes {target}; {place} the Pooling only {where} is computed"
+        raise CheckpointError(f"{folder / 'config.json'}: {why}")
     return said
 
 
