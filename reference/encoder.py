@@ -92,7 +92,7 @@ class SentenceEncoder:
         self.normalize = said.normalize if normalize is None else normalize
         self._asked_to_normalize = bool(normalize)
         self.bert: Any = reference.load(said.bert, None, device, precision, frozen=True)
-        self.device, self.precision = self.bert.device_used, self.bert.precision_used
+        self.device, self.precision = str(self.bert.device_used), str(self.bert.precision_used)
         self.dtype = torch.float64 if self.precision == "fp64" else torch.float32
         self.layers = self._layers(said, layers)
         self._layer_weights = said.layer_weights if layers is None else None

@@ -79,6 +79,10 @@ EXCLUDED = (
         "old places of modules, which hand their names on",
     ),
     Excluded(("reference.errors",), "it says what is wrong"),
+    Excluded(
+        ("reference.encoder", "reference.named", "reference.pooling", "reference.sentence_folder"),
+        "sentence vectors, which no run measures",
+    ),
     Excluded(("harness.__main__", "harness.cli", "harness.commands"), "what a user types"),
     Excluded(("harness.predict",), "it saves a model that was scored, and uses it afterwards"),
     Excluded(("harness.results", "harness.report", "harness.statistics.seeds"), "what becomes of records afterwards"),
