@@ -86,7 +86,8 @@ class SentenceEncoder:
     ) -> None:
         self.folder = named.find(model) if isinstance(model, str) and model in named.NAMES else Path(model)
         if not self.folder.is_dir():
-            raise CheckpointError(f"{model}: there is no such folder; the names are {', '.join(named.NAMES)}")
+            what = "it is not a folder" if self.folder.exists() else "there is no such folder"
+            raise CheckpointError(f"{model}: {what}; the names are {', '.join(named.NAMES)}")
         said = read_sentence_folder(self.folder)
         self.pooling = said.pooling if pooling is None else _modes(pooling)
         self.normalize = said.normalize if normalize is None else normalize

@@ -173,12 +173,15 @@ def _settings(folder: Path, read: SentenceFolder) -> SentenceFolder:
 def width_after(modules: Sequence[nn.Module], width: int) -> int:
     """The size of vectors of ``width`` numbers after these modules; ValueError where one takes others."""
     for module in modules:
-        if isinstance(module, Normalize):
-            continue
-        takes = module.linear.in_features if isinstance(module, Dense) else module.normalized_shape[0]
+        if isinstance(module, Dense):
+            takes, gives = module.linear.in_features, module.linear.out_features
+        elif isinstance(module, nn.LayerNorm):
+            takes = gives = module.normalized_shape[0]
+        else:
+            takes = gives = width
         if takes != width:
             raise ValueError(f"{type(module).__name__} takes vectors of {takes} numbers, and is given {width}")
-        width = module.linear.out_features if isinstance(module, Dense) else width
+        width = gives
     return width
 
 

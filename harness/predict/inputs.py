@@ -48,11 +48,14 @@ def from_texts(task: Task, texts: list[str]) -> Inputs:
     return Inputs(task, examples, lines, [i for i, line in enumerate(lines) if line])
 
 
-def from_file(task: Task, file: Path, form: str | None = None, columns: dict[str, str] | None = None) -> Inputs:
+def from_file(
+    task: Task, file: Path, form: str | None = None, columns: dict[str, str] | None = None, ids: bool = True
+) -> Inputs:
     """The examples of a file, or of standard input where it is "-".
 
     ``form`` replaces what the file's name says; ``columns`` says by role (text, pair, id; word) which column it is,
-    instead of that of the task's files. BadInput says which file and line is wrong, and what would be right.
+    instead of that of the task's files. Without ``ids`` a column called id is not looked at. BadInput says which file
+    and line is wrong, and what would be right.
     """
     chosen = _form(task, file, form)
     path = Path("standard input") if file == STANDARD_INPUT else file
@@ -70,7 +73,7 @@ def from_file(task: Task, file: Path, form: str | None = None, columns: dict[str
     if chosen == "conll":
         return _of_words(task, path, content, columns or {}, notes)
     task = replace(task, format=chosen)
-    task = replace(task, files={SPLIT: _split_file(task, path, content, columns or {})})
+    task = replace(task, files={SPLIT: _split_file(task, path, content, columns or {}, ids)})
     try:
         found = read_content(task, SPLIT, path, content)
     except BadInput as error:
@@ -186,7 +189,7 @@ def _own_files(task: Task) -> list[SplitFile]:
     return [task.files[split] for split in dict.fromkeys([*task.evaluate, *task.files]) if split in task.files]
 
 
-def _split_file(task: Task, path: Path, content: str, given: dict[str, str]) -> SplitFile:
+def _split_file(task: Task, path: Path, content: str, given: dict[str, str], ids: bool) -> SplitFile:
     """Where the texts are: as said, else as in a file of the task, else in columns called text and pair."""
     line, first = next(READERS[task.format](path, content, Repairs(path.name)))
     names = list(first)
@@ -198,7 +201,8 @@ def _split_file(task: Task, path: Path, content: str, given: dict[str, str]) -> 
     for file in [*_own_files(task), SplitFile(path, True, plain)]:
         columns = {role: file.columns[role] for role in needed} | given
         if (file.header or task.format == "jsonl" or given) and _named(columns, names):
-            return SplitFile(path, True, columns | _id(columns.get("id") or file.columns.get("id"), names))
+            own_id = _id(columns.get("id") or file.columns.get("id"), names) if ids else {}
+            return SplitFile(path, True, columns | own_id)
     for file in _own_files(task):
         if not file.header and not given and task.format != "jsonl":
             columns = {role: file.columns[role] for role in (*needed, "id") if role in file.columns}
