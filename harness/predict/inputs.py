@@ -194,7 +194,7 @@ def _split_file(task: Task, path: Path, content: str, given: dict[str, str], ids
     line, first = next(READERS[task.format](path, content, Repairs(path.name)))
     names = list(first)
     needed = ["text", "pair"] if _pairs(task) else ["text"]
-    if given and task.format != "jsonl" and all(each.isdigit() for each in given.values()) and not _named(given, names):
+    if _numbered(task, path, line, names, given):
         numbers: dict[str, str | int] = {role: int(column) for role, column in given.items()}
         return _checked(SplitFile(path, False, numbers), needed, path, line, len(names))
     plain: dict[str, str | int] = {role: role for role in needed}
@@ -213,6 +213,24 @@ def _split_file(task: Task, path: Path, content: str, given: dict[str, str], ids
     raise BadInput(
         f"{path}:{line}: no column {missing!r}, the task's {role}, among the {len(names)} there; "
         f"`--columns {role}=NAME` says which it is"
+    )
+
+
+def _numbered(task: Task, path: Path, line: int, names: list[str], given: dict[str, str]) -> bool:
+    """Whether the columns that are given are numbers of columns; BadInput where they may be names as well.
+
+    Where the first line holds numbers alone, as that of a table without names of columns, these are names.
+    """
+    if not given or task.format == "jsonl" or not all(each.isdigit() for each in given.values()):
+        return False
+    if not _named(given, names):
+        return True
+    if all(name.isdigit() or not name for name in names):
+        return False
+    role, column = next(iter(given.items()))
+    raise BadInput(
+        f"{path}:{line}: {column!r} is in the first line, so --columns {role}={column} may mean a column of this name "
+        "or of this number; add a first line with the names of the columns, without numbers, and give the name"
     )
 
 

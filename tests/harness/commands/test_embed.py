@@ -59,7 +59,7 @@ def forms(folder: Path) -> dict[str, tuple[str, list[str]]]:
         "table.tsv": ("id\ttext\n" + "".join(f"7\t{text}\n" for text in TEXTS), []),
         "table.csv": ("text,label\n" + "".join(f'"{text}",1\n' for text in TEXTS), []),
         "other.csv": ("n,message\n" + "".join(f'1,"{text}"\n' for text in TEXTS), ["--columns", "text=message"]),
-        "bare.csv": ("".join(f'1,"{text}"\n' for text in TEXTS), ["--columns", "text=1"]),
+        "bare.csv": ("".join(f'8,"{text}"\n' for text in TEXTS), ["--columns", "text=1"]),
         "table.jsonl": ("".join(json.dumps({"text": text}) + "\n" for text in TEXTS), []),
         "lines.log": ("".join(f"{text}\n" for text in TEXTS), ["--format", "lines"]),
     }
@@ -91,7 +91,7 @@ def test_files_say_how_their_vectors_were_made(
     file.write_text("\n".join([*TEXTS, "parcel " * 600]))
     for name in ("vectors.safetensors", "vectors.parquet"):
         code, _, err = embed(file, "--output", tmp_path / name, *weights)
-        assert (code, err) == (0, "1 of 5 texts were cut to 128 tokens, and lost 474: number 5\n")
+        assert (code, err) == (0, "1 of 5 texts were cut to 512 tokens, and lost 90: number 5\n")
     with safe_open(tmp_path / "vectors.safetensors", "np") as opened:
         made, vectors = opened.metadata(), opened.get_tensor("vectors")
     table = parquet.read_table(tmp_path / "vectors.parquet")
@@ -105,7 +105,7 @@ def test_files_say_how_their_vectors_were_made(
         "pooling": "mean",
         "normalize": "false",
         "precision": "fp32",
-        "max_length": "128",
+        "max_length": "512",
         "texts": "5",
         "cut": "1",
     }
@@ -121,12 +121,13 @@ def test_pooling_and_length_are_as_asked(
     np.testing.assert_array_equal(np.load(output), encoder.encode(TEXTS))
 
 
-def test_no_texts_are_no_rows(embed: Embed, weights: list[str], tmp_path: Path) -> None:
-    (tmp_path / "empty.txt").touch()
-    for name in ("vectors.npy", "vectors.parquet", "vectors.safetensors"):
-        assert embed(tmp_path / "empty.txt", "--output", tmp_path / name, *weights) == (0, "", "")
-    assert np.load(tmp_path / "vectors.npy").shape[0] == 0
-    assert parquet.read_table(tmp_path / "vectors.parquet").num_rows == 0
+def test_a_file_without_texts_is_refused(embed: Embed, weights: list[str], tmp_path: Path) -> None:
+    for name, content in (("empty.txt", ""), ("header.csv", "text\n")):
+        (tmp_path / name).write_text(content)
+        code, _, err = embed(tmp_path / name, "--output", tmp_path / "vectors.npy", *weights)
+        assert code == 2
+        assert err.startswith(f"error: {tmp_path / name}")
+        assert err.count("\n") == 1
 
 
 @pytest.mark.parametrize(
@@ -167,6 +168,16 @@ def test_a_file_that_is_not_there_and_tabs(embed: Embed, weights: list[str], tmp
     code, _, err = embed(tmp_path / "tabs.txt", "--output", tmp_path / "vectors.npy", *weights)
     assert code == 2
     assert "tabs.txt:1: this model reads one text a line, without tabs" in err
+
+
+def test_a_number_that_may_be_the_name_of_a_column_is_refused(embed: Embed, weights: list[str], tmp_path: Path) -> None:
+    (tmp_path / "texts.csv").write_text("1,good\n0,bad\n")
+    code, _, err = embed(tmp_path / "texts.csv", "--output", tmp_path / "vectors.npy", *weights, "--columns", "text=1")
+    assert code == 2, "column 1 has the texts, and the column called 1 has none"
+    assert "texts.csv:1: '1' is in the first line, so --columns text=1 may mean a column of this name or" in err
+    (tmp_path / "texts.csv").write_text(",0,1\n7,good,no\n8,bad,no\n")  # as pandas writes columns without names
+    assert embed(tmp_path / "texts.csv", "--output", tmp_path / "vectors.npy", *weights, "--columns", "text=0")[0] == 0
+    assert len(np.load(tmp_path / "vectors.npy")) == 2
 
 
 def test_without_pyarrow_parquet_is_refused_with_advice(
