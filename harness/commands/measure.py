@@ -233,7 +233,8 @@ def _run(made: Any, runs: Path, path: Callable[..., Iterator["Record"]], layers:
 
     from harness.records.provenance import ROOT, git_refusal
     from harness.records.record import Quality
-    from harness.report.table import arrange, layer_tables, print_report
+    from harness.report.arrange import arrange
+    from harness.report.table import layer_tables, print_report
 
     records: list[Record] = []
     ended: BaseException | None = None

@@ -27,7 +27,8 @@ def report(
 ) -> None:
     """Print the table of finished runs."""
     from harness.records.record import read_all
-    from harness.report.table import arrange, print_report, write_report
+    from harness.report.arrange import arrange
+    from harness.report.table import print_report, write_report
 
     found = read_all(records)
     if not found:

@@ -9,6 +9,7 @@ from harness.errors import BadInput
 from harness.files import expanded
 from harness.records import record
 from harness.records.models import configuration_of
+from harness.records.subject import subject
 
 Run = tuple[Path, record.Quality]  # a record and its file
 Runs = dict[int, Run]  # by seed
@@ -94,8 +95,7 @@ def failed(found: list[tuple[Path, record.Record]]) -> set[tuple[str, int]]:
 
 
 def _task(each: record.Quality) -> str:
-    whole = each.task["kind"] == "tagging" and each.task["context"] == "document"
-    return each.task["name"] + (", document" if whole else "")
+    return subject(each.task["name"], each.task["context"])
 
 
 def pairs(

@@ -65,7 +65,7 @@ EXCLUDED = (
     Excluded(("harness.records.code", "harness.file_cache", "harness.measure.keys"), "they make the key"),
     Excluded(("harness.measure.client", "harness.worker.messages"), "they start workers and hand arrays on, unchanged"),
     Excluded(
-        ("harness.measure.bench", "harness.records.models", "harness.records.record"),
+        ("harness.measure.bench", "harness.records.models", "harness.records.record", "harness.records.subject"),
         "they look up, describe and write records",
     ),
     Excluded(

@@ -13,7 +13,8 @@ import plots
 from harness.data.task import METRIC_NAMES
 from harness.records import record
 from harness.records.models import model_of, named_apart
-from harness.report.table import Report, arrange, enough_for_p99, mean_and_deviation, subject
+from harness.records.subject import subject
+from harness.report.arrange import Report, arrange, enough_for_p99, mean_and_deviation
 from harness.results import published
 from harness.statistics import seeds
 
@@ -178,7 +179,7 @@ def _published(section: Element, records: list[record.Record]) -> None:
     rows = (
         [
             score.implementation,
-            f"{subject(score)}, {METRIC_NAMES[score.metric]}",
+            f"{subject(score.task, score.context, score.split)}, {METRIC_NAMES[score.metric]}",
             mean_and_deviation(score.mean, score.deviation),
             f"{anchor.value:.3f}",
             anchor.told,
@@ -331,7 +332,9 @@ def _by_task(quality: list[seeds.Score]) -> list[tuple[str, str, list[seeds.Scor
     """(task and split, metric, scores)."""
     found: dict[tuple[str, str], list[seeds.Score]] = {}
     for score in quality:
-        found.setdefault((subject(score), METRIC_NAMES[score.metric]), []).append(score)
+        found.setdefault((subject(score.task, score.context, score.split), METRIC_NAMES[score.metric]), []).append(
+            score
+        )
     return [(*which, scores) for which, scores in found.items()]
 
 

@@ -13,9 +13,9 @@ from harness.errors import BadInput
 from harness.records import record
 from harness.records.models import model_of, named_apart
 from harness.records.record import Parity, Quality, Record, Speed
+from harness.report.arrange import arrange
 from harness.report.csv_table import to_csv
 from harness.report.page import to_html
-from harness.report.table import arrange
 from harness.results.history import histories
 from harness.statistics.seeds import group
 

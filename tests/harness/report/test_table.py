@@ -15,9 +15,10 @@ from rich.console import Console
 
 from harness.errors import Failure
 from harness.records.record import Parity, Quality, Record, Speed, flag
+from harness.report.arrange import arrange
 from harness.report.csv_table import to_csv
 from harness.report.page import to_html
-from harness.report.table import arrange, print_report, to_json, to_markdown, write_report
+from harness.report.table import print_report, to_json, to_markdown, write_report
 
 Qualities: TypeAlias = Callable[..., Quality]
 Speeds: TypeAlias = Callable[..., Speed]

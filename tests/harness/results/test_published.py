@@ -7,7 +7,8 @@ import pytest
 
 from harness.data.task import load_task
 from harness.records.record import Quality
-from harness.report.table import arrange, to_markdown
+from harness.report.arrange import arrange
+from harness.report.table import to_markdown
 from harness.results.published import Anchor, anchors, beside
 from harness.statistics.seeds import group, scores
 from harness.weights.find import weights_names
