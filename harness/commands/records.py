@@ -131,6 +131,39 @@ def publish(
         print(printable(str(path)))
 
 
+@app.command(
+    epilog="Examples:\n\npython -m harness figures docs/records.md\n\npython -m harness figures docs/records.md --check"
+)
+def figures(
+    documents: Annotated[list[Path], typer.Argument(help="Markdown files with blocks of figures.")],
+    results: Annotated[Path, typer.Option(help="The records that the figures are of.")] = Path("results"),
+    check: Annotated[
+        bool, typer.Option("--check", help="Write nothing; exit code 1 where a table is not up to date.")
+    ] = False,
+) -> None:
+    """Write the tables in Markdown files from records: what each shows is said in a comment above it."""
+    from harness.records.record import read_all, write_whole
+    from harness.report.figures import with_figures
+
+    records, old = read_all([results]), []
+    for document in documents:
+        try:
+            text = document.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise BadInput(f"{document} cannot be read: {error}") from error
+        try:
+            written = with_figures(text, records)
+        except BadInput as error:
+            raise BadInput(f"{document}, {error}") from None
+        if written != text and not check:
+            write_whole(document, written.encode())
+        old += [str(document)] if written != text else []
+    if check and old:
+        raise Failure(
+            f"not what the records say: {', '.join(old)}; `python -m harness figures {' '.join(old)}` writes it"
+        )
+
+
 @app.command("check-record", epilog="Example: python -m harness check-record results")
 def check_record(
     records: Records,
