@@ -164,6 +164,17 @@ def figures(
         )
 
 
+@app.command(epilog="Example: python -m harness index --output build/index.json")
+def index(
+    results: Annotated[Path, typer.Option(help="The folder of published records.")] = Path("results"),
+    output: Annotated[Path, typer.Option(help="The JSON file to write.")] = Path("build/index.json"),
+) -> None:
+    """Write all published records into one file, which `python -m catalog build` makes the site from."""
+    from harness.results.index import write_index
+
+    print(f"{write_index(results, output)} records in {output}")
+
+
 @app.command("check-record", epilog="Example: python -m harness check-record results")
 def check_record(
     records: Records,

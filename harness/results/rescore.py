@@ -19,7 +19,6 @@ from harness.errors import BadInput, Failure
 from harness.file_cache import per_file
 from harness.measure.evaluate import Predictions, score
 from harness.records import record
-from harness.results.publish import write_index
 
 MOST = 64  # tasks, and splits whose examples are kept, while records are scored
 SAME = 1e-12  # the most that another order of summation may change
@@ -38,25 +37,21 @@ def rescore(
 ) -> Iterator[tuple[Path, list[Change]]]:
     """Each record of a quality run that went well, and what its predictions say otherwise than it does.
 
-    Paths are records and folders of them. ``write`` puts the new metrics and flags into the records' files; once all
-    are done, the ``index.json`` of a folder of published records is made anew. BadInput where data or predictions are
-    not at hand, or not what the run had; Failure where predictions are not of the data's examples.
+    Paths are records and folders of them. ``write`` puts the new metrics and flags into the records' files. BadInput
+    where data or predictions are absent, or not those of the run; Failure where predictions are not of the data's
+    examples.
     """
     found = [(path, record.read(path)) for folder in paths for path in record.files(folder)]
     finished = [(path, each) for path, each in found if isinstance(each, record.Quality) and each.state == "ok"]
     if not finished:
         raise BadInput(f"no finished quality run in {', '.join(map(str, paths))}; `python -m harness run` makes some")
-    known, written = _Data(own_tasks, data_folder(data)), False
+    known = _Data(own_tasks, data_folder(data))
     for path, each in finished:
         metrics, flags = _rescored(path, each, known)
         changes = _changes(each, metrics, flags)
         if changes and write:
             record.write(replace(each, metrics=metrics, flags=flags), path)
-            written = True
         yield path, changes
-    for folder in paths if written else []:
-        if (folder / "index.json").is_file():
-            write_index(folder)
 
 
 class _Data:

@@ -321,7 +321,6 @@ def test_publish_names_what_it_copied(
     assert [Path(line).name for line in out.splitlines() if Path(line).is_file()] == [
         "one.json",
         "one.predictions.json.gz",
-        "index.json",
     ]
     put(quality_record(limit=3), tmp_path / "runs" / "one.json")
     assert main("publish", str(tmp_path / "runs"), "--results", str(tmp_path / "results"))[0] == 2

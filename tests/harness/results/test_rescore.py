@@ -20,7 +20,6 @@ from harness.errors import BadInput, Failure
 from harness.measure import evaluate
 from harness.records import record
 from harness.records.record import Parity, Quality, Speed
-from harness.results.publish import write_index
 from harness.results.rescore import Change, rescore
 
 ROOT = Path(__file__).parents[3]
@@ -174,17 +173,6 @@ def test_write_puts_the_metrics_and_flags_into_the_record_and_changes_nothing_el
     assert len(all_of(path, write=True)[path]) == 3
     assert record.read(path) == right
     assert sorted(each.name for each in path.parent.iterdir()) == ["mini-sentiment.gz", "mini-sentiment.json"]
-
-
-def test_the_index_of_published_records_is_made_anew(recorded: Recorded, tmp_path: Path) -> None:
-    results = tmp_path / "results"
-    path = recorded(folder=results / "machine" / "reference")
-    changed(path, lambda values: values["metrics"][0].update(value=0.99))
-    index = write_index(results)
-    assert all_of(results)[path]
-    assert json.loads(index.read_text())["records"][0]["metrics"][0]["value"] == 0.99
-    assert all_of(results, write=True)[path]
-    assert json.loads(index.read_text())["records"][0]["metrics"] == record.read(path).metrics  # type: ignore[attr-defined]
 
 
 # ---- what cannot be scored ----
