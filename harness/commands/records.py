@@ -67,17 +67,17 @@ def compare(
 
     if fail_if_worse is not None:
         check_margin(fail_if_worse)
-    made = compare_records(a, b, runs, data, task or [])
+    comparison = compare_records(a, b, runs, data, task or [])
     if output is not None:
-        write(made, output)
-    print_comparison(made, terminal(), examples)
+        write(comparison, output)
+    print_comparison(comparison, terminal(), examples)
     if fail_if_worse is None:
         return
-    worse, unsure = judge(made, fail_if_worse)
+    worse, unsure = judge(comparison, fail_if_worse)
     for subject in unsure:
-        print(f"{subject}: that {made.b} is worse by more than {fail_if_worse:g} points is not ruled out")
+        print(f"{subject}: that {comparison.b} is worse by more than {fail_if_worse:g} points is not ruled out")
     if worse:
-        raise Failure(f"{made.b} is worse by more than {fail_if_worse:g} points on {', '.join(worse)}")
+        raise Failure(f"{comparison.b} is worse by more than {fail_if_worse:g} points on {', '.join(worse)}")
 
 
 @app.command(epilog="Example: python -m harness rescore results --data ~/data")
@@ -95,7 +95,7 @@ def rescore(
         for change in changes:
             print(printable(f"{path}: {change.what}: {change.old} -> {change.new}"))
         total, differ = total + 1, differ + bool(changes)
-    print(f"{total} scored again, {differ} different{', written anew' if differ and write else ''}")
+    print(f"{total} scored again, {differ} different{', rewritten' if differ and write else ''}")
     if differ and not write:
         raise SystemExit(1)
 

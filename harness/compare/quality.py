@@ -23,7 +23,7 @@ from harness.statistics.significance import SEED, mcnemar, paired_bootstrap, ran
 
 
 def differences(
-    made: Comparison, what: str, runs_a: Runs, runs_b: Runs, data: Path | None, own_tasks: dict[str, Task]
+    comparison: Comparison, what: str, runs_a: Runs, runs_b: Runs, data: Path | None, own_tasks: dict[str, Task]
 ) -> list[Difference]:
     """One for each split, in its first metric."""
     first = next(iter(runs_a.values()))[1]
@@ -31,12 +31,18 @@ def differences(
     for metric in first.metrics:
         main.setdefault(metric["split"], metric)
     if not main:
-        made.notes.append(f"{what}: no scored split")
-    return [_difference(made, what, split, runs_a, runs_b, data, own_tasks) for split in main]
+        comparison.notes.append(f"{what}: no scored split")
+    return [_difference(comparison, what, split, runs_a, runs_b, data, own_tasks) for split in main]
 
 
 def _difference(
-    made: Comparison, what: str, split: str, runs_a: Runs, runs_b: Runs, data: Path | None, own_tasks: dict[str, Task]
+    comparison: Comparison,
+    what: str,
+    split: str,
+    runs_a: Runs,
+    runs_b: Runs,
+    data: Path | None,
+    own_tasks: dict[str, Task],
 ) -> Difference:
     first = next(iter(runs_a.values()))[1]
     metric = next(m["name"] for m in first.metrics if m["split"] == split)
@@ -66,14 +72,14 @@ def _difference(
             if _differ(answers[0][seed][each], answers[1][seed][each])
         ],
     )
-    for name, runs in ((made.a, runs_a), (made.b, runs_b)):
+    for name, runs in ((comparison.a, runs_a), (comparison.b, runs_b)):
         if collapsed := [str(seed) for seed, (_, run) in runs.items() if has_collapsed(run, split)]:
             seeds = ", ".join(collapsed)
-            made.notes.append(f"{found.subject}: collapsed, and compared like the others: {name}, seed {seeds}")
+            comparison.notes.append(f"{found.subject}: collapsed, and compared like the others: {name}, seed {seeds}")
     if found.kind == "regression":
         found.disagreements.sort(key=lambda each: -abs(each.a - each.b))
     if isinstance(known, str):
-        made.notes.append(f"{found.subject}: recorded values alone, no interval and no test: {known}")
+        comparison.notes.append(f"{found.subject}: recorded values alone, no interval and no test: {known}")
         return found
     task, right = known
     if not set(ids) <= right.keys():

@@ -75,7 +75,7 @@ def histories(records: list[record.Record]) -> list[Series]:
 
 
 def _distinct(records: list[record.Record]) -> list[record.Record]:
-    """Without copies: what was published lies in two folders."""
+    """Without copies: a published record is in two folders."""
     found = {(each.key, each.started): each for each in records if not isinstance(each, record.Parity)}
     return [each for each in found.values() if each.state != "skipped" and getattr(each, "limit", None) is None]
 

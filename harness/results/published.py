@@ -49,7 +49,7 @@ def anchors() -> tuple[Anchor, ...]:
 
 
 def beside(runs: Runs, score: Score) -> list[Anchor]:
-    """The published figures that a score of these runs may be held against."""
+    """The published figures that a score of these runs may be compared with."""
     checkpoint = runs.any.checkpoint
     if checkpoint["source"] == "local":  # a folder may have any name
         return []

@@ -318,7 +318,7 @@ def test_the_command_says_what_differs_and_exits_with_1_until_it_is_written(
     changed(path, lambda values: values["metrics"][0].update(value=0.5))
     told = f"{path}: dev accuracy value: 0.5 -> {right}\n1 scored again, 1 different"
     assert main(runs) == (1, f"{told}\n", "")
-    assert main(runs, "--write") == (0, f"{told}, written anew\n", "")
+    assert main(runs, "--write") == (0, f"{told}, rewritten\n", "")
     assert main(runs)[0] == 0
     changed(path, lambda values: values["task"]["data"].update(dev="0" * 64))
     code, out, err = main(runs)
