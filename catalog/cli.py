@@ -96,7 +96,7 @@ def add(
     entries: Entries = ENTRIES,
 ) -> None:
     """Write a new entry's file, filled in from arXiv, Crossref or GitHub, and say what is missing."""
-    from catalog.add import add as write
+    from catalog.add.add import add as write
     from catalog.errors import printable
 
     done = write(what, kind=kind, name=name, offline=offline, entries=entries)
@@ -135,7 +135,7 @@ def titles(entries: Entries = ENTRIES) -> None:
 
     Meant for a schedule, not for pull requests.
     """
-    from catalog.titles import compare
+    from catalog.add.titles import compare
 
     problems = compare(entries)
     for problem in problems:
@@ -173,7 +173,7 @@ def build(
     """Write the site's pages, which mkdocs.yml (English) and mkdocs.zh.yml (Chinese) render."""
     from catalog.links import read_status
     from catalog.load import load
-    from catalog.pages import build as write
+    from catalog.site.pages import build as write
 
     if results != INDEX and not results.exists():
         raise BadInput(f"--results: {results} is not there; `python -m harness publish` makes it")

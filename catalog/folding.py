@@ -1,6 +1,6 @@
 """Letters as a search compares them: of one width, without accents, Chinese characters in their simplified forms.
 
-The pages' own searches fold what is asked for by the same rules (``templates/search.js.j2``).
+The pages' own searches fold what is asked for by the same rules (``site/templates/search.js.j2``).
 """
 
 import re

@@ -10,12 +10,12 @@ from urllib.parse import urlsplit
 import yaml
 
 from catalog import identifiers
+from catalog.add.sources import Endpoints, Found, from_arxiv, from_crossref, from_github
 from catalog.addresses import wrong_address
 from catalog.check import identities, same_title
 from catalog.errors import BadInput, printable
 from catalog.load import ENTRIES, Document, read_folder
 from catalog.schema import FOLDERS, KINDS, MODELS, Kind
-from catalog.sources import Endpoints, Found, from_arxiv, from_crossref, from_github
 from catalog.values import nearest
 
 HEADER = "# yaml-language-server: $schema=../../entry.schema.json\n"

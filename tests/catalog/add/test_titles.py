@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from catalog import fetch, titles
+from catalog.add import fetch, titles
+from catalog.add.sources import Endpoints
+from catalog.add.titles import compare, similarity
 from catalog.cli import app
 from catalog.errors import Failure, Problem
-from catalog.sources import Endpoints
-from catalog.titles import compare, similarity
 from tests.catalog.conftest import Write
 from tests.harness.server import Fault, Server
 

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from catalog import fetch
-from catalog.add import add, identify
+from catalog.add import fetch
+from catalog.add.add import add, identify
+from catalog.add.sources import Endpoints
 from catalog.check import check
 from catalog.errors import BadInput, Failure
 from catalog.load import load
-from catalog.sources import Endpoints
 from tests.catalog.conftest import Write
 from tests.harness.server import Fault, Server
 

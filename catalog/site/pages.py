@@ -17,19 +17,21 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 import plots
-from catalog import export, family, leaderboard, theme_search
-from catalog.api import read_package
+from catalog import export
 from catalog.errors import BadInput, Failure
 from catalog.folding import replaced
-from catalog.leaderboard import Board
 from catalog.links import Link
 from catalog.schema import FOLDERS, Entry
-from catalog.view import KIND, Atlas, Fields, Language, View, fields
+from catalog.site import family, leaderboard, theme_search
+from catalog.site.api import read_package
+from catalog.site.leaderboard import Board
+from catalog.site.view import KIND, Atlas, Fields, Language, View, fields
 
 LANGUAGES: tuple[Language, ...] = ("en", "zh")
+CATALOG = Path(__file__).parents[1]
 TEMPLATES = Path(__file__).with_name("templates")
-REDIRECTS = Path(__file__).with_name("redirects.yaml")
-LIST_2018 = Path(__file__).with_name("list-2018.yaml")
+REDIRECTS = CATALOG / "redirects.yaml"
+LIST_2018 = CATALOG / "list-2018.yaml"
 PACKAGES = ("reference", "harness")
 FAMILY_ROOT = "bert"
 

@@ -22,7 +22,7 @@ def repaired() -> tuple[Path, str]:
     script = files[0].read_text(encoding="utf-8") if len(files) == 1 else ""
     if script.count(FAULT) != 1:
         raise Failure(
-            "the search of the installed mkdocs-material is not the one that catalog/theme_search.py repairs: install "
-            "the version that pyproject.toml names, or see whether its lunr still needs this"
+            "the search of the installed mkdocs-material is not the one that catalog/site/theme_search.py repairs; "
+            "install the version that pyproject.toml names, or check whether its lunr still needs the repair"
         )
     return WORKERS / files[0].name, script.replace(FAULT, REPAIR)

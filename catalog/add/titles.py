@@ -6,10 +6,10 @@ import unicodedata
 from difflib import SequenceMatcher
 from pathlib import Path
 
+from catalog.add.sources import Endpoints, arxiv_titles
 from catalog.errors import Problem
 from catalog.load import read_folder
 from catalog.schema import Paper
-from catalog.sources import Endpoints, arxiv_titles
 
 BATCH = 50  # papers a request
 PAUSE = 3.0  # seconds between two requests, which arXiv asks for

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import griffe
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 NOT_SHOWN = {"__main__", "cli", "commands", "worker"}  # the command line says what it does with --help
 
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 
+from catalog.add.fetch import ADVICE, NotFound, fetch
 from catalog.errors import BadInput, Failure
-from catalog.fetch import ADVICE, NotFound, fetch
 
 _ATOM = {"atom": "http://www.w3.org/2005/Atom", "arxiv": "http://arxiv.org/schemas/atom"}
 

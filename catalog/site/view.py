@@ -8,8 +8,8 @@ from typing import Any, Literal
 from catalog import export
 from catalog.folding import otherwise
 from catalog.identifiers import identify
-from catalog.leaderboard import PARITY, TIMING, Board, Row, Shape, Speed
 from catalog.schema import FOLDERS, vocabulary
+from catalog.site.leaderboard import PARITY, TIMING, Board, Row, Shape, Speed
 
 Language = Literal["en", "zh"]
 FIRST_YEAR = 2017  # of the drawing on the home page; what is older stands there together
