@@ -1,14 +1,17 @@
-"""What the packages offer, read from their source without importing it: signatures and docstrings for the site."""
+"""The public functions and classes of our packages, read from their source without importing it, for the API pages."""
 
 import functools
 import inspect
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import griffe
 
 ROOT = Path(__file__).parents[2]
-NOT_SHOWN = {"__main__", "cli", "commands", "worker"}  # the command line says what it does with --help
+# Modules and folders left out: `--help` describes the command line, the harness alone talks to a worker's session,
+# and each file in `implementations` has the same few names.
+NOT_SHOWN = {"__main__", "cli", "commands", "implementations", "session"}
 
 
 @dataclass
@@ -23,7 +26,7 @@ class Item:
 
 @dataclass
 class Module:
-    """A module that has something public."""
+    """A module with its public functions and classes; of a package, those of its ``__init__.py``."""
 
     path: str
     text: str
@@ -32,25 +35,34 @@ class Module:
 
 @dataclass
 class Package:
-    """A package's modules, in order of name."""
+    """A package's modules in order of path, so that a subpackage comes before its own modules."""
 
     name: str
     modules: list[Module]
 
 
 @functools.cache
-def read_package(name: str) -> Package:
-    """The documented public functions and classes of a package of this repository."""
-    package = griffe.load(name, search_paths=[str(ROOT)], allow_inspection=False)
-    modules = [_module(each) for each in package.modules.values() if each.name not in NOT_SHOWN]
-    return Package(name, sorted((each for each in modules if each.members), key=lambda each: each.path))
+def read_package(name: str, root: Path = ROOT) -> Package:
+    """The documented public functions and classes of the package ``name`` in the folder ``root``.
+
+    Modules without any are left out, and so are subpackages that hold none.
+    """
+    package = griffe.load(name, search_paths=[str(root)], allow_inspection=False)
+    if not isinstance(package, griffe.Module):
+        raise TypeError(f"{name} is not a package")
+    return Package(name, sorted(_modules(package), key=lambda module: module.path.split(".")))
 
 
-def _module(module: griffe.Module) -> Module:
+def _modules(module: griffe.Module) -> Iterator[Module]:
+    """The module and all below it that have something to show."""
+    below = [each for each in module.modules.values() if not each.is_alias and each.name not in NOT_SHOWN]
+    inner = [each for child in below for each in _modules(child)]
     members = [*module.functions.values(), *module.classes.values()]
     shown = [each for each in members if each.is_public and each.docstring and not each.is_alias]
     items = [Item(each.name, each.path, _signature(each), _text(each)) for each in sorted(shown, key=_line)]
-    return Module(module.path, _text(module), items)
+    if items or inner:
+        yield Module(module.path, _text(module), items)
+    yield from inner
 
 
 def _line(item: griffe.Object) -> int:
