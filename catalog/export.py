@@ -1,6 +1,7 @@
 """The catalog in the formats that other programs read: JSON, CSV, BibTeX, Atom, and one Markdown file for GitHub."""
 
 import csv
+import functools
 import html
 import io
 import itertools
@@ -12,8 +13,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import yaml
+
 from catalog.errors import Failure
-from catalog.schema import FOLDERS, Entry, vocabulary
+from catalog.schema import FIELDS, FOLDERS, Entry, vocabulary
 
 LICENSE = "CC0-1.0"
 FEED_LENGTH = 50
@@ -24,38 +27,14 @@ KIND_NAMES = {
     "model": {"en": "Models", "zh": "模型"},
     "dataset": {"en": "Data sets", "zh": "数据集"},
 }
-COLUMNS = (
-    *(
-        "id",
-        "kind",
-        "title",
-        "title_zh",
-        "authors",
-        "and_others",
-        "year",
-        "venue",
-        "venue_year",
-        "arxiv",
-        "doi",
-        "url",
-        "code",
-    ),
-    *("license", "language", "tags", "implements", "relates_to", "supersedes", "renamed_to", "status", "last_commit"),
-    *("archived_url", "seed", "summary_en", "summary_zh", "added"),
+_FIRST_COLUMNS = (  # other programs may count on this order; fields that are new in the models come after these
+    *("id", "kind", "title", "title_zh", "authors", "and_others", "year", "venue", "venue_year", "arxiv", "doi", "url"),
+    *("code", "license", "language", "tags", "implements", "relates_to", "supersedes", "renamed_to", "status"),
+    *("last_commit", "archived_url", "seed", "summary_en", "summary_zh", "added"),
 )
-# Venues that are journals or series of books; all others are taken for conferences.
-JOURNAL = re.compile(
-    r"^(?!.*\b(conference|workshop|proceedings|symposium|findings)\b)"
-    r"(.*\b(journal|transactions|letters|magazine|reviews?|surveys|annals|bulletin|frontiers)\b.*"
-    r"|(npj|nature|science china|plos|bmc|scientific|artificial intelligence in) .*|nature|science"
-    r"|IEEE Access|AI Open|Big Data|Bioinformatics|Computational Linguistics|Computer Speech & Language|Database"
-    r"|Artificial Intelligence|Information Fusion|Information Processing & Management|Information Sciences"
-    r"|Knowledge-Based Systems|Language Resources and Evaluation|Natural Language Engineering|Neural Computation"
-    r"|Neural Networks|Neurocomputing|Expert Systems with Applications|Patterns|Pattern Recognition"
-    r"|TACL|JMLR|TMLR|JAIR|TKDE|TOIS|TIST|TASLP|TALLIP|CACM|JAMIA)$",
-    re.IGNORECASE,
-)
-BOOKS = re.compile(r"^(Synthesis Lectures on|Foundations and Trends in) ", re.IGNORECASE)
+COLUMNS = (*_FIRST_COLUMNS, *(name for name in FIELDS if name not in _FIRST_COLUMNS and name != "sources"))
+VENUES = Path(__file__).with_name("venues.yaml")
+_CONTAINER = {"article": "journal", "inproceedings": "booktitle", "book": "series"}  # BibTeX's field for the venue
 
 
 def fields(entry: Entry) -> dict[str, Any]:
@@ -156,9 +135,20 @@ def bibtex(entry: dict[str, Any]) -> str:
 
 def _published_as(venue: str) -> tuple[str, str]:
     """BibTeX's type of a paper in this venue, and its field for the venue."""
-    if BOOKS.search(venue):
-        return "book", "series"
-    return ("article", "journal") if JOURNAL.search(venue) else ("inproceedings", "booktitle")
+    name = venue.lower()
+    words = set(re.findall(r"\w+", name))
+    for rule in _venues():
+        begins = any(name.startswith(f"{each.lower()} ") for each in rule.get("beginnings", []))
+        named = name in (each.lower() for each in rule.get("names", []))
+        if begins or named or not words.isdisjoint(rule.get("words", [])):
+            return rule["type"], _CONTAINER[rule["type"]]
+    return "inproceedings", _CONTAINER["inproceedings"]
+
+
+@functools.cache
+def _venues() -> list[dict[str, Any]]:
+    rules: list[dict[str, Any]] = yaml.load(VENUES.read_text(encoding="utf-8"), yaml.CSafeLoader)
+    return rules
 
 
 def _authors(entry: dict[str, Any]) -> str:

@@ -18,6 +18,7 @@ ARXIV = (  # since 2015 with five digits, since April 2007 with four, before tha
     rf"^(?:(?:1[5-9]|[2-9]\d){_MONTH}\.\d{{5}}|(?:0[7-9]|1[0-4]){_MONTH}\.\d{{4}}|[a-z-]+/\d{{2}}{_MONTH}\d{{3}})$"
 )
 DOI = r"^10\.\d{4,9}/\S+$"
+ENTRY_ID = "^[a-z0-9]+(-[a-z0-9]+)*$"  # of an entry of the catalog, which is also its file's name
 
 _ARXIV_BARE = re.compile(
     r"(?:arxiv:\s*|arxiv\s+)?(\d{4}\.\d{4,5}|[a-z-]+(?:\.[a-z]{2})?/\d{7})(?:v\d+)?(?:\.pdf)?(?:\s*\[[\w.-]+\])?/?",

@@ -165,6 +165,7 @@ MODELS: dict[Kind, type[Entry]] = {
     "model": Model,
     "dataset": Dataset,
 }
+FIELDS: tuple[str, ...] = tuple(dict.fromkeys(name for model in MODELS.values() for name in model.model_fields))
 
 
 def json_schema() -> dict[str, Any]:

@@ -14,6 +14,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 
 from catalog import addresses, identifiers
 from catalog.characters import wrong_character
+from catalog.errors import BadInput
 
 VOCABULARY = Path(__file__).with_name("vocabulary.yaml")
 
@@ -23,14 +24,29 @@ _DATE = r"^\d{4}-\d{2}-\d{2}$"
 _SEED = r"^[123]\.\d{1,2}[ab]?$"
 
 
+FAMILY = ("member", "about", "neutral")  # what a tag can say of the family tree of BERT
+
+
 @functools.cache
 def vocabulary() -> dict[str, dict[str, dict[str, str]]]:
     """The controlled words: ``vocabulary()["tags"]["ner"]["zh"]`` is the Chinese name of a tag.
 
-    So are "languages", and "deviations" of implementations.
+    The other groups are "languages", "deviations" of implementations, and "metrics". BadInput where a word lacks a
+    name, or a tag does not say what it means for the family tree.
     """
-    with VOCABULARY.open(encoding="utf-8") as file:
+    return read_vocabulary(VOCABULARY)
+
+
+def read_vocabulary(path: Path) -> dict[str, dict[str, dict[str, str]]]:
+    """As ``vocabulary``, from any file."""
+    with path.open(encoding="utf-8") as file:
         found: dict[str, dict[str, dict[str, str]]] = yaml.load(file, yaml.CSafeLoader)
+    for group, words in found.items():
+        for word, about in words.items():
+            if lacking := [language for language in ("en", "zh") if not about.get(language)]:
+                raise BadInput(f"{path.name}: {group}: {word}: has no name in {' and '.join(lacking)}")
+            if group == "tags" and about.get("family") not in FAMILY:
+                raise BadInput(f"{path.name}: tags: {word}: add `family:` with one of {', '.join(FAMILY)}")
     return found
 
 
@@ -83,7 +99,7 @@ def _author(value: str) -> str:
 
 
 def _identifier(value: str) -> str:
-    if not re.fullmatch("[a-z0-9]+(-[a-z0-9]+)*", value):
+    if not re.fullmatch(identifiers.ENTRY_ID, value):
         slug = "-".join(re.findall("[a-z0-9]+", value.lower()))
         raise ValueError(f"{value!r} is no id (lower case, digits, single hyphens) - did you mean {slug!r}?")
     return value
@@ -193,7 +209,7 @@ T = TypeVar("T")
 Text = Annotated[str, AfterValidator(_text)]
 Line = Annotated[Text, Field(max_length=300), AfterValidator(_line)]
 Chinese = Annotated[Line, AfterValidator(_chinese)]
-Id = Annotated[Line, AfterValidator(_identifier), _shown("^[a-z0-9]+(-[a-z0-9]+)*$")]
+Id = Annotated[Line, AfterValidator(_identifier), _shown(identifiers.ENTRY_ID)]
 Author = Annotated[Line, AfterValidator(_author)]
 Arxiv = Annotated[Line, AfterValidator(_arxiv), _shown(identifiers.ARXIV)]
 Doi = Annotated[Line, AfterValidator(_doi), _shown(identifiers.DOI)]

@@ -164,7 +164,7 @@ def _free_id(name: str | None, fields: dict[str, Any], known: dict[str, str], do
     """``name``, or the first free one of those that suggest themselves."""
     taken = {document.file.stem: document.file for document in documents}
     if name is not None:
-        if not re.fullmatch("[a-z0-9]+(-[a-z0-9]+)*", name):
+        if not re.fullmatch(identifiers.ENTRY_ID, name):
             raise BadInput(f"--id {name!r}: an id has lower case, digits and single hyphens")
         if name in taken:
             raise BadInput(f"--id {name}: {printable(taken[name])} has it already; choose another")
@@ -172,7 +172,7 @@ def _free_id(name: str | None, fields: dict[str, Any], known: dict[str, str], do
     title, identifier = fields.get("title", ""), next(iter(known.values()))
     suggestions = [_short_name(title), f"{_short_name(title)}-{fields.get('year', '')}".strip("-"), _slug(identifier)]
     for suggestion in suggestions:
-        if re.fullmatch("[a-z0-9]+(-[a-z0-9]+)*", suggestion) and suggestion not in taken:
+        if re.fullmatch(identifiers.ENTRY_ID, suggestion) and suggestion not in taken:
             return suggestion
     names = sorted(set(filter(None, suggestions)) & taken.keys())
     why = (

@@ -8,17 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-# An entry with one of these tags made a model of its own; one with one of the others is about models.
-OF_A_MODEL = {
-    *("pretraining", "architecture", "efficiency", "compression", "distillation", "quantization", "pruning"),
-    *("long-context", "multilingual", "cross-lingual", "chinese", "domain", "biomedical", "scientific", "legal"),
-    *("finance", "code", "clinical", "sentence-embeddings", "retrieval", "reranking", "knowledge", "multimodal"),
-    *("modern-encoder", "generation", "dialogue", "inference", "foundation"),
-}
-ABOUT_MODELS = {
-    *("analysis", "bertology", "probing", "survey", "evaluation", "benchmark", "dataset", "explainer", "tutorial"),
-    *("fine-tuning", "stability", "bias", "robustness", "attention", "toolkit", "serving", "implementation"),
-}
+from catalog.values import vocabulary
 
 
 @dataclass
@@ -58,8 +48,9 @@ def family(entries: list[dict[str, Any]], root: str) -> Node | None:
 
 
 def _is_model(entry: dict[str, Any]) -> bool:
-    tags = set(entry["tags"])
-    return entry["kind"] in ("paper", "model") and bool(tags & OF_A_MODEL) and not tags & ABOUT_MODELS
+    """Whether an entry presents a model: some tag says that it does, and none that it is about models of others."""
+    said = {vocabulary()["tags"][tag]["family"] for tag in entry["tags"]}
+    return entry["kind"] in ("paper", "model") and "member" in said and "about" not in said
 
 
 def branches(root: Node) -> dict[str, list[Node]]:

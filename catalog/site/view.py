@@ -8,7 +8,7 @@ from typing import Any, Literal
 from catalog import export
 from catalog.folding import otherwise
 from catalog.identifiers import identify
-from catalog.schema import FOLDERS, vocabulary
+from catalog.schema import FIELDS, FOLDERS, vocabulary
 from catalog.site.leaderboard import PARITY, TIMING, Board, Row, Shape, Speed
 
 Language = Literal["en", "zh"]
@@ -44,7 +44,7 @@ class Atlas:
 
 def fields(entry: Any) -> Fields:
     """An entry with every field that any kind has; None where it has nothing."""
-    return {**dict.fromkeys(export.COLUMNS), **export.fields(entry)}
+    return {**dict.fromkeys(FIELDS), **export.fields(entry)}
 
 
 class View:
@@ -136,7 +136,7 @@ class View:
 
     def words(self, entry: Fields) -> str:
         """What an entry is to be found by beside what a page shows of it in this language."""
-        tags = [name for tag in entry["tags"] for name in vocabulary()["tags"][tag].values()]
+        tags = [vocabulary()["tags"][tag][language] for tag in entry["tags"] for language in ("en", "zh")]
         shown = [entry["title"], entry["title_zh"], *(entry["authors"] or []), entry["summary_en"], entry["summary_zh"]]
         folded = otherwise(" ".join(filter(None, shown)))
         named = [entry["id"], *names(entry), self.other_title(entry), *tags, *(entry["authors"] or [])]
