@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from functools import cache
 
 _PLAIN = {"ß": "ss", "æ": "ae", "œ": "oe", "ø": "o", "đ": "d", "ð": "d", "ħ": "h", "ı": "i", "ł": "l", "þ": "th"}
+_PLAIN_TABLE = str.maketrans(_PLAIN)
 
 
 def fold(text: str) -> str:
@@ -17,19 +18,20 @@ def fold(text: str) -> str:
     >>> fold("Núñez, ＢＥＲＴ, Straße, 命名實體識別")
     'nunez, bert, strasse, 命名实体识别'
     """
-    return "".join(_simplified().get(letter, letter) for letter in unaccented(text))
+    return unaccented(text).translate(_table())
 
 
 def unaccented(text: str) -> str:
     """``text`` in lower case, of one width and without accents; marks that make other letters, as in Hindi, stay."""
     apart = unicodedata.normalize("NFD", unicodedata.normalize("NFKC", text).lower())
     plain = unicodedata.normalize("NFC", re.sub("[\u0300-\u036f]", "", apart))
-    return "".join(_PLAIN.get(letter, letter) for letter in plain)
+    return plain.translate(_PLAIN_TABLE)
 
 
 def replaced(texts: Iterable[str]) -> dict[str, str]:
     """The single letters that ``fold`` replaces, as far as a search of ``texts`` needs them."""
-    used = set(fold("".join(texts)))
+    letters = {letter for text in texts for letter in text}  # each is folded once: the texts are megabytes
+    used = {other for letter in letters for other in fold(letter)}
     return _PLAIN | {letter: simple for letter, simple in _simplified().items() if simple in used}
 
 
@@ -44,6 +46,11 @@ def otherwise(text: str) -> list[str]:
     parts = [part for word, plain in folded if plain != word.lower() for part in plain.split("-")]
     joined = [plain.replace("-", "") for _, plain in folded if re.fullmatch(r"[^\W\d_]+(-[^\W\d_]+)+", plain)]
     return sorted({*filter(None, parts), *joined})
+
+
+@cache
+def _table() -> dict[int, str]:
+    return {ord(letter): simple for letter, simple in _simplified().items()}
 
 
 @cache

@@ -209,7 +209,7 @@ def read_index(path: Path) -> Index:
         raise ValueError(f"{constant} is not a number that a record may hold")
 
     try:
-        index = json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
+        index = json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse, parse_float=_finite)
         schema, records, scores = index["schema"], index["records"], index.get("scores", [])
         odd = [each for each in records if each["schema"] != SCHEMA or each["kind"] not in KINDS]
         states = {str(each["state"]) for each in records if each not in odd} - set(STATES)
@@ -224,18 +224,15 @@ def read_index(path: Path) -> Index:
         raise BadInput(f"{path}: a record in state {min(states)!r}, which is none of {', '.join(STATES)}")
     if not scores and any(each["kind"] == "quality" and each.get("metrics") for each in records):
         raise BadInput(f"{path}: has runs and no scores; make it again with the harness")
-    if not all(math.isfinite(number) for number in _numbers([records, scores])):
-        raise BadInput(f"{path}: holds a number that is not finite")
     return {"records": records, "scores": scores}
 
 
-def _numbers(value: Any) -> Iterable[float]:
-    """All floats anywhere in a JSON value; 1e999 reads as infinity without being named so."""
-    if isinstance(value, float):
-        yield value
-    elif isinstance(value, dict | list):
-        for child in value.values() if isinstance(value, dict) else value:
-            yield from _numbers(child)
+def _finite(text: str) -> float:
+    """The number that JSON writes so; ValueError where it is infinite, as 1e999 is without saying so."""
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text} is not finite")
+    return number
 
 
 def boards(index: Index, path: Path) -> list[Board]:
