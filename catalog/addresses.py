@@ -34,7 +34,7 @@ def split(text: str) -> SplitResult | None:
         text = f"https://{text}"
     try:
         parts = urlsplit(text)
-        _ = parts.port  # read here, since a port that is no number is noticed only when it is asked for
+        _ = parts.port  # read here, since a port that is not a number is noticed only when it is asked for
     except ValueError:
         return None
     return parts if parts.scheme in ("http", "https") else None
@@ -93,12 +93,12 @@ def wrong_address(address: str) -> str | None:
     ):
         return f"{address!r} is for git - did you mean {f'https://{git[1]}'!r}?"
     if scheme is None or (not scheme[1].lower().startswith("http") and "." in scheme[1]):
-        return f"{address!r} is no web address - did you mean {'https://' + address.strip().lstrip('/')!r}?"
+        return f"{address!r} is not a web address - did you mean {'https://' + address.strip().lstrip('/')!r}?"
     if scheme[1].lower() not in ("http", "https"):
         return f"{scheme[1]!r} addresses are not allowed, only https and http"
     parts = split(address)
     if not re.match(ADDRESS, address) or parts is None or not parts.hostname:
-        return f'{address!r} is no valid web address (spaces and the characters <>"\\^`{{|}} are written as %XX)'
+        return f'{address!r} is not a valid web address (spaces and the characters <>"\\^`{{|}} are written as %XX)'
     if parts.username is not None or parts.password is not None:
         return f"{address!r} holds a user name or password; leave it out"
     if "." not in parts.hostname or re.fullmatch(r"[\d.]+", parts.hostname) or ":" in parts.hostname:

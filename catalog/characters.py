@@ -55,7 +55,7 @@ def _wrong(letter: str, before: str, after: str) -> str | None:
     if category == "Co":
         return f"holds the private character {code}, which others do not see as you do; write the right one"
     if category == "Cs" or (category == "Cn" and (0xFDD0 <= ord(letter) <= 0xFDEF or ord(letter) & 0xFFFE == 0xFFFE)):
-        return f"holds {code}, which is no character and may not be in XML; remove it"
+        return f"holds {code}, which is not a character and may not be in XML; remove it"
     if _SPACES.fullmatch(letter):
         return f"holds the space {code} ({_name(letter)}); write a plain space"
     if letter not in _SEEN and (category in ("Cc", "Cf", "Zl", "Zp") or _UNSEEN.fullmatch(letter)):

@@ -116,7 +116,9 @@ def read_status(file: Path) -> dict[str, Link]:
     try:
         return {address: Link(**link) for address, link in json.loads(file.read_text("utf-8"))["links"].items()}
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise BadInput(f"{file} is no file of link states ({error}); restore it, or remove it to begin anew") from None
+        raise BadInput(
+            f"{file} is not a file of link states ({error}); restore it, or remove it to begin anew"
+        ) from None
 
 
 def judge(before: Link | None, answer: Answer, day: str) -> Link:

@@ -1,4 +1,4 @@
-"""The values of an entry's fields: the types that the kinds are made of, and what is wrong with a wrong one."""
+"""The types of an entry's fields, and the messages for values that do not fit."""
 
 import datetime
 import difflib
@@ -51,13 +51,13 @@ def read_vocabulary(path: Path) -> dict[str, dict[str, dict[str, str]]]:
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """`` - did you mean 'x'?`` for the nearest of the ``known`` words, or nothing if none is near."""
+    """The hint `` - did you mean 'x'?`` with the most similar of the ``known`` words; empty if none is similar."""
     lower = {each.lower(): each for each in known}
     near = difflib.get_close_matches(word.lower(), lower, n=1, cutoff=0.6)
     return f" - did you mean {lower[near[0]]!r}?" if near else ""
 
 
-# --- checks of single values; each raises ValueError with what is wrong -----------------------------------------------
+# --- checks of single values; each raises ValueError with a message -----------------------------------------------
 
 
 def _text(value: str) -> str:
@@ -90,7 +90,7 @@ def _english(value: str) -> str:
 
 def _author(value: str) -> str:
     if re.search(r"\bet\.? ?al\b|\band others\b|等人?$", value, re.IGNORECASE):
-        raise ValueError(f"{value!r} is no author; list the names that are known and write `and_others: true`")
+        raise ValueError(f"{value!r} is not an author; list the names that are known and write `and_others: true`")
     if re.search("[;；，、]", value):
         raise ValueError(f"{value!r} is several authors; write a list of one name each, with `, ` between them")
     if re.fullmatch(r"(?:[A-Z]\.[ -]?)+|[A-Z]|(?:Jr|Sr|Ltd|Inc|Ph\.?D|I{2,3})\.?", value):
@@ -101,7 +101,7 @@ def _author(value: str) -> str:
 def _identifier(value: str) -> str:
     if not re.fullmatch(identifiers.ENTRY_ID, value):
         slug = "-".join(re.findall("[a-z0-9]+", value.lower()))
-        raise ValueError(f"{value!r} is no id (lower case, digits, single hyphens) - did you mean {slug!r}?")
+        raise ValueError(f"{value!r} is not an id (lower case, digits, single hyphens) - did you mean {slug!r}?")
     return value
 
 
@@ -109,7 +109,7 @@ def _arxiv(value: str) -> str:
     if not re.match(identifiers.ARXIV, value):
         meant = identifiers.arxiv_id(value)
         hint = f"- did you mean {meant!r}?" if meant else "(such as 1810.04805 or cs/9901001)"
-        raise ValueError(f"{value!r} is no arXiv id {hint}")
+        raise ValueError(f"{value!r} is not an arXiv id {hint}")
     return value
 
 
@@ -117,7 +117,7 @@ def _doi(value: str) -> str:
     meant = identifiers.doi_as_written(value)
     if meant is None or (meant != value and "%25" not in value):
         hint = f"- did you mean {meant!r}?" if meant else "(such as 10.18653/v1/N19-1423)"
-        raise ValueError(f"{value!r} is no DOI {hint}")
+        raise ValueError(f"{value!r} is not a DOI {hint}")
     if arxiv := identifiers.arxiv_id(value):
         raise ValueError(f"{value!r} is arXiv's DOI - did you mean `arxiv: {arxiv!r}`?")
     return value
@@ -158,34 +158,34 @@ def _license(value: str) -> str:
     if value == "none-found" or right == value:
         return value
     right = right or _spdx(re.sub(r"\s+", "-", value))
-    hint = f"- did you mean {right!r}?" if right else "(see spdx.org/licenses; `none-found` where there is none)"
-    raise ValueError(f"{value!r} is no SPDX licence {hint}")
+    hint = f"- did you mean {right!r}?" if right else "(see spdx.org/licenses; `none-found` if there is none)"
+    raise ValueError(f"{value!r} is not an SPDX licence {hint}")
 
 
 def _year(value: Any) -> Any:
-    """YAML scalars are read as text; this is one of the two places where another type is meant."""
+    """The year as a number: all YAML scalars are read as text, and only this field and `and_others` are not text."""
     if isinstance(value, str) and re.fullmatch(r"[0-9]{4}", value):
         return int(value)
     if isinstance(value, str):
-        raise ValueError(f"{value!r} is no year of four digits")
+        raise ValueError(f"{value!r} is not a year of four digits")
     return value
 
 
 def _true(value: Any) -> Any:
     if value not in ("true", True):
-        raise ValueError(f"{value!r} is not `true`; leave the line out where all authors are listed")
+        raise ValueError(f"{value!r} is not `true`; leave the line out if all authors are listed")
     return True
 
 
 def _seed_item(value: str) -> str:
     if not re.match(_SEED, value):
-        raise ValueError(f"{value!r} is no item of the 2018 list; write section.number, such as '3.1'")
+        raise ValueError(f"{value!r} is not an item of the 2018 list; write section.number, such as '3.1'")
     return value
 
 
 def _date(value: str) -> str:
     if not re.match(_DATE, value):
-        raise ValueError(f"{value!r} is no date of the form 2018-10-11")
+        raise ValueError(f"{value!r} is not a date of the form 2018-10-11")
     datetime.date.fromisoformat(value)  # its ValueError says which part is out of range
     return value
 
@@ -193,7 +193,7 @@ def _date(value: str) -> str:
 def _no_repeats(values: list[str]) -> list[str]:
     twice = {value for value in values if values.count(value) > 1} if len(set(values)) < len(values) else ()
     if twice:
-        raise ValueError(f"{', '.join(map(repr, sorted(twice)))} stands here twice")
+        raise ValueError(f"{', '.join(map(repr, sorted(twice)))} is in the list twice")
     return values
 
 
@@ -201,7 +201,7 @@ def _no_repeats(values: list[str]) -> list[str]:
 
 
 def _shown(pattern: str, **more: str) -> Any:
-    """A pattern for editors; here the validator beside it says what is wrong in words."""
+    """A pattern for the JSON Schema alone; here a validator reports the problem in words."""
     return Field(json_schema_extra={"pattern": pattern, **more})
 
 

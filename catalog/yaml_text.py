@@ -30,7 +30,7 @@ def look_alike(line: str) -> str | None:
     "has the full-width colon '：' after `year`; write `year: 2019`"
     """
     if before := _BEFORE.match(line):
-        return f"begins with {_code(before[1])}, which is no plain space; write plain spaces"
+        return f"begins with {_code(before[1])}, which is not a plain space; write plain spaces"
     if not (found := _NAME.match(line)):
         return None
     name, gap, colon, space, rest = found.groups()
@@ -38,7 +38,7 @@ def look_alike(line: str) -> str | None:
         what = "full-width colon" if colon == "：" else "sign"
         return f"has the {what} {colon!r} after `{name}`; write `{name}: {rest[:40].strip()}`"
     if odd := re.search(f"[{_SPACE}]", gap + space):
-        return f"has {_code(odd[0])} beside the colon of `{name}`, which is no plain space; write one"
+        return f"has {_code(odd[0])} beside the colon of `{name}`, which is not a plain space; write one"
     if rest and not space and name == name.lower():
         return f"has no space after the colon of `{name}`; write `{name}: {rest[:40].strip()}`"
     return None
@@ -53,7 +53,7 @@ def cut_by_comment(event: Any, lines: list[str]) -> str | None:
 
 
 def changed_by_escape(event: Any, lines: list[str]) -> str | None:
-    r"""The first escape in double quotes that is no letter but a control character or a space, such as ``\t``."""
+    r"""The first escape in double quotes that is not a letter but a control character or a space, such as ``\t``."""
     if getattr(event, "style", None) != '"':
         return None
     odd = (found[1] for found in _ESCAPE.finditer(_raw(event, lines)) if found[1])

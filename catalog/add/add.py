@@ -100,7 +100,7 @@ def identify(what: str, kind: str | None = None) -> tuple[Kind, dict[str, str]]:
     elif named.what == "address":
         what = what.strip()
         if wrong := wrong_address(what):
-            raise BadInput(f"{what!r} is no arXiv id (1810.04805), DOI (10.18653/v1/N19-1423) or address: {wrong}")
+            raise BadInput(f"{what!r} is not an arXiv id (1810.04805), DOI (10.18653/v1/N19-1423) or address: {wrong}")
         likely, known = _kind_of_page(what), {"url": what}
     chosen = next((each for each in KINDS if each == kind), likely)
     if kind not in (None, *KINDS):

@@ -275,6 +275,6 @@ def _redirects(view: View) -> dict[str, str]:
     found: dict[str, str] = yaml.load(text, yaml.BaseLoader) or {}  # noqa: S506 - all is text: an id may be 2018 or no
     for old, new in found.items():
         if new not in view.by_id or old in view.by_id:
-            why = f"{new!r} is no entry" if new not in view.by_id else f"{old!r} is an entry"
+            why = f"{new!r} is not an entry" if new not in view.by_id else f"{old!r} is an entry"
             raise BadInput(f"{REDIRECTS.name}: {old}: {new}: {why}")
     return found

@@ -79,7 +79,7 @@ def test_an_escape_of_such_a_character_is_refused_too(entries: Path, write: Writ
     write("bert", title='"BERT\\ufffe"', venue='"A\\u00ADB"')
     found = [str(problem).partition(".yaml:")[2] for d in read_folder(entries) for problem in d.problems]
     assert found == [
-        "3: title: holds U+FFFE, which is no character and may not be in XML; remove it",
+        "3: title: holds U+FFFE, which is not a character and may not be in XML; remove it",
         "7: venue: holds the invisible character U+00AD (soft hyphen); remove it",
     ]
 

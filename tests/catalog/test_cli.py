@@ -42,7 +42,7 @@ def test_problems_as_annotations(entries: Path, write: Write) -> None:
 def test_bad_usage_exits_2(tmp_path: Path) -> None:
     done = catalog("check", "--entries", tmp_path / "none")
     assert (done.returncode, done.stdout) == (2, "")
-    assert "is no folder" in done.stderr
+    assert "is not a folder" in done.stderr
     assert catalog("check", "--format", "xml").returncode == 2
     assert catalog("chekc").returncode == 2
 
@@ -107,4 +107,4 @@ def test_what_cannot_be_written_or_is_not_there_exits_2(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (2, f"error: --output: {tmp_path} cannot be written: Is a directory\n")
     done = catalog("build", "--results", tmp_path / "none.json", "--output", tmp_path / "out")
     assert done.returncode == 2
-    assert f"--results: {tmp_path / 'none.json'} is not there" in done.stderr
+    assert f"--results: {tmp_path / 'none.json'} does not exist" in done.stderr

@@ -264,7 +264,7 @@ def test_an_address_without_latin_letters_asks_for_an_id(entries: Path) -> None:
     [
         ("https://link.juejin.cn/?target=https%3A%2F%2Farxiv.org", None, "did you mean 'https://arxiv.org'"),
         ("git@example.org:a/b.git", None, "is for git - did you mean 'https://example.org/a/b'?"),
-        ("bert", None, "is no arXiv id"),
+        ("bert", None, "is not an arXiv id"),
         ("javascript:alert(1)", None, "'javascript' addresses are not allowed"),
         ("1810.04805", "repository", "is not what names a repository"),
         ("https://example.org/x", "papers", "--kind 'papers' is none of .* - did you mean 'paper'"),

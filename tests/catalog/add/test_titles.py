@@ -89,7 +89,7 @@ def test_the_command_exits_1_where_a_title_differs(
     monkeypatch.setattr(titles, "compare", lambda folder: problems)
     done = CliRunner().invoke(app, ["titles", "--entries", str(entries)])
     assert done.exit_code == len(problems)
-    assert done.output == ("bert.yaml:3: title: is another\n" if problems else "all titles are those at arXiv\n")
+    assert done.output == ("bert.yaml:3: title: is another\n" if problems else "all titles agree with arXiv\n")
 
 
 @pytest.mark.parametrize(
