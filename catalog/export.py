@@ -1,4 +1,4 @@
-"""The catalog in the formats that other programs read: JSON, CSV, BibTeX, Atom, and one Markdown file for GitHub."""
+"""Exports the catalog as JSON, CSV, BibTeX, Atom, and as one Markdown file for GitHub."""
 
 import csv
 import functools
@@ -38,12 +38,12 @@ _CONTAINER = {"article": "journal", "inproceedings": "booktitle", "book": "serie
 
 
 def fields(entry: Entry) -> dict[str, Any]:
-    """What is written in an entry, as JSON has it; fields that are absent stay absent."""
+    """The fields written in an entry, as JSON values; absent fields stay absent."""
     return entry.model_dump(exclude_defaults=True)
 
 
 def links(entry: dict[str, Any]) -> list[tuple[str, str]]:
-    """Where an entry leads: (name, address) pairs, the most useful first. All are http or https addresses."""
+    """The links of an entry as (name, address) pairs, the most useful first. All are http or https addresses."""
     found = []
     if entry.get("renamed_to"):
         found.append(("today", entry["renamed_to"]))
@@ -73,8 +73,8 @@ def to_json(entries: Iterable[Entry]) -> str:
 def to_csv(entries: Iterable[Entry]) -> str:
     """One line for each entry; lists are joined with "; ".
 
-    A spreadsheet would run a cell that begins with ``=`` as a formula; such a cell gets an apostrophe before it, and
-    so does one that has an apostrophe there already, so that taking one away gives the value back.
+    A spreadsheet would run a cell that begins with ``=`` as a formula. Such a cell gets an apostrophe in front, and so
+    does one that already begins with an apostrophe, so that removing one gives the value back.
     """
     out = io.StringIO()
     writer = csv.DictWriter(out, COLUMNS, extrasaction="ignore", lineterminator="\n")
@@ -84,7 +84,9 @@ def to_csv(entries: Iterable[Entry]) -> str:
     return out.getvalue()
 
 
-_FORMULA = re.compile("'*[=+@＝＋＠\\-－\t\r\n]")  # what begins one, under East Asian Windows full-width too
+_FORMULA = re.compile(
+    "'*[=+@＝＋＠\\-－\t\r\n]"
+)  # how formulas begin; in East Asian Windows full-width signs count too
 
 
 def _cell(value: Any) -> str:
@@ -152,7 +154,7 @@ def _venues() -> list[dict[str, Any]]:
 
 
 def _authors(entry: dict[str, Any]) -> str:
-    """Names joined by ``and``; braces keep one name whole that BibTeX would take apart."""
+    """Names joined by ``and``; braces protect a name that BibTeX would split."""
     names = []
     for name in entry["authors"]:
         text = _latex(name)
@@ -161,7 +163,7 @@ def _authors(entry: dict[str, Any]) -> str:
 
 
 def _verbatim(identifier: str) -> str:
-    """An identifier as it is: BibTeX's fields for them are not text. Braces alone would end the field."""
+    """An identifier without LaTeX escapes, which BibTeX does not apply to such fields; braces would end the field."""
     return identifier.replace("{", "%7B").replace("}", "%7D").replace("\\", "%5C")
 
 
@@ -173,7 +175,7 @@ def _latex(text: str) -> str:
 
 
 def newest(entries: Iterable[Entry]) -> list[Entry]:
-    """The entries by the day they were added, the last first."""
+    """The entries by the day they were added, the newest first."""
     return sorted(entries, key=lambda entry: (entry.added or "", entry.year, entry.id), reverse=True)
 
 
@@ -205,9 +207,9 @@ def _element(
     parent: ET.Element | None, name: str, attributes: dict[str, str] | None = None, text: str = ""
 ) -> ET.Element:
     tag = f"{{http://www.w3.org/2005/Atom}}{name}"
-    made = ET.Element(tag, attributes or {}) if parent is None else ET.SubElement(parent, tag, attributes or {})
-    made.text = text or None
-    return made
+    element = ET.Element(tag, attributes or {}) if parent is None else ET.SubElement(parent, tag, attributes or {})
+    element.text = text or None
+    return element
 
 
 def _moment(day: str | None) -> str:
@@ -250,7 +252,7 @@ def _markdown_line(entry: dict[str, Any], folder: str) -> str:
 
 
 def escape_markdown(text: str) -> str:
-    """``text``, within a line of Markdown, such that neither HTML nor Markdown in it has an effect."""
+    """``text`` for a line of Markdown, escaped so that neither HTML nor Markdown in it has an effect."""
     plain = html.escape(" ".join(text.split()), quote=False)
     return re.sub(r"[\\`*_\[\]{}|#~!$^]", lambda found: f"&#{ord(found[0])};", plain)
 
@@ -259,10 +261,13 @@ def escape_markdown(text: str) -> str:
 
 
 def export(entries: list[Entry], folder: Path, site: str) -> list[Path]:
-    """Write ``catalog.json``, ``.csv``, ``.bib`` and ``feed.xml`` into ``folder``; the files. Failure if that fails."""
+    """Write ``catalog.json``, ``.csv``, ``.bib`` and ``feed.xml`` into ``folder`` and return the files.
+
+    Failure if one cannot be written.
+    """
     texts = {
         "catalog.json": to_json(entries),
-        "catalog.csv": "\ufeff" + to_csv(entries),  # without the mark, Excel reads UTF-8 in the system's own encoding
+        "catalog.csv": "\ufeff" + to_csv(entries),  # without the byte order mark, Excel assumes the system's encoding
         "catalog.bib": to_bibtex(entries),
         "feed.xml": to_atom(entries, site, "en"),
     }
@@ -270,7 +275,7 @@ def export(entries: list[Entry], folder: Path, site: str) -> list[Path]:
 
 
 def write(path: Path, text: str) -> Path:
-    """Write one file, with its folder; Failure where that is not possible."""
+    """Write one file, and its folder if missing. Failure if that is not possible."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8", newline="\n")

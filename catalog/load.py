@@ -120,11 +120,11 @@ def _text(document: Document) -> str | None:
         text = text.replace("\r\n", "\n").replace("\r", "\n")
     if "\t" in text:
         line = text.count("\n", 0, text.index("\t")) + 1
-        document.wrong("holds a tab; write spaces", line=line)
+        document.wrong("contains a tab; write spaces", line=line)
         return None
     if control := _CONTROL.search(text):
         line = text.count("\n", 0, control.start()) + 1
-        document.wrong(f"holds the control character U+{ord(control[0]):04X}; remove it", line=line)
+        document.wrong(f"contains the control character U+{ord(control[0]):04X}; remove it", line=line)
         return None
     document.text = text.split("\n")
     return text
@@ -151,7 +151,7 @@ def _parse(document: Document, text: str) -> bool:
         _mapping(document, parser, first)
         parser.get_event()  # end of the document
         if not isinstance(last := parser.get_event(), yaml.StreamEndEvent):
-            raise _Unreadable("holds more than one document; remove `---`", _line(last))
+            raise _Unreadable("contains more than one document; remove `---`", _line(last))
     except _Unreadable as error:
         document.wrong(str(error), line=error.line)
     except yaml.YAMLError as error:
@@ -171,16 +171,15 @@ def _parse(document: Document, text: str) -> bool:
 def _in_words(problem: str) -> str:
     """A message of the YAML parser with its usual cause."""
     if "mapping values are not allowed" in problem:
-        return "is not valid YAML: a value that holds ': ' needs quotes"
+        return "is not valid YAML: a value that contains ': ' needs quotes"
     if "expected ':'" in problem:
         return "is not valid YAML: no `field: value`; indent lines that continue a value, and begin a remark with #"
     if "invalid Unicode character escape" in problem:
         return "is not valid YAML: half a character as an escape, such as \\ud83d; write the character itself"
     if "escape" in problem:
         return "is not valid YAML: a backslash in double quotes begins an escape; write the value in single quotes"
-    return (
-        f"is not valid YAML: {problem}; a value that begins with one of []{{}}\"'@`#&*!|>% or holds ': ' needs quotes"
-    )
+    quoted = "a value that begins with one of []{}\"'@`#&*!|>% or contains ': ' needs quotes"
+    return f"is not valid YAML: {problem}; {quoted}"
 
 
 def _mapping(document: Document, parser: Any, start: Event) -> None:
@@ -222,7 +221,7 @@ def _value(document: Document, parser: Any, place: Place) -> Any:
 def _unchanged(document: Document, event: Event, place: Place) -> None:
     """Record what YAML cut from a text or changed in it."""
     if escape := changed_by_escape(event, document.text):
-        what = f"holds {escape}, which in double quotes is an escape; write the value in single quotes"
+        what = f"contains {escape}, which in double quotes is an escape; write the value in single quotes"
         document.wrong(what, place, line=_line(event))
     if place[0] not in TEXTS:
         return

@@ -29,7 +29,7 @@ ADVICE = "try again later, or write a skeleton with --offline"
 
 
 class NotFound(Exception):
-    """The server knows no such record."""
+    """The server has no such record."""
 
 
 class _LongWait(Exception):

@@ -1,8 +1,8 @@
-"""The script of the theme's search, with a fault of lunr put right that loses words with digits.
+"""Repairs a fault in the lunr script of the theme's search, which loses words with digits.
 
-lunr merges nodes of its automaton of words that are equal as text: a final mark, then each label and the number of the
-node that it leads to, with nothing between. A label that is a digit reads as part of a number, so that other nodes are
-merged too, and words such as 1810 are lost from the index, which ones depends on all the others.
+lunr merges nodes of its word automaton whose text forms are equal: a mark for final nodes, then each label and the
+number of the node that it leads to, without a separator. A digit as a label reads as part of such a number, so that
+different nodes are merged too, and words such as 1810 are lost from the index; which ones depends on all other words.
 """
 
 from importlib.util import find_spec
@@ -15,7 +15,7 @@ WORKERS = Path("assets/javascripts/workers")
 
 
 def repaired() -> tuple[Path, str]:
-    """Where the script is in a site, and what it is to be; Failure where the theme is another than this knows."""
+    """The path of the script in a site, and its repaired text. Failure if the theme has another script."""
     spec = find_spec("material")
     folders = [Path(each) for each in spec.submodule_search_locations or ()] if spec else []
     files = [file for folder in folders for file in (folder / "templates" / WORKERS).glob("search.*.js")]

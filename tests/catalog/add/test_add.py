@@ -115,8 +115,8 @@ def test_a_paper_whose_venue_is_not_to_be_had_is_written_all_the_same(
     added = add("1810.04805", entries=entries, endpoints=endpoints)
     assert "venue" in added.wanted
     assert added.notes == [
-        "the venue is not filled in: Crossref knows no '10.18653/v1/N19-1423'; is it written right? "
-        "--offline writes a skeleton all the same"
+        "the venue is not filled in: Crossref knows no '10.18653/v1/N19-1423'; is it spelled correctly? "
+        "--offline writes a skeleton anyway"
     ]
 
 
@@ -171,7 +171,7 @@ def test_a_repository_that_was_renamed_archived_and_has_no_licence(
     data = yaml.safe_load(added.file.read_text("utf-8"))
     assert data["url"] == "https://github.com/jina-ai/clip-as-service"
     assert (data["license"], data["status"]) == ("none-found", "archived")
-    assert added.notes == ["hanxiao/bert-as-service is jina-ai/clip-as-service today", "GitHub shows no commit"]
+    assert added.notes == ["hanxiao/bert-as-service is now jina-ai/clip-as-service", "GitHub shows no commit"]
 
 
 def test_a_licence_that_github_does_not_recognise_is_left_to_the_person(
@@ -266,7 +266,7 @@ def test_an_address_without_latin_letters_asks_for_an_id(entries: Path) -> None:
         ("git@example.org:a/b.git", None, "is for git - did you mean 'https://example.org/a/b'?"),
         ("bert", None, "is not an arXiv id"),
         ("javascript:alert(1)", None, "'javascript' addresses are not allowed"),
-        ("1810.04805", "repository", "is not what names a repository"),
+        ("1810.04805", "repository", "does not identify a repository"),
         ("https://example.org/x", "papers", "--kind 'papers' is none of .* - did you mean 'paper'"),
     ],
 )
@@ -293,7 +293,7 @@ def test_what_is_in_the_catalog_under_another_identifier(entries: Path, write: W
 
 def test_ids_that_are_taken(entries: Path, write: Write, endpoints: Endpoints) -> None:
     write("bert", "model")
-    with pytest.raises(BadInput, match=r"--id bert: .*models/bert.yaml has it already"):
+    with pytest.raises(BadInput, match=r"--id bert: .*models/bert.yaml has it"):
         add("1810.04805", name="bert", entries=entries, endpoints=endpoints)
     with pytest.raises(BadInput, match="lower case"):
         add("1810.04805", name="../../x", entries=entries, endpoints=endpoints)

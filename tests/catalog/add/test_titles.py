@@ -45,14 +45,14 @@ def test_another_paper_under_the_id_is_found(server: Server, entries: Path, writ
     file = write("albert", arxiv='"1909.11942"', title="'ALBERT: A Lite BERT'")
     server.files[PATH] = feed(_1810_04805="Masked Words -\n  a study", _1909_11942="On the spectra of black holes")
     (problem,) = asked(server, entries)
-    assert problem.startswith(f"{file}:3: title: 'ALBERT: A Lite BERT' is 'On the spectra of black holes' at arXiv")
+    assert problem.startswith(f"{file}:3: title: 'ALBERT: A Lite BERT' is 'On the spectra of black holes' on arXiv")
 
 
 def test_a_paper_that_arxiv_does_not_know_is_named(server: Server, entries: Path, write: Write) -> None:
     write("bert")
     file = write("albert", arxiv='"1909.11942"', title="'ALBERT: A Lite BERT'")
     server.files[PATH] = feed(_1810_04805="Masked words, a study")
-    assert asked(server, entries) == [f"{file}:6: arxiv: arXiv knows no '1909.11942'"]
+    assert asked(server, entries) == [f"{file}:6: arxiv: arXiv has no '1909.11942'"]
 
 
 def test_many_papers_are_asked_for_in_few_requests_slowly(server: Server, entries: Path, write: Write) -> None:
