@@ -17,7 +17,9 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-Entries = Annotated[Path, typer.Option(help="Folder with the entries (papers/, articles/, ...).")]
+Entries = Annotated[
+    Path, typer.Option(help="Folder with the entries (papers/, articles/, ...).", show_default="catalog/entries")
+]
 ENTRIES = Path(__file__).with_name("entries")
 Site = Annotated[str, typer.Option(envvar="SITE_URL", help="Address of the English home page, used in feeds.")]
 EXPORT, PAGES, INDEX = Path("build/export"), Path("build/docs"), Path("results/index.json")
@@ -52,7 +54,7 @@ def main() -> None:
         raise SystemExit(0) from None
 
 
-@app.command(epilog="Example: python -m catalog check --format github")
+@app.command(short_help="Check all entries.", epilog="Example: python -m catalog check --format github")
 def check(
     entries: Entries = ENTRIES,
     form: Annotated[
@@ -76,7 +78,7 @@ def check(
     print("no problems", file=sys.stderr)
 
 
-@app.command(epilog="Example: python -m catalog schema")
+@app.command(short_help="Write the JSON Schema of an entry.", epilog="Example: python -m catalog schema")
 def schema(
     output: Annotated[Path | None, typer.Option(help="File to write.  [default: catalog/entry.schema.json]")] = None,
 ) -> None:
@@ -92,17 +94,20 @@ def schema(
 
 
 @app.command(
-    epilog="Examples:\n\npython -m catalog add 1810.04805\n\npython -m catalog add https://github.com/google-research/bert"
+    short_help="Write the file of a new entry.",
+    epilog="Examples:\n\npython -m catalog add 1810.04805\n\npython -m catalog add https://github.com/google-research/bert",
 )
 def add(
     what: Annotated[str, typer.Argument(help="arXiv id, DOI, or the address of a repository or any other page.")],
     kind: Annotated[
         str | None,
-        typer.Option(help="Kind of the entry, if WHAT does not show it: paper, article, repository, model or dataset."),
+        typer.Option(
+            help="Kind of the entry, if the argument does not show it: paper, article, repository, model or dataset."
+        ),
     ] = None,
     name: Annotated[str | None, typer.Option("--id", help="Id of the entry.  [default: made from the title]")] = None,
     offline: Annotated[
-        bool, typer.Option("--offline", help="Contact no server; write only what WHAT itself says.")
+        bool, typer.Option("--offline", help="Contact no server; write only what the argument itself says.")
     ] = False,
     entries: Entries = ENTRIES,
 ) -> None:
@@ -120,10 +125,12 @@ def add(
     print("next: python -m catalog check")
 
 
-@app.command(epilog="Example: python -m catalog links")
+@app.command(short_help="Check all links of the entries.", epilog="Example: python -m catalog links")
 def links(
     entries: Entries = ENTRIES,
-    status: Annotated[Path, typer.Option(help="File that keeps the state of each link.")] = STATUS,
+    status: Annotated[
+        Path, typer.Option(help="File that keeps the state of each link.", show_default="catalog/link_status.json")
+    ] = STATUS,
 ) -> None:
     """Check all links of the entries, slowly, and record which are dead and where an archived copy is.
 
@@ -140,7 +147,7 @@ def links(
     print(", ".join(f"{count} {state}" for state, count in counts.items()))
 
 
-@app.command(epilog="Example: python -m catalog titles")
+@app.command(short_help="Compare titles with those on arXiv.", epilog="Example: python -m catalog titles")
 def titles(entries: Entries = ENTRIES) -> None:
     """Compare the title of each paper with its title on arXiv, to find mistyped arXiv ids.
 
@@ -156,7 +163,10 @@ def titles(entries: Entries = ENTRIES) -> None:
     print("all titles agree with arXiv")
 
 
-@app.command(epilog="Example: python -m catalog export --output build/export")
+@app.command(
+    short_help="Write JSON, CSV, BibTeX, Atom and Markdown.",
+    epilog="Example: python -m catalog export --output build/export",
+)
 def export(
     output: Annotated[Path, typer.Option(help="Folder to write the JSON, CSV, BibTeX and Atom files to.")] = EXPORT,
     markdown: Annotated[Path, typer.Option(help="Markdown file to write, for reading on GitHub.")] = Path("CATALOG.md"),
@@ -172,7 +182,7 @@ def export(
         print(path)
 
 
-@app.command(epilog="Example: python -m catalog build && mkdocs serve")
+@app.command(short_help="Write the pages of the site.", epilog="Example: python -m catalog build && mkdocs serve")
 def build(
     results: Annotated[Path, typer.Option(help="Index of published results, written by the harness.")] = INDEX,
     docs: Annotated[Path, typer.Option(help="Folder with the hand-written pages, styles and scripts.")] = Path("docs"),
@@ -180,7 +190,9 @@ def build(
         Path, typer.Option(help="Folder to write the pages to; its subfolders en and zh are replaced.")
     ] = PAGES,
     site: Site = HOME,
-    status: Annotated[Path, typer.Option(help="File of link states that `links` wrote.")] = STATUS,
+    status: Annotated[
+        Path, typer.Option(help="File of link states that `links` wrote.", show_default="catalog/link_status.json")
+    ] = STATUS,
     entries: Entries = ENTRIES,
 ) -> None:
     """Write the pages of the site as Markdown, for MkDocs: mkdocs.yml (English) and mkdocs.zh.yml (Chinese)."""

@@ -134,7 +134,7 @@ def dots(rows: list[Row], title: str, x_label: str) -> Element:
 
 
 def ranges(rows: list[Row], names: Sequence[str], title: str, x_label: str) -> Element:
-    """Plot a row per implementation on a log scale: a line from its first to its last value, and a dot for each name."""
+    """Plot a row per implementation on a log scale: a line from first to last value, with a dot for each name."""
     every = [value for row in rows for value in row.values]
     low, high = min(every) / 1.15, max(every) * 1.15
 

@@ -67,7 +67,7 @@ def test_a_folder_that_is_not_there() -> None:
         (b"id: bert\ntitle: BERT: Pre-training\n", 2, "a value that contains ': ' needs quotes"),
         (b"id: bert\ntitle: [unclosed\n", 3, "is not valid YAML"),
         (b"id: bert\ntitle: A\n<!-- seen -->\nyear: 2019\n", 3, "is not valid YAML: no `field: value`"),
-        (b"id: bert\ntitle: A long\ntitle in two lines\nyear: 2019\n", 3, "a value goes on in lines that are indented"),
+        (b"id: bert\ntitle: A long\ntitle in two lines\nyear: 2019\n", 3, "indent lines that continue a value"),
         (b"id: bert\ntitle: a\x07b\n", 2, "contains the control character U+0007"),
         (b"id: bert\nid: bert\n", 2, "id: is written twice (also in line 1)"),
         (b"id: bert\n---\nid: other\n", 2, "more than one document"),

@@ -171,7 +171,7 @@ def test_addresses_that_are_accepted(address: str, entries: Path, write: Write) 
         ("Apache-2.0 OR MIT", None),
         ("apache-2.0", "- did you mean 'Apache-2.0'?"),
         ("Apache 2.0", "- did you mean 'Apache-2.0'?"),
-        ("free", "'free' is not an SPDX licence (see spdx.org/licenses; `none-found` where there is none)"),
+        ("free", "'free' is not an SPDX licence (see spdx.org/licenses; `none-found` if there is none)"),
     ],
 )
 def test_licences_are_spdx_ids(licence: str, message: str | None, entries: Path, write: Write) -> None:
