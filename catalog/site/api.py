@@ -9,9 +9,9 @@ from pathlib import Path
 import griffe
 
 ROOT = Path(__file__).parents[2]
-# Modules and folders left out: `--help` describes the command line, the harness alone talks to a worker's session,
-# and each file in `implementations` has the same few names.
-NOT_SHOWN = {"__main__", "cli", "commands", "implementations", "session"}
+# Names and paths of modules and folders left out: `--help` describes the command line, a worker's session is called
+# by the harness alone, and the files in `implementations` all define the same few names.
+NOT_SHOWN = {"__main__", "cli", "commands", "harness.implementations", "harness.worker.session"}
 
 
 @dataclass
@@ -47,7 +47,8 @@ def read_package(name: str, root: Path = ROOT) -> Package:
 
     Modules without any are left out, and so are subpackages that hold none.
     """
-    package = griffe.load(name, search_paths=[str(root)], allow_inspection=False)
+    # `name` is also the name of a folder where the build is started; that of `root` is meant
+    package = griffe.load(name, search_paths=[str(root)], try_relative_path=False, allow_inspection=False)
     if not isinstance(package, griffe.Module):
         raise TypeError(f"{name} is not a package")
     return Package(name, sorted(_modules(package), key=lambda module: module.path.split(".")))
@@ -55,11 +56,12 @@ def read_package(name: str, root: Path = ROOT) -> Package:
 
 def _modules(module: griffe.Module) -> Iterator[Module]:
     """The module and all below it that have something to show."""
-    below = [each for each in module.modules.values() if not each.is_alias and each.name not in NOT_SHOWN]
-    inner = [each for child in below for each in _modules(child)]
+    below = [each for each in module.modules.values() if not each.is_alias]  # an import can lead round in a circle
+    shown = [each for each in below if NOT_SHOWN.isdisjoint({each.name, each.path})]
+    inner = [each for child in shown for each in _modules(child)]
     members = [*module.functions.values(), *module.classes.values()]
-    shown = [each for each in members if each.is_public and each.docstring and not each.is_alias]
-    items = [Item(each.name, each.path, _signature(each), _text(each)) for each in sorted(shown, key=_line)]
+    public = [each for each in members if each.is_public and each.docstring and not each.is_alias]
+    items = [Item(each.name, each.path, _signature(each), _text(each)) for each in sorted(public, key=_line)]
     if items or inner:
         yield Module(module.path, _text(module), items)
     yield from inner
