@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from catalog.add import fetch
-from harness import download
+from harness.data import download
 
 
 @pytest.mark.parametrize("given", ["plain", "~/of-the-home", None])
