@@ -171,7 +171,7 @@ FIELDS: tuple[str, ...] = tuple(dict.fromkeys(name for model in MODELS.values() 
 def json_schema() -> dict[str, Any]:
     """The JSON Schema of an entry (draft 2020-12), for editors.
 
-    The kinds are told apart by if/then rather than oneOf, so that an editor marks the one wrong line instead of
+    The kinds are distinguished by if/then rather than oneOf, so that an editor marks the one wrong line instead of
     saying that the file fits none of five schemas.
     """
     definitions: dict[str, Any] = {
