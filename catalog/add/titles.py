@@ -1,4 +1,4 @@
-"""The titles of papers in the catalog against those at arXiv: a mistyped id leads to somebody else's paper."""
+"""Compares the titles of papers with those on arXiv, since a mistyped id leads to another paper."""
 
 import re
 import time
@@ -6,21 +6,21 @@ import unicodedata
 from difflib import SequenceMatcher
 from pathlib import Path
 
+from catalog.add.sources import Endpoints, arxiv_titles
 from catalog.errors import Problem
 from catalog.load import read_folder
 from catalog.schema import Paper
-from catalog.sources import Endpoints, arxiv_titles
 
-BATCH = 50  # papers a request
-PAUSE = 3.0  # seconds between two requests, which arXiv asks for
-ALIKE = 0.9  # papers are renamed a little between versions
+BATCH = 50  # papers per request
+PAUSE = 3.0  # seconds between two requests, as arXiv asks
+ALIKE = 0.9  # similarity of equal papers; titles change a little between versions
 
 
 def compare(folder: Path, endpoints: Endpoints | None = None) -> list[Problem]:
-    """Each paper whose title is another at arXiv, or that arXiv does not know.
+    """A problem for each paper whose title differs on arXiv, or that arXiv does not have.
 
     Raises:
-        BadInput: no folder of entries.
+        BadInput: there is no folder of entries.
         Failure: arXiv gives no usable answer.
     """
     papers = [d for d in read_folder(folder) if isinstance(d.entry, Paper) and d.entry.arxiv]
@@ -35,15 +35,15 @@ def compare(folder: Path, endpoints: Endpoints | None = None) -> list[Problem]:
             document = by_id[name]
             title = document.data["title"]
             if name not in titles:
-                found.append(Problem(document.file, document.lines[("arxiv",)], "arxiv", f"arXiv knows no {name!r}"))
+                found.append(Problem(document.file, document.lines[("arxiv",)], "arxiv", f"arXiv has no {name!r}"))
             elif similarity(title, titles[name]) < ALIKE:
-                what = f"{title!r} is {titles[name]!r} at arXiv ({name}); is the id right?"
+                what = f"{title!r} is {titles[name]!r} on arXiv ({name}); is the id right?"
                 found.append(Problem(document.file, document.lines[("title",)], "title", what))
     return found
 
 
 def similarity(one: str, other: str) -> float:
-    """From 0 to 1, of the letters and digits of two titles alone: 1 where only case and punctuation differ."""
+    """The similarity of two titles from 0 to 1; 1 if only case and punctuation differ."""
     return SequenceMatcher(None, _plain(one), _plain(other), autojunk=False).ratio()
 
 

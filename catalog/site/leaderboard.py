@@ -1,6 +1,8 @@
-"""Measured results: ``results/index.json``, which the harness writes, arranged for the pages. Nothing is averaged
-over tasks: an implementation that was not measured on a task has no number there; where a run was tried and gave
-none, its reason stands instead. What several seeds give together is computed by the harness alone."""
+"""The published results, read from the harness's ``results/index.json`` and arranged for the pages.
+
+Nothing is averaged over tasks: an implementation that was not measured on a task has no number there, and a run that
+failed or was skipped shows its reason instead. Statistics over seeds are computed by the harness alone.
+"""
 
 import json
 import math
@@ -15,7 +17,7 @@ from plots import Point
 SCHEMA = 2
 KINDS = ("quality", "speed", "parity")
 STATES = ("ok", "failed", "skipped")
-PARITY, TIMING = "parity", "timing"  # what can be missing of a row beside a task's score
+PARITY, TIMING = "parity", "timing"  # what a row can lack besides the score of a task
 
 
 @dataclass
@@ -23,29 +25,29 @@ class Score:
     """The main metric of one implementation on one split of a task, over the seeds."""
 
     metric: str
-    value: float  # mean of the seeds that did not collapse; where all did, of all
-    deviation: float | None  # sample standard deviation of the same; None of one seed
-    least: float  # the lowest and highest of the same
+    value: float  # mean of the seeds that did not collapse, or of all if all did
+    deviation: float | None  # sample standard deviation of the same seeds; None for one seed
+    least: float  # lowest and highest of the same seeds
     greatest: float
     low: float  # the 95% interval within one seed
     high: float
     n: int  # examples
-    seeds: list[int]  # of the runs that finished
+    seeds: list[int]  # seeds whose runs finished
     collapsed: list[int]  # seeds no better than a constant answer
     failed: list[int]  # seeds without a figure
-    with_collapsed: list[float | None] | None  # mean and deviation of all seeds, where that is another figure
-    published: list[dict[str, Any]] = field(default_factory=list)  # value, told, url: what others published of the same
-    # what a reader must know before believing the number: split (null: all of them), text
+    with_collapsed: list[float | None] | None  # mean and deviation of all seeds, if they differ
+    published: list[dict[str, Any]] = field(default_factory=list)  # figures of others for the same: value, told, url
+    # caveats, each with a split (None for all splits) and a text
     flags: list[dict[str, str | None]] = field(default_factory=list)
 
     @property
     def tried(self) -> int:
-        """How many seeds there are, failed ones among them."""
+        """The number of seeds, including those that failed."""
         return len(self.seeds) + len(self.failed)
 
     @property
     def counted(self) -> int:
-        """How many seeds the mean is of."""
+        """The number of seeds in the mean."""
         return len(self.seeds) - (len(self.collapsed) if self.with_collapsed else 0)
 
 
@@ -54,24 +56,24 @@ class Speed:
     """One implementation at one shape."""
 
     sequences_per_second: float
-    slowest: float  # of the rounds
+    slowest: float  # sequences a second in the slowest round
     fastest: float
     p50: float  # seconds
     p99: float
-    ratio: list[float] | None  # to the reference, with its range
+    ratio: list[float] | None  # speed divided by the reference's, and its range
     memory: float  # bytes at the peak
     noisy: bool  # the machine was busy with other work
 
 
 @dataclass(frozen=True)
 class Shape:
-    """What was timed: so many sequences at once, of fixed length or as long as those of a task."""
+    """A shape that was timed: the number of sequences in a batch, of fixed length or of the lengths in a task."""
 
     name: str
     sequences: int
-    tokens: int  # of all
+    tokens: int  # in all sequences together
     latency: bool
-    own_lengths: bool  # of the task that it is named after
+    own_lengths: bool  # the lengths are those of the task that `name` is
 
 
 @dataclass(frozen=True)
@@ -87,13 +89,13 @@ class Row:
     """All that was measured of one implementation at one precision."""
 
     implementation: str
-    precision: str  # that was asked for
-    computes: str = ""  # a variant may have a precision of its own, whatever is asked for
+    precision: str  # as asked for
+    computes: str = ""  # precision of the products; a variant may have a fixed one, whatever is asked for
     version: str = ""
     catalog_id: str | None = None
-    verdict: str | None = None  # of parity: exact, close, differs
-    difference: float | None = None  # largest in float32, to the reference in float64
-    cause: str = ""  # why it differs
+    verdict: str | None = None  # parity: exact, close, differs
+    difference: float | None = None  # largest difference of float32 hidden states to the reference in float64
+    cause: str = ""  # why parity is not exact
     scores: dict[str, Score] = field(default_factory=dict)  # by task
     speeds: dict[str, Speed] = field(default_factory=dict)  # by shape
     missing: dict[str, Missing] = field(default_factory=dict)  # by task, PARITY or TIMING
@@ -105,17 +107,17 @@ class Row:
 
     @property
     def beside(self) -> str:
-        """The precision of the reference that its ratios are to, where that is neither float32 nor its own."""
+        """The reference's precision in the speed ratios, if it is neither float32 nor the row's own; else empty."""
         return self.precision if self.precision not in (self.computes, "fp32") else ""
 
     def memory(self, shapes: Iterable[Shape]) -> float | None:
-        """Bytes at the peak, over these shapes."""
+        """Peak memory in bytes over these shapes; None if none was timed."""
         return max((self.speeds[shape.name].memory for shape in shapes if shape.name in self.speeds), default=None)
 
 
 @dataclass(frozen=True)
 class Source:
-    """A record that figures stand in: the file ``*-<key>.json`` below ``results/``."""
+    """A record behind the figures: the file ``*-<key>.json`` below ``results/``."""
 
     key: str
     kind: str
@@ -126,12 +128,12 @@ class Source:
     state: str
     day: str
     commit: str
-    command: str  # that gives the same again
+    command: str  # reproduces the record
 
 
 @dataclass
 class Board:
-    """What may be compared: one machine, one checkpoint."""
+    """The results that may be compared: those of one machine and one checkpoint."""
 
     machine: str
     checkpoint: str
@@ -141,7 +143,7 @@ class Board:
     tasks: list[str]
     shapes: dict[str, Shape]  # by name: latency first, then fixed lengths, then those of tasks
     rows: list[Row]  # the fastest first
-    sources: list[Source]  # the records that all of this is from
+    sources: list[Source]  # the records that the board is computed from
 
     @property
     def fixed(self) -> list[Shape]:
@@ -150,16 +152,16 @@ class Board:
 
     @property
     def throughput(self) -> Shape | None:
-        """The fixed shape that stands for throughput: the one timed for most rows, of these the largest."""
+        """The fixed shape that represents throughput: the one timed for most rows, and of these the largest."""
         counts = {shape: sum(shape.name in row.speeds for row in self.rows) for shape in self.fixed}
         rates = [shape for shape in self.fixed if not shape.latency and counts[shape]]
         return max(rates, key=lambda shape: (counts[shape], shape.sequences), default=None)
 
     @property
     def groups(self) -> list[list[Row]]:
-        """The rows that hold a number: an implementation, then its variants; by the speed of its fastest.
+        """The rows with a number, grouped as an implementation and its variants, the group with the fastest row first.
 
-        Parity, which is that of an implementation, makes no row of its own where there is another.
+        A row with parity alone is left out if its implementation has another row, since parity is shown there.
         """
         found: dict[str, list[Row]] = {}
         scored = {row.implementation for row in self.rows if row.speeds or row.scores}
@@ -170,7 +172,7 @@ class Board:
 
     @property
     def notes(self) -> list[tuple[str, str, list[str]]]:
-        """(task, flag, of which rows it is said) of all scores."""
+        """The caveats of all scores: (task, text, names of the rows)."""
         found: dict[tuple[str, str], list[str]] = {}
         for row in self.rows:
             for task, score in row.scores.items():
@@ -181,7 +183,7 @@ class Board:
 
     @property
     def gaps(self) -> list[tuple[Row, list[str], Missing]]:
-        """(row, what was tried, why it gave no number); what is missing for one reason stands together."""
+        """What gave no number: (row, list of what was tried, reason), one item for each reason of a row."""
         found = []
         for row in self.rows:
             for missing in dict.fromkeys(row.missing.values()):
@@ -198,7 +200,7 @@ Index = dict[str, list[dict[str, Any]]]
 
 
 def read_index(path: Path) -> Index:
-    """The published ``records`` and their ``scores`` over all seeds; none where the file does not exist.
+    """The published ``records`` and their ``scores`` over all seeds; none if the file does not exist.
 
     BadInput for another schema version, an unknown kind or state of record, or a number that is not finite.
     """
@@ -209,7 +211,7 @@ def read_index(path: Path) -> Index:
         raise ValueError(f"{constant} is not a number that a record may hold")
 
     try:
-        index = json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
+        index = json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse, parse_float=_finite)
         schema, records, scores = index["schema"], index["records"], index.get("scores", [])
         odd = [each for each in records if each["schema"] != SCHEMA or each["kind"] not in KINDS]
         states = {str(each["state"]) for each in records if each not in odd} - set(STATES)
@@ -224,24 +226,21 @@ def read_index(path: Path) -> Index:
         raise BadInput(f"{path}: a record in state {min(states)!r}, which is none of {', '.join(STATES)}")
     if not scores and any(each["kind"] == "quality" and each.get("metrics") for each in records):
         raise BadInput(f"{path}: has runs and no scores; make it again with the harness")
-    if not all(math.isfinite(number) for number in _numbers([records, scores])):
-        raise BadInput(f"{path}: holds a number that is not finite")
     return {"records": records, "scores": scores}
 
 
-def _numbers(value: Any) -> Iterable[float]:
-    """All floats anywhere in a JSON value; 1e999 reads as infinity without being named so."""
-    if isinstance(value, float):
-        yield value
-    elif isinstance(value, dict | list):
-        for child in value.values() if isinstance(value, dict) else value:
-            yield from _numbers(child)
+def _finite(text: str) -> float:
+    """The number that JSON writes so; ValueError where it is infinite, as 1e999 is without saying so."""
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text} is not finite")
+    return number
 
 
 def boards(index: Index, path: Path) -> list[Board]:
-    """One board for each machine and checkpoint, first where most was measured.
+    """One board for each machine and checkpoint, the one with most records first.
 
-    BadInput naming ``path`` where a record lacks a field.
+    BadInput, naming ``path``, if a record lacks a field.
     """
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
     scores: dict[tuple[str, str], list[dict[str, Any]]] = {}
@@ -257,7 +256,7 @@ def boards(index: Index, path: Path) -> list[Board]:
 
 
 def _machine(record: dict[str, Any]) -> str:
-    """The hardware, and of a processor's machine the memory."""
+    """The name of the hardware, with the memory unless it is a GPU."""
     on_gpu = record["device"].startswith("cuda") and record["machine"]["gpus"]
     return str(record["hardware"]) + ("" if on_gpu else f", {record['machine']['memory'] / 2**30:.0f} GiB")
 
@@ -287,7 +286,7 @@ def _board(records: list[dict[str, Any]], scores: list[dict[str, Any]]) -> Board
         rows=list(rows.values()),
         sources=sorted(map(_source, records), key=lambda each: (each.kind, each.implementations, each.subject)),
     )
-    # Not sort(): it would hide the rows from `rate` meanwhile.
+    # sorted() and not sort(), which empties the list that `rate` reads while it sorts
     board.rows = sorted(
         board.rows, key=lambda row: (not row.measured, -rate(board, row), row.implementation, row.precision)
     )
@@ -329,7 +328,7 @@ def _missing(state: str, reason: Any) -> Missing:
 
 
 def _add_speed(rows: dict[tuple[str, str], Row], record: dict[str, Any]) -> None:
-    """Later figures take the place of earlier ones, failures among them; doubtful ones that of doubtful ones alone."""
+    """Add one timing. Later figures replace earlier ones and failures, but noisy ones replace only noisy ones."""
     for name, figures in record["implementations"].items():
         row = _row(rows, name, record, figures)
         if figures["state"] == "ok":
@@ -342,7 +341,7 @@ def _add_speed(rows: dict[tuple[str, str], Row], record: dict[str, Any]) -> None
 
 
 def _add_runs(rows: dict[tuple[str, str], Row], records: list[dict[str, Any]]) -> None:
-    """The rows of quality runs, and why one gave no number; a failure is kept where no run of its seed went well."""
+    """Add the rows of quality runs, with the reason of each failure unless another run of the same seed finished."""
     finished = {_run(each) for each in records if each["state"] == "ok"}
     for each in records:
         row = _row(rows, each["implementation"]["name"], each, each["implementation"])
@@ -360,7 +359,7 @@ def _run(record: dict[str, Any]) -> tuple[str, str, str, int]:
 
 
 def _add_scores(rows: dict[tuple[str, str], Row], scores: list[dict[str, Any]]) -> None:
-    """The main metric of each split. A task's first split goes by the name of the task alone: mostly dev."""
+    """Add the main metric of each split. The first split of a task, mostly dev, is named by the task alone."""
     main = [each for each in scores if each["main"]]
     first: dict[tuple[str, ...], str] = {}
     for each in sorted(main, key=lambda each: each["split"] != "dev"):
@@ -374,7 +373,7 @@ def _add_scores(rows: dict[tuple[str, str], Row], scores: list[dict[str, Any]]) 
 
 
 def _add_parity(rows: dict[tuple[str, str], Row], record: dict[str, Any]) -> None:
-    """Parity is measured in float32, or in the precision that a variant has of its own; other rows get none."""
+    """Add parity, which is measured in float32 or in a variant's fixed precision; rows in other precisions get none."""
     described = record["implementation"]
     own = described.get("precision", "fp32") != "fp32"
     same = [
@@ -415,15 +414,15 @@ def _score(values: dict[str, Any]) -> Score:
 
 
 def rate(board: Board, row: Row) -> float:
-    """Sequences a second at the shape that stands for throughput; 0 where the row was not timed there."""
+    """Sequences a second at the shape that represents throughput; 0 if the row was not timed there."""
     shape = board.throughput
     return row.speeds[shape.name].sequences_per_second if shape and shape.name in row.speeds else 0.0
 
 
 def points(board: Board, task: str) -> tuple[Shape | None, list[Point]]:
-    """The shape whose throughput stands for a task, and a point for each row that has both numbers.
+    """The shape that represents throughput on a task, and a point for each row with a score and a speed there.
 
-    It is that of the task's own lengths where they were timed, otherwise the board's.
+    The shape has the lengths of the task if they were timed; otherwise it is the board's.
     """
     own = board.shapes.get(task)
     shape = own if own and own.own_lengths else board.throughput

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from catalog import fetch, titles
+from catalog.add import fetch, titles
+from catalog.add.sources import Endpoints
+from catalog.add.titles import compare, similarity
 from catalog.cli import app
 from catalog.errors import Failure, Problem
-from catalog.sources import Endpoints
-from catalog.titles import compare, similarity
 from tests.catalog.conftest import Write
 from tests.harness.server import Fault, Server
 
@@ -45,14 +45,14 @@ def test_another_paper_under_the_id_is_found(server: Server, entries: Path, writ
     file = write("albert", arxiv='"1909.11942"', title="'ALBERT: A Lite BERT'")
     server.files[PATH] = feed(_1810_04805="Masked Words -\n  a study", _1909_11942="On the spectra of black holes")
     (problem,) = asked(server, entries)
-    assert problem.startswith(f"{file}:3: title: 'ALBERT: A Lite BERT' is 'On the spectra of black holes' at arXiv")
+    assert problem.startswith(f"{file}:3: title: 'ALBERT: A Lite BERT' is 'On the spectra of black holes' on arXiv")
 
 
 def test_a_paper_that_arxiv_does_not_know_is_named(server: Server, entries: Path, write: Write) -> None:
     write("bert")
     file = write("albert", arxiv='"1909.11942"', title="'ALBERT: A Lite BERT'")
     server.files[PATH] = feed(_1810_04805="Masked words, a study")
-    assert asked(server, entries) == [f"{file}:6: arxiv: arXiv knows no '1909.11942'"]
+    assert asked(server, entries) == [f"{file}:6: arxiv: arXiv has no '1909.11942'"]
 
 
 def test_many_papers_are_asked_for_in_few_requests_slowly(server: Server, entries: Path, write: Write) -> None:
@@ -89,7 +89,7 @@ def test_the_command_exits_1_where_a_title_differs(
     monkeypatch.setattr(titles, "compare", lambda folder: problems)
     done = CliRunner().invoke(app, ["titles", "--entries", str(entries)])
     assert done.exit_code == len(problems)
-    assert done.output == ("bert.yaml:3: title: is another\n" if problems else "all titles are those at arXiv\n")
+    assert done.output == ("bert.yaml:3: title: is another\n" if problems else "all titles agree with arXiv\n")
 
 
 @pytest.mark.parametrize(

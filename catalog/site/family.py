@@ -1,4 +1,4 @@
-"""The family tree as SVG, made at build.
+"""The family tree of BERT as SVG, drawn when the site is built.
 
 Colours and type come from the site's style sheet (classes), so that they follow its light and dark scheme.
 """
@@ -8,29 +8,19 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-# An entry with one of these tags made a model of its own; one with one of the others is about models.
-OF_A_MODEL = {
-    *("pretraining", "architecture", "efficiency", "compression", "distillation", "quantization", "pruning"),
-    *("long-context", "multilingual", "cross-lingual", "chinese", "domain", "biomedical", "scientific", "legal"),
-    *("finance", "code", "clinical", "sentence-embeddings", "retrieval", "reranking", "knowledge", "multimodal"),
-    *("modern-encoder", "generation", "dialogue", "inference", "foundation"),
-}
-ABOUT_MODELS = {
-    *("analysis", "bertology", "probing", "survey", "evaluation", "benchmark", "dataset", "explainer", "tutorial"),
-    *("fine-tuning", "stability", "bias", "robustness", "attention", "toolkit", "serving", "implementation"),
-}
+from catalog.values import vocabulary
 
 
 @dataclass
 class Node:
-    """One member of the family and those that build on it, the oldest first."""
+    """A member of the family and its children, the entries that build on it, oldest first."""
 
     entry: dict[str, Any]
     children: list["Node"] = field(default_factory=list)
 
 
 def family(entries: list[dict[str, Any]], root: str) -> Node | None:
-    """The tree of papers and models that build on ``root``, by ``relates_to``; None where there is no such entry.
+    """The tree of papers and models that build on ``root``, by ``relates_to``; None if there is no such entry.
 
     The parent of an entry is the first in its ``relates_to`` that belongs to the family and is not younger.
     """
@@ -58,8 +48,9 @@ def family(entries: list[dict[str, Any]], root: str) -> Node | None:
 
 
 def _is_model(entry: dict[str, Any]) -> bool:
-    tags = set(entry["tags"])
-    return entry["kind"] in ("paper", "model") and bool(tags & OF_A_MODEL) and not tags & ABOUT_MODELS
+    """Whether an entry presents a model: some tag says that it does, and none that it is about models of others."""
+    said = {vocabulary()["tags"][tag]["family"] for tag in entry["tags"]}
+    return entry["kind"] in ("paper", "model") and "member" in said and "about" not in said
 
 
 def branches(root: Node) -> dict[str, list[Node]]:
@@ -71,12 +62,12 @@ def branches(root: Node) -> dict[str, list[Node]]:
 
 
 def size(node: Node) -> int:
-    """How many entries a node and its descendants are."""
+    """The number of entries of a node and its descendants."""
     return 1 + sum(map(size, node.children))
 
 
 def short_title(title: str, limit: int = 44) -> str:
-    """The name that a title begins with, or as much of the title as has room."""
+    """The name before the colon of a title, or as much of the title as fits."""
     head, colon, _ = title.partition(":")
     chosen = head if colon and len(head) <= limit else title
     return chosen if len(chosen) <= limit else chosen[: limit - 1].rstrip() + "…"
@@ -88,9 +79,9 @@ ROW, YEAR_WIDTH, INDENT, LEFT, TOP, LABEL = 22, 94, 14, 84, 46, 330
 
 
 def draw_family(root: Node, address: Callable[[str], str], name: Callable[[str], str]) -> str:
-    """The tree with time from left to right: one row an entry, descendants below and to the right of their parent.
+    """The tree with time from left to right: one row per entry, descendants below and to the right of their parent.
 
-    ``address`` gives the page of an id, ``name`` the name of a tag in the reader's language.
+    ``address`` maps an id to its page, ``name`` a tag to its name in the reader's language.
     """
     first = root.entry["year"]
     places: dict[str, tuple[float, float]] = {}

@@ -1,5 +1,6 @@
 """``add`` against a local server that answers in the shapes of arXiv, Crossref and GitHub, and fails as they do."""
 
+import contextlib
 import json
 import socket
 import threading
@@ -10,12 +11,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from catalog import fetch
-from catalog.add import add, identify
+from catalog.add import fetch
+from catalog.add.add import add, identify
+from catalog.add.sources import Endpoints
 from catalog.check import check
 from catalog.errors import BadInput, Failure
 from catalog.load import load
-from catalog.sources import Endpoints
 from tests.catalog.conftest import Write
 from tests.harness.server import Fault, Server
 
@@ -114,8 +115,8 @@ def test_a_paper_whose_venue_is_not_to_be_had_is_written_all_the_same(
     added = add("1810.04805", entries=entries, endpoints=endpoints)
     assert "venue" in added.wanted
     assert added.notes == [
-        "the venue is not filled in: Crossref knows no '10.18653/v1/N19-1423'; is it written right? "
-        "--offline writes a skeleton all the same"
+        "the venue is not filled in: Crossref knows no '10.18653/v1/N19-1423'; is it spelled correctly? "
+        "--offline writes a skeleton anyway"
     ]
 
 
@@ -170,7 +171,7 @@ def test_a_repository_that_was_renamed_archived_and_has_no_licence(
     data = yaml.safe_load(added.file.read_text("utf-8"))
     assert data["url"] == "https://github.com/jina-ai/clip-as-service"
     assert (data["license"], data["status"]) == ("none-found", "archived")
-    assert added.notes == ["hanxiao/bert-as-service is jina-ai/clip-as-service today", "GitHub shows no commit"]
+    assert added.notes == ["hanxiao/bert-as-service is now jina-ai/clip-as-service", "GitHub shows no commit"]
 
 
 def test_a_licence_that_github_does_not_recognise_is_left_to_the_person(
@@ -263,9 +264,9 @@ def test_an_address_without_latin_letters_asks_for_an_id(entries: Path) -> None:
     [
         ("https://link.juejin.cn/?target=https%3A%2F%2Farxiv.org", None, "did you mean 'https://arxiv.org'"),
         ("git@example.org:a/b.git", None, "is for git - did you mean 'https://example.org/a/b'?"),
-        ("bert", None, "is no arXiv id"),
+        ("bert", None, "is not an arXiv id"),
         ("javascript:alert(1)", None, "'javascript' addresses are not allowed"),
-        ("1810.04805", "repository", "is not what names a repository"),
+        ("1810.04805", "repository", "does not identify a repository"),
         ("https://example.org/x", "papers", "--kind 'papers' is none of .* - did you mean 'paper'"),
     ],
 )
@@ -292,7 +293,7 @@ def test_what_is_in_the_catalog_under_another_identifier(entries: Path, write: W
 
 def test_ids_that_are_taken(entries: Path, write: Write, endpoints: Endpoints) -> None:
     write("bert", "model")
-    with pytest.raises(BadInput, match=r"--id bert: .*models/bert.yaml has it already"):
+    with pytest.raises(BadInput, match=r"--id bert: .*models/bert.yaml has it"):
         add("1810.04805", name="bert", entries=entries, endpoints=endpoints)
     with pytest.raises(BadInput, match="lower case"):
         add("1810.04805", name="../../x", entries=entries, endpoints=endpoints)
@@ -315,7 +316,7 @@ def test_a_busy_server_is_asked_again_when_it_says(server: Server, entries: Path
         (Fault(503, {"Retry-After": "Fri, 31 Dec 2066 23:59:59 GMT"}), "asks to wait for"),
         (Fault(403, {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "9999999999"}), r"\(403\), and asks to wait"),
         (Fault(403), "answers 403"),
-        (Fault(pause=1.0), "did not answer in time, 3 times"),
+        (Fault(pause=1.0), "did not answer in time; try again later"),
         (Fault(cut_after=100), "no connection"),
     ],
 )
@@ -324,6 +325,35 @@ def test_a_server_that_fails(fault: Fault, message: str, server: Server, entries
     with pytest.raises(Failure, match=message):
         add("1810.04805", entries=entries, endpoints=endpoints)
     assert list(entries.rglob("*.yaml")) == []
+
+
+def test_a_server_that_is_silent_or_away_is_tried_three_times(entries: Path, endpoints: Endpoints) -> None:
+    tried = []
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def accept() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    tried.append(listening.accept()[0])
+
+        threading.Thread(target=accept, daemon=True).start()
+        silent = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        with pytest.raises(Failure, match="did not answer in time"):
+            add("1810.04805", entries=entries, endpoints=Endpoints(arxiv=silent))
+        assert len(tried) == 3
+        listening.shutdown(socket.SHUT_RDWR)  # ends the thread's accept
+    for connection in tried:
+        connection.close()
+    with pytest.raises(Failure, match=r"no connection \(NewConnectionError\); try again later"):
+        add("1810.04805", entries=entries, endpoints=Endpoints(arxiv=silent))
+
+
+@pytest.mark.parametrize("wait", ["soon", ""])
+def test_a_wait_that_cannot_be_read_is_the_usual_one(
+    wait: str, server: Server, entries: Path, endpoints: Endpoints
+) -> None:
+    server.faults["/api/query"] = [Fault(503, {"Retry-After": wait})]
+    assert add("1810.04805", entries=entries, endpoints=endpoints).file.exists()
 
 
 @pytest.mark.parametrize(
@@ -386,7 +416,7 @@ def test_an_answer_that_drips_is_given_up(
     threading.Thread(target=drip, daemon=True).start()
     slow = f"http://127.0.0.1:{listening.getsockname()[1]}"
     started = time.monotonic()
-    with pytest.raises(Failure, match=r"took more than 0 s, 3 times"):
+    with pytest.raises(Failure, match=r"the answer took more than 0 s; try again later"):
         add("1810.04805", entries=entries, endpoints=Endpoints(arxiv=slow))
     done.set()
     listening.close()

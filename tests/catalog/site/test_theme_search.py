@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from catalog import theme_search
 from catalog.errors import Failure
+from catalog.site import theme_search
 
 
 def test_the_script_keeps_labels_and_numbers_apart() -> None:
@@ -17,5 +17,5 @@ def test_the_script_keeps_labels_and_numbers_apart() -> None:
 
 def test_another_theme_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(theme_search, "WORKERS", tmp_path)
-    with pytest.raises(Failure, match="is not the one that catalog/theme_search"):
+    with pytest.raises(Failure, match="is not the one that catalog/site/theme_search"):
         theme_search.repaired()

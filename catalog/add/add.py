@@ -1,4 +1,4 @@
-"""A new entry from an arXiv id, a DOI or an address: filled in as far as public sources know it."""
+"""Writes a new entry for an arXiv id, a DOI or an address, filled in from public sources."""
 
 import datetime
 import re
@@ -10,36 +10,40 @@ from urllib.parse import urlsplit
 import yaml
 
 from catalog import identifiers
+from catalog.add.sources import Endpoints, Found, from_arxiv, from_crossref, from_github
 from catalog.addresses import wrong_address
 from catalog.check import identities, same_title
 from catalog.errors import BadInput, printable
 from catalog.load import ENTRIES, Document, read_folder
 from catalog.schema import FOLDERS, KINDS, MODELS, Kind
-from catalog.sources import Endpoints, Found, from_arxiv, from_crossref, from_github
 from catalog.values import nearest
 
 HEADER = "# yaml-language-server: $schema=../../entry.schema.json\n"
-WANTED = ("authors", "venue", "license", "language", "summary_en", "summary_zh")  # beyond what is required
+WANTED = (
+    "authors",
+    "venue",
+    "license",
+    "language",
+    "summary_en",
+    "summary_zh",
+)  # good to have, beyond the required fields
 _SMALL_WORDS = {"a", "an", "the", "of", "for", "and", "in", "on", "to", "with", "via", "by", "from", "is", "are"}
 
 
 _KINDS: dict[str, Kind] = {"repository": "repository", "model": "model", "data set": "dataset"}
-_PROCEEDINGS: tuple[str, ...] = (
-    "proceedings.mlr.press",
-    "proceedings.neurips.cc",
-    "papers.nips.cc",
-    "openaccess.thecvf.com",
+_PROCEEDINGS = (
+    *("proceedings.mlr.press", "proceedings.neurips.cc", "papers.nips.cc", "openaccess.thecvf.com", "ojs.aaai.org"),
+    *("jmlr.org", "isca-speech.org", "isca-archive.org"),
 )
-_PROCEEDINGS += ("ojs.aaai.org", "jmlr.org", "isca-speech.org", "isca-archive.org")
 
 
 @dataclass
 class Added:
-    """The file that was written, and what a person still has to do."""
+    """The file that was written, and what is left for a person to do."""
 
     file: Path
-    required: list[str]  # fields without which `check` refuses the entry
-    wanted: list[str]  # fields that make it a good one
+    required: list[str]  # missing fields without which `check` refuses the entry
+    wanted: list[str]  # missing fields that a good entry has
     notes: list[str] = field(default_factory=list)
 
 
@@ -55,12 +59,12 @@ def add(
     """Write the file of a new entry for ``what``: an arXiv id, a DOI, a repository's address or any other address.
 
     Args:
-        kind: where it does not follow from ``what``; an address is taken for an article.
-        name: the entry's id; made from the title if None.
-        offline: ask no server, write what follows from ``what`` alone.
+        kind: the kind of the entry, if ``what`` does not show it; an address counts as an article.
+        name: the id of the entry; made from the title if None.
+        offline: contact no server; write only what ``what`` itself says.
 
     Raises:
-        BadInput: ``what`` names nothing, no source knows it, or it is in the catalog already.
+        BadInput: ``what`` is not an identifier, no source knows it, or it is in the catalog already.
         Failure: a source gave no usable answer.
     """
     chosen, known = identify(what, kind)
@@ -86,7 +90,7 @@ def add(
 
 
 def identify(what: str, kind: str | None = None) -> tuple[Kind, dict[str, str]]:
-    """The kind and the identifying field that ``what`` stands for.
+    """The kind of entry and the identifying field that ``what`` gives.
 
     >>> identify("https://arxiv.org/abs/1810.04805v2")
     ('paper', {'arxiv': '1810.04805'})
@@ -100,13 +104,13 @@ def identify(what: str, kind: str | None = None) -> tuple[Kind, dict[str, str]]:
     elif named.what == "address":
         what = what.strip()
         if wrong := wrong_address(what):
-            raise BadInput(f"{what!r} is no arXiv id (1810.04805), DOI (10.18653/v1/N19-1423) or address: {wrong}")
+            raise BadInput(f"{what!r} is not an arXiv id (1810.04805), DOI (10.18653/v1/N19-1423) or address: {wrong}")
         likely, known = _kind_of_page(what), {"url": what}
     chosen = next((each for each in KINDS if each == kind), likely)
     if kind not in (None, *KINDS):
         raise BadInput(f"--kind {kind!r} is none of {', '.join(KINDS)}{nearest(str(kind), KINDS)}")
     if not set(known) <= set(MODELS[chosen].identified_by):
-        raise BadInput(f"{what!r} is not what names a {chosen}; leave out --kind, or give its address")
+        raise BadInput(f"{what!r} does not identify a {chosen}; leave out --kind, or give its address")
     return chosen, known
 
 
@@ -129,16 +133,16 @@ def _ask(known: dict[str, str], kind: Kind, endpoints: Endpoints) -> Found:
     repository = identifiers.repository(known["url"])
     if kind == "repository" and repository and repository.startswith("github.com/"):
         return from_github(repository.removeprefix("github.com/"), endpoints)
-    return Found(dict(known), ["no source is asked about such an address: the title, year and authors are yours"])
+    return Found(dict(known), ["no source knows such an address: write title, year and authors yourself"])
 
 
 def _from_anthology(named: identifiers.Identity, endpoints: Endpoints) -> Found:
-    """Most papers of the ACL Anthology since 2016 have a DOI that is made of their id; for others, the page stays."""
+    """Crossref's record of a paper in the ACL Anthology, or its page: most since 2016 have a DOI made from their id."""
     try:
         return from_crossref(f"10.18653/v1/{named.address.strip('/').rpartition('/')[2]}", endpoints)
     except BadInput:
         return Found(
-            {"url": named.address}, ["Crossref knows no DOI made of this id: title, year and authors are yours"]
+            {"url": named.address}, ["Crossref has no DOI made from this id: write title, year and authors yourself"]
         )
 
 
@@ -155,24 +159,24 @@ def _refuse_same_title(fields: dict[str, Any], kind: Kind, documents: list[Docum
     for document in documents if new.title else []:
         if document.entry and same_title(document.entry, new):
             raise BadInput(
-                f"nearly the title of {printable(document.file)}: {new.title!r}. If they are two things, write the new "
+                f"nearly the title of {printable(document.file)}: {new.title!r}. If they are different, write the new "
                 "file by hand and name the other in its `relates_to`"
             )
 
 
 def _free_id(name: str | None, fields: dict[str, Any], known: dict[str, str], documents: list[Document]) -> str:
-    """``name``, or the first free one of those that suggest themselves."""
+    """``name``, or the first free id made from the title or the identifier."""
     taken = {document.file.stem: document.file for document in documents}
     if name is not None:
-        if not re.fullmatch("[a-z0-9]+(-[a-z0-9]+)*", name):
+        if not re.fullmatch(identifiers.ENTRY_ID, name):
             raise BadInput(f"--id {name!r}: an id has lower case, digits and single hyphens")
         if name in taken:
-            raise BadInput(f"--id {name}: {printable(taken[name])} has it already; choose another")
+            raise BadInput(f"--id {name}: {printable(taken[name])} has it; choose another")
         return name
     title, identifier = fields.get("title", ""), next(iter(known.values()))
     suggestions = [_short_name(title), f"{_short_name(title)}-{fields.get('year', '')}".strip("-"), _slug(identifier)]
     for suggestion in suggestions:
-        if re.fullmatch("[a-z0-9]+(-[a-z0-9]+)*", suggestion) and suggestion not in taken:
+        if re.fullmatch(identifiers.ENTRY_ID, suggestion) and suggestion not in taken:
             return suggestion
     names = sorted(set(filter(None, suggestions)) & taken.keys())
     why = (
@@ -184,7 +188,7 @@ def _free_id(name: str | None, fields: dict[str, Any], known: dict[str, str], do
 
 
 def _short_name(title: str) -> str:
-    """``bert`` of "BERT: Pre-training of ...", else the first four words that say something."""
+    """``bert`` from "BERT: Pre-training of ...", else the first four words without articles and prepositions."""
     name, colon, _ = title.partition(":")
     if colon and len(name.split()) <= 3:
         return _slug(name)
@@ -197,7 +201,7 @@ def _slug(text: str) -> str:
 
 
 def _written(fields: dict[str, Any], kind: Kind) -> str:
-    """The file's text: required fields first, those that are missing with an empty value to fill in."""
+    """The text of the file, with empty values for the required fields that are missing."""
     empty: dict[str, Any] = {"title": "", "year": "", "tags": []}
     order = ["id", "kind", *(key for key in MODELS[kind].model_fields if key not in ("id", "kind"))]
     data = {key: fields.get(key, empty.get(key)) for key in order if key in fields or key in empty}

@@ -1,7 +1,7 @@
-"""The catalog and the results as pages: plain Markdown under ``build/docs``, which MkDocs (or a successor) renders.
+"""Writes the pages of the site: plain Markdown under ``build/docs``, which MkDocs or a successor renders.
 
-There is one set of pages for each language. Whatever comes from an entry or a record is escaped by the templates
-(autoescape) or by ``escape_markdown``; addresses are http or https, which ``export.links`` makes sure of.
+There is one set of pages for each language. All text from an entry or a record is escaped, by the templates
+(autoescape) or by ``escape_markdown``; ``export.links`` ensures that all addresses are http or https.
 """
 
 import html
@@ -17,19 +17,21 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 import plots
-from catalog import export, family, leaderboard, theme_search
-from catalog.api import read_package
+from catalog import export
 from catalog.errors import BadInput, Failure
 from catalog.folding import replaced
-from catalog.leaderboard import Board
 from catalog.links import Link
 from catalog.schema import FOLDERS, Entry
-from catalog.view import KIND, Atlas, Fields, Language, View, fields
+from catalog.site import family, leaderboard, theme_search
+from catalog.site.api import read_package
+from catalog.site.leaderboard import Board
+from catalog.site.view import KIND, Atlas, Fields, Language, View, fields
 
 LANGUAGES: tuple[Language, ...] = ("en", "zh")
+CATALOG = Path(__file__).parents[1]
 TEMPLATES = Path(__file__).with_name("templates")
-REDIRECTS = Path(__file__).with_name("redirects.yaml")
-LIST_2018 = Path(__file__).with_name("list-2018.yaml")
+REDIRECTS = CATALOG / "redirects.yaml"
+LIST_2018 = CATALOG / "list-2018.yaml"
 PACKAGES = ("reference", "harness")
 FAMILY_ROOT = "bert"
 
@@ -37,17 +39,21 @@ FAMILY_ROOT = "bert"
 def build(
     entries: list[Entry], results: Path, docs: Path, out: Path, site: str, links: dict[str, Link] | None = None
 ) -> int:
-    """Write the pages of both languages into ``out``/en and ``out``/zh, which are made anew; how many pages.
+    """Write the pages of both languages into ``out``/en and ``out``/zh, and return their number.
 
-    ``results`` is the harness's index.json; where there is none, the leaderboard says so. ``docs`` holds the
+    Both folders are replaced.
+
+    ``results`` is the harness's index.json; if there is none, the leaderboard says so. ``docs`` contains the
     hand-written pages, ``site`` is the address of the English home page, ``links`` says which addresses are dead.
-    BadInput for an index that cannot be read,
-    Failure where files cannot be written.
+
+    Raises:
+        BadInput: the index cannot be read, or ``docs`` is not usable.
+        Failure: a file cannot be written.
     """
     if not (docs / "en").is_dir():
-        raise BadInput(f"{docs} holds no folder en; name the folder of the hand-written pages with --docs")
+        raise BadInput(f"{docs} contains no folder en; name the folder of the hand-written pages with --docs")
     if docs.resolve() in (out.resolve(), *out.resolve().parents) or out.resolve() in docs.resolve().parents:
-        raise BadInput(f"{out} and {docs} overlap, and what is built would take the place of the hand-written pages")
+        raise BadInput(f"{out} and {docs} overlap, so the build would overwrite the hand-written pages")
     index = leaderboard.read_index(results)
     listed = sorted(map(fields, entries), key=lambda e: (-e["year"], e["title"].lower()))
     dead = {address: str(link.first_failed) for address, link in (links or {}).items() if link.state == "dead"}
@@ -75,13 +81,13 @@ def build(
 
 
 def _letters(folder: Path) -> Markup:
-    """What a search of the pages in ``folder`` must take for another letter, as JSON."""
+    """The letters that a search of the pages in ``folder`` must replace, as JSON."""
     texts = (path.read_text(encoding="utf-8") for path in sorted(folder.rglob("*.md")))
     return Markup(json.dumps(replaced(texts), ensure_ascii=False, separators=(",", ":")))  # noqa: S704 - letters alone
 
 
 def _start(folder: Path, docs: Path, language: Language) -> None:
-    """A folder with what is written by hand."""
+    """Replace a folder by the hand-written pages of a language and the assets."""
     try:
         shutil.rmtree(folder, ignore_errors=True)
         shutil.copytree(docs / language, folder)
@@ -92,23 +98,19 @@ def _start(folder: Path, docs: Path, language: Language) -> None:
 
 def _environment(view: View) -> Environment:
     """The templates, with the words of the view's language."""
-    # not from here: Markup is made of text that is escaped before
-    made = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    made.filters.update(front=_front, md=_markdown, prose=_prose, tag_name=view.tag_name, what_name=view.what_name)
-    methods: tuple[str, ...] = (
-        "t",
-        "title",
-        "other_title",
-        "summary",
-        "other_summary",
-        "words",
-        "tag_name",
-        "other_tag_name",
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    methods += ("language_name", "links", "verdict", "cause", "state_name", "metric_name", "what_name", "shape_name")
-    methods += ("status_name", "facts", "today", "speed_text")
-    made.globals.update({name: getattr(view, name) for name in methods})
-    made.globals.update({name: getattr(view, name) for name in ("entries", "by_tag", "by_year", "by_language")})
+    environment.filters.update(
+        front=_front, md=_markdown, prose=_prose, tag_name=view.tag_name, what_name=view.what_name
+    )
+    methods = (
+        *("t", "title", "other_title", "summary", "other_summary", "words", "tag_name", "other_tag_name"),
+        *("language_name", "links", "verdict", "cause", "state_name", "metric_name", "what_name", "shape_name"),
+        *("status_name", "facts", "today", "speed_text"),
+    )
+    environment.globals.update({name: getattr(view, name) for name in methods})
+    environment.globals.update({name: getattr(view, name) for name in ("entries", "by_tag", "by_year", "by_language")})
     t = view.t
     browse = [("catalog", t("Everything", "全部")), *((kind["page"], kind["name"]) for kind in view.kinds())]
     browse += [
@@ -116,7 +118,7 @@ def _environment(view: View) -> Environment:
         ("languages", t("Languages", "语言")),
         ("timeline", t("Timeline", "时间线")),
     ]
-    made.globals.update(
+    environment.globals.update(
         language=view.language,
         ids=view.by_id.keys(),
         measured=view.measured,
@@ -125,11 +127,11 @@ def _environment(view: View) -> Environment:
         browse_pages=browse,
         bibtex=lambda entry: export.bibtex(entry).rstrip(),
     )
-    return made
+    return environment
 
 
 def _front(text: str) -> Markup:
-    """``text`` as a value of the front matter. Themes put it into their templates as it is: hence escaped here."""
+    """``text`` as a value of the front matter, escaped here because themes insert it into HTML unescaped."""
     return Markup(json.dumps(html.escape(" ".join(text.split())), ensure_ascii=False))  # noqa: S704
 
 
@@ -138,7 +140,7 @@ def _markdown(text: str) -> Markup:
 
 
 def _prose(docstring: str) -> Markup:
-    """A docstring as HTML: paragraphs with code in double backquotes; examples and tables as they are."""
+    """A docstring as HTML: paragraphs, with code in double backquotes; examples and tables are preformatted."""
     parts = []
     for paragraph in filter(None, docstring.split("\n\n")):
         if ">>>" in paragraph or "\n " in paragraph:
@@ -181,7 +183,7 @@ def _pages(view: View, newest: list[str], packages: list[Any]) -> dict[str, Page
 
 
 def _home(view: View, newest: list[str]) -> dict[str, Any]:
-    """The newest entries, the 2018 list, and of the board measured last the fastest that compute BERT, one of each."""
+    """The newest entries, the 2018 list, and the fastest implementations that compute BERT on the newest board."""
     board = max(view.boards, key=lambda board: board.last, default=None)
     best = []
     if board:
@@ -235,7 +237,7 @@ def _entry(view: View, entry: Fields) -> dict[str, Any]:
 
 
 def _sections(view: View) -> list[dict[str, Any]]:
-    """The 2018 list as it was, each item with its entry of today."""
+    """The 2018 list in its original form, each item with its entry."""
     by_seed = {entry["seed"]: entry for entry in view.entries}
     sections: list[dict[str, Any]] = yaml.safe_load(LIST_2018.read_text(encoding="utf-8"))
     return [
@@ -253,7 +255,7 @@ def _family(view: View) -> dict[str, Any]:
 
 
 def _plots(view: View, board: Board) -> list[tuple[str, str, Markup]]:
-    """(task, what was timed, drawing) for each task that has at least two implementations to compare."""
+    """(task, shape, drawing) for each task with at least two implementations to compare."""
     drawn = []
     for task in board.tasks:
         shape, points = leaderboard.points(board, task)
@@ -268,11 +270,11 @@ def _plots(view: View, board: Board) -> list[tuple[str, str, Markup]]:
 
 
 def _redirects(view: View) -> dict[str, str]:
-    """Ids that entries had before, with those of today."""
+    """Former ids of entries, with the current ones. BadInput if an old id is in use or a new one does not exist."""
     text = REDIRECTS.read_text(encoding="utf-8")
     found: dict[str, str] = yaml.load(text, yaml.BaseLoader) or {}  # noqa: S506 - all is text: an id may be 2018 or no
     for old, new in found.items():
         if new not in view.by_id or old in view.by_id:
-            why = f"{new!r} is no entry" if new not in view.by_id else f"{old!r} is an entry"
+            why = f"{new!r} is not an entry" if new not in view.by_id else f"{old!r} is an entry"
             raise BadInput(f"{REDIRECTS.name}: {old}: {new}: {why}")
     return found

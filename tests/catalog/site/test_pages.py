@@ -11,16 +11,16 @@ import pytest
 
 pytest.importorskip("griffe")
 
-from catalog import family, leaderboard
 from catalog.errors import BadInput
 from catalog.links import Link
 from catalog.load import load
-from catalog.pages import build
+from catalog.site import family, leaderboard
+from catalog.site.pages import build
 from harness.records.record import Quality
 from harness.results.publish import scores_with_anchors
 from tests.catalog.conftest import Write
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 INDEX = ROOT / "results/index.json"
 COMPARED = ("reference", "transformers")
 NASTY = """'<img src=x onerror=alert(1)> **b** [l](javascript:alert(1)) "q" {{ 7 * 7 }} | `c`'"""
@@ -531,7 +531,7 @@ def test_infinity_in_disguise_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_family_is_a_tree_of_models(catalog: Path, tmp_path: Path) -> None:
-    from catalog.view import fields
+    from catalog.site.view import fields
 
     listed = [fields(entry) for entry in load(catalog)]
     root = family.family(listed, "bert")
@@ -545,7 +545,7 @@ def test_the_family_is_a_tree_of_models(catalog: Path, tmp_path: Path) -> None:
 
 
 def test_a_circle_of_relations_does_not_hang(entries: Path, write: Write) -> None:
-    from catalog.view import fields
+    from catalog.site.view import fields
 
     write("bert", relates_to="[one]")
     write("one", arxiv='"1901.00001"', year="2019", relates_to="[two]")
@@ -558,7 +558,7 @@ def test_a_circle_of_relations_does_not_hang(entries: Path, write: Write) -> Non
 def test_the_2018_list_stands_whole_and_leads_to_entries() -> None:
     import yaml
 
-    from catalog.pages import LIST_2018
+    from catalog.site.pages import LIST_2018
 
     lines = [line for section in yaml.safe_load(LIST_2018.read_text("utf-8")) for line in section["lines"]]
     assert len(lines) == 23

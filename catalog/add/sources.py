@@ -1,7 +1,7 @@
-"""What arXiv, Crossref and GitHub say of a resource, as fields of an entry.
+"""Reads what arXiv, Crossref and GitHub say about a resource, as fields of an entry.
 
 The endpoints are the documented ones: arXiv's Atom API, Crossref's REST API (`/works/{doi}`) and GitHub's REST API
-(`/repos/{owner}/{name}`). Abstracts and descriptions are not taken: summaries are in our own words.
+(`/repos/{owner}/{name}`). Abstracts and descriptions are not used: summaries are in our own words.
 """
 
 import html
@@ -12,15 +12,15 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 
+from catalog.add.fetch import ADVICE, NotFound, fetch
 from catalog.errors import BadInput, Failure
-from catalog.fetch import ADVICE, NotFound, fetch
 
 _ATOM = {"atom": "http://www.w3.org/2005/Atom", "arxiv": "http://arxiv.org/schemas/atom"}
 
 
 @dataclass(frozen=True)
 class Endpoints:
-    """The base addresses."""
+    """The base addresses of the three APIs."""
 
     arxiv: str = "https://export.arxiv.org"
     crossref: str = "https://api.crossref.org"
@@ -29,14 +29,14 @@ class Endpoints:
 
 @dataclass
 class Found:
-    """What a source says, and what a person should know about it."""
+    """The fields that a source gives, and notes for the person who adds the entry."""
 
     fields: dict[str, Any]
     notes: list[str] = field(default_factory=list)
 
 
 def from_arxiv(identifier: str, endpoints: Endpoints) -> Found:
-    """Title, authors, year and DOI of a paper on arXiv; the venue from Crossref where there is a DOI.
+    """Title, authors, year and DOI of a paper on arXiv; the venue from Crossref if there is a DOI.
 
     Raises:
         BadInput: arXiv has no such paper.
@@ -64,7 +64,7 @@ def arxiv_titles(identifiers: list[str], endpoints: Endpoints) -> dict[str, str]
     """The titles of many papers on arXiv, by id, in one request; ids that arXiv does not know are left out.
 
     Raises:
-        Failure: no usable answer, or none of the papers in it, which happens when arXiv is unwell.
+        Failure: no usable answer, or one with none of the papers, as arXiv sometimes gives under load.
     """
     listed = ",".join(quote(each, safe="/") for each in identifiers)
     url = f"{endpoints.arxiv}/api/query?id_list={listed}&max_results={len(identifiers)}"
@@ -81,10 +81,10 @@ def arxiv_titles(identifiers: list[str], endpoints: Endpoints) -> dict[str, str]
 
 def _atom_entries(url: str) -> list[ET.Element]:
     text = fetch(url)
-    if re.search(r"<!(DOCTYPE|ENTITY)", text, re.IGNORECASE):  # a feed has none; entities can explode
+    if re.search(r"<!(DOCTYPE|ENTITY)", text, re.IGNORECASE):  # a feed has none, and entities can expand without bound
         raise _strange(url, "a document type")
     try:
-        return ET.fromstring(text).findall("atom:entry", _ATOM)  # noqa: S314 - without entities nothing can explode
+        return ET.fromstring(text).findall("atom:entry", _ATOM)  # noqa: S314 - safe without entities
     except ET.ParseError as error:
         raise _strange(url, f"no XML, {error}") from None
 
@@ -94,7 +94,7 @@ def _atom_entry(url: str, identifier: str) -> ET.Element:
         entry = next(iter(_atom_entries(url)), None)
     except NotFound:
         raise _unknown("arXiv", identifier) from None
-    if entry is None or f"/abs/{identifier}" not in _atom_text(entry, "id"):  # an error is an entry, too
+    if entry is None or f"/abs/{identifier}" not in _atom_text(entry, "id"):  # arXiv answers errors as entries
         raise _unknown("arXiv", identifier)
     return entry
 
@@ -104,7 +104,7 @@ def _atom_text(entry: ET.Element, name: str, space: str = "atom") -> str:
 
 
 def from_crossref(doi: str, endpoints: Endpoints) -> Found:
-    """Title, authors, year and venue of what has a Crossref DOI.
+    """Title, authors, year and venue of a work with a Crossref DOI.
 
     Raises:
         BadInput: Crossref has no such DOI.
@@ -125,7 +125,7 @@ def from_crossref(doi: str, endpoints: Endpoints) -> Found:
     ]
     if years:
         found.fields["year"] = min(years)
-        found.notes.append("`year` is that of publication; put that of an earlier preprint there, if there was one")
+        found.notes.append("`year` is the year of publication; if there was an earlier preprint, write its year")
     if work.get("type") != "posted-content" and (venues := _texts(work.get("container-title"))):
         found.fields["venue"] = venues[0]
         if years:
@@ -155,7 +155,7 @@ def _year(work: dict[str, Any], kind: str) -> int | None:
 
 
 def from_github(name: str, endpoints: Endpoints) -> Found:
-    """Name, year, licence, state and last commit of ``owner/name``, under its address of today.
+    """Name, year, licence, state and last commit of ``owner/name``, under its current address.
 
     Raises:
         BadInput: GitHub has no such repository.
@@ -173,7 +173,7 @@ def from_github(name: str, endpoints: Endpoints) -> Found:
         raise _strange(url, f"full_name {today!r}")
     found = Found({"title": today.partition("/")[2], "year": year, "url": f"https://github.com/{today}"})
     if today.lower() != name.lower():
-        found.notes.append(f"{name} is {today} today")
+        found.notes.append(f"{name} is now {today}")
     if licence == "NOASSERTION":
         found.notes.append("GitHub does not recognise the licence; read its file and write the SPDX id")
     else:
@@ -197,7 +197,7 @@ def _json(url: str, who: str, what: str) -> Any:
 
 
 def _unknown(who: str, what: str) -> BadInput:
-    return BadInput(f"{who} knows no {what!r}; is it written right? --offline writes a skeleton all the same")
+    return BadInput(f"{who} knows no {what!r}; is it spelled correctly? --offline writes a skeleton anyway")
 
 
 def _strange(url: str, why: str) -> Failure:

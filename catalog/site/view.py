@@ -1,4 +1,4 @@
-"""The catalog and the results as the readers of one language see them: words, groups, facts; what templates ask for."""
+"""The catalog and the results in one language: the words, groups and facts that the templates use."""
 
 import re
 from collections.abc import Callable, Iterable
@@ -8,12 +8,12 @@ from typing import Any, Literal
 from catalog import export
 from catalog.folding import otherwise
 from catalog.identifiers import identify
-from catalog.leaderboard import PARITY, TIMING, Board, Row, Shape, Speed
-from catalog.schema import FOLDERS, vocabulary
+from catalog.schema import FIELDS, FOLDERS, vocabulary
+from catalog.site.leaderboard import PARITY, TIMING, Board, Row, Shape, Speed
 
 Language = Literal["en", "zh"]
-FIRST_YEAR = 2017  # of the drawing on the home page; what is older stands there together
-Fields = dict[str, Any]  # an entry, with None for what it does not have
+FIRST_YEAR = 2017  # first year of the drawing on the home page; older entries share one column
+Fields = dict[str, Any]  # the fields of an entry, None if absent
 
 KIND = {
     "paper": ("paper", "论文"),
@@ -30,21 +30,21 @@ STATUS = {
     "gone": ("gone", "已失效"),
     "renamed": ("renamed", "已改名"),
 }
-LINKS = {"today": ("where it is today", "现地址"), "code": ("code", "代码"), "archived copy": ("archived copy", "存档")}
+LINKS = {"today": ("current address", "现地址"), "code": ("code", "代码"), "archived copy": ("archived copy", "存档")}
 
 
 @dataclass
 class Atlas:
-    """All that the pages show."""
+    """The data of all pages."""
 
     entries: list[Fields]  # the newest year first
     boards: list[Board]
-    dead: dict[str, str]  # by address that has died: the day since when
+    dead: dict[str, str]  # dead address -> day since when
 
 
 def fields(entry: Any) -> Fields:
-    """An entry with every field that any kind has; None where it has nothing."""
-    return {**dict.fromkeys(export.COLUMNS), **export.fields(entry)}
+    """An entry with every field that any kind has, None if absent."""
+    return {**dict.fromkeys(FIELDS), **export.fields(entry)}
 
 
 class View:
@@ -63,11 +63,11 @@ class View:
     # --- words --------------------------------------------------------------------------------------------------------
 
     def t(self, english: str, chinese: str) -> str:
-        """The one of two texts that is in the reader's language."""
+        """The text in the reader's language."""
         return chinese if self.language == "zh" else english
 
     def title(self, entry: Fields) -> str:
-        """In the reader's language if there is one."""
+        """The title in the reader's language if there is one."""
         return str((self.language == "zh" and entry["title_zh"]) or entry["title"])
 
     def other_title(self, entry: Fields) -> str | None:
@@ -77,66 +77,66 @@ class View:
         return entry["title_zh"]
 
     def summary(self, entry: Fields) -> str | None:
-        """In the reader's language."""
+        """The summary in the reader's language."""
         return entry[f"summary_{self.language}"]
 
     def other_summary(self, entry: Fields) -> str | None:
-        """In the other language."""
+        """The summary in the other language."""
         return entry[self.t("summary_zh", "summary_en")]
 
     def tag_name(self, tag: str) -> str:
-        """In the reader's language."""
+        """The name of a tag in the reader's language."""
         return vocabulary()["tags"][tag][self.language]
 
     def other_tag_name(self, tag: str) -> str:
-        """In the other language."""
+        """The name of a tag in the other language."""
         return vocabulary()["tags"][tag][self.t("zh", "en")]
 
     def language_name(self, code: str) -> str:
-        """The name of a resource's language, in the reader's."""
+        """The name of a language, in the reader's language."""
         return vocabulary()["languages"][code][self.language]
 
     def links(self, entry: Fields) -> list[tuple[str, str, str | None]]:
-        """(name, address, day since when it is dead, None for the living): the dead last, but for a copy of them."""
+        """Links as (name, address, day since when it is dead or None); the dead come last, before an archived copy."""
         found = [(name, address, self.dead.get(address)) for name, address in export.links(entry)]
         if any(since for _, _, since in found):
             found.sort(key=lambda link: (link[0] == "archived copy", link[2] is not None))
         return [(self.t(*LINKS[name]) if name in LINKS else name, address, since) for name, address, since in found]
 
     def verdict(self, verdict: str | None) -> str:
-        """Of parity."""
+        """The name of a verdict on parity."""
         return self.t(*VERDICTS.get(verdict, (verdict, verdict))) if verdict else "–"
 
     def metric_name(self, metric: str) -> str:
-        """Of a score; one that is not in the vocabulary goes by the harness's name."""
+        """The name of a metric; the harness's name if the vocabulary has none."""
         return vocabulary()["metrics"].get(metric, {}).get(self.language, metric)
 
     def cause(self, cause: str) -> str:
-        """Why an implementation differs from BERT; what has no Chinese name stays as the harness says it."""
+        """Why an implementation differs from BERT; causes without a Chinese name keep the harness's words."""
         for words in vocabulary()["deviations"].values():
             cause = cause.replace(words["en"], words[self.language])
         return cause
 
     def state_name(self, state: str) -> str:
-        """Of a run that gave no number."""
+        """The name of the state of a run without a number."""
         return self.t(*STATES[state])
 
     def what_name(self, what: str) -> str:
-        """Of what is missing: parity, timing, or a task."""
+        """The name of what is missing: parity, timing, or a task."""
         names = {PARITY: self.t("parity", "一致性"), TIMING: self.t("timing", "计时")}
         return names.get(what, what)
 
     def shape_name(self, shape: Shape) -> str:
-        """Such as ``32 x 128``, or of which task the lengths are."""
+        """The name of a shape, such as ``32 x 128``, or the task whose lengths it has."""
         return self.t(f"lengths of {shape.name}", f"{shape.name} 的长度") if shape.own_lengths else shape.name
 
     def status_name(self, status: str) -> str:
-        """Of a resource."""
+        """The name of a resource's state."""
         return self.t(*STATUS[status])
 
     def words(self, entry: Fields) -> str:
-        """What an entry is to be found by beside what a page shows of it in this language."""
-        tags = [name for tag in entry["tags"] for name in vocabulary()["tags"][tag].values()]
+        """Words that find an entry besides those that its page shows in this language."""
+        tags = [vocabulary()["tags"][tag][language] for tag in entry["tags"] for language in ("en", "zh")]
         shown = [entry["title"], entry["title_zh"], *(entry["authors"] or []), entry["summary_en"], entry["summary_zh"]]
         folded = otherwise(" ".join(filter(None, shown)))
         named = [entry["id"], *names(entry), self.other_title(entry), *tags, *(entry["authors"] or [])]
@@ -154,7 +154,7 @@ class View:
         return sorted(groups.items(), key=order)
 
     def _references(self) -> dict[tuple[str, str], list[Fields]]:
-        """By (field, id): the entries that name the id in that field."""
+        """The entries that name an id in a field, by (field, id)."""
         found: dict[tuple[str, str], list[Fields]] = {}
         for entry in self.entries:
             for field in ("relates_to", "implements", "supersedes"):
@@ -164,7 +164,7 @@ class View:
         return found
 
     def eras(self) -> list[tuple[str, str, list[Fields]]]:
-        """(label, anchor on the timeline, entries) of each year since BERT's forerunners; all before in one."""
+        """(label, anchor on the timeline, entries) of each year from FIRST_YEAR; earlier years are one item."""
         years = dict(self.by_year)
         early = [entry for year, found in self.by_year if year < FIRST_YEAR for entry in found]
         eras = [(f"–{FIRST_YEAR - 1}", f"y{early[0]['year']}", early)] if early else []
@@ -172,7 +172,7 @@ class View:
         return eras + [(str(year), f"y{year}", years.get(year, [])) for year in range(FIRST_YEAR, last + 1)]
 
     def kinds(self) -> list[dict[str, Any]]:
-        """The kinds with their pages and how many entries each has."""
+        """The kinds, each with its page and number of entries."""
         return [
             {
                 "id": kind,
@@ -192,7 +192,7 @@ class View:
         return sorted((e for e in self.entries if e["seed"]), key=lambda e: seed_order(e["seed"]))
 
     def relations(self, entry: Fields) -> list[tuple[str, list[Fields]]]:
-        """The entries that belong with one, each named once."""
+        """The entries related to one, in groups with a title; each appears once."""
         name = entry["id"]
         t = self.t
         onto = {"article": t("About", "内容涉及"), "dataset": t("Belongs with", "相关条目")}
@@ -222,7 +222,7 @@ class View:
     # --- facts of one entry -------------------------------------------------------------------------------------------
 
     def facts(self, entry: Fields) -> list[tuple[str, str]]:
-        """(name, value) of what is known beside title, authors, links and tags."""
+        """The (name, value) pairs of an entry besides title, authors, links and tags."""
         venue = f"{entry['venue']} {entry['venue_year'] or ''}".strip() if entry["venue"] else None
         licence = self.t("none found", "未见许可证") if entry["license"] == "none-found" else entry["license"]
         languages = self.t(", ", "、").join(map(self.language_name, entry["language"] or []))
@@ -240,12 +240,12 @@ class View:
         return [(name, value) for name, value in rows if value]
 
     def today(self, entry: Fields) -> list[str]:
-        """What became of an item of the 2018 list: state, licence, last commit."""
+        """The present state, licence and last commit of an item of the 2018 list."""
         shown = (self.t("State", "状态"), self.t("Licence", "许可证"), self.t("Last commit seen", "所见最后提交"))
         return [f"{name}{self.t(': ', '：')}{value}" for name, value in self.facts(entry) if name in shown]
 
     def results(self, entry: Fields) -> list[tuple[Board, Row]]:
-        """What was measured of an entry."""
+        """The rows of the leaderboard with results of an entry."""
         return [(board, row) for board in self.boards for row in board.rows if row.catalog_id == entry["id"]]
 
     def speed_text(self, latency: bool, speed: Speed) -> str:
@@ -260,7 +260,7 @@ class View:
 
 
 def names(entry: Fields) -> list[str]:
-    """What others call an entry: arXiv id, DOI, ids of archives, addresses; owner/name also as one word."""
+    """The identifiers of an entry: arXiv id, DOI, ids of archives, addresses; owner/name also as one word."""
     found = [entry["arxiv"], entry["doi"]]
     for address in filter(None, (entry["doi"], entry["url"], entry["renamed_to"], *(entry["code"] or []))):
         identity = identify(address)
@@ -273,11 +273,11 @@ def names(entry: Fields) -> list[str]:
 
 
 def by_size(item: tuple[str, list[Any]]) -> tuple[int, str]:
-    """To sort groups: the largest first."""
+    """Sort key of groups: the largest first."""
     return (-len(item[1]), item[0])
 
 
 def seed_order(seed: str) -> tuple[int, int, str]:
-    """To sort places in the 2018 list, such as 2.1a before 3.10."""
+    """Sort key of places in the 2018 list: 2.1a comes before 3.10."""
     section, _, number = seed.partition(".")
     return (int(section), int(number.rstrip("abc")), number)
