@@ -84,7 +84,7 @@ EXCLUDED = (
     Excluded(("harness.finetune", "harness.used_words", "harness.heads"), "parity has no head", ("parity",)),
     Excluded(("harness.provenance",), "it describes machine, versions and command", (*QUALITY, "parity", "selected")),
     Excluded(("harness.limits",), "only timing asks what the machine can do", (*QUALITY, "parity")),
-    Excluded(("reference.kernels", "reference.layers"), "nothing trains with frozen layers", ("trained", "job")),
+    Excluded(("reference.frozen", "reference.native"), "nothing trains with frozen layers", ("trained", "job")),
 )
 
 

@@ -25,7 +25,7 @@ def load(
     """A ``reference.model.Bert``, or a head of ``reference.heads.HEADS`` on one, ready to use.
 
     ``folder`` is a Hugging Face folder, a folder of Google's or a TensorFlow checkpoint. ``device`` "auto" is
-    CUDA where there is one. ``frozen`` is for inference alone and faster on a CPU (``reference.kernels``).
+    CUDA where there is one. ``frozen`` is for inference alone and faster on a CPU (``reference.frozen``).
     ``precision`` "auto" is bf16 where the device is fast at it (on a CPU only if frozen) and fp32 elsewhere; what
     was chosen is in the module's attributes ``device_used`` and ``precision_used``. "int8" is for frozen models on a
     CPU where it is faster than float32. Of bf16 and fp16, on a CPU without such instructions, the module has the
@@ -35,7 +35,7 @@ def load(
     for a device or precision that is not to be had.
     """
     from reference.checkpoint import build, read
-    from reference.kernels import freeze, keep_freed_memory
+    from reference.frozen import freeze, keep_freed_memory
 
     device = resolve_device(device)
     if precision == "auto" and frozen and device == "cpu" and fast_bf16():
@@ -88,7 +88,7 @@ def computed_precision(precision: str, device: str) -> str:
 
 def no_int8(config: "BertConfig") -> str | None:
     """Why int8 would be slower than float32 on this machine, for such a model; None where it is faster."""
-    from reference.layers import routine_of_sizes
+    from reference.native import routine_of_sizes
     from reference.processor import multiplies
 
     routine, reason = routine_of_sizes(config, "int8")

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from reference.compiled import Compiled, compiled
+from reference.compile import Compiled, compiled
 
 SOURCE = Path(__file__).with_name("adamw.cpp")
 BETAS, EPSILON = (0.9, 0.999), 1e-8

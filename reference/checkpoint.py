@@ -16,14 +16,14 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from reference.config import read_config_file
 from reference.errors import CheckpointError
+from reference.files.config import read_config_file
+from reference.files.names import HEADS as HEAD_PREFIXES
+from reference.files.names import TIED, standard_names, unwrap
+from reference.files.tensors import read_tensors
+from reference.files.weights import WeightFiles, config_file, find_weight_files
 from reference.heads import HEADS
 from reference.model import Bert, BertConfig
-from reference.tensor_files import read_tensors
-from reference.tensor_names import HEADS as HEAD_PREFIXES
-from reference.tensor_names import TIED, standard_names, unwrap
-from reference.weight_files import WeightFiles, config_file, find_weight_files
 
 # From our names to Hugging Face's; the first rule that fits is applied.
 RENAMES = [

@@ -1,6 +1,6 @@
 """BERT's WordPiece tokenizer: a thin layer over the ``tokenizers`` library.
 
-Gives the same ids as transformers' ``AutoTokenizer`` for the same folder, or refuses it (``tokenizer_files``). One
+Gives the same ids as transformers' ``AutoTokenizer`` for the same folder, or refuses it (``files.tokenizer``). One
 exception is meant: a folder of ``vocab.txt`` without settings, as Google released them, keeps capitals where its
 vocabulary has them, while transformers lower-cases.
 """
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from reference.tokenizer_files import ADVICE, Folder, read_folder, write_folder
+from reference.files.tokenizer import ADVICE, Folder, read_folder, write_folder
 
 OTHERS = (
     "tokenizer.model",
@@ -42,7 +42,7 @@ class Tokenizer:
         self._tokenizer.no_truncation()
         self.special = folder.special  # tokens by role, such as cls_token
         self.lower_case: bool = folder.settings["do_lower_case"]
-        self.case_stated, self.notes = folder.stated, folder.notes  # see ``tokenizer_files.Folder``
+        self.case_stated, self.notes = folder.stated, folder.notes  # see ``reference.files.tokenizer.Folder``
         self.max_length: int = folder.settings["model_max_length"] or 512
         self.has_segments = "token_type_ids" in folder.settings["model_input_names"]  # else the model gets none
         self.cls_id, self.sep_id = self._around()

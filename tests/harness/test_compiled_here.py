@@ -7,7 +7,7 @@ import pytest
 from harness import keys
 from harness.compiled_here import compiled_here
 from harness.plan import Plan
-from reference.compiled import compiled
+from reference.compile import compiled
 
 
 @pytest.fixture(autouse=True)

@@ -17,7 +17,7 @@ from harness.errors import BadInput
 from harness.examine import drawn_at_random
 from harness.plan import Options, Plan, prepare_each, recipe, training_task
 from reference import checkpoint
-from reference.layers import abilities
+from reference.native import abilities
 
 Tensors = dict[str, torch.Tensor]
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from reference.adamw import MixedAdamW, library
-from reference.compiled import compiled
+from reference.compile import compiled
 
 needs_it = pytest.mark.skipif(not MixedAdamW.available(), reason="cannot be compiled here: no compiler")
 RATE, DECAY, NORM = 1e-2, 0.1, 0.5

@@ -19,7 +19,7 @@ from torch import Tensor
 import reference
 from reference.checkpoint import add_head, drawn, read
 from reference.errors import CheckpointError
-from reference.weight_files import find_weight_files
+from reference.files.weights import find_weight_files
 
 BUNDLE = Path(__file__).parent / "tf_bundle"
 IDS = torch.tensor([[2, 11, 12, 13, 3, 21, 3], [2, 31, 32, 33, 34, 35, 3]])

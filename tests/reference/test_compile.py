@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from reference.compiled import Compiled, check_layout, compiled
+from reference.compile import Compiled, check_layout, compiled
 
 SOURCE = """
 #include <cstdint>

@@ -18,9 +18,10 @@ from torch import Tensor
 
 import reference
 from reference.checkpoint import Checkpoint, save, tensors_of
-from reference.compiled import Compiled, check_layout
-from reference.kernels import CompiledLayers, FrozenLayer, computed_by, freeze, lacks_products
-from reference.layers import (
+from reference.compile import Compiled, check_layout
+from reference.frozen import CompiledLayers, FrozenLayer, computed_by, freeze, lacks_products
+from reference.model import Bert, BertConfig, Layer, Layers, Packed, attention_as_in_the_paper
+from reference.native import (
     AMX,
     AVX2,
     AVX512,
@@ -37,7 +38,6 @@ from reference.layers import (
     routine_for,
     why_none,
 )
-from reference.model import Bert, BertConfig, Layer, Layers, Packed, attention_as_in_the_paper
 
 HERE = [each for each in ROUTINES if each.needs <= abilities() and hasattr(library(), each.name)]
 OLD = frozenset({"sse4_2", "avx"})
@@ -57,8 +57,8 @@ def on_processor(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[frozense
         monkeypatch.setattr("reference.processor._all_features", lambda: features)
         monkeypatch.setattr("reference.processor.seen_by_torch", lambda: features)
         everything = SimpleNamespace(**{each.name: None for each in ROUTINES}, ask_for_tiles=lambda: 0)
-        monkeypatch.setattr("reference.layers.compiled", lambda *_: Compiled(everything, "g++ 12.2.0"))
-        monkeypatch.setattr("reference.layers.block", lambda: 32 if features >= AVX512 else 16)
+        monkeypatch.setattr("reference.native.compiled", lambda *_: Compiled(everything, "g++ 12.2.0"))
+        monkeypatch.setattr("reference.native.block", lambda: 32 if features >= AVX512 else 16)
         abilities.cache_clear()
 
     monkeypatch.delenv("BERT_ATLAS_MAX_CPU_ISA", raising=False)
@@ -361,7 +361,7 @@ def test_what_the_compiler_made_no_function_of_is_not_wanted(
     """As clang does of tiles, on a processor that has them."""
     model = bert(torch.float32)
     on_processor(AMX | AVX512)
-    monkeypatch.setattr("reference.layers.compiled", lambda *_: Compiled(SimpleNamespace(), "clang++ 14.0.6"))
+    monkeypatch.setattr("reference.native.compiled", lambda *_: Compiled(SimpleNamespace(), "clang++ 14.0.6"))
     assert abilities() == (AMX | AVX512) - TILES
     assert routine_for(model.config, layers_of(model), "fp32") is None
     assert why_none(model.config, layers_of(model), "fp32") == "the compiler knows no such instructions"
@@ -380,7 +380,7 @@ def test_int8_that_would_be_slower_is_refused(
     with pytest.raises(ValueError, match="'int8' would be slower than float32 here: the processor lacks avx2, fma"):
         reference.load(tmp_path, device="cpu", precision="int8", frozen=True)
     on_processor(AVX2)
-    monkeypatch.setattr("reference.layers.compiled", lambda *_: Compiled(None, None, "no compiler"))
+    monkeypatch.setattr("reference.native.compiled", lambda *_: Compiled(None, None, "no compiler"))
     abilities.cache_clear()
     with pytest.raises(ValueError, match="'int8' would be slower than float32 here: no compiler"):
         reference.load(tmp_path, device="cpu", precision="int8", frozen=True)
@@ -399,9 +399,9 @@ def test_int8_of_a_model_that_it_is_not_made_for_is_refused(
 def test_the_structs_are_those_of_the_source(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever the processor: on one without AVX2 it is compiled all the same, and only not called."""
     found = library() or compiled_for_another_processor()
-    check_layout(found, (Linear, Norm, LaidOutLayer), "layers.cpp")
+    check_layout(found, (Linear, Norm, LaidOutLayer), "native_layers.cpp")
     with pytest.raises(RuntimeError, match=r"layers\.cpp has structs of another layout"):
-        check_layout(found, (Linear, LaidOutLayer, Norm), "layers.cpp")
+        check_layout(found, (Linear, LaidOutLayer, Norm), "native_layers.cpp")
 
 
 def compiled_for_another_processor() -> ctypes.CDLL:

@@ -1,4 +1,4 @@
-"""``layers.cpp``, compiled for this processor when it is first wanted, where that can be done, and what it is given.
+"""``native_layers.cpp``, compiled for this processor on first use, and the layout that its weights are packed into.
 
 What it brings stands in docs/records.md: most where sequences are few or of many lengths.
 """
@@ -12,17 +12,17 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from reference.compiled import Compiled, compiled
+from reference.compile import Compiled, compiled
 from reference.model import BertConfig, Layer, Packed, attention
 from reference.processor import features, hidden
 
-SOURCE = Path(__file__).with_name("layers.cpp")
-INCLUDED = (SOURCE.with_name("vectors.h"),)
+SOURCE = Path(__file__).with_name("native_layers.cpp")
+INCLUDED = (SOURCE.with_name("native_vectors.h"),)
 
 
 @dataclass(frozen=True)
 class Routine:
-    """One of the functions of ``layers.cpp``."""
+    """One of the functions of ``native_layers.cpp``."""
 
     name: str
     precision: str  # of the products
@@ -61,7 +61,7 @@ ROUTINES = (  # of a precision the fastest first
 
 
 class Linear(ctypes.Structure):
-    """The struct of that name in ``layers.cpp``; so are the next two."""
+    """The struct of that name in ``native_layers.cpp``; so are the next two."""
 
     _fields_ = [(name, ctypes.c_void_p) for name in ("weights", "scale", "offset", "bias")]
     _fields_ += [(name, ctypes.c_int64) for name in ("inputs", "outputs")]
@@ -160,12 +160,12 @@ def to_int8(rows: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def routine_for(config: BertConfig, layers: list[Layer], precision: str) -> Routine | None:
-    """What computes such layers on this processor; None where nothing of ``layers.cpp`` is made for them."""
+    """What computes such layers on this processor; None where nothing of ``native_layers.cpp`` is made for them."""
     return _choice(config, layers, precision)[0]
 
 
 def why_none(config: BertConfig, layers: list[Layer], precision: str) -> str | None:
-    """Why nothing of ``layers.cpp`` computes such layers here; None where something does."""
+    """Why nothing of ``native_layers.cpp`` computes such layers here; None where something does."""
     return _choice(config, layers, precision)[1]
 
 

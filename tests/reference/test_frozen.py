@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 import reference
+from reference.frozen import FrozenLayer, fits, freeze, lacks_products
 from reference.heads import HEADS, SequenceClassification
-from reference.kernels import FrozenLayer, fits, freeze, lacks_products
 from reference.model import ACTIVATIONS, Bert, BertConfig, Packed, attention_as_in_the_paper
 
 LENGTHS = [[9], [5, 5, 5], [16, 3, 3, 1], [7] * 40]  # one run, equal ones, mixed, more rows than one step of rounding

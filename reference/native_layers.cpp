@@ -26,7 +26,7 @@
 #include <utility>
 #include <vector>
 
-#include "vectors.h"
+#include "native_vectors.h"
 
 // What compilers call it that a processor has tiles; there are none without instructions that round to bfloat16.
 #if (defined __AMX_TILE__ || defined __AMXTILE__) && defined __AVX512BF16__
@@ -61,7 +61,7 @@ constexpr int64_t MOST = TILES<T> ? 256 : 128;  // rows at a time: all that is m
 constexpr int64_t CHUNK = 24 << 10;  // bytes of weights that are multiplied by all rows, as they stay in the first cache
 constexpr double ALONE = 1.3;  // how much faster threads are on groups of their own than on the same, if all have work
 
-// What the callers fill in (layers.py).
+// What the callers fill in (native.py).
 struct Linear {
   // For vectors [outputs / BLOCK][inputs / K][BLOCK][K], for tiles [outputs / 32][inputs / 16 K][2][16][16][K], with K
   // numbers of a left factor in 4 bytes.
@@ -80,7 +80,7 @@ struct Layer {
   Norm attention_norm, output_norm;
 };
 
-// What layers.py checks: the size of each struct, and where its fields are.
+// What native.py checks: the size of each struct, and where its fields are.
 struct Place {
   const char* name;  // of a field; null at the end
   int64_t number;

@@ -12,9 +12,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from reference.errors import CheckpointError
-from reference.tensor_names import ANCHOR
+from reference.files.names import ANCHOR
+from reference.files.weights import WeightFiles
 from reference.tf_checkpoint import bundle_variables, google_names, read_tf_checkpoint, to_hugging_face_names
-from reference.weight_files import WeightFiles
 
 Tensors = dict[str, Tensor]
 CLASS = re.compile(r"GLOBAL ([\w.]+)")  # in what torch says of code that it does not run

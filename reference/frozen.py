@@ -4,7 +4,7 @@
 at every product; gelu and the residual are added to the sums of a product while these are in the cache; and memory
 that was freed is not given back to the system, which would clear it page by page before the next layer gets it.
 ``FrozenLayer`` does that by oneDNN. With a compiler, and a processor with AVX2 or more, all layers are one call
-of our own (``reference.layers``), which also saves what lies between a product and the next.
+of our own (``reference.native``), which also saves what lies between a product and the next.
 """
 
 import ctypes
@@ -15,8 +15,8 @@ from typing import Any, NoReturn, cast
 import torch
 from torch import Tensor, nn
 
-from reference.layers import LaidOut, built, routine_for, to_int8, why_none
 from reference.model import ACTIVATIONS, Bert, BertConfig, Layer, Layers, Packed, fill
+from reference.native import LaidOut, built, routine_for, to_int8, why_none
 from reference.processor import multiplies
 
 # Activations that oneDNN computes behind a product: its name for the operation, and for the algorithm.
@@ -95,7 +95,7 @@ class FrozenLinear:
 
 
 class Int8Linear:
-    """The same in 8-bit integers, as ``layers.cpp`` computes it; for where that does not."""
+    """The same in 8-bit integers, as ``native_layers.cpp`` computes it; for where that does not."""
 
     def __init__(self, linear: nn.Linear, activation: str = "") -> None:
         self.weight, self.scale = to_int8(linear.weight.detach())

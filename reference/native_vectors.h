@@ -1,5 +1,5 @@
 // One vector of floats of the width that the processor has: 16 numbers with AVX-512, 8 with AVX2, 4 with NEON.
-// Only what layers.cpp needs, under one set of names, so that its loops are written once.
+// Only what native_layers.cpp needs, under one set of names, so that its loops are written once.
 #pragma once
 
 #include <cmath>

@@ -15,7 +15,7 @@ from tokenizers import AddedToken, decoders, normalizers, pre_tokenizers, proces
 from tokenizers import Tokenizer as FastTokenizer
 from tokenizers.models import WordPiece
 
-from reference.vocabulary import NO_PIECE, SHARE, WHOLE_FILE, by_id, case_of, lowers, read_json, tokenizer_class
+from reference.files.vocabulary import NO_PIECE, SHARE, WHOLE_FILE, by_id, case_of, lowers, read_json, tokenizer_class
 
 BERT = ("", "BertTokenizer", "DistilBertTokenizer", "ElectraTokenizer", "MobileBertTokenizer")  # alike in transformers
 DEFAULTS = {
