@@ -84,7 +84,7 @@ def _laid_out(weight: Any, x: Any) -> Callable[[], Any]:
 def _ours(config: dict[str, Any], tokens: int, precision: str) -> Callable[[], Any] | None:
     """Those of the reference's compiled layers; None where nothing of it is made for such sizes here."""
     from reference.model import BertConfig, Layer
-    from reference.native import LaidOut, routine_for
+    from reference.native import PackedLayers, routine_for
 
     sizes = {name: config[name] for name in ("hidden_size", "intermediate_size")}
     alike = BertConfig(num_hidden_layers=1, num_attention_heads=1, **sizes)  # heads make no difference to products
@@ -92,7 +92,7 @@ def _ours(config: dict[str, Any], tokens: int, precision: str) -> Callable[[], A
     routine = routine_for(alike, [layer], precision)
     if routine is None:
         return None
-    laid_out = LaidOut([layer], routine)
+    laid_out = PackedLayers([layer], routine)
     return lambda: laid_out.multiply(tokens)
 
 

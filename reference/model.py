@@ -11,13 +11,11 @@ Shapes in the comments: T tokens of the batch, B sequences, S longest sequence, 
 N attention heads, D = H / N.
 """
 
-import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import cached_property, partial
 from itertools import groupby
-from pathlib import Path
 from typing import Any, Self
 
 import torch
@@ -74,11 +72,6 @@ class BertConfig:
         if values.get("position_embedding_type", "absolute") != "absolute" or values.get("is_decoder"):
             raise ValueError("relative positions and decoders are not the original BERT")
         return cls(**{field.name: values[field.name] for field in fields(cls) if field.name in values})
-
-    @classmethod
-    def from_json(cls, path: Path | str) -> Self:
-        """Read ``config.json`` (Hugging Face) or ``bert_config.json`` (Google)."""
-        return cls.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
 
 
 @dataclass(frozen=True)

@@ -99,7 +99,7 @@ def fast_paths(
     monkeypatch.setattr(provenance, "_text", lambda path: flags if path.name == "cpuinfo" else "")
     monkeypatch.setattr("reference.processor._all_features", lambda: features)
     monkeypatch.setattr("reference.processor.seen_by_torch", frozenset)
-    monkeypatch.setattr("reference.native.block", lambda: 32)
+    monkeypatch.setattr("reference.native.panel_columns", lambda: 32)
     for name in ("native", "adamw"):
         monkeypatch.setattr(f"reference.{name}.compiled", lambda *_: built)
     monkeypatch.setenv("BERT_ATLAS_MAX_CPU_ISA", switch)
@@ -142,7 +142,7 @@ def test_a_processor_without_instructions_is_no_reason_to_warn(
 ) -> None:
     made = SimpleNamespace(fp32_by_vectors=None, int8_by_pairs=None)
     found = fast_paths(monkeypatch, features, Compiled(made, "g++ 12.2.0"), switch)
-    lacks = "the processor's are hidden:" if switch else "the processor lacks"
+    lacks = "BERT_ATLAS_MAX_CPU_ISA hides" if switch else "the processor lacks"
     for precision, name in {"fp32": "fp32_by_vectors", "int8": "int8_by_pairs"}.items():
         assert found[precision].state == "ok"
         assert found[precision].detail.startswith(f"{name} of native_layers.cpp (g++ 12.2.0), for gelu")

@@ -16,8 +16,8 @@ from reference.compile import Compiled, check_layout, compiled
 SOURCE = """
 #include <cstdint>
 struct Pair { int64_t one; float other; };
-struct Place { const char* name; int64_t number; };
-extern "C" const Place layout[] = {{"size", sizeof(Pair)}, {"one", 0}, {"other", 8}, {nullptr, 0}};
+struct LayoutEntry { const char* name; int64_t value; };
+extern "C" const LayoutEntry layout[] = {{"size", sizeof(Pair)}, {"one", 0}, {"other", 8}, {nullptr, 0}};
 extern "C" int64_t answer() { return 42; }
 """
 
@@ -120,7 +120,7 @@ def test_a_compiler_may_be_several_words(
         ("ccache-of-nobody g++", "CXX names ccache-of-nobody, which is not there"),
         ("'g++", "CXX cannot be read as a command: No closing quotation"),
         ("g++ --no-such-option", r"g\+\+ [\d.]+ does not compile it \(exit code 1\)"),
-        ("true", "true( [\\d.]+)? ended without an error and made nothing"),
+        ("true", "true( [\\d.]+)? exited without an error but wrote no library"),
         ("false", r"false( [\d.]+)? does not compile it \(exit code 1\)"),
     ],
 )
@@ -134,7 +134,7 @@ def test_a_compiler_that_does_not_is_said_once(
     assert re.fullmatch(reason, found.reason)
     assert "/" not in found.reason, "records hold it"
     compiled(source)
-    last = [each for each in warned(caplog) if each.startswith("PyTorch's own code is used instead of small.cpp: ")]
+    last = [each for each in warned(caplog) if each.startswith("PyTorch's slower code is used instead of small.cpp: ")]
     assert len(last) == 1
 
 
@@ -143,7 +143,10 @@ def test_without_a_compiler_that_is_said(
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path / "empty"))
     assert compiled(source) == Compiled(reason="no compiler: g++ is not installed")
-    assert warned(caplog) == ["PyTorch's own code is used instead of small.cpp: no compiler: g++ is not installed"]
+    assert warned(caplog) == [
+        "PyTorch's slower code is used instead of small.cpp: no compiler: g++ is not installed; "
+        "install g++, or set CXX to a C++ compiler"
+    ]
 
 
 def test_a_cache_that_cannot_be_written_is_said(
@@ -165,7 +168,7 @@ def test_a_library_that_cannot_be_loaded_is_said(
     script = f'[ "$1" = --version ] && exec {gcc} --version; for last; do :; done; echo nonsense > "$last"'
     monkeypatch.setenv("CXX", str(program(tmp_path / "g++", script)))
     found = compiled(source)
-    assert (found.library, found.reason) == (None, "what was compiled cannot be loaded")
+    assert (found.library, found.reason) == (None, "the compiled library cannot be loaded")
     assert found.compiler is not None
     assert len(warned(caplog)) == 2
 
@@ -186,7 +189,7 @@ def test_another_version_of_the_compiler_makes_another_library(
 def test_structs_that_are_not_the_same_on_both_sides_are_an_error(
     structs: tuple[type[ctypes.Structure], ...], source: Path
 ) -> None:
-    with pytest.raises(RuntimeError, match=r"small\.cpp has structs of another layout than its Python side"):
+    with pytest.raises(RuntimeError, match=r"the structs of small\.cpp differ from their Python mirrors"):
         compiled(source, structs)
 
 

@@ -105,7 +105,7 @@ def test_a_frozen_model_is_neither_moved_nor_cast_nor_saved() -> None:
     frozen = freeze(bert(torch.float32))
 
     for change in (frozen.double, frozen.bfloat16, lambda: frozen.to("cpu")):
-        with pytest.raises(RuntimeError, match="load it anew"):
+        with pytest.raises(RuntimeError, match="load it again"):
             change()
     with pytest.raises(RuntimeError, match="load it unfrozen"):
         frozen.state_dict()
@@ -151,7 +151,7 @@ def test_half_precision_without_such_products_is_float32_and_said_once(
     precision: str, frozen: bool, minilm: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("BERT_ATLAS_MAX_CPU_ISA", "AVX2")
-    reference._say_once.cache_clear()
+    reference._warn_once.cache_clear()
     sentences = Packed.from_lengths(torch.arange(1000, 1030), [20, 10])
 
     model = reference.load(minilm, device="cpu", precision=precision, frozen=frozen)
@@ -169,7 +169,7 @@ def test_half_precision_without_such_products_is_float32_and_said_once(
     assert far < 0.2
     said = [each.getMessage() for each in caplog.records]
     assert [text for text in said if precision in text] == [
-        f"products in {precision} are computed in float32, of rounded weights: this processor has none"
+        f"this processor has no instructions for {precision}: computing in float32 with rounded weights"
     ]
 
 

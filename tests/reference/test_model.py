@@ -1,6 +1,5 @@
 """The model on its own: configuration, initialisation, dropout, packing, and what it refuses."""
 
-import json
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -67,15 +66,13 @@ def batch(lengths: list[int] = LENGTHS, seed: int = 2) -> Packed:
 # -- configuration --
 
 
-def test_both_kinds_of_json_are_read(tmp_path: Path) -> None:
+def test_google_s_configuration_and_hugging_face_s_are_read() -> None:
     numbers: dict[str, Any] = {"vocab_size": 21128, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
     google = numbers | {"directionality": "bidi", "pooler_fc_size": 768, "hidden_act": "gelu"}
     hugging_face = numbers | {"model_type": "bert", "layer_norm_eps": 1e-7, "torch_dtype": "float32"}
-    (tmp_path / "bert_config.json").write_text(json.dumps(google))
-    (tmp_path / "config.json").write_text(json.dumps(hugging_face))
 
-    assert BertConfig.from_json(tmp_path / "bert_config.json") == BertConfig(**numbers, layer_norm_eps=1e-12)
-    assert BertConfig.from_json(tmp_path / "config.json") == BertConfig(**numbers, layer_norm_eps=1e-7)
+    assert BertConfig.from_dict(google) == BertConfig(**numbers, layer_norm_eps=1e-12)
+    assert BertConfig.from_dict(hugging_face) == BertConfig(**numbers, layer_norm_eps=1e-7)
 
 
 def test_the_defaults_are_bert_base() -> None:
