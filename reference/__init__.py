@@ -107,7 +107,10 @@ def _warn_once(text: str) -> None:
 
 
 def resolve_device(device: str) -> str:
-    """The device to use: "auto" is "cuda" if there is one, else "cpu". Raises ValueError for one that torch cannot use."""
+    """The device to use: "auto" is "cuda" if there is one, else "cpu".
+
+    Raises ValueError for a device that torch cannot use.
+    """
     import torch
 
     if device == "auto":

@@ -1,4 +1,4 @@
-"""C++ of ours: compiled once, and why it is not where it is not."""
+"""Our C++ is compiled once, and if it is not, the reason is given."""
 
 import ctypes
 import logging
@@ -47,8 +47,8 @@ def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 @pytest.fixture
-def made(tmp_path: Path) -> Callable[[], list[tuple[str, int]]]:
-    """A function: what is in the cache, and since when."""
+def cached(tmp_path: Path) -> Callable[[], list[tuple[str, int]]]:
+    """A function: the files in the cache, with their times."""
     return lambda: sorted((f.name, f.stat().st_mtime_ns) for f in (tmp_path / "cache/compiled").iterdir())
 
 
@@ -62,16 +62,16 @@ def warned(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [each.getMessage() for each in caplog.records if each.levelno == logging.WARNING]
 
 
-def test_it_is_compiled_once(source: Path, made: Callable[[], list[tuple[str, int]]]) -> None:
+def test_it_is_compiled_once(source: Path, cached: Callable[[], list[tuple[str, int]]]) -> None:
     first = compiled(source, (Pair,))
     assert first.library is not None
     assert first.library.answer() == 42
     assert first.reason is None
-    before = made()
+    before = cached()
     assert len(before) == 1
-    compiled.cache_clear()  # as in a new process
+    compiled.cache_clear()  # like a new process
     assert compiled(source, (Pair,)).library is not None
-    assert made() == before
+    assert cached() == before
 
 
 def test_the_compiler_is_named_with_its_version(source: Path) -> None:
@@ -82,9 +82,9 @@ def test_the_compiler_is_named_with_its_version(source: Path) -> None:
 
 @pytest.mark.parametrize("level", ["AVX2", "AVX512_CORE_AMX"])
 def test_what_is_hidden_is_not_compiled_for(
-    level: str, source: Path, made: Callable[[], list[tuple[str, int]]], monkeypatch: pytest.MonkeyPatch
+    level: str, source: Path, cached: Callable[[], list[tuple[str, int]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A library for the whole processor is not taken for one of a part of it."""
+    """A library for the whole processor is not used when a part of it is hidden."""
     monkeypatch.setattr("reference.processor._all_features", lambda: frozenset({"avx2", "avx512f", "amx_tile"}))
     source.write_text(SOURCE.replace("42", "\n#ifdef __AVX512F__\n512\n#else\n2\n#endif\n"))
     monkeypatch.delenv("BERT_ATLAS_MAX_CPU_ISA", raising=False)
@@ -96,10 +96,10 @@ def test_what_is_hidden_is_not_compiled_for(
     assert part.library is not None
     if level == "AVX2":
         assert part.library.answer() == 2
-        assert len(made()) == 2
+        assert len(cached()) == 2
     else:
         assert part.library.answer() == whole.library.answer()
-        assert len(made()) == 1
+        assert len(cached()) == 1
 
 
 @pytest.mark.parametrize("words", ["{0} g++", "g++ -m64", "{0} g++ -O1", '"{0}" g++'])
@@ -163,7 +163,7 @@ def test_a_cache_that_cannot_be_written_is_said(
 def test_a_library_that_cannot_be_loaded_is_said(
     source: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As of a compiler for another machine."""
+    """For example from a compiler for another machine."""
     gcc = shutil.which("g++")
     script = f'[ "$1" = --version ] && exec {gcc} --version; for last; do :; done; echo nonsense > "$last"'
     monkeypatch.setenv("CXX", str(program(tmp_path / "g++", script)))
@@ -174,7 +174,7 @@ def test_a_library_that_cannot_be_loaded_is_said(
 
 
 def test_another_version_of_the_compiler_makes_another_library(
-    source: Path, tmp_path: Path, made: Callable[[], list[tuple[str, int]]], monkeypatch: pytest.MonkeyPatch
+    source: Path, tmp_path: Path, cached: Callable[[], list[tuple[str, int]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gcc = shutil.which("g++")
     for version in ("12.1.0", "13.2.0"):
@@ -182,7 +182,7 @@ def test_another_version_of_the_compiler_makes_another_library(
         monkeypatch.setenv("CXX", str(program(tmp_path / "g++", script)))
         compiled.cache_clear()
         assert compiled(source).compiler == f"g++ {version}"
-    assert len(made()) == 2
+    assert len(cached()) == 2
 
 
 @pytest.mark.parametrize("structs", [(Longer,), (Swapped,), (Pair, Pair)])

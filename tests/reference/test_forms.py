@@ -139,7 +139,7 @@ def test_a_tensor_in_two_shards_is_refused(saved: Path, tensors: Tensors) -> Non
     shards = write_shards(tensors, saved)
     torch.save(tensors, saved / shards[1])
 
-    with pytest.raises(CheckpointError, match=r"is in another shard too; get the shards again"):
+    with pytest.raises(CheckpointError, match=r"is in another shard too; download all shards of one save again"):
         read(saved)
 
 
@@ -247,7 +247,7 @@ def test_what_was_taken_off_and_left_out_is_said(saved: Path, tensors: Tensors) 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (lambda t: {"model": t, "ema": other(t)}, r"several names \(model, ema\); save those that you mean alone"),
+        (lambda t: {"model": t, "ema": other(t)}, r"several names \(model, ema\); save only those that you mean"),
         (lambda t: prefixed("query.")(t) | prefixed("document.")(t), r"several encoders, under query\., document\."),
         (lambda t: t | prefixed("bert.")(t), r"several encoders, under no prefix, bert\."),
         (lambda t: prefixed("roberta.")(t), r"its encoder's names begin with 'roberta\.', which is not BERT's"),
@@ -301,7 +301,7 @@ def test_objects_in_a_file_are_named(saved: Path, tensors: Tensors) -> None:
     (saved / "model.safetensors").unlink()
     torch.save({"state_dict": tensors, "hparams": Path("x")}, saved / "pytorch_model.bin")
 
-    with pytest.raises(CheckpointError, match=r"it holds objects of pathlib\.\w+, which only running code could read"):
+    with pytest.raises(CheckpointError, match=r"objects of pathlib\.\w+, which can only be read by running code"):
         read(saved)
     for damaged in (b"PK\x03\x04" + bytes(100), b"\x80\x02", b"{}", (saved / "pytorch_model.bin").read_bytes()[:-500]):
         (saved / "pytorch_model.bin").write_bytes(damaged)

@@ -1,4 +1,4 @@
-"""Layers in one call: what they compute, where they are not made for a model, and how they are compiled."""
+"""Compiled layers: their results, the models that they cannot compute, and the reasons that are given."""
 
 import copy
 import ctypes
@@ -51,7 +51,7 @@ LENGTHS = [[1], [32], [7, 1, 128, 33, 64, 300, 32, 31], [5] * 50, [200, 180, 150
 
 @pytest.fixture
 def on_processor(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[frozenset[str]], None]]:
-    """A function that makes the processor one with these features, of which everything is compiled."""
+    """A function: the processor has these features, and functions for all of them are compiled."""
 
     def become(features: frozenset[str]) -> None:
         monkeypatch.setattr("reference.processor._all_features", lambda: features)
@@ -100,14 +100,14 @@ def layers_of(model: Bert) -> list[Layer]:
 
 
 def with_routine(routine: Routine, model: Bert) -> Bert:
-    """As ``freeze`` leaves it on a processor on which this routine is the fastest."""
+    """The model frozen as on a processor whose fastest routine is this one."""
     frozen = copy.deepcopy(model)
     frozen.layers = NativeLayers(PackedLayers(layers_of(frozen), routine))
     return frozen
 
 
 def on_onednn(model: Bert) -> Bert:
-    """Frozen in int8 as where nothing is compiled."""
+    """The model frozen in int8 as without compiled layers."""
     frozen = copy.deepcopy(model)
     frozen.layers = Layers(FrozenLayer(layer, model.config, int8=True) for layer in layers_of(model))
     return frozen
@@ -118,9 +118,10 @@ def made_for(routine: Routine) -> torch.dtype:
 
 
 def check(routine: Routine, lengths: list[int], **values: object) -> None:
-    """As near float64 as the layers of PyTorch are: in float32 nearly, as their sums are shorter ones.
+    """The error against float64 is at most PyTorch's, with a margin, as each rounds in another order.
 
-    Of few numbers, those of PyTorch may all have been lucky in the last rounding; by one step the others may not be.
+    The margin is wide in float32, where PyTorch sums in shorter pieces. Half a rounding step is added, because a small
+    PyTorch result may happen to be rounded exactly.
     """
     model, batch = bert(made_for(routine), **values), packed(lengths)
     compiled_ones = with_routine(routine, model)
@@ -135,7 +136,7 @@ def check(routine: Routine, lengths: list[int], **values: object) -> None:
     layer_by_layer = compiled_ones.all_hidden_states(batch)[-1]
     if routine.activations == hidden.dtype:
         assert torch.equal(layer_by_layer, hidden)
-    else:  # what a layer hands on to the next is rounded, but not in one call for all of them
+    else:  # layer by layer, hidden states are rounded in between; in one call they are not
         assert furthest(layer_by_layer, exact) <= most
 
 
@@ -300,7 +301,7 @@ def test_large_scores_do_not_overflow_and_those_far_below_vanish(routine: Routin
     assert hidden.isfinite().all()
     cosine = torch.cosine_similarity(hidden.double(), exact)
     least = 0.99 if routine.precision == "int8" else 0.999
-    assert cosine.median() > least, "but where two scores are so near that rounding decides which of them wins"
+    assert cosine.median() > least, "except where two scores are so close that rounding decides the larger one"
 
 
 @every_routine
@@ -322,7 +323,7 @@ def test_scores_in_the_thousands_of_millions_lose_nothing(routine: Routine) -> N
     model, batch = bert(made_for(routine)), packed([20, 3])
     for layer in layers_of(model):
         layer.attention.qkv.weight.zero_()
-        layer.attention.qkv.bias.fill_(1e5)  # all scores of a row are equal, and so are the chances
+        layer.attention.qkv.bias.fill_(1e5)  # all scores of a row are equal, and so are the probabilities
     hidden, usual = with_routine(routine, model)(batch), model(batch)
     assert torch.cosine_similarity(hidden.double(), usual.double()).min() > 0.99
 
@@ -358,7 +359,7 @@ def test_a_model_without_layers_can_be_frozen() -> None:
 def test_what_the_compiler_made_no_function_of_is_not_wanted(
     on_processor: Callable[[frozenset[str]], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As clang does of tiles, on a processor that has them."""
+    """Clang does that with tiles, on a processor that has them."""
     model = bert(torch.float32)
     on_processor(AMX | AVX512)
     monkeypatch.setattr("reference.native.compiled", lambda *_: Compiled(SimpleNamespace(), "clang++ 14.0.6"))
@@ -399,7 +400,7 @@ def test_int8_of_a_model_that_it_is_not_made_for_is_refused(
 
 
 def test_the_structs_are_those_of_the_source(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever the processor: on one without AVX2 it is compiled all the same, and only not called."""
+    """On every processor: without AVX2 the source can still be compiled, only not run."""
     found = library() or compiled_for_another_processor()
     check_layout(found, (PackedLinear, PackedNorm, PackedLayer), "native_layers.cpp")
     with pytest.raises(RuntimeError, match=r"the structs of native_layers\.cpp differ"):
@@ -416,7 +417,7 @@ def compiled_for_another_processor() -> ctypes.CDLL:
 
 @every_routine
 def test_products_alone_can_be_timed(routine: Routine, threads: int) -> None:
-    """A limit is made of them: nobody looks at what they compute, but they must keep to their own memory."""
+    """The harness times them. Their results are not used, but they must stay within their memory."""
     packed_layers = PackedLayers(layers_of(bert(made_for(routine))), routine)
     for tokens in (1, 33, 300):
         packed_layers.multiply(tokens)
