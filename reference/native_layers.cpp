@@ -1,29 +1,23 @@
 // BERT's encoder layers for inference, all in one call: linear layers, attention, gelu, residuals and LayerNorm.
 //
-// Micro-kernels. A product of activations [rows, inputs] and weights [inputs, outputs] is computed in blocks whose
-// accumulators stay in registers. The type T of the left operand selects the micro-kernel:
+// Micro-kernels compute a block of a product with its accumulators in registers; the left operand's type T selects one:
 //   float        MICRO_ROWS x MICRO_COLUMNS by FMA: AVX-512 (14 x 32), AVX2 (6 x 16), NEON (6 x 16)
-//   int16_t      int8 weights, widened: pairs of 16-bit products (AVX-512BW, AVX2, NEON)
-//   uint8_t      int8 weights by AVX-512 VNNI; 128 is added to the activations, and subtracted again by `compensation`
+//   int16_t      int8 weights, widened; pairs of 16-bit products (AVX-512BW, AVX2, NEON)
+//   uint8_t      int8 weights by AVX-512 VNNI; activations are 128 larger, which `compensation` subtracts again
 //   vector_bf16  AVX-512 BF16
-//   bf16, int8_t 32 x 32 by AMX: two by two accumulator tiles
-//
-// Packing. Python packs weights once (native.py): panels of PANEL outputs, in each of which the values that one step of
-// the micro-kernel needs are contiguous. Activations are packed by `offset`: row-major with a padded leading dimension
-// for vectors, tile by tile for AMX. int8 activations are quantised by row, each time before they are multiplied.
-//
-// Blocking. A chunk of a panel that fits L1 is multiplied by up to MAX_ROWS rows, whose activations fit L2; meanwhile
-// the next chunk is prefetched.
-//
-// Threads. Each takes a group of sequences, 128 or 256 tokens, through all layers, so that its activations stay in its
-// own L2. With too few groups for all threads, the threads work on the same rows, each on its slice of every product's
-// columns, of the heads and of the rows to normalise, with barriers in between.
-//
-// Epilogues. Bias, dequantisation, gelu and the residual are applied to a block's accumulators while these are in L1;
+//   bf16, int8_t 32 x 32 by AMX, in two by two tiles
+// Packing: native.py packs weights once, in panels of PANEL outputs, in which all values of a step of the micro-kernel
+// are contiguous. Activations are packed by `offset`: row-major with a padded leading dimension for vectors, tile by
+// tile for AMX. For int8 they are quantised by row just before each product.
+// Blocking: a chunk of a panel that fits L1 is multiplied by up to MAX_ROWS rows, whose activations fit L2, while the
+// next chunk is prefetched.
+// Threads: each takes a group of sequences, up to 128 or 256 tokens, through all layers, so that its activations stay
+// in its L2. With too few groups, all threads work on the same rows, each on its slice of a product's outputs, of the
+// heads and of the rows to normalise, with barriers in between.
+// Epilogues: bias, dequantisation, gelu and the residual are applied to a block's accumulators while these are in L1;
 // with AMX, to those of the previous block while the tile unit computes the next one.
-//
-// Attention. One sequence and head at a time, MICRO_ROWS queries (16 with AMX) at a time: their scores stay in L1. Keys
-// are padded to a multiple of 32 there; only AMX pads elsewhere, the tokens of each group to a multiple of 32.
+// Attention: one sequence and head at a time, MICRO_ROWS queries (16 with AMX) at a time, so that their scores stay in
+// L1. There, keys are padded to a multiple of 32; elsewhere, only AMX pads, the tokens of each group to such a multiple.
 #include <omp.h>
 #ifdef __linux__
 #include <sys/syscall.h>

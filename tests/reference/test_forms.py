@@ -1,4 +1,4 @@
-"""Weights in the forms in which people have them: read as transformers reads them, or refused with what to do.
+"""All forms of weights that people have: read as transformers reads them, or rejected with a remedy.
 
 Each form is made from one folder that transformers saved; where transformers loads it, its hidden states are compared.
 """
@@ -60,12 +60,12 @@ def tensors(saved: Path) -> Tensors:
 
 
 def other(tensors: Tensors) -> Tensors:
-    """The same names with other numbers."""
+    """Tensors of the same names with other values."""
     return {name: tensor + 0.5 for name, tensor in tensors.items()}
 
 
 def write_shards(tensors: Tensors, folder: Path, ending: str = "bin") -> list[str]:
-    """Two shards and their index; the names of the shards."""
+    """Write two shards and their index; return the names of the shards."""
     stem = "pytorch_model" if ending == "bin" else "model"
     shards = [f"{stem}-0000{i}-of-00002.{ending}" for i in (1, 2)]
     half = len(tensors) // 2
@@ -257,7 +257,7 @@ def test_what_was_taken_off_and_left_out_is_said(saved: Path, tensors: Tensors) 
         (lambda t: t | {"encoder.layer.0.attention.self.distance_embedding.weight": torch.ones(2)}, "unexpected.*dist"),
         (
             lambda t: {n: v for n, v in t.items() if "layer.1" not in n},
-            "hidden_layers is 2, .* have 1 layers; put the",
+            "hidden_layers is 2, .* have 1 layers; use the",
         ),
         (lambda t: t | {"pooler.dense.bias": torch.ones(24, dtype=torch.int8)}, "pooler.*: numbers of int8: quantised"),
         (lambda t: t | {"pooler.dense.bias": torch.full((24,), torch.nan)}, r"not all numbers are finite.*pooler"),
@@ -305,7 +305,7 @@ def test_objects_in_a_file_are_named(saved: Path, tensors: Tensors) -> None:
         read(saved)
     for damaged in (b"PK\x03\x04" + bytes(100), b"\x80\x02", b"{}", (saved / "pytorch_model.bin").read_bytes()[:-500]):
         (saved / "pytorch_model.bin").write_bytes(damaged)
-        with pytest.raises(CheckpointError, match=r"not a plain file of tensors: it is damaged or was cut off; get it"):
+        with pytest.raises(CheckpointError, match=r"a plain file of tensors: it is damaged or truncated; download it"):
             read(saved)
     (saved / "pytorch_model.bin").write_bytes(pickle.dumps(3))
     with pytest.raises(CheckpointError, match=r"pytorch_model\.bin: not a plain file of tensors"):
@@ -327,7 +327,7 @@ def test_a_pooler_that_is_drawn_is_named(saved: Path, tensors: Tensors) -> None:
     assert not torch.equal(made[0], made[2])
 
 
-# -- what a folder is that is no BERT's --
+# -- folders without a BERT --
 
 
 @pytest.mark.parametrize(

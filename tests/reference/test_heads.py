@@ -1,4 +1,4 @@
-"""Heads: sentence embeddings against plain numpy, and the losses' corner cases. Parity is in test_parity.py."""
+"""Heads: sentence embeddings compared with plain numpy, and corner cases of the losses. See also test_parity.py."""
 
 from collections.abc import Callable
 
