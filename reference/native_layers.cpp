@@ -17,7 +17,7 @@
 // Epilogues: bias, dequantisation, gelu and the residual are applied to a block's accumulators while these are in L1;
 // with AMX, to those of the previous block while the tile unit computes the next one.
 // Attention: one sequence and head at a time, MICRO_ROWS queries (16 with AMX) at a time, so that their scores stay in
-// L1. There, keys are padded to a multiple of 32; elsewhere, only AMX pads, the tokens of each group to such a multiple.
+// L1. There, keys are padded to a multiple of 32. Elsewhere only AMX pads: each group's tokens, to a multiple of 32.
 #include <omp.h>
 #ifdef __linux__
 #include <sys/syscall.h>
