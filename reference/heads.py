@@ -4,7 +4,7 @@ All take a ``Packed`` batch. ``reference.checkpoint`` has the names of their ten
 Shapes: T tokens of the batch, B sequences. Sections and figures are the paper's (arXiv 1810.04805).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -136,38 +136,6 @@ class QuestionAnswering(Head):
         ]
         return torch.stack(losses).mean()
 
-
-class SentenceEmbedding(Head):
-    """One vector for a sentence, by the pooling strategies of bert-as-service.
-
-    ``pooling``: "none" (a vector for every token), "pooled" (the pooler's output) or one of POOLINGS.
-    ``layers`` are indices of hidden states (0 the embeddings, -1 the last layer); several are concatenated.
-    """
-
-    def __init__(self, bert: Bert, pooling: str = "mean", layers: Sequence[int] = (-1,)) -> None:
-        super().__init__()
-        if pooling not in POOLINGS and pooling not in ("none", "pooled"):
-            raise ValueError(f"pooling {pooling!r} is not one of none, pooled, {', '.join(POOLINGS)}")
-        self.bert, self.pooling, self.layers = bert, pooling, tuple(layers)
-
-    def forward(self, batch: Packed) -> Tensor:
-        """[B, size], or [T, size] for "none"; size is H for each layer, and twice as much for "mean-max"."""
-        states = self.bert.all_hidden_states(batch)
-        if self.pooling == "pooled":  # of the last layer, whatever ``layers`` is, as in bert-as-service
-            return pooled(self.bert, states[-1], batch)
-        hidden = torch.cat([states[layer] for layer in self.layers], dim=-1)
-        if self.pooling == "none":
-            return hidden
-        return torch.stack([POOLINGS[self.pooling](tokens) for tokens in hidden.split(list(batch.lengths))])
-
-
-POOLINGS: dict[str, Callable[[Tensor], Tensor]] = {  # the tokens of a sentence [length, H] -> [H] or [2 H]
-    "max": lambda tokens: tokens.amax(0),
-    "mean": lambda tokens: tokens.mean(0),
-    "mean-max": lambda tokens: torch.cat([tokens.mean(0), tokens.amax(0)]),
-    "first token": lambda tokens: tokens[0],  # [CLS]
-    "last token": lambda tokens: tokens[-1],  # [SEP]
-}
 
 HEADS: dict[str, Callable[..., Head]] = {
     "pre-training": PreTraining,

@@ -160,9 +160,9 @@ def attention_as_in_the_paper(qkv: Tensor, batch: Packed, drop: float) -> Tensor
     contexts = []
     for sequence in qkv.split(list(batch.lengths)):
         q, k, v = sequence.permute(1, 2, 0, 3)  # 3 x [N, length, D]
-        # Each token (row) scores every token (column) of its sequence, in both directions: there is no causal mask. The
-        # dot product of D products of unit variance has the variance D, so it is scaled back: a saturated softmax has
-        # no gradient.
+        # Each token (row) scores every token (column) of its sequence, in both directions: there is no causal mask.
+        # A dot product sums D products; if these have unit variance, it has the variance D. Dividing it by sqrt(D)
+        # keeps the softmax from saturating, where its gradient vanishes.
         scores = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])  # [N, length, length]
         # Dropout of probabilities, not of values: now and then, a token ignores another one entirely.
         contexts.append((F.dropout(scores.softmax(-1), drop) @ v).transpose(0, 1))  # [length, N, D]
