@@ -124,7 +124,7 @@ def _torch() -> Check:
 
 
 def _compiler() -> Check:
-    from reference.compiled import NotCompiled, compiler
+    from reference.compile import NotCompiled, compiler
 
     try:
         command, name = compiler()
@@ -174,28 +174,28 @@ def _switches() -> Check:
 
 def _products(precision: str) -> Check:
     """Of inference with frozen layers."""
-    from reference import computed_precision, layers
+    from reference import computed_precision, native
 
     if computed_precision(precision, "cpu") != precision:
-        why = layers.why_none_here(precision)
+        why = native.why_none_here(precision)
         return Check(precision, "info", f"float32 products of weights rounded to {precision}: {why}")
-    here = layers.routines_here(precision)
+    here = native.routines_here(precision)
     if not here:
-        return _not_compiled(precision, "oneDNN's products", layers.why_none_here(precision))
+        return _not_compiled(precision, "oneDNN's products", native.why_none_here(precision))
     sizes = f"gelu and sizes that are multiples of {here[0].columns}"
-    made = f"{here[0].name} of layers.cpp ({layers.built().compiler})"
+    made = f"{here[0].name} of native_layers.cpp ({native.built().compiler})"
     otherwise = "none" if precision == "int8" else "oneDNN's"
     return Check(precision, "ok", f"{made}, for {sizes}; else {otherwise}")
 
 
 def _int8() -> Check:
-    from reference import layers
+    from reference import native
     from reference.processor import multiplies
 
-    if layers.routines_here("int8"):
+    if native.routines_here("int8"):
         return _products("int8")
     instead = "PyTorch's products, slow" if multiplies("int8") else "not on this machine"
-    return _not_compiled("int8", instead, layers.why_none_here("int8"))
+    return _not_compiled("int8", instead, native.why_none_here("int8"))
 
 
 def _training() -> Check:
@@ -212,7 +212,7 @@ def _training() -> Check:
 
 def _not_compiled(name: str, instead: str, reason: str) -> Check:
     """A warning where it is for the lack of a compiler, not of instructions."""
-    from reference.layers import AVX2
+    from reference.native import AVX2
     from reference.processor import features
 
     if name != "training" and not features() >= AVX2:

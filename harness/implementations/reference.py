@@ -29,7 +29,7 @@ class Encoder:
     def __init__(self, module: Any, device: str, precision: str = "fp32") -> None:
         import torch
 
-        from reference.kernels import computed_by
+        from reference.frozen import computed_by
 
         self.computed, self.native = getattr(module, "precision_computed", precision), computed_by(module)
         self.module, self.device, self.precision = module, device, precision

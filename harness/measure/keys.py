@@ -99,7 +99,7 @@ EXCLUDED = (
         (*QUALITY, "parity", "selected"),
     ),
     Excluded(("harness.worker.roofline",), "only timing asks what the machine can do", (*QUALITY, "parity")),
-    Excluded(("reference.kernels", "reference.layers"), "nothing trains with frozen layers", ("trained", "job")),
+    Excluded(("reference.frozen", "reference.native"), "nothing trains with frozen layers", ("trained", "job")),
 )
 
 

@@ -11,8 +11,8 @@ from typing import Any
 from harness.data.download import cache_folder, sha256_of
 from harness.errors import BadInput
 from harness.measure.client import ROOT, Worker
+from reference.files.vocabulary import read_json
 from reference.tokenizer import Tokenizer
-from reference.vocabulary import read_json
 
 LONGEST = 512  # word pieces; no string below has as many
 STRINGS = {
@@ -49,8 +49,8 @@ CHECKED = ("tokenizer.json", "vocab.txt", "tokenizer_config.json", "special_toke
 CODE = (
     "harness/measure/tokenization.py",
     "reference/tokenizer.py",
-    "reference/tokenizer_files.py",
-    "reference/vocabulary.py",
+    "reference/files/tokenizer.py",
+    "reference/files/vocabulary.py",
 )
 SHORT = 12  # word pieces at which the strings are cut too
 
@@ -59,7 +59,7 @@ def check_folder(folder: Path, tokenizer: Tokenizer, keep: bool = True) -> None:
     """BadInput unless our tokenizer gives what transformers' ``AutoTokenizer`` gives for the same folder.
 
     That it did is kept by the hash of the files, unless ``keep`` is false. Where neither settings nor tokenizer.json
-    say whether to lower-case, transformers is given what ours does (``reference.vocabulary.case_of``).
+    say whether to lower-case, transformers is given what ours does (``reference.files.vocabulary.case_of``).
     """
     verdict = cache_folder() / "tokenizers" / _fingerprint(folder)
     if verdict.is_file():
@@ -89,7 +89,7 @@ def _difference(folder: Path, ours: Tokenizer) -> str:
     try:
         with _quiet():
             theirs = _of_transformers(folder, ours)
-            lacking = {theirs.pad_token, theirs.mask_token} - ours.vocabulary().keys()  # see ``tokenizer_files._add``
+            lacking = {theirs.pad_token, theirs.mask_token} - ours.vocabulary().keys()  # see ``files.tokenizer._add``
             texts = [text for text in _texts(ours) if not any(token and token in text for token in lacking)]
             return _of_ids(theirs, ours, lacking) or _of_texts(theirs, ours, texts) or _of_words(theirs, ours, texts)
     except Exception as error:  # of many kinds: it reads what it finds

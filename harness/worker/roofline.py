@@ -44,7 +44,7 @@ def _by_library(config: dict[str, Any], tokens: int, precision: str, device: str
     """Seconds of one layer's products, by each library that has some in this precision."""
     import torch
 
-    from reference.kernels import fits
+    from reference.frozen import fits
 
     if device == "cpu" and (ours := _ours(config, tokens, precision)):
         yield "ours", _median(ours, device)
@@ -83,8 +83,8 @@ def _laid_out(weight: Any, x: Any) -> Callable[[], Any]:
 
 def _ours(config: dict[str, Any], tokens: int, precision: str) -> Callable[[], Any] | None:
     """Those of the reference's compiled layers; None where nothing of it is made for such sizes here."""
-    from reference.layers import LaidOut, routine_for
     from reference.model import BertConfig, Layer
+    from reference.native import PackedLayers, routine_for
 
     sizes = {name: config[name] for name in ("hidden_size", "intermediate_size")}
     alike = BertConfig(num_hidden_layers=1, num_attention_heads=1, **sizes)  # heads make no difference to products
@@ -92,7 +92,7 @@ def _ours(config: dict[str, Any], tokens: int, precision: str) -> Callable[[], A
     routine = routine_for(alike, [layer], precision)
     if routine is None:
         return None
-    laid_out = LaidOut([layer], routine)
+    laid_out = PackedLayers([layer], routine)
     return lambda: laid_out.multiply(tokens)
 
 

@@ -258,7 +258,7 @@ class Session:
         _pin(cpus)
         _set_threads(threads)
         from harness.worker.roofline import limits
-        from reference.kernels import keep_freed_memory
+        from reference.frozen import keep_freed_memory
 
         _set_threads(threads)
         keep_freed_memory()  # as where the reference computes

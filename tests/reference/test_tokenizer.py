@@ -89,7 +89,7 @@ KINDS = ["json", "vocabulary", "cased", "said to be cased"]
 
 @pytest.fixture(scope="module")
 def both(folders: dict[str, Path]) -> dict[str, tuple[Tokenizer, BertTokenizer]]:
-    """Ours and that of transformers, for each folder."""
+    """Our tokenizer and transformers', for each folder."""
     return {
         kind: (
             Tokenizer.from_folder(folders[kind]),
@@ -119,7 +119,7 @@ def test_single_texts(kind: str, name: str, max_length: int, both: Both) -> None
 @pytest.mark.parametrize("kind", KINDS)
 def test_pairs(kind: str, max_length: int, both: Both) -> None:
     ours, theirs = both[kind]
-    texts = [text[: 20 * max_length] for text in TEXTS.values()]  # both libraries also make what is cut off
+    texts = [text[: 20 * max_length] for text in TEXTS.values()]  # both also tokenize the truncated part
     pairs = random.Random(0).sample(texts, len(texts))
 
     encodings = ours.encode_batch(texts, pairs, max_length)
@@ -145,7 +145,7 @@ def test_a_pair_for_every_text(both: Both) -> None:
 @pytest.mark.parametrize(
     "setting",
     [
-        {"do_lower_case": True, "strip_accents": False},  # as German models have it
+        {"do_lower_case": True, "strip_accents": False},  # as in German models
         {"do_lower_case": False, "strip_accents": True},
         {"do_lower_case": True, "strip_accents": None, "tokenize_chinese_chars": False},
     ],
@@ -248,7 +248,7 @@ def test_a_folder_whose_files_are_damaged(name: str, content: bytes, tmp_path: P
         Tokenizer.from_folder(tmp_path)
 
 
-# -- what a folder's files say together --
+# -- a folder's files together --
 
 VOCABULARY = (
     "[PAD] [UNK] [CLS] [SEP] [MASK] the The cat Cat sat ##s on mat . , ! big Big paris Paris a b ##a ##b A ##B "
@@ -271,7 +271,7 @@ SENTENCES = [
 
 
 def whole_file(**changes: Any) -> dict[str, Any]:
-    """A tokenizer.json as ``save_pretrained`` writes it, with other parts than the usual."""
+    """A tokenizer.json as ``save_pretrained`` writes it, with some parts replaced."""
     names = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
     listed = [MARKED | {"content": name, "special": True, "id": PIECES.index(name)} for name in names]
     parts: dict[str, Any] = {
@@ -420,7 +420,7 @@ def write(folder: Path, files: dict[str, Any]) -> Path:
 
 
 def encodings(tokenizer: Tokenizer) -> list[tuple[list[int], list[int]]]:
-    """Ids and segments of sentences and of pairs, whole and cut."""
+    """Ids and segments of sentences and pairs, whole and truncated."""
     pairs = [(text, None) for text in SENTENCES] + list(itertools.pairwise(SENTENCES))
     made = [tokenizer.encode(text, pair, length) for text, pair in pairs for length in (512, 9)]
     return [(each.ids, each.segments) for each in made]
@@ -524,7 +524,7 @@ def test_settings_that_ask_for_nothing_unusual_are_taken(tmp_path: Path) -> None
     assert encodings(ours) == encodings_of_transformers(tmp_path)
 
 
-# -- case, where no file says it --
+# -- case, if no file states it --
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 
@@ -543,7 +543,7 @@ SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
             "mine",
             ["我", "用", *(f"word{letter}" for letter in "abcdefghijklmnopqrst"), "URL"],
             True,
-        ),  # a word is no rule
+        ),  # one word does not make a vocabulary cased
         ("mine", ["A", "##A", "##B"], True),
         ("mine", ["A", "B", "##A", "C", "D", "E", "F"], False),
         ("mine", ["Cat", "Dog", "The", "Paris", "##A"], False),
@@ -583,7 +583,7 @@ def test_the_same_tokens_have_the_same_identity_from_whatever_files(tmp_path: Pa
         for kind, files in KINDS_OF_FOLDER.items()
         if kind in ("settings", "accents", "cut at the left", "tokenizer.json alone", "lowered, said to be cased")
     }
-    for name in ("chinese_L-12_H-768_A-12", "cased_L-12_H-768_A-12"):  # of the same files
+    for name in ("chinese_L-12_H-768_A-12", "cased_L-12_H-768_A-12"):  # the same files
         made[name] = Tokenizer.from_folder(write(tmp_path / name, {"vocab.txt": VOCABULARY})).sha256
     same = ("settings", "cased_L-12_H-768_A-12", "lowered, said to be cased")
     assert len({made.pop(kind) for kind in same}) == 1
@@ -595,7 +595,7 @@ def test_the_same_tokens_have_the_same_identity_from_whatever_files(tmp_path: Pa
     ("files", "size"),
     [
         ({"vocab.txt": VOCABULARY}, len(PIECES)),
-        ({"vocab.txt": VOCABULARY + "\n"}, len(PIECES)),  # a blank line is nothing that a text can have
+        ({"vocab.txt": VOCABULARY + "\n"}, len(PIECES)),  # no text contains the token of a blank line
         ({"vocab.txt": VOCABULARY, "added_tokens.json": {"<e1>": len(PIECES)}}, len(PIECES) + 1),
         ({"vocab.txt": VOCABULARY.replace("[MASK]", "[other]")}, len(PIECES)),
     ],

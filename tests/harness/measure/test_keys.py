@@ -274,7 +274,7 @@ def test_each_key_changes_with_the_code_that_determines_it(
         assert changed_by(f"harness/measure/{name}.py") == parity, name
     assert changed_by("reference/model.py") == {*quality, *parity, *of_reference, "speed"}, "which draws new heads too"
     assert changed_by("reference/adamw.py") == {*of_reference, *encoded, *parity, "speed"}
-    assert changed_by("reference/layers.py") == {
+    assert changed_by("reference/native.py") == {
         *parity,
         "reference encoded",
         "reference job",
@@ -355,7 +355,7 @@ def test_whatever_of_ours_a_run_loads_in_any_process_is_in_a_key_or_excluded(
     assert {
         ROOT / "harness/worker/session.py",
         ROOT / "harness/measure/quality.py",
-        ROOT / "reference/kernels.py",
+        ROOT / "reference/frozen.py",
     } <= ours & determining
     left_out = {file for each in keys.EXCLUDED for module in each.modules for file in keys.files_in(module)}
     assert sorted(file.relative_to(ROOT).as_posix() for file in ours - determining - left_out) == []
@@ -380,9 +380,9 @@ MOVED = {
     "harness/port/batch.py": "harness/batches/batch.py",
     "harness/data/read.py": "harness/batches/reading.py",
     "harness/measure/scenarios.py": "harness/under_load.py",
-    "reference/layers.py": "reference/native.py",
-    "reference/layers.cpp": "reference/native_layers.cpp",
-    "reference/compiled.py": "reference/compile.py",
+    "reference/native.py": "reference/layers.py",
+    "reference/native_layers.cpp": "reference/layers.cpp",
+    "reference/compile.py": "reference/compiled.py",
 }
 
 
@@ -426,7 +426,7 @@ def _move(tree: Path) -> None:
                 lambda m, parts=(package, new_package, new_module, module): _split(m, *parts),
                 text,
             )
-        file.write_text(text.replace('"layers.cpp"', '"native_layers.cpp"'))
+        file.write_text(text.replace('"native_layers.cpp"', '"layers.cpp"'))
     encode = tree / "harness/data/encode.py"
     text = encode.read_text()
     imported = re.search(r"from harness.batches.batch import (.*)\n", text)

@@ -19,7 +19,7 @@ from harness.measure.plan import Options, Plan, prepare_each, recipe, training_t
 from harness.records import provenance
 from harness.weights.examine import drawn_at_random
 from reference import checkpoint
-from reference.layers import abilities
+from reference.native import abilities
 
 Tensors = dict[str, torch.Tensor]
 

@@ -7,7 +7,7 @@ import pytest
 from harness.measure import keys
 from harness.measure.plan import Plan
 from harness.records.compiled_here import compiled_here
-from reference.compiled import compiled
+from reference.compile import compiled
 
 
 @pytest.fixture(autouse=True)

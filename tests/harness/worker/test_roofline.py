@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from harness.worker.roofline import limits
-from reference.layers import ROUTINES, abilities
+from reference.native import ROUTINES, abilities
 
 CONFIG: dict[str, Any] = {"hidden_size": 64, "intermediate_size": 256, "num_hidden_layers": 2}
 

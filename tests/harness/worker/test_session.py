@@ -316,6 +316,6 @@ def test_int8_on_a_processor_without_instructions_for_it_is_skipped(
 ) -> None:
     monkeypatch.setenv("BERT_ATLAS_MAX_CPU_ISA", "AVX2")
     with Worker(find("reference:int8")) as started:
-        with pytest.raises(WorkerError, match="slower than float32 here: nothing is made for sizes of 32") as refused:
+        with pytest.raises(WorkerError, match="slower than float32 here: no compiled layers for hidden") as refused:
             started.load(tiny_checkpoint, None, "cpu", "fp32", 1)
         assert refused.value.state == "skipped"

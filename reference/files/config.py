@@ -1,4 +1,4 @@
-"""Reads ``config.json`` and ``bert_config.json``, and refuses what describes another model than BERT."""
+"""Reads ``config.json`` and ``bert_config.json``, and rejects a configuration of another model than BERT."""
 
 import json
 import math
@@ -9,9 +9,9 @@ from typing import Any
 from reference.errors import CheckpointError
 from reference.model import BertConfig
 
-LARGEST = 10**7  # of a configuration's sizes: far above any real one
+LARGEST = 10**7  # upper bound for a configuration's sizes, far above any real one
 BERT = "; the architecture that is measured here is BERT's: give weights of a BERT, such as bert-base-uncased"
-# Settings that change what is computed, each with what it is in BERT.
+# Settings that change what is computed, each with its values in BERT.
 USUAL: dict[str, tuple[Any, ...]] = {
     "position_embedding_type": (None, "absolute"),
     "is_decoder": (None, False),
@@ -26,7 +26,7 @@ USUAL: dict[str, tuple[Any, ...]] = {
 
 
 def read_config_file(file: Path) -> tuple[BertConfig, tuple[str, ...]]:
-    """The configuration in a file and the names of the classes; CheckpointError that names what is wrong in it."""
+    """Read a configuration and the names of the classes. Raises CheckpointError, which names the file and the fault."""
     try:
         values = json.loads(file.read_text(encoding="utf-8"))
         check_config(values)
@@ -37,9 +37,9 @@ def read_config_file(file: Path) -> tuple[BertConfig, tuple[str, ...]]:
 
 
 def check_config(values: Any) -> None:
-    """ValueError unless this is a BERT, with every size there as a whole number.
+    """Raise ValueError unless this is the configuration of a BERT with every size given as a whole number.
 
-    A size left out would be taken for BERT-base's.
+    A missing size must not silently become BERT-base's.
     """
     if not isinstance(values, dict):
         raise ValueError("not an object of settings")
@@ -47,7 +47,7 @@ def check_config(values: Any) -> None:
     if values.get("initializer_range") == 0:
         raise ValueError("initializer_range is 0; new heads are drawn with it, so it is above 0")
     for field in fields(BertConfig):
-        value = values.get(field.name, 0)  # what is no size may be left out
+        value = values.get(field.name, 0)  # only sizes are required
         said = f"{value!r:.40}" if field.name in values else "missing"
         if field.type is int and (type(value) is not int or not 1 <= value <= LARGEST):
             raise ValueError(f"{field.name} is {said}; it is a whole number from 1 to {LARGEST}")
@@ -56,7 +56,7 @@ def check_config(values: Any) -> None:
 
 
 def _check_architecture(values: dict[str, Any]) -> None:
-    """ValueError for a model that is not BERT's: by its type, else by its class, else by one of its settings."""
+    """Raise ValueError for another model than BERT, by its type, else its class, else one of its settings."""
     classes = [str(name) for name in values.get("architectures") or []]
     kind = values.get("model_type")
     if kind not in (None, "bert"):

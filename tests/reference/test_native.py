@@ -1,4 +1,4 @@
-"""Layers in one call: what they compute, where they are not made for a model, and how they are compiled."""
+"""Compiled layers: their results, the models that they cannot compute, and the reasons that are given."""
 
 import copy
 import ctypes
@@ -18,26 +18,26 @@ from torch import Tensor
 
 import reference
 from reference.checkpoint import Checkpoint, save, tensors_of
-from reference.compiled import Compiled, check_layout
-from reference.kernels import CompiledLayers, FrozenLayer, computed_by, freeze, lacks_products
-from reference.layers import (
+from reference.compile import Compiled, check_layout
+from reference.frozen import FrozenLayer, NativeLayers, computed_by, freeze, lacks_products
+from reference.model import Bert, BertConfig, Layer, Layers, Packed, attention_as_in_the_paper
+from reference.native import (
     AMX,
     AVX2,
     AVX512,
     ROUTINES,
     SOURCE,
     TILES,
-    LaidOut,
-    LaidOutLayer,
-    Linear,
-    Norm,
+    PackedLayer,
+    PackedLayers,
+    PackedLinear,
+    PackedNorm,
     Routine,
     abilities,
     library,
     routine_for,
     why_none,
 )
-from reference.model import Bert, BertConfig, Layer, Layers, Packed, attention_as_in_the_paper
 
 HERE = [each for each in ROUTINES if each.needs <= abilities() and hasattr(library(), each.name)]
 OLD = frozenset({"sse4_2", "avx"})
@@ -51,14 +51,14 @@ LENGTHS = [[1], [32], [7, 1, 128, 33, 64, 300, 32, 31], [5] * 50, [200, 180, 150
 
 @pytest.fixture
 def on_processor(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[frozenset[str]], None]]:
-    """A function that makes the processor one with these features, of which everything is compiled."""
+    """A function: the processor has these features, and functions for all of them are compiled."""
 
     def become(features: frozenset[str]) -> None:
         monkeypatch.setattr("reference.processor._all_features", lambda: features)
         monkeypatch.setattr("reference.processor.seen_by_torch", lambda: features)
-        everything = SimpleNamespace(**{each.name: None for each in ROUTINES}, ask_for_tiles=lambda: 0)
-        monkeypatch.setattr("reference.layers.compiled", lambda *_: Compiled(everything, "g++ 12.2.0"))
-        monkeypatch.setattr("reference.layers.block", lambda: 32 if features >= AVX512 else 16)
+        everything = SimpleNamespace(**{each.name: None for each in ROUTINES}, request_tiles=lambda: 0)
+        monkeypatch.setattr("reference.native.compiled", lambda *_: Compiled(everything, "g++ 12.2.0"))
+        monkeypatch.setattr("reference.native.panel_columns", lambda: 32 if features >= AVX512 else 16)
         abilities.cache_clear()
 
     monkeypatch.delenv("BERT_ATLAS_MAX_CPU_ISA", raising=False)
@@ -100,27 +100,28 @@ def layers_of(model: Bert) -> list[Layer]:
 
 
 def with_routine(routine: Routine, model: Bert) -> Bert:
-    """As ``freeze`` leaves it on a processor on which this routine is the fastest."""
+    """The model frozen as on a processor whose fastest routine is this one."""
     frozen = copy.deepcopy(model)
-    frozen.layers = CompiledLayers(LaidOut(layers_of(frozen), routine))
+    frozen.layers = NativeLayers(PackedLayers(layers_of(frozen), routine))
     return frozen
 
 
 def on_onednn(model: Bert) -> Bert:
-    """Frozen in int8 as where nothing is compiled."""
+    """The model frozen in int8 as without compiled layers."""
     frozen = copy.deepcopy(model)
     frozen.layers = Layers(FrozenLayer(layer, model.config, int8=True) for layer in layers_of(model))
     return frozen
 
 
 def made_for(routine: Routine) -> torch.dtype:
-    return torch.bfloat16 if routine.precision == "bf16" else routine.rows
+    return torch.bfloat16 if routine.precision == "bf16" else routine.activations
 
 
 def check(routine: Routine, lengths: list[int], **values: object) -> None:
-    """As near float64 as the layers of PyTorch are: in float32 nearly, as their sums are shorter ones.
+    """The error against float64 is at most PyTorch's, with a margin, as each rounds in another order.
 
-    Of few numbers, those of PyTorch may all have been lucky in the last rounding; by one step the others may not be.
+    The margin is wide in float32, where PyTorch sums in shorter pieces. Half a rounding step is added, because a small
+    PyTorch result may happen to be rounded exactly.
     """
     model, batch = bert(made_for(routine), **values), packed(lengths)
     compiled_ones = with_routine(routine, model)
@@ -133,9 +134,9 @@ def check(routine: Routine, lengths: list[int], **values: object) -> None:
     most = (4 if routine.precision == "fp32" else 1.5) * furthest(usual, exact) + step / 2
     assert furthest(hidden, exact) <= most
     layer_by_layer = compiled_ones.all_hidden_states(batch)[-1]
-    if routine.rows == hidden.dtype:
+    if routine.activations == hidden.dtype:
         assert torch.equal(layer_by_layer, hidden)
-    else:  # what a layer hands on to the next is rounded, but not in one call for all of them
+    else:  # layer by layer, hidden states are rounded in between; in one call they are not
         assert furthest(layer_by_layer, exact) <= most
 
 
@@ -156,7 +157,7 @@ def test_as_exact_as_the_layers_of_pytorch(routine: Routine, lengths: list[int],
 @settings(max_examples=25, deadline=None)
 @torch.inference_mode()
 def test_whatever_the_lengths_and_sizes(routine: Routine, lengths: list[int], heads: int, size: int, wide: int) -> None:
-    assume(heads * size % routine.columns == wide % routine.columns == size % routine.block == 0)
+    assume(heads * size % routine.columns == wide % routine.columns == size % routine.panel == 0)
     check(routine, lengths, hidden_size=heads * size, num_attention_heads=heads, intermediate_size=wide)
 
 
@@ -169,7 +170,7 @@ def test_freeze_takes_the_fastest_that_the_processor_has(dtype: torch.dtype) -> 
         fastest = next((each for each in HERE if each.precision == precision), None)
         frozen = freeze(copy.deepcopy(model), int8)
         assert routine_for(model.config, layers_of(model), precision) == fastest
-        assert isinstance(frozen.layers, CompiledLayers) == (fastest is not None)
+        assert isinstance(frozen.layers, NativeLayers) == (fastest is not None)
         said = computed_by(frozen)
         assert said["functions"] == (fastest and fastest.name)
         assert (said["reason"] is None) == (fastest is not None)
@@ -232,9 +233,9 @@ def test_what_computes_on_which_processor(
 @pytest.mark.parametrize(
     ("values", "reason"),
     [
-        ({"hidden_act": "relu"}, "nothing is made for the activation relu"),
-        ({"num_attention_heads": 8}, "nothing is made for sizes of 128, 192 and, of a head, 16"),
-        ({"num_hidden_layers": 0}, "there are no layers"),
+        ({"hidden_act": "relu"}, "no compiled layers for the activation relu"),
+        ({"num_attention_heads": 8}, "no compiled layers for hidden size 128, intermediate size 192 and head size 16"),
+        ({"num_hidden_layers": 0}, "the model has no layers"),
     ],
 )
 def test_why_nothing_compiled_is_taken_is_said(
@@ -257,7 +258,7 @@ def test_a_processor_without_instructions_is_named_with_what_it_lacks(
     assert why_none(model.config, layers_of(model), "bf16") == "the processor lacks avx512_bf16"
     on_processor(AVX512 | {"avx512_bf16"})
     monkeypatch.setenv("BERT_ATLAS_MAX_CPU_ISA", "AVX2")
-    assert why_none(model.config, layers_of(model), "bf16") == "the processor's are hidden: avx512_bf16, avx512f"
+    assert why_none(model.config, layers_of(model), "bf16") == "BERT_ATLAS_MAX_CPU_ISA hides avx512_bf16, avx512f"
 
 
 @pytest.mark.parametrize(
@@ -277,7 +278,7 @@ def test_what_it_is_not_made_for_is_done_by_onednn(dtype: torch.dtype, values: d
     model, batch = bert(dtype, **values), packed([4, 5, 40])
     exact, usual = copy.deepcopy(model).double()(batch), model(batch)
     in_int8, frozen = freeze(copy.deepcopy(model), int8=True), freeze(model)
-    assert not any(isinstance(each.layers, CompiledLayers) for each in (in_int8, frozen))
+    assert not any(isinstance(each.layers, NativeLayers) for each in (in_int8, frozen))
     assert furthest(frozen(batch), exact) <= 1.5 * furthest(usual, exact)
     assert torch.cosine_similarity(in_int8(batch).double(), exact).min() > 0.99
 
@@ -286,7 +287,7 @@ def test_what_it_is_not_made_for_is_done_by_onednn(dtype: torch.dtype, values: d
 def test_another_attention_stays() -> None:
     model = bert(torch.float32)
     model.use_attention(attention_as_in_the_paper)
-    assert not isinstance(freeze(model).layers, CompiledLayers)
+    assert not isinstance(freeze(model).layers, NativeLayers)
 
 
 @every_routine
@@ -300,7 +301,7 @@ def test_large_scores_do_not_overflow_and_those_far_below_vanish(routine: Routin
     assert hidden.isfinite().all()
     cosine = torch.cosine_similarity(hidden.double(), exact)
     least = 0.99 if routine.precision == "int8" else 0.999
-    assert cosine.median() > least, "but where two scores are so near that rounding decides which of them wins"
+    assert cosine.median() > least, "except where two scores are so close that rounding decides the larger one"
 
 
 @every_routine
@@ -322,7 +323,7 @@ def test_scores_in_the_thousands_of_millions_lose_nothing(routine: Routine) -> N
     model, batch = bert(made_for(routine)), packed([20, 3])
     for layer in layers_of(model):
         layer.attention.qkv.weight.zero_()
-        layer.attention.qkv.bias.fill_(1e5)  # all scores of a row are equal, and so are the chances
+        layer.attention.qkv.bias.fill_(1e5)  # all scores of a row are equal, and so are the probabilities
     hidden, usual = with_routine(routine, model)(batch), model(batch)
     assert torch.cosine_similarity(hidden.double(), usual.double()).min() > 0.99
 
@@ -344,7 +345,7 @@ def test_lengths_of_other_tokens_and_other_widths_are_refused(routine: Routine) 
     for lengths in ((4, 5), (40, -30)):
         with pytest.raises(ValueError, match=f"add up to {sum(lengths)}, but there are 10"):
             frozen(dataclasses.replace(packed([4, 6]), lengths=lengths))
-    with pytest.raises(ValueError, match="hidden states of 64 numbers for layers of 128"):
+    with pytest.raises(ValueError, match="the hidden states have size 64, the layers 128"):
         frozen.layers(torch.zeros(10, 64), packed([4, 6]))
 
 
@@ -358,13 +359,13 @@ def test_a_model_without_layers_can_be_frozen() -> None:
 def test_what_the_compiler_made_no_function_of_is_not_wanted(
     on_processor: Callable[[frozenset[str]], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As clang does of tiles, on a processor that has them."""
+    """Clang does that with tiles, on a processor that has them."""
     model = bert(torch.float32)
     on_processor(AMX | AVX512)
-    monkeypatch.setattr("reference.layers.compiled", lambda *_: Compiled(SimpleNamespace(), "clang++ 14.0.6"))
+    monkeypatch.setattr("reference.native.compiled", lambda *_: Compiled(SimpleNamespace(), "clang++ 14.0.6"))
     assert abilities() == (AMX | AVX512) - TILES
     assert routine_for(model.config, layers_of(model), "fp32") is None
-    assert why_none(model.config, layers_of(model), "fp32") == "the compiler knows no such instructions"
+    assert why_none(model.config, layers_of(model), "fp32") == "the compiler does not support the instructions"
 
 
 def test_int8_is_for_frozen_models(tmp_path: Path) -> None:
@@ -380,7 +381,7 @@ def test_int8_that_would_be_slower_is_refused(
     with pytest.raises(ValueError, match="'int8' would be slower than float32 here: the processor lacks avx2, fma"):
         reference.load(tmp_path, device="cpu", precision="int8", frozen=True)
     on_processor(AVX2)
-    monkeypatch.setattr("reference.layers.compiled", lambda *_: Compiled(None, None, "no compiler"))
+    monkeypatch.setattr("reference.native.compiled", lambda *_: Compiled(None, None, "no compiler"))
     abilities.cache_clear()
     with pytest.raises(ValueError, match="'int8' would be slower than float32 here: no compiler"):
         reference.load(tmp_path, device="cpu", precision="int8", frozen=True)
@@ -392,16 +393,18 @@ def test_int8_of_a_model_that_it_is_not_made_for_is_refused(
     config = BertConfig(50, 40, 1, 1, 64)
     save(Checkpoint(config, tensors_of(Bert(config))), tmp_path)
     on_processor(AVX2)
-    with pytest.raises(ValueError, match="float32 here: nothing is made for sizes of 40, 64 and, of a head, 40"):
+    with pytest.raises(
+        ValueError, match="float32 here: no compiled layers for hidden size 40, intermediate size 64 and head size 40"
+    ):
         reference.load(tmp_path, device="cpu", precision="int8", frozen=True)
 
 
 def test_the_structs_are_those_of_the_source(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever the processor: on one without AVX2 it is compiled all the same, and only not called."""
+    """On every processor: without AVX2 the source can still be compiled, only not run."""
     found = library() or compiled_for_another_processor()
-    check_layout(found, (Linear, Norm, LaidOutLayer), "layers.cpp")
-    with pytest.raises(RuntimeError, match=r"layers\.cpp has structs of another layout"):
-        check_layout(found, (Linear, LaidOutLayer, Norm), "layers.cpp")
+    check_layout(found, (PackedLinear, PackedNorm, PackedLayer), "native_layers.cpp")
+    with pytest.raises(RuntimeError, match=r"the structs of native_layers\.cpp differ"):
+        check_layout(found, (PackedLinear, PackedLayer, PackedNorm), "native_layers.cpp")
 
 
 def compiled_for_another_processor() -> ctypes.CDLL:
@@ -414,7 +417,7 @@ def compiled_for_another_processor() -> ctypes.CDLL:
 
 @every_routine
 def test_products_alone_can_be_timed(routine: Routine, threads: int) -> None:
-    """A limit is made of them: nobody looks at what they compute, but they must keep to their own memory."""
-    laid_out = LaidOut(layers_of(bert(made_for(routine))), routine)
+    """The harness times them. Their results are not used, but they must stay within their memory."""
+    packed_layers = PackedLayers(layers_of(bert(made_for(routine))), routine)
     for tokens in (1, 33, 300):
-        laid_out.multiply(tokens)
+        packed_layers.multiply(tokens)

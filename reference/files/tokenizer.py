@@ -1,7 +1,7 @@
-"""A folder's tokenizer, built as transformers' ``AutoTokenizer`` builds it, and written so that all read the same.
+"""Reads a folder's tokenizer as transformers' ``AutoTokenizer`` does, and writes one that all libraries read alike.
 
-transformers makes a ``BertTokenizer`` from the vocabulary and the settings alone: of ``tokenizer.json`` it takes
-the vocabulary, the added tokens and where texts are cut. It uses the file as it is where ``tokenizer_class`` says
+transformers builds a ``BertTokenizer`` from the vocabulary and the settings: from ``tokenizer.json`` it takes only the
+vocabulary, the added tokens and the side on which texts are truncated. It uses the whole file if ``tokenizer_class`` is
 ``PreTrainedTokenizerFast``.
 """
 
@@ -15,9 +15,9 @@ from tokenizers import AddedToken, decoders, normalizers, pre_tokenizers, proces
 from tokenizers import Tokenizer as FastTokenizer
 from tokenizers.models import WordPiece
 
-from reference.vocabulary import NO_PIECE, SHARE, WHOLE_FILE, by_id, case_of, lowers, read_json, tokenizer_class
+from reference.files.vocabulary import NO_PIECE, SHARE, WHOLE_FILE, by_id, case_of, lowers, read_json, tokenizer_class
 
-BERT = ("", "BertTokenizer", "DistilBertTokenizer", "ElectraTokenizer", "MobileBertTokenizer")  # alike in transformers
+BERT = ("", "BertTokenizer", "DistilBertTokenizer", "ElectraTokenizer", "MobileBertTokenizer")  # all the same
 DEFAULTS = {
     "unk_token": "[UNK]",
     "sep_token": "[SEP]",
@@ -25,32 +25,32 @@ DEFAULTS = {
     "cls_token": "[CLS]",
     "mask_token": "[MASK]",
 }
-ROLES = ("bos_token", "eos_token", *DEFAULTS)  # in the order in which transformers adds those that are missing
-SETTINGS = {  # of tokenizer_config.json, by their names in tokenizer.json
+ROLES = ("bos_token", "eos_token", *DEFAULTS)  # in the order in which transformers adds missing ones
+SETTINGS = {  # names in tokenizer.json -> names in tokenizer_config.json
     "lowercase": "do_lower_case",
     "strip_accents": "strip_accents",
     "handle_chinese_chars": "tokenize_chinese_chars",
 }
 KEPT = ("padding_side", "truncation_side", "split_special_tokens", "clean_up_tokenization_spaces")
-INPUTS = ["input_ids", "token_type_ids", "attention_mask"]  # of a BERT
-UNLIMITED = 10**6  # of model_max_length: transformers writes 10**30 where it knows none
+INPUTS = ["input_ids", "token_type_ids", "attention_mask"]  # the inputs of a BERT
+UNLIMITED = 10**6  # a larger model_max_length is no limit: transformers writes 10**30 for none
 FOREIGN = {"\u2581": "SentencePiece", "\u0120": "byte-level BPE", "@@": "BPE", "</w>": "BPE"}
-ADVICE = "load it with the library it is made for, or give a folder whose tokenizer is BERT's WordPiece"
+ADVICE = "load it with the library that it is made for, or give a folder whose tokenizer is BERT's WordPiece"
 
 
 @dataclass(frozen=True, slots=True)
 class Folder:
-    """What a folder's files make of its tokenizer."""
+    """A folder's tokenizer and its settings."""
 
     tokenizer: FastTokenizer
-    special: dict[str, str]  # by role, such as cls_token; roles of the folder's own among them
-    settings: dict[str, Any]  # as they belong in tokenizer_config.json
-    notes: tuple[str, ...]  # what the user should know: where files disagree, and what decided the case
-    stated: bool  # False: the name or the vocabulary decided the case, not what transformers goes by
+    special: dict[str, str]  # special tokens by role, such as cls_token, or a role that only this folder has
+    settings: dict[str, Any]  # for tokenizer_config.json
+    notes: tuple[str, ...]  # for the user: where files disagree, and why it is cased or uncased
+    stated: bool  # False: cased or uncased was inferred from the folder's name or the vocabulary
 
 
 def read_folder(folder: Path) -> Folder:
-    """Build the tokenizer. ValueError, naming the file, where it is not BERT's or asks for what is not done here."""
+    """Build the tokenizer. Raises ValueError, which names the file, unless it is a supported BERT tokenizer."""
     settings, config = read_json(folder / "tokenizer_config.json"), read_json(folder / "config.json")
     _check_settings(folder, settings, config)
     whole = read_json(folder / "tokenizer.json")
@@ -82,7 +82,7 @@ def read_folder(folder: Path) -> Folder:
     return Folder(tokenizer, names, said, tuple(notes), stated)
 
 
-# -- what is not read --
+# -- unsupported tokenizers --
 
 
 def _check_settings(folder: Path, settings: dict[str, Any], config: dict[str, Any]) -> None:
@@ -109,7 +109,7 @@ def _check_settings(folder: Path, settings: dict[str, Any], config: dict[str, An
 
 
 def _check_model(folder: Path, whole: dict[str, Any]) -> None:
-    """ValueError unless the model of ``tokenizer.json`` is WordPiece; older files leave its type out."""
+    """Raise ValueError unless the model in ``tokenizer.json`` is WordPiece; older files do not name its type."""
     if not whole:
         return
     model = whole.get("model")
@@ -123,7 +123,7 @@ def _check_model(folder: Path, whole: dict[str, Any]) -> None:
 
 
 def _check_pieces(file: Path, pieces: Iterable[str]) -> None:
-    """ValueError where the pieces are marked as other tokenizers mark theirs: some keep them in a ``vocab.txt`` too."""
+    """Raise ValueError for pieces with another tokenizer's marks: some also write a ``vocab.txt``."""
     pieces = list(pieces)
     if any(piece.startswith("##") for piece in pieces):
         return
@@ -138,7 +138,7 @@ def _check_pieces(file: Path, pieces: Iterable[str]) -> None:
 def _with_added_tokens(
     folder: Path, settings: dict[str, Any], whole: dict[str, Any]
 ) -> tuple[list[AddedToken], dict[str, Any]]:
-    """The tokens that files list as added, by their numbers; and the settings with those of the older files."""
+    """The tokens that files list as added, in the order of their ids; and the settings, with those of older files."""
     settings = dict(settings)
     if "additional_special_tokens" in settings and not settings.get("extra_special_tokens"):
         settings["extra_special_tokens"] = settings.pop("additional_special_tokens")
@@ -149,7 +149,7 @@ def _with_added_tokens(
         listed = _of_added_tokens_file(folder, settings)
         for token in whole.get("added_tokens", ()):
             listed[token["id"]] = AddedToken(**{key: value for key, value in token.items() if key != "id"})
-    if "additional_special_tokens" in settings and "extra_special_tokens" not in settings:  # of special_tokens_map.json
+    if "additional_special_tokens" in settings and "extra_special_tokens" not in settings:  # special_tokens_map.json's
         settings["extra_special_tokens"] = settings.pop("additional_special_tokens")
     settings = {key: _token(value) for key, value in settings.items()}
     return [listed[number] for number in sorted(listed)], settings
@@ -170,7 +170,7 @@ def _of_special_tokens_map(folder: Path, settings: dict[str, Any]) -> dict[str, 
 
 
 def _of_added_tokens_file(folder: Path, settings: dict[str, Any]) -> dict[int, AddedToken]:
-    """What ``added_tokens.json`` lists: a token is special where another file says that it is."""
+    """The tokens in ``added_tokens.json``. A token is special if another file says so."""
     special = {str(_content(settings[role])) for role in ROLES if settings.get(role)}
     special |= {str(_content(token)) for token in settings.get("extra_special_tokens") or []}
     return {
@@ -180,7 +180,7 @@ def _of_added_tokens_file(folder: Path, settings: dict[str, Any]) -> dict[int, A
 
 
 def _token(value: Any) -> Any:
-    """Tokens written with their properties, anywhere in the settings, as the library has them."""
+    """Convert tokens that are written with their properties, anywhere in the settings, to the library's class."""
     if isinstance(value, dict) and value.get("__type") == "AddedToken":
         return AddedToken(**{key: each for key, each in value.items() if key != "__type"})
     return [_token(each) for each in value] if isinstance(value, list) else value
@@ -191,7 +191,7 @@ def _content(token: Any) -> Any:
 
 
 def _own_special(settings: dict[str, Any]) -> dict[str, Any]:
-    """Special tokens in roles that only this folder has: ``entity_token``, or a mapping of roles to tokens."""
+    """Special tokens in roles that only this folder has, such as ``entity_token``; or a mapping of roles to tokens."""
     named = {
         key: value
         for key, value in settings.items()
@@ -204,10 +204,10 @@ def _own_special(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def _add(tokenizer: FastTokenizer, listed: list[AddedToken], special: dict[str, Any], extra: Any) -> None:
-    """Add what is not there yet, in transformers' order, which gives new tokens their ids.
+    """Add the tokens that are missing, in transformers' order, which determines the new tokens' ids.
 
-    Not added: [PAD] and [MASK] where neither the vocabulary nor a list has them; no text means them, and the model
-    has no row for them.
+    [PAD] and [MASK] are not added if neither the vocabulary nor a list has them: no text means them, and the model has
+    no embedding for them.
     """
     known = {repr(token) for token in tokenizer.get_added_tokens_decoder().values()}
     present = {token.content for token in tokenizer.get_added_tokens_decoder().values()}
@@ -236,7 +236,7 @@ def _add(tokenizer: FastTokenizer, listed: list[AddedToken], special: dict[str, 
 def _bert(
     folder: Path, settings: dict[str, Any], special: dict[str, Any], whole: dict[str, Any]
 ) -> tuple[FastTokenizer, list[str], bool]:
-    """WordPiece on the folder's vocabulary, with its settings of case, and what is to be said of these."""
+    """WordPiece with the folder's vocabulary and settings; notes about its case; and whether the case is stated."""
     unknown = str(special["unk_token"])
     pieces = whole["model"]["vocab"] if whole else _read_lines(folder / "vocab.txt")
     _check_pieces(folder / ("tokenizer.json" if whole else "vocab.txt"), pieces)
@@ -273,12 +273,12 @@ def _template(tokenizer: FastTokenizer, special: dict[str, Any]) -> processors.T
 def _disagreements(
     folder: Path, settings: dict[str, Any], whole: dict[str, Any], tokenizer: FastTokenizer
 ) -> list[str]:
-    """What else ``tokenizer.json`` and ``vocab.txt`` say, which a BertTokenizer of transformers passes over."""
+    """What ``tokenizer.json`` and ``vocab.txt`` contain that transformers' BertTokenizer ignores."""
     if not whole:
         return []
-    made = json.loads(tokenizer.to_str())
+    built = json.loads(tokenizer.to_str())
     parts = ("normalizer", "pre_tokenizer", "model")
-    notes = [note for part in parts for note in _passed_over(part, whole.get(part) or {}, made[part], settings)]
+    notes = [note for part in parts for note in _passed_over(part, whole.get(part) or {}, built[part], settings)]
     if _layout(_without_vocabulary(whole)) != _layout(tokenizer):
         notes.append("the post_processor in tokenizer.json is passed over for that of BERT")
     file = folder / "vocab.txt"
@@ -287,20 +287,20 @@ def _disagreements(
     return [f"{note} (as in transformers)" for note in notes]
 
 
-def _passed_over(part: str, own: dict[str, Any], made: dict[str, Any], settings: dict[str, Any]) -> Iterator[str]:
-    """Where a part of ``tokenizer.json`` says other things than what is made."""
-    if own.get("type", "WordPiece") != made["type"]:
-        yield f"the {part} in tokenizer.json, {own.get('type')}, is passed over for {made['type']}"
+def _passed_over(part: str, own: dict[str, Any], built: dict[str, Any], settings: dict[str, Any]) -> Iterator[str]:
+    """Where a part of ``tokenizer.json`` differs from the tokenizer that was built."""
+    if own.get("type", "WordPiece") != built["type"]:
+        yield f"the {part} in tokenizer.json, {own.get('type')}, is passed over for {built['type']}"
         return
-    for key in sorted(made.keys() & own.keys() - {"type", "vocab", "unk_token"}):
-        if own[key] != made[key]:
-            name, value = SETTINGS.get(key, key), json.dumps(made[key])
+    for key in sorted(built.keys() & own.keys() - {"type", "vocab", "unk_token"}):
+        if own[key] != built[key]:
+            name, value = SETTINGS.get(key, key), json.dumps(built[key])
             other = f"tokenizer_config.json says {name}: {value}" if name in settings else f"the default is {value}"
             yield f"tokenizer.json says {key}: {json.dumps(own[key])}, but {other}, which counts"
 
 
 def _pieces(vocabulary: dict[str, int]) -> dict[str, int]:
-    """Without those that only hold a place."""
+    """Without the names of unused ids."""
     return {piece: number for piece, number in vocabulary.items() if not NO_PIECE.fullmatch(piece)}
 
 
@@ -316,7 +316,7 @@ def _without_vocabulary(whole: dict[str, Any]) -> FastTokenizer:
 
 
 def _layout(tokenizer: FastTokenizer) -> list[tuple[list[int], list[int]]]:
-    """Ids and segments around a text and a pair of nothing."""
+    """Ids and segments of an empty text and an empty pair: the special tokens around them."""
     return [(each.ids, each.type_ids) for each in (tokenizer.encode(""), tokenizer.encode("", ""))]
 
 
@@ -326,7 +326,7 @@ def _layout(tokenizer: FastTokenizer) -> list[tuple[list[int], list[int]]]:
 def _settings(
     settings: dict[str, Any], tokenizer: FastTokenizer, whole: dict[str, Any], as_it_is: bool
 ) -> dict[str, Any]:
-    """What a tokenizer_config.json beside the built tokenizer must say, besides its special tokens' roles."""
+    """The settings for a tokenizer_config.json beside the built tokenizer, without the special tokens' roles."""
     normalizer = json.loads(tokenizer.to_str())["normalizer"] or {}
     longest = settings.get("model_max_length", settings.get("max_len"))
     said = {
@@ -341,15 +341,15 @@ def _settings(
     if "truncation_side" not in said and (whole.get("truncation") or {}).get("direction") == "Left":
         said["truncation_side"] = "left"
     if isinstance(extra := settings.get("extra_special_tokens"), list):
-        said["additional_special_tokens"] = [str(token) for token in extra]  # the name that older versions know
-    # With these, transformers reads no file of an older layout that may be left in a folder.
+        said["additional_special_tokens"] = [str(token) for token in extra]  # older versions read this name
+    # With this, transformers ignores files of an older layout that may be in the folder.
     added = json.loads(tokenizer.to_str())["added_tokens"]
     said["added_tokens_decoder"] = {str(token.pop("id")): token for token in added}
     return said
 
 
 def write_folder(tokenizer: FastTokenizer, settings: dict[str, Any], folder: Path) -> None:
-    """Write tokenizer.json, tokenizer_config.json and vocab.txt; files of older layouts, which add to them, go."""
+    """Write tokenizer.json, tokenizer_config.json and vocab.txt; delete files of older layouts, which add tokens."""
     folder.mkdir(parents=True, exist_ok=True)
     for name in ("special_tokens_map.json", "added_tokens.json"):
         (folder / name).unlink(missing_ok=True)

@@ -1,6 +1,8 @@
-"""Frozen layers compute what the layers do that they take the place of."""
+"""Frozen layers compute the same as the layers that they replace."""
 
 import copy
+import logging
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -8,11 +10,13 @@ import torch
 from torch import nn
 
 import reference
+from reference.compile import compiled
+from reference.frozen import FrozenLayer, _log_slower_layers, fits, freeze, lacks_products
 from reference.heads import HEADS, SequenceClassification
-from reference.kernels import FrozenLayer, fits, freeze, lacks_products
 from reference.model import ACTIVATIONS, Bert, BertConfig, Packed, attention_as_in_the_paper
+from reference.native import abilities
 
-LENGTHS = [[9], [5, 5, 5], [16, 3, 3, 1], [7] * 40]  # one run, equal ones, mixed, more rows than one step of rounding
+LENGTHS = [[9], [5, 5, 5], [16, 3, 3, 1], [7] * 40]  # one run, equal lengths, mixed, more rows than a rounding step
 
 
 def bert(dtype: torch.dtype, **values: object) -> Bert:
@@ -52,7 +56,7 @@ def test_the_same_in_float32(activation: str, lengths: list[int]) -> None:
 @pytest.mark.parametrize("lengths", LENGTHS)
 @torch.inference_mode()
 def test_the_same_in_half_precision(lengths: list[int], dtype: torch.dtype) -> None:
-    """Where the processor has no such products, it is float32 of the same weights, and so as exact as that."""
+    """Without instructions for it, the products are in float32 with the same weights, and as exact as that."""
     model = bert(dtype)
     double = copy.deepcopy(model).double()(batch(lengths))
 
@@ -105,7 +109,7 @@ def test_a_frozen_model_is_neither_moved_nor_cast_nor_saved() -> None:
     frozen = freeze(bert(torch.float32))
 
     for change in (frozen.double, frozen.bfloat16, lambda: frozen.to("cpu")):
-        with pytest.raises(RuntimeError, match="load it anew"):
+        with pytest.raises(RuntimeError, match="load it again"):
             change()
     with pytest.raises(RuntimeError, match="load it unfrozen"):
         frozen.state_dict()
@@ -113,7 +117,7 @@ def test_a_frozen_model_is_neither_moved_nor_cast_nor_saved() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_the_attention_of_a_frozen_model_is_not_to_be_chosen(dtype: torch.dtype) -> None:
-    with pytest.raises(ValueError, match="has an attention of its own; choose one before it is frozen"):
+    with pytest.raises(ValueError, match="a frozen model cannot be changed; choose it before freezing"):
         freeze(bert(dtype)).use_attention(attention_as_in_the_paper)
 
 
@@ -151,7 +155,7 @@ def test_half_precision_without_such_products_is_float32_and_said_once(
     precision: str, frozen: bool, minilm: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("BERT_ATLAS_MAX_CPU_ISA", "AVX2")
-    reference._say_once.cache_clear()
+    reference._warn_once.cache_clear()
     sentences = Packed.from_lengths(torch.arange(1000, 1030), [20, 10])
 
     model = reference.load(minilm, device="cpu", precision=precision, frozen=frozen)
@@ -169,8 +173,76 @@ def test_half_precision_without_such_products_is_float32_and_said_once(
     assert far < 0.2
     said = [each.getMessage() for each in caplog.records]
     assert [text for text in said if precision in text] == [
-        f"products in {precision} are computed in float32, of rounded weights: this processor has none"
+        f"this processor has no instructions for {precision}: computing in float32 with rounded weights"
     ]
+
+
+@pytest.fixture
+def on_processor(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
+    """A function: the processor has these features and nothing has been compiled or logged yet."""
+
+    def forget() -> None:
+        for each in (compiled, abilities, _log_slower_layers):
+            each.cache_clear()
+
+    def become(*features: str) -> None:
+        monkeypatch.setattr("reference.processor._all_features", lambda: frozenset(features))
+        monkeypatch.setattr("reference.processor.seen_by_torch", frozenset)
+        forget()
+
+    monkeypatch.delenv("BERT_ATLAS_MAX_CPU_ISA", raising=False)
+    yield become
+    forget()
+
+
+def logged(caplog: pytest.LogCaptureFixture, level: int) -> list[str]:
+    return [each.getMessage() for each in caplog.records if each.levelno == level]
+
+
+def test_without_a_compiler_a_warning_names_the_remedy_once(
+    minilm: Path, on_processor: Callable[..., None], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    on_processor("avx2", "fma")
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    for _ in range(2):
+        reference.load(minilm, device="cpu", precision="fp32", frozen=True)
+    assert logged(caplog, logging.WARNING) == [
+        "PyTorch's slower code is used instead of native_layers.cpp: CXX names no-such-compiler, which is not there; "
+        "install g++, or set CXX to a C++ compiler"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("features", "values", "reason"),
+    [
+        (("avx",), {}, "the processor lacks avx2, fma"),
+        (("avx2", "fma"), {"hidden_act": "relu"}, "no compiled layers for the activation relu"),
+        (("avx2", "fma"), {}, "no compiled layers for hidden size 48, intermediate size 80 and head size 8"),
+    ],
+)
+def test_what_the_user_cannot_change_is_logged_once_and_no_warning(
+    features: tuple[str, ...],
+    values: dict[str, object],
+    reason: str,
+    on_processor: Callable[..., None],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, "reference")
+    on_processor(*features)
+    for _ in range(2):
+        freeze(bert(torch.float32, **values))
+    expected = f"the layers are computed by oneDNN, more slowly than by native_layers.cpp: {reason}"
+    assert logged(caplog, logging.INFO) == [expected]
+    assert logged(caplog, logging.WARNING) == []
+
+
+def test_nothing_is_logged_of_an_unfrozen_model(
+    minilm: Path, on_processor: Callable[..., None], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "reference")
+    on_processor("avx")
+    reference.load(minilm, device="cpu", precision="fp32")
+    assert caplog.records == []
 
 
 @pytest.mark.parametrize("name", sorted(HEADS))

@@ -1,4 +1,4 @@
-"""Reads the tensors of a file of weights, under the names that the file has; no code in a file is ever run."""
+"""Reads the tensors in files of weights, under the files' own names. Code in a pickle is never run."""
 
 import re
 import warnings
@@ -12,19 +12,19 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from reference.errors import CheckpointError
-from reference.tensor_names import ANCHOR
+from reference.files.names import ANCHOR
+from reference.files.weights import WeightFiles
 from reference.tf_checkpoint import bundle_variables, google_names, read_tf_checkpoint, to_hugging_face_names
-from reference.weight_files import WeightFiles
 
 Tensors = dict[str, Tensor]
-CLASS = re.compile(r"GLOBAL ([\w.]+)")  # in what torch says of code that it does not run
+CLASS = re.compile(r"GLOBAL ([\w.]+)")  # in torch's message about code that it refuses to run
 
 
 def read_tensors(found: WeightFiles, verify: bool = True) -> tuple[Tensors, list[str]]:
-    """The tensors of all files, and the names of what else is in them; of TensorFlow's, renamed as Hugging Face does.
+    """The tensors in all files, and the names of other entries. TensorFlow's variables get Hugging Face's names.
 
-    Where the file allows it, the numbers are read from the disk when they are needed. ``verify``: compare them with
-    TensorFlow's checksums. CheckpointError where a file is damaged, or no file of tensors.
+    If the format allows it, the file is mapped, and numbers are read when they are needed. ``verify``: compare
+    TensorFlow's checksums. Raises CheckpointError for a file that is damaged or contains no tensors.
     """
     if found.form == "tensorflow":
         return _read_tensorflow(found.prefix, verify)
@@ -33,7 +33,7 @@ def read_tensors(found: WeightFiles, verify: bool = True) -> tuple[Tensors, list
     for file in found.files:
         own, left = (_read_safetensors(file), []) if file.suffix == ".safetensors" else _read_pickle(file)
         if twice := sorted(own.keys() & tensors.keys()):
-            raise CheckpointError(f"{file}: {twice[0]} is in another shard too; get the shards again, all of one save")
+            raise CheckpointError(f"{file}: {twice[0]} is in another shard too; download all shards of one save again")
         tensors |= own
         others += left
     return tensors, others
@@ -54,13 +54,13 @@ def _read_tensorflow(prefix: Path, verify: bool) -> tuple[Tensors, list[str]]:
 
 
 def _read_pickle(file: Path) -> tuple[Tensors, list[str]]:
-    """What ``torch.save`` wrote: a state dict, or one wrapped with what training keeps beside it."""
-    mapped = zipfile.is_zipfile(file)  # torch's format since 1.6
+    """A file of ``torch.save``: a state dict, perhaps inside a dictionary with other state of a training run."""
+    mapped = zipfile.is_zipfile(file)  # the format since torch 1.6 can be mapped
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             content = torch.load(file, map_location="cpu", weights_only=True, mmap=mapped)
-    except Exception as error:  # damage shows as many classes of error, code that is refused as one of pickle's
+    except Exception as error:  # damage raises many classes of errors, refused code one of pickle's
         raise CheckpointError(f"{file}: not a plain file of tensors: {_why(error)}") from error
     state = _state_dict(content, file)
     tensors = {name: tensor for name, tensor in state.items() if torch.is_tensor(tensor)}
@@ -68,25 +68,25 @@ def _read_pickle(file: Path) -> tuple[Tensors, list[str]]:
 
 
 def _why(error: Exception) -> str:
-    """What torch's error comes to. (Its own advice is to run the code in the file.)"""
-    alone = "where it comes from, save the tensors alone, with torch.save(model.state_dict(), FILE)"
+    """The cause and the remedy, for an error of torch. (Torch's own advice is to run the code in the file.)"""
+    alone = "save only the tensors, with torch.save(model.state_dict(), FILE), where the file was made"
     text = str(error)
     if code := CLASS.search(text):
-        return f"it holds objects of {code[1]}, which only running code could read; {alone}"
+        return f"it contains objects of {code[1]}, which can only be read by running code; {alone}"
     if "TorchScript" in text:
-        return f"it is a program of TorchScript's; {alone}"
-    return "it is damaged or was cut off; get it again"
+        return f"it is a TorchScript program; {alone}"
+    return "it is damaged or truncated; download it again"
 
 
 def _state_dict(content: Any, file: Path) -> dict[Any, Any]:
-    """The dictionary of tensors in what a file holds, however it is wrapped; CheckpointError where it is uncertain."""
+    """The dictionary of tensors in a file's content, however nested. Raises CheckpointError if it is ambiguous."""
     if _has_tensors(content):
         return dict(content)
     found = dict(_wrapped(content, 2)) if isinstance(content, dict) else {}
     encoders = {name: each for name, each in found.items() if _has_encoder(each)} or found
     if len(encoders) > 1:
         raise CheckpointError(
-            f"{file}: holds weights under several names ({', '.join(encoders)}); save those that you mean alone"
+            f"{file}: contains weights under several names ({', '.join(encoders)}); save only those that you mean"
         )
     if not encoders:
         raise CheckpointError(f"{file}: not a dictionary of tensors by name")
@@ -94,7 +94,7 @@ def _state_dict(content: Any, file: Path) -> dict[Any, Any]:
 
 
 def _wrapped(content: dict[Any, Any], depth: int) -> list[tuple[str, dict[Any, Any]]]:
-    """Dictionaries of tensors inside another, by the names that lead to them."""
+    """Dictionaries of tensors inside another dictionary, each with its path of names."""
     found: list[tuple[str, dict[Any, Any]]] = []
     for name, each in content.items():
         if _has_tensors(each):

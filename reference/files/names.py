@@ -1,4 +1,4 @@
-"""Names of tensors as Hugging Face has them today, from any of the forms in which people have saved them."""
+"""Today's Hugging Face names of tensors, from all the forms in which people have saved them."""
 
 import re
 from collections.abc import Mapping
@@ -9,12 +9,12 @@ from torch import Tensor
 
 from reference.errors import CheckpointError
 
-ANCHOR = "embeddings.position_embeddings.weight"  # every BERT has it once, and no other part of a model does
-HEADS = ("cls.", "classifier.", "qa_outputs.")  # what a checkpoint may have on top, as transformers names it
-NO_WEIGHTS = ("position_ids", "token_type_ids")  # numbers from 0 on, and zeros, that older versions saved
+ANCHOR = "embeddings.position_embeddings.weight"  # exactly one in every BERT, and in no other part of a model
+HEADS = ("cls.", "classifier.", "qa_outputs.")  # prefixes of the heads that transformers saves
+NO_WEIGHTS = ("position_ids", "token_type_ids")  # constants that older versions of transformers saved
 INSIDE = re.compile(r"(?<![^.])(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
-# Attributes under which an encoder is kept by what wraps it: DataParallel, torch.compile, Lightning, sentence-
-# transformers, people's own classes.
+# Attribute names of an encoder in its wrappers: DataParallel, torch.compile, Lightning, sentence-transformers, and
+# classes that people write.
 WRAPPERS = {
     "module",
     "model",
@@ -37,16 +37,16 @@ TIED = (
 class Unwrapped(NamedTuple):
     """The tensors of one model out of a file."""
 
-    tensors: dict[str, Tensor]  # names as transformers has them, or an older version of it
-    prefix: str  # that all of them had
-    others: list[str]  # names of what is no part of this model
+    tensors: dict[str, Tensor]  # under the names of some version of transformers
+    prefix: str  # the wrapper's, which all names began with
+    others: list[str]  # names of the file's other tensors
 
 
 def unwrap(tensors: Mapping[str, Tensor]) -> Unwrapped:
-    """Take off the prefix that a wrapper gave all names, such as ``module.`` or ``model.``.
+    """Remove the prefix that a wrapper gave all names, such as ``module.`` or ``model.``.
 
-    Names as transformers has them are taken as they are, whatever stands beside them. CheckpointError where there is
-    no encoder, where there are several, or where it is that of another architecture.
+    If there are names without a wrapper's prefix, they are the model, whatever else the file contains. Raises
+    CheckpointError if there is no encoder, if there are several, or if it is another architecture's.
     """
     plain = _renamed({name: INSIDE.sub("", name) for name in tensors}, tensors)
     leads = [name.removesuffix(ANCHOR) for name in plain if name.endswith(ANCHOR) and _whole(name)]
@@ -74,11 +74,10 @@ def _whole(name: str) -> bool:
 
 
 def standard_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Hugging Face names as they are today, from older ones.
+    """Rename tensors from older Hugging Face names to today's.
 
-    Adds the prefix ``bert.`` where a bare encoder was saved, turns TensorFlow's gamma and beta into weight
-    and bias, and drops what is not a weight of its own: position numbers and the copy of tied weights. The weights of
-    a decoder that is not tied stay.
+    Adds the prefix ``bert.`` if a bare encoder was saved, renames TensorFlow's gamma and beta to weight and bias, and
+    drops constants and copies of tied weights. A decoder that is not tied keeps its weights.
     """
     named = _renamed({name: _standard(name) for name in tensors}, tensors)
     for name in NO_WEIGHTS:
@@ -95,13 +94,13 @@ def _standard(name: str) -> str:
 
 
 def _renamed(names: Mapping[str, str], tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors under new names, by their old; CheckpointError where two would have the same."""
+    """Rename tensors, by their old names. Raises CheckpointError if two would get the same name."""
     named: dict[str, Tensor] = {}
-    of: dict[str, str] = {}
+    old_names: dict[str, str] = {}
     for old, new in names.items():
         if new in named:
-            raise CheckpointError(f"{of[new]} and {old} are the same tensor of BERT's; keep one of the two")
-        named[new], of[new] = tensors[old], old
+            raise CheckpointError(f"{old_names[new]} and {old} are the same tensor of BERT's; keep one of the two")
+        named[new], old_names[new] = tensors[old], old
     return named
 
 

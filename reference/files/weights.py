@@ -1,7 +1,7 @@
-"""Which files of a folder hold its weights: those that transformers reads, or else Google's code.
+"""Finds the files of a folder that contain its weights: those that transformers reads, else those of Google's code.
 
-Whoever reads weights, and whoever takes their checksum, asks here, so that both mean the same files.
-Needs no torch.
+Both the code that reads weights and the code that takes their checksum use it, so that they agree on the files.
+It does not need torch.
 """
 
 import json
@@ -13,13 +13,13 @@ from typing import Literal
 from reference.errors import CheckpointError
 from reference.tf_checkpoint import bundle_files
 
-# As transformers looks for them, the first that is there being read; after them come TensorFlow's checkpoints.
+# In transformers' order: it reads the first that exists. TensorFlow's checkpoints come after them.
 ORDER = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 CONFIGS = ("config.json", "bert_config.json")
 PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 TENSORFLOW_2 = 'pip install "transformers<5" tensorflow tf-keras'
 CONVERSION = "BertModel.from_pretrained(FOLDER, {}=True).save_pretrained(NEW_FOLDER)"
-ELSEWHERE = {  # what else may be there, and what to do about it
+ELSEWHERE = {  # files that are not read here: what they are, and what to do
     "tf_model*.h5": f"weights of Keras; {TENSORFLOW_2}, then {CONVERSION.format('from_tf')}",
     "flax_model*.msgpack": f'weights of Flax; pip install "transformers<5" flax, then {CONVERSION.format("from_flax")}',
     "rust_model.ot": "weights for Rust; get model.safetensors of the same model",
@@ -38,22 +38,22 @@ ARCHIVES = (".zip", ".tar", ".gz", ".tgz")
 
 @dataclass(frozen=True)
 class WeightFiles:
-    """Files that are read together."""
+    """The files of one set of weights."""
 
     form: Literal["safetensors", "pickle", "tensorflow"]
-    files: tuple[Path, ...]  # all that hold weights; of TensorFlow's the index is the first
-    folder: Path  # where the configuration and the tokenizer are
+    files: tuple[Path, ...]  # all files with weights; the index first, for TensorFlow
+    folder: Path  # contains the configuration and the tokenizer too
 
     @property
     def prefix(self) -> Path:
-        """Of a TensorFlow checkpoint: what its files' names begin with."""
+        """For a TensorFlow checkpoint: the path that its files' names begin with."""
         return self.files[0].with_suffix("")
 
 
 def find_weight_files(path: Path | str) -> WeightFiles:
-    """The files of weights that ``path`` means: a folder, one file, or the prefix of a TensorFlow checkpoint.
+    """The files of weights for a path: a folder, one file, or the prefix of a TensorFlow checkpoint.
 
-    Raises CheckpointError, which says what there is instead and what to do, where there are none that can be read.
+    Raises CheckpointError if there are none that can be read; it says what was found instead and what to do.
     """
     path = Path(path)
     try:
@@ -63,7 +63,7 @@ def find_weight_files(path: Path | str) -> WeightFiles:
 
 
 def config_file(path: Path | str) -> Path:
-    """The configuration beside weights: Google's own beside a TensorFlow checkpoint, else that of Hugging Face."""
+    """The configuration file beside weights: Google's beside a TensorFlow checkpoint, else Hugging Face's."""
     path = Path(path)
     folder = path if path.is_dir() else path.parent
     there = [folder / name for name in CONFIGS if (folder / name).is_file()]
@@ -75,12 +75,12 @@ def config_file(path: Path | str) -> Path:
 
 
 def first_of(names: Collection[str]) -> str | None:
-    """Of the names of a folder's files, the one that transformers reads, or begins with; None: it has none."""
+    """Among a folder's file names, the one that transformers reads first; None if it would read none."""
     return next((name for name in ORDER if name in names), None)
 
 
 def shards(index: str, where: Path | str) -> list[str]:
-    """The names of the files that an index of shards, given as its text, says to read; ``where`` it is from."""
+    """The file names in an index of shards, given as text; ``where`` is its location, for error messages."""
     try:
         named = json.loads(index)["weight_map"].values()
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
@@ -113,10 +113,10 @@ def _in_folder(folder: Path) -> WeightFiles:
 
 
 def _explicit(folder: Path) -> str | None:
-    """The file that config.json itself names for transformers, which then looks for no other."""
+    """The file that config.json names for transformers, which then ignores all others."""
     try:
         said = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("transformers_weights")
-    except (OSError, ValueError, AttributeError, RecursionError):  # whoever reads the configuration says so
+    except (OSError, ValueError, AttributeError, RecursionError):  # reading the configuration reports it
         return None
     if said is not None and (not isinstance(said, str) or said != Path(said).name or not (folder / said).is_file()):
         raise CheckpointError(f"{folder / 'config.json'}: transformers_weights is {said!r}, no file beside it")
@@ -124,7 +124,7 @@ def _explicit(folder: Path) -> str | None:
 
 
 def _beginning_with(file: Path) -> WeightFiles:
-    """The file, or the shards if it is an index."""
+    """The weights in a file, or in the shards if it is an index."""
     if file.name.endswith(".index.json"):
         files = tuple(file.parent / name for name in shards(file.read_text(encoding="utf-8", errors="replace"), file))
         if absent := [shard.name for shard in files if not shard.is_file()]:
@@ -136,7 +136,7 @@ def _beginning_with(file: Path) -> WeightFiles:
 
 
 def _single(path: Path) -> WeightFiles:
-    """What a path that is no folder means: TensorFlow's prefix, with or without ".index", or a file."""
+    """The weights for a path that is no folder: TensorFlow's prefix, with or without ".index", or a file."""
     prefix = path.with_name(path.name.removesuffix(".index"))
     if prefix.with_name(f"{prefix.name}.index").is_file():
         return _bundle(prefix)
@@ -160,7 +160,7 @@ def _bundle(prefix: Path) -> WeightFiles:
 
 
 def _checked(found: WeightFiles) -> WeightFiles:
-    """The same; CheckpointError for a file that only stands for weights."""
+    """Return ``found``. Raises CheckpointError for a placeholder or a web page in place of weights."""
     for file in found.files:
         if _begins(file, LFS):
             raise CheckpointError(
@@ -193,7 +193,7 @@ def _what_file(path: Path) -> str:
 
 
 def _without_weights(folder: Path, names: set[str]) -> str:
-    """What a folder without weights in it is, as far as that shows, and what to give instead."""
+    """What a folder without weights seems to be, and what to give instead."""
     if dangling := sorted(each.name for each in folder.iterdir() if each.is_symlink() and not each.exists()):
         return f"{dangling[0]} is a link to a file that is not there; copy the folder with what its links lead to"
     if inner := list(_below(folder)):
@@ -216,7 +216,7 @@ NO_WEIGHTS = ("training_args.bin", "optimizer.pt", "scheduler.pt", "optimizer.bi
 
 
 def _below(folder: Path) -> Iterator[str]:
-    """The subfolders that have weights and a configuration, those that modules.json names first."""
+    """The subfolders with weights and a configuration; those in modules.json come first."""
     named = []
     try:
         modules = json.loads((folder / "modules.json").read_text(encoding="utf-8"))

@@ -1,4 +1,8 @@
-"""A folder's vocabulary, and whether its tokenizer lower-cases: with the standard library alone, in any environment."""
+"""Reads a folder's vocabulary and decides whether its tokenizer lower-cases.
+
+It needs only the standard library, because environments with an old Python load this file by its path
+(``read_vocabulary`` in the harness).
+"""
 
 import json
 import re
@@ -6,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-# Folders that Google released, by the lists in its tokenization.py (``validate_case_matches_checkpoint``).
+# Google's released folders, from the lists in its tokenization.py (``validate_case_matches_checkpoint``).
 LOWER_CASED = (
     "uncased_L-24_H-1024_A-16",
     "uncased_L-12_H-768_A-12",
@@ -14,23 +18,24 @@ LOWER_CASED = (
     "chinese_L-12_H-768_A-12",
 )
 CASED = ("cased_L-12_H-768_A-12", "cased_L-24_H-1024_A-16", "multi_cased_L-12_H-768_A-12")
-SHARE = 0.05  # of the words of scripts with case: above a third have capitals in a cased vocabulary, none in others
-# What the tokenizers library takes off a line's end: Unicode's white space, which is less than Python's.
+# A vocabulary is cased if more than this share of its words has capitals: over a third have in cased ones, else none.
+SHARE = 0.05
+# Unicode's white space, which the tokenizers library strips from a line's end; Python strips more.
 WHITE = "\t\n\v\f\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200B)))
-NO_PIECE = re.compile(r"\[no piece \d+\]")  # the name of an id that no piece has
-WHOLE_FILE = ("PreTrainedTokenizerFast", "PreTrainedTokenizer", "TokenizersBackend")  # use tokenizer.json as it is
+NO_PIECE = re.compile(r"\[no piece \d+\]")  # the name of an unused id
+WHOLE_FILE = ("PreTrainedTokenizerFast", "PreTrainedTokenizer", "TokenizersBackend")  # they use all of tokenizer.json
 
 
 class Case(NamedTuple):
-    """Whether a tokenizer lower-cases, and what says so."""
+    """Whether a tokenizer lower-cases, and why."""
 
     lower: bool
     because: str
-    stated: bool  # by the folder's files or the defaults of transformers; else the name or the vocabulary shows it
+    stated: bool  # the files or transformers' defaults decide it; False: inferred from the name or the vocabulary
 
 
 def read_json(file: Path) -> dict[str, Any]:
-    """The object in a file; empty if there is no file. ValueError, naming the file, if it holds anything else."""
+    """The JSON object in a file; empty if there is no file. Raises ValueError, which names it, for anything else."""
     if not file.is_file():
         return {}
     try:
@@ -43,7 +48,7 @@ def read_json(file: Path) -> dict[str, Any]:
 
 
 def tokenizer_class(folder: Path) -> tuple[str, str]:
-    """The class that transformers would load, and the name of the file that says so; "" where none does."""
+    """The tokenizer class that transformers would load, and the file that names it; "" if none does."""
     for name in ("tokenizer_config.json", "config.json"):
         if said := read_json(folder / name).get("tokenizer_class"):
             return str(said), name
@@ -63,13 +68,13 @@ def vocabulary_of(folder: Path) -> dict[str, int]:
 
 
 def read_lines(file: Path) -> dict[str, int]:
-    """The id of each line of a ``vocab.txt``: the last, where a line is repeated. UnicodeDecodeError if not UTF-8."""
+    """The id of each line of a ``vocab.txt``; the last id if a line is repeated. Raises UnicodeDecodeError."""
     lines = file.read_bytes().decode("utf-8").removesuffix("\n").split("\n")
     return {line.rstrip(WHITE): number for number, line in enumerate(lines)}
 
 
 def by_id(numbers: dict[str, int]) -> list[str]:
-    """The word pieces in the order of their ids; an id without a piece gets a name that no text contains."""
+    """The word pieces in the order of their ids; an unused id gets a name that no text contains."""
     pieces = [f"[no piece {number}]" for number in range(max(numbers.values(), default=-1) + 1)]
     for piece, number in numbers.items():
         pieces[number] = piece
@@ -77,10 +82,10 @@ def by_id(numbers: dict[str, int]) -> list[str]:
 
 
 def case_of(folder: Path, pieces: Iterable[str]) -> Case:
-    """Whether the folder's tokenizer lower-cases: as transformers has it, where any of the folder's files decides.
+    """Whether the folder's tokenizer lower-cases: as in transformers, if any of the folder's files decides it.
 
-    In a folder of ``vocab.txt`` alone, as Google released them, transformers lower-cases whatever it is; there the
-    name in Google's own lists decides, and else the vocabulary, ``pieces``.
+    For a folder with only ``vocab.txt``, as Google released them, transformers always lower-cases. Here its name
+    decides, if it is in Google's own lists, else the vocabulary, ``pieces``.
     """
     said = read_json(folder / "tokenizer_config.json").get("do_lower_case")
     whole = read_json(folder / "tokenizer.json")
@@ -100,9 +105,9 @@ def case_of(folder: Path, pieces: Iterable[str]) -> Case:
 
 
 def has_capitals(pieces: Iterable[str]) -> bool:
-    """Whether a vocabulary is cased: whether a share of its words, or of its letters if it has no words, is.
+    """Whether a vocabulary is cased: more than SHARE of its words, or of its letters if it has none, have capitals.
 
-    Markers such as [CLS], <S> and <T> are no words, and a few words with capitals are not the rule of a vocabulary.
+    Markers such as [CLS], <S> and <T> are not words, and an uncased vocabulary may have a few words with capitals.
     """
     letters = [piece for piece in pieces if piece.isalpha() and piece.lower() != piece.upper()]
     words = [piece for piece in letters if len(piece) > 1] or letters
@@ -110,7 +115,7 @@ def has_capitals(pieces: Iterable[str]) -> bool:
 
 
 def lowers(normalizer: Any) -> bool:
-    """Whether a normalizer of tokenizer.json, or one of a sequence of them, lower-cases."""
+    """Whether a normalizer of tokenizer.json, or one inside a sequence, lower-cases."""
     if not isinstance(normalizer, dict):
         return False
     parts = normalizer.get("normalizers", ())

@@ -1,4 +1,4 @@
-"""C++ of ours: compiled once, and why it is not where it is not."""
+"""Our C++ is compiled once, and if it is not, the reason is given."""
 
 import ctypes
 import logging
@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from reference.compiled import Compiled, check_layout, compiled
+from reference.compile import Compiled, check_layout, compiled
 
 SOURCE = """
 #include <cstdint>
 struct Pair { int64_t one; float other; };
-struct Place { const char* name; int64_t number; };
-extern "C" const Place layout[] = {{"size", sizeof(Pair)}, {"one", 0}, {"other", 8}, {nullptr, 0}};
+struct LayoutEntry { const char* name; int64_t value; };
+extern "C" const LayoutEntry layout[] = {{"size", sizeof(Pair)}, {"one", 0}, {"other", 8}, {nullptr, 0}};
 extern "C" int64_t answer() { return 42; }
 """
 
@@ -47,8 +47,8 @@ def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 @pytest.fixture
-def made(tmp_path: Path) -> Callable[[], list[tuple[str, int]]]:
-    """A function: what is in the cache, and since when."""
+def cached(tmp_path: Path) -> Callable[[], list[tuple[str, int]]]:
+    """A function: the files in the cache, with their times."""
     return lambda: sorted((f.name, f.stat().st_mtime_ns) for f in (tmp_path / "cache/compiled").iterdir())
 
 
@@ -62,16 +62,16 @@ def warned(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [each.getMessage() for each in caplog.records if each.levelno == logging.WARNING]
 
 
-def test_it_is_compiled_once(source: Path, made: Callable[[], list[tuple[str, int]]]) -> None:
+def test_it_is_compiled_once(source: Path, cached: Callable[[], list[tuple[str, int]]]) -> None:
     first = compiled(source, (Pair,))
     assert first.library is not None
     assert first.library.answer() == 42
     assert first.reason is None
-    before = made()
+    before = cached()
     assert len(before) == 1
-    compiled.cache_clear()  # as in a new process
+    compiled.cache_clear()  # like a new process
     assert compiled(source, (Pair,)).library is not None
-    assert made() == before
+    assert cached() == before
 
 
 def test_the_compiler_is_named_with_its_version(source: Path) -> None:
@@ -82,9 +82,9 @@ def test_the_compiler_is_named_with_its_version(source: Path) -> None:
 
 @pytest.mark.parametrize("level", ["AVX2", "AVX512_CORE_AMX"])
 def test_what_is_hidden_is_not_compiled_for(
-    level: str, source: Path, made: Callable[[], list[tuple[str, int]]], monkeypatch: pytest.MonkeyPatch
+    level: str, source: Path, cached: Callable[[], list[tuple[str, int]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A library for the whole processor is not taken for one of a part of it."""
+    """A library for the whole processor is not used when a part of it is hidden."""
     monkeypatch.setattr("reference.processor._all_features", lambda: frozenset({"avx2", "avx512f", "amx_tile"}))
     source.write_text(SOURCE.replace("42", "\n#ifdef __AVX512F__\n512\n#else\n2\n#endif\n"))
     monkeypatch.delenv("BERT_ATLAS_MAX_CPU_ISA", raising=False)
@@ -96,10 +96,10 @@ def test_what_is_hidden_is_not_compiled_for(
     assert part.library is not None
     if level == "AVX2":
         assert part.library.answer() == 2
-        assert len(made()) == 2
+        assert len(cached()) == 2
     else:
         assert part.library.answer() == whole.library.answer()
-        assert len(made()) == 1
+        assert len(cached()) == 1
 
 
 @pytest.mark.parametrize("words", ["{0} g++", "g++ -m64", "{0} g++ -O1", '"{0}" g++'])
@@ -120,7 +120,7 @@ def test_a_compiler_may_be_several_words(
         ("ccache-of-nobody g++", "CXX names ccache-of-nobody, which is not there"),
         ("'g++", "CXX cannot be read as a command: No closing quotation"),
         ("g++ --no-such-option", r"g\+\+ [\d.]+ does not compile it \(exit code 1\)"),
-        ("true", "true( [\\d.]+)? ended without an error and made nothing"),
+        ("true", "true( [\\d.]+)? exited without an error but wrote no library"),
         ("false", r"false( [\d.]+)? does not compile it \(exit code 1\)"),
     ],
 )
@@ -134,7 +134,7 @@ def test_a_compiler_that_does_not_is_said_once(
     assert re.fullmatch(reason, found.reason)
     assert "/" not in found.reason, "records hold it"
     compiled(source)
-    last = [each for each in warned(caplog) if each.startswith("PyTorch's own code is used instead of small.cpp: ")]
+    last = [each for each in warned(caplog) if each.startswith("PyTorch's slower code is used instead of small.cpp: ")]
     assert len(last) == 1
 
 
@@ -143,7 +143,10 @@ def test_without_a_compiler_that_is_said(
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path / "empty"))
     assert compiled(source) == Compiled(reason="no compiler: g++ is not installed")
-    assert warned(caplog) == ["PyTorch's own code is used instead of small.cpp: no compiler: g++ is not installed"]
+    assert warned(caplog) == [
+        "PyTorch's slower code is used instead of small.cpp: no compiler: g++ is not installed; "
+        "install g++, or set CXX to a C++ compiler"
+    ]
 
 
 def test_a_cache_that_cannot_be_written_is_said(
@@ -160,18 +163,18 @@ def test_a_cache_that_cannot_be_written_is_said(
 def test_a_library_that_cannot_be_loaded_is_said(
     source: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As of a compiler for another machine."""
+    """For example from a compiler for another machine."""
     gcc = shutil.which("g++")
     script = f'[ "$1" = --version ] && exec {gcc} --version; for last; do :; done; echo nonsense > "$last"'
     monkeypatch.setenv("CXX", str(program(tmp_path / "g++", script)))
     found = compiled(source)
-    assert (found.library, found.reason) == (None, "what was compiled cannot be loaded")
+    assert (found.library, found.reason) == (None, "the compiled library cannot be loaded")
     assert found.compiler is not None
     assert len(warned(caplog)) == 2
 
 
 def test_another_version_of_the_compiler_makes_another_library(
-    source: Path, tmp_path: Path, made: Callable[[], list[tuple[str, int]]], monkeypatch: pytest.MonkeyPatch
+    source: Path, tmp_path: Path, cached: Callable[[], list[tuple[str, int]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gcc = shutil.which("g++")
     for version in ("12.1.0", "13.2.0"):
@@ -179,14 +182,14 @@ def test_another_version_of_the_compiler_makes_another_library(
         monkeypatch.setenv("CXX", str(program(tmp_path / "g++", script)))
         compiled.cache_clear()
         assert compiled(source).compiler == f"g++ {version}"
-    assert len(made()) == 2
+    assert len(cached()) == 2
 
 
 @pytest.mark.parametrize("structs", [(Longer,), (Swapped,), (Pair, Pair)])
 def test_structs_that_are_not_the_same_on_both_sides_are_an_error(
     structs: tuple[type[ctypes.Structure], ...], source: Path
 ) -> None:
-    with pytest.raises(RuntimeError, match=r"small\.cpp has structs of another layout than its Python side"):
+    with pytest.raises(RuntimeError, match=r"the structs of small\.cpp differ from their Python mirrors"):
         compiled(source, structs)
 
 

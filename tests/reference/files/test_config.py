@@ -1,4 +1,4 @@
-"""A config.json that is odd is an error that names its file, before anything is built from it."""
+"""An invalid config.json is an error that names the file, before a model is built from it."""
 
 import json
 from dataclasses import asdict, fields
