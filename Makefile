@@ -7,8 +7,8 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --co
 PORTS ?= all
 
 # Tests of what depends on the processor, and how it is made one with AVX2 alone, which most people have.
-OF_PROCESSOR := tests/reference $(patsubst %,tests/harness/test_%.py,compiled_here doctor finetune limits speed \
-	training_speed worker)
+OF_PROCESSOR := tests/reference $(patsubst %,tests/harness/%.py,commands/test_doctor measure/test_speed \
+	measure/test_training_speed records/test_compiled_here worker/test_finetune worker/test_roofline worker/test_session)
 AVX2_ALONE := BERT_ATLAS_MAX_CPU_ISA=AVX2 ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2
 
 # What `results` measures, and where its records are kept so that it goes on where it stopped.
@@ -35,7 +35,7 @@ results: .venv/.run  ## add what is missing to the published results: real data,
 test: .venv/.test  ## all tests but those in a browser
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 	$(BIN)/python -m pytest tests/benchmarks
-	$(BIN)/python -m pytest -m engines tests/harness/test_engine_ports.py
+	$(BIN)/python -m pytest -m engines tests/harness/implementations/test_engine_ports.py
 
 test-avx2: .venv/.test  ## what depends on the processor, as on one with AVX2 alone
 	@if [ -n "$$($(AVX2_ALONE) $(BIN)/python -c 'from reference.processor import hidden; print(*hidden())')" ]; then \
