@@ -91,6 +91,49 @@ def test_data_and_tasks_are_read_once_for_all_records_of_them(
     assert sorted(reads) == wanted
 
 
+def test_equal_predictions_are_scored_once_and_every_record_is_compared(
+    recorded: Recorded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second, wrong, other = (recorded(folder=tmp_path / "runs" / str(number)) for number in range(4))
+    changed(wrong, lambda values: values["metrics"][0].update(value=0.5))
+    answers = record.read_predictions(other.with_name("mini-sentiment.gz"))
+    answers["dev"][0][1] = {"positive": "negative", "negative": "positive"}[answers["dev"][0][1]]
+    record.write_predictions(other.with_name("mini-sentiment.gz"), answers)
+    scored = []
+
+    def score(result: Quality, *arguments: Any) -> Any:
+        scored.append(result.implementation["name"])
+        return evaluate.score(result, *arguments)
+
+    monkeypatch.setattr("harness.rescore.score", score)
+    found = all_of(tmp_path / "runs")
+    assert len(scored) == 2, "the three that are equal, and the one with another answer"
+    assert found[first] == found[second] == []
+    assert [each.what for each in found[wrong]] == ["dev accuracy value"]
+    assert "dev accuracy value" in {each.what for each in found[other]}
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"flags": [record.flag("out of memory")]},
+        {"recipe": {"select": "dev"}},
+        {"sanity": {"dev": {"examples": 100, "cut": 50}}},
+        {"repairs": {"dev": [{"what": "nul", "count": 2, "first": "dev.tsv:3"}]}},
+    ],
+)
+def test_records_of_equal_predictions_have_metrics_and_flags_of_their_own(
+    recorded: Recorded, tmp_path: Path, fields: dict[str, Any]
+) -> None:
+    """What a record says beside its predictions goes into signatures and flags."""
+    paths = [recorded(folder=tmp_path / "runs" / str(number), **each) for number, each in enumerate([{}, fields])]
+    plain, special = (record.read(path) for path in paths)
+    assert isinstance(plain, Quality)
+    assert isinstance(special, Quality)
+    assert (plain.flags, plain.metrics) != (special.flags, special.metrics)
+    assert all_of(tmp_path / "runs") == dict.fromkeys(paths, [])
+
+
 # ---- what is the same, and what differs ----
 
 
