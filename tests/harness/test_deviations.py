@@ -448,7 +448,7 @@ def test_a_diagnosis_of_minilm_from_transformers(minilm: Subject) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("dtype", [pytest.param(torch.float64, marks=pytest.mark.soak), torch.float32])
 def test_the_six_of_codertimo_on_minilm(minilm: Subject, dtype: torch.dtype) -> None:
     """In float32 the numbers, which pre-norm lets grow to a hundred, hide the epsilon."""
     found = minilm.diagnose(replace(codertimo(minilm, dtype), layers=[]))

@@ -131,7 +131,7 @@ def test_records_of_equal_predictions_have_metrics_and_flags_of_their_own(
     assert isinstance(plain, Quality)
     assert isinstance(special, Quality)
     assert (plain.flags, plain.metrics) != (special.flags, special.metrics)
-    assert all_of(tmp_path / "runs") == dict.fromkeys(paths, [])
+    assert all_of(tmp_path / "runs") == {path: [] for path in paths}
 
 
 # ---- what is the same, and what differs ----
