@@ -5,6 +5,9 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("soak", max_examples=2000, deadline=None)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

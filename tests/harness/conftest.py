@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # the machine may have other work
 import pytest
 import yaml
 
-from harness import record
-from harness.plan import Options, Plan, prepare
+from harness import cli, record
+from harness.plan import TOKENIZER_FILES, Options, Plan, prepare
 from harness.record import Parity, Quality, Record, Speed
-
-TOKENIZER_FILES = ("vocab.txt", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
 
 
 @pytest.fixture(scope="session")
@@ -39,8 +38,27 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory, minilm_folder: Pat
     folder = tmp_path_factory.mktemp("checkpoints") / "tiny"
     save(Checkpoint(config, tensors_of(model)), folder)
     for name in TOKENIZER_FILES:
-        shutil.copyfile(minilm_folder / name, folder / name)
+        if (minilm_folder / name).is_file():
+            shutil.copyfile(minilm_folder / name, folder / name)
     return folder
+
+
+Main = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def main(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Main:
+    """A function: arguments of the command line to exit code, standard output and standard error, in this process."""
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["harness", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        said = capfd.readouterr()
+        assert isinstance(ended.value.code, int)
+        return ended.value.code, said.out, said.err
+
+    return call
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 import yaml
 
-from harness import cli, evaluate, record
+from harness import evaluate, record
 from harness.errors import BadInput, Failure
 from harness.publish import write_index
 from harness.read import read_split
@@ -356,28 +357,23 @@ def test_more_metrics_than_the_run_had_are_added(recorded: Recorded, own_task: P
 
 
 def test_the_command_says_what_differs_and_exits_with_1_until_it_is_written(
-    recorded: Recorded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    recorded: Recorded, tmp_path: Path, main: Callable[..., tuple[int, str, str]]
 ) -> None:
-    def main(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["harness", "rescore", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        return int(ended.value.code or 0), *capfd.readouterr()
-
+    rescored = partial(main, "rescore")
     path = recorded()
     runs = str(path.parent)
-    assert main(runs) == (0, "1 scored again, 0 different\n", "")
+    assert rescored(runs) == (0, "1 scored again, 0 different\n", "")
     right = record.read(path).metrics[0]["value"]  # type: ignore[attr-defined]
     changed(path, lambda values: values["metrics"][0].update(value=0.5))
     told = f"{path}: dev accuracy value: 0.5 -> {right}\n1 scored again, 1 different"
-    assert main(runs) == (1, f"{told}\n", "")
-    assert main(runs, "--write") == (0, f"{told}, written anew\n", "")
-    assert main(runs)[0] == 0
+    assert rescored(runs) == (1, f"{told}\n", "")
+    assert rescored(runs, "--write") == (0, f"{told}, written anew\n", "")
+    assert rescored(runs)[0] == 0
     changed(path, lambda values: values["task"]["data"].update(dev="0" * 64))
-    code, out, err = main(runs)
+    code, out, err = rescored(runs)
     assert (code, out) == (2, "")
     assert "another sha256" in err
-    assert main(str(tmp_path / "absent"))[0] == 2
+    assert rescored(str(tmp_path / "absent"))[0] == 2
 
 
 def test_no_model_is_loaded_and_nothing_that_could_run_one(recorded: Recorded) -> None:

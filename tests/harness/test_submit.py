@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import sys
 import tracemalloc
 import zipfile
 from collections.abc import Callable
@@ -13,7 +12,7 @@ from typing import Any
 import pytest
 from seqeval.metrics import f1_score
 
-from harness import cli, evaluate, record
+from harness import evaluate, record
 from harness.errors import BadInput, Failure
 from harness.read import read_split
 from harness.record import Quality
@@ -141,21 +140,6 @@ def unzipped(path: Path) -> dict[str, list[list[str]]]:
         return {
             name: [row.split("\t") for row in archive.read(name).decode().splitlines()] for name in archive.namelist()
         }
-
-
-@pytest.fixture
-def main(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Main:
-    """A function: arguments to exit code, standard output and standard error."""
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["harness", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        said = capfd.readouterr()
-        assert isinstance(ended.value.code, int)
-        return ended.value.code, said.out, said.err
-
-    return call
 
 
 # ---- the zip for GLUE ----
