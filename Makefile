@@ -7,9 +7,9 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --co
 PORTS ?= all
 
 # Tests of what depends on the processor, and how it is made one with AVX2 alone, which most people have.
-OF_PROCESSOR := tests/reference $(patsubst %,tests/harness/test_%.py,compiled_here doctor finetune limits speed \
-	training_speed worker)
-ENGINE_TESTS := $(shell find tests/harness -name test_engine_ports.py)
+OF_PROCESSOR := tests/reference $(patsubst %,tests/harness/%.py,commands/test_doctor measure/test_speed \
+	measure/test_training_speed records/test_compiled_here worker/test_finetune worker/test_roofline worker/test_session)
+ENGINE_TESTS := tests/harness/implementations/test_engine_ports.py
 AVX2_ALONE := BERT_ATLAS_MAX_CPU_ISA=AVX2 ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2
 
 # What `results` measures, and where its records are kept so that it goes on where it stopped.

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from harness import metrics, record
-from harness.rescore import Change, rescore
-from harness.task import load_task, task_names
+from harness.data.task import load_task, task_names
+from harness.records import record
+from harness.results.rescore import Change, rescore
+from harness.statistics import metrics
 
 RESULTS = Path(__file__).parents[1] / "results"
 EMBEDDED = {name for name in task_names() if all(file.path.is_absolute() for file in load_task(name).files.values())}

@@ -25,9 +25,9 @@ env_app = typer.Typer(
 @app.command("list", epilog="Example: python -m harness list")
 def list_() -> None:
     """Show implementations, tasks and weights that can be named."""
-    from harness.implementation import implementations
-    from harness.task import load_task, task_names
-    from harness.weights import weights_names
+    from harness.data.task import load_task, task_names
+    from harness.registry.implementations import implementations
+    from harness.weights.find import weights_names
 
     tasks = map(load_task, task_names())
     for title, rows in {
@@ -44,7 +44,7 @@ def doctor() -> None:
     """Show this machine, what it can do and what is missing."""
     from rich.text import Text
 
-    from harness.doctor import diagnose
+    from harness.commands.doctor import diagnose
 
     checks = diagnose()
     colours = {"ok": "green", "missing": "red", "warning": "yellow", "info": "dim"}
@@ -61,7 +61,7 @@ def data_get(
     source: Annotated[str, typer.Option(help="official, or hub (the Hugging Face Hub's copies).")] = "official",
 ) -> None:
     """Download data sets, check them by sha256 and unpack them. Broken downloads resume."""
-    from harness.data import data_folder, get
+    from harness.data.fetch import data_folder, get
 
     folder = data_folder(data)
     get(names, folder, source)  # type: ignore[arg-type]
@@ -73,7 +73,7 @@ def data_list(
     data: Annotated[Path | None, typer.Option(envvar="BERT_ATLAS_DATA", help="Folder of task data.")] = None,
 ) -> None:
     """Show which data sets are there, and where the others come from."""
-    from harness.data import data_folder, listing
+    from harness.data.fetch import data_folder, listing
 
     folder = data_folder(data)
     rows = listing(folder)
@@ -84,8 +84,8 @@ def data_list(
 @env_app.command("list", epilog="Example: python -m harness env list")
 def env_list() -> None:
     """Show which implementations have an environment of their own, and which of them exist."""
-    from harness.environment import find_environment, folder_of, listing, unmet
-    from harness.implementation import implementations
+    from harness.registry.environments import find_environment, folder_of, listing, unmet
+    from harness.registry.implementations import implementations
 
     rows = []
     for each in implementations().values():
@@ -109,8 +109,8 @@ def env_create(
     """Make the environments of implementations, or find them made."""
     from rich.console import Console
 
-    from harness.environment import create, unmet
-    from harness.implementation import find, implementations
+    from harness.registry.environments import create, unmet
+    from harness.registry.implementations import find, implementations
 
     chosen = list(implementations().values()) if names == ["all"] else [find(name) for name in names]
     failed = []
@@ -133,7 +133,7 @@ def env_remove(
     names: Annotated[list[str], typer.Argument(help="Implementations or keys of `env list`, or all.")],
 ) -> None:
     """Delete environments; `run` makes them again when it needs them."""
-    from harness.environment import listing, remove
+    from harness.registry.environments import listing, remove
 
     gone = []
     for environment in listing():

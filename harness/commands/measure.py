@@ -28,7 +28,7 @@ from harness.printable import printable
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from harness.record import Record
+    from harness.records.record import Record
 
 app = typer.Typer()
 MOST_SEEDS = 10_000  # each is a run of its own
@@ -81,10 +81,10 @@ def run(
     ] = False,
 ) -> None:
     """Fine-tune, score and time implementations; print the table and write the records."""
-    from harness import run as main_path
-    from harness.dry_run import print_dry_run
-    from harness.labels import told
-    from harness.plan import Options, prepare_each
+    from harness.data.labels import told
+    from harness.measure import run as main_path
+    from harness.measure.dry_run import print_dry_run
+    from harness.measure.plan import Options, prepare_each
 
     own = [str(path) for path in task or []]
     if context not in (None, "sentence", "document"):
@@ -142,8 +142,8 @@ def parity(
     layers: Annotated[bool, typer.Option("--layers", help="Show the differences after every layer.")] = False,
 ) -> None:
     """Compare hidden states with the reference in float64, and find out why they differ where they do."""
-    from harness import run as main_path
-    from harness.plan import Options, prepare
+    from harness.measure import run as main_path
+    from harness.measure.plan import Options, prepare
 
     options = Options(
         implementations=names(impl),
@@ -183,8 +183,8 @@ def time(
     threads: Threads = None,
 ) -> None:
     """Time implementations in turn, without fine-tuning; the reference takes part, as the ratios are to it."""
-    from harness import run as main_path
-    from harness.plan import Options, prepare
+    from harness.measure import run as main_path
+    from harness.measure.plan import Options, prepare
 
     if training and not names(tasks):
         raise BadInput("--training needs --tasks, such as --tasks rte: what is fine-tuned on")
@@ -231,9 +231,9 @@ def _run(made: Any, runs: Path, path: Callable[..., Iterator["Record"]], layers:
     """Go along the path with progress; print and write the tables, even of what was finished before an error."""
     from rich.console import Console
 
-    from harness.provenance import ROOT, git_refusal
-    from harness.record import Quality
-    from harness.report import arrange, layer_tables, print_report
+    from harness.records.provenance import ROOT, git_refusal
+    from harness.records.record import Quality
+    from harness.report.table import arrange, layer_tables, print_report
 
     records: list[Record] = []
     ended: BaseException | None = None
@@ -272,8 +272,8 @@ def _run(made: Any, runs: Path, path: Callable[..., Iterator["Record"]], layers:
 
 def _write_report(records: list["Record"], runs: Path, log: "Console") -> None:
     """The report of all records in the folder, those of earlier commands too."""
-    from harness.record import exclusive, read_all
-    from harness.report import write_report
+    from harness.records.record import exclusive, read_all
+    from harness.report.table import write_report
 
     with exclusive(runs / "report.json", lambda: None):  # of two that end now, the later reads what both wrote
         try:
@@ -284,14 +284,14 @@ def _write_report(records: list["Record"], runs: Path, log: "Console") -> None:
 
 
 def _partly_failed(each: "Record") -> bool:
-    from harness.record import Speed
+    from harness.records.record import Speed
 
     return isinstance(each, Speed) and any(f["state"] == "failed" for f in each.implementations.values())
 
 
 def _line(each: "Record") -> str:
     """What a finished record says in one line."""
-    from harness.record import Parity, Quality
+    from harness.records.record import Parity, Quality
 
     done = f"{each.state} in {each.seconds:.0f} s" if each.state == "ok" else f"{each.state}: {each.reason}"
     if isinstance(each, Quality):

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from harness.errors import BadInput
-from harness.paths import expanded
+from harness.files import expanded
 
 Impl = Annotated[str, typer.Option(help="Implementations, separated by commas, or all; see `list`.")]
 Checkout = Annotated[
@@ -45,7 +45,7 @@ def checkouts(given: list[str] | None) -> dict[str, Path]:
 
 def repeatable(data: Path | None, runs: Path) -> str:
     """The command that is running, as a record names it: it can be given again elsewhere."""
-    from harness.provenance import command
+    from harness.records.provenance import command
 
     folders = {"BERT_ATLAS_DATA": data.resolve()} if data else {}
     return command(["python", "-m", "harness", *sys.argv[1:]], folders)

@@ -48,7 +48,7 @@ def predict(
     threads: Threads = None,
 ) -> None:
     """Answer with a fine-tuned model, as its run would: the task's columns, separator, encoding and context."""
-    from harness.predict import predict_file, predict_texts
+    from harness.predict.predict import predict_file, predict_texts
 
     if (file is None) == (not text):
         raise BadInput("give a file, - for standard input, or --text: one of these")
@@ -78,7 +78,7 @@ def predict(
 
 def _check(output: Path | None, precision: str) -> None:
     """BadInput before the work, rather than after it."""
-    from harness.plan import PRECISIONS
+    from harness.measure.plan import PRECISIONS
 
     if precision not in PRECISIONS:
         raise BadInput(f"--precision {precision!r} is not one of {', '.join(PRECISIONS)}")
@@ -104,7 +104,7 @@ def _roles(columns: str) -> dict[str, str]:
 
 def _threads(given: int | None) -> int:
     """As many as a run takes."""
-    from harness.provenance import usable_cores
+    from harness.records.provenance import usable_cores
 
     if given is not None and given < 1:
         raise BadInput(f"--threads is {given}; it must be above 0")

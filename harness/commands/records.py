@@ -26,8 +26,8 @@ def report(
     output: Annotated[Path | None, typer.Option(help="also write report.html, .md, .csv, .json and .svg here.")] = None,
 ) -> None:
     """Print the table of finished runs."""
-    from harness.record import read_all
-    from harness.report import arrange, print_report, write_report
+    from harness.records.record import read_all
+    from harness.report.table import arrange, print_report, write_report
 
     found = read_all(records)
     if not found:
@@ -61,8 +61,8 @@ def compare(
     ] = None,
 ) -> None:
     """Compare B with A: how large the difference is, how sure, in quality and in speed, and on which examples."""
-    from harness.compare import compare as compare_records
-    from harness.verdict import check_margin, judge, print_comparison, write
+    from harness.compare.compare import compare as compare_records
+    from harness.compare.judge import check_margin, judge, print_comparison, write
 
     if fail_if_worse is not None:
         check_margin(fail_if_worse)
@@ -87,7 +87,7 @@ def rescore(
     write: Annotated[bool, typer.Option("--write", help="Put what differs into the records.")] = False,
 ) -> None:
     """Compute metrics again from stored predictions, without a model; show what differs from the records."""
-    from harness.rescore import rescore as rescore_records
+    from harness.results.rescore import rescore as rescore_records
 
     total = differ = 0
     for path, changes in rescore_records(records, data, task or [], write):
@@ -104,8 +104,8 @@ def history(
     records: Annotated[list[Path] | None, typer.Argument(help="Folders of records.  [default: results]")] = None,
 ) -> None:
     """Show figures over the commits, on each kind of machine, and mark steps beyond the noise."""
-    from harness.history import histories, history_tables
-    from harness.record import read_all
+    from harness.records.record import read_all
+    from harness.results.history import histories, history_tables
 
     folders = records or [Path("results")]
     found = histories(read_all(folders))
@@ -124,7 +124,7 @@ def publish(
     results: Annotated[Path, typer.Option(help="Where published records are kept.")] = Path("results"),
 ) -> None:
     """Check records and copy them to the published ones."""
-    from harness.publish import publish as copy
+    from harness.results.publish import publish as copy
 
     for path in copy(records, results):
         print(printable(str(path)))
@@ -135,8 +135,8 @@ def check_record(
     records: Records,
 ) -> None:
     """Check that records may be published, as `publish` does; copy nothing."""
-    from harness.publish import check_record as check
-    from harness.record import files
+    from harness.records.record import files
+    from harness.results.publish import check_record as check
 
     found = [file for path in records for file in files(path)]
     if not found:
@@ -156,7 +156,7 @@ def submit_glue(
     ] = False,
 ) -> None:
     """Write the zip that the GLUE server takes, from one model's answers to all test sets."""
-    from harness.submit import glue
+    from harness.results.submit import glue
 
     for name, answer in glue(runs, output, data, fill_missing).items():
         what = "mean" if name == "STS-B.tsv" else "majority class"
@@ -172,7 +172,7 @@ def submit_conll(
     data: Data = None,
 ) -> None:
     """Write words with their right and their predicted tags, as the program conlleval reads them."""
-    from harness.submit import conll
+    from harness.results.submit import conll
 
     print(f"{output}: {conll(run, output, split, data)} sentences")
 
@@ -180,7 +180,7 @@ def submit_conll(
 @submit_app.command("check", epilog="Example: python -m harness submit check glue.zip")
 def submit_check(file: Annotated[Path, typer.Argument(help="A zip for the GLUE server.")]) -> None:
     """Check that a zip is what the GLUE server takes: its files, their headers, rows and answers."""
-    from harness.submit import check_glue
+    from harness.results.submit import check_glue
 
     check_glue(file)
     print(f"{file}: ok")

@@ -13,10 +13,10 @@ import types
 from collections.abc import Callable
 from typing import Any
 
-from harness import tensorflow1
-from harness.batch import Batch, pad
-from harness.folder import POOLER, read_folder
-from harness.protocol import Array
+from harness.port import tensorflow1
+from harness.port.batch import Batch, pad
+from harness.port.hf_folder import POOLER, read_folder
+from harness.worker.messages import Array
 
 NAME = "bert-chainer"
 TITLE = "bert-chainer"
@@ -53,7 +53,7 @@ def hugging_face_name(path: str) -> str:
 
 
 class Model:
-    """The Protocol of ``harness.implementation`` over the repository's ``BertModel``."""
+    """The Protocol of ``harness.registry.implementations`` over the repository's ``BertModel``."""
 
     batching = "padded"
 

@@ -24,8 +24,8 @@ from importlib.metadata import version
 from types import SimpleNamespace
 from typing import Any
 
-from harness import tensorflow1, tf_keras_shim
-from harness.folder import check_weights, read_folder
+from harness.port import keras2, tensorflow1
+from harness.port.hf_folder import check_weights, read_folder
 
 NAME = "bert-for-tf2"
 TITLE = "bert-for-tf2 (kpe)"
@@ -37,7 +37,7 @@ DEVIATIONS = {
 }
 
 
-def load(folder: str, head: str | None, device: str, precision: str, variant: str = "") -> tf_keras_shim.Model:
+def load(folder: str, head: str | None, device: str, precision: str, variant: str = "") -> keras2.Model:
     """The weights of a Hugging Face folder; ValueError where they do not fit."""
     tensorflow1.check_supported(NAME, device, precision)
     tf = tensorflow()
@@ -51,7 +51,7 @@ def load(folder: str, head: str | None, device: str, precision: str, variant: st
     if variant == "fixed":
         params.mask_zero, params.intermediate_activation = True, gelu_exact
     layer = build(bert.BertModelLayer.from_params(params, name="bert"), tf)
-    read = tf_keras_shim.google_reader(weights)
+    read = keras2.google_reader(weights)
     layer.set_weights([read(bert.loader.map_to_stock_variable_name(each.name)) for each in layer.weights])
 
     def states(ids: Any, segments: Any, mask: Any) -> list[Any]:
@@ -59,12 +59,12 @@ def load(folder: str, head: str | None, device: str, precision: str, variant: st
 
     said = f"bert-for-tf2 {version('bert-for-tf2')}, tensorflow {tf.__version__}"
     # Its graph is for one length. Without a mask, more padding than the longest sequence needs would change results.
-    return tf_keras_shim.Model(states, said, 32 if variant == "fixed" else 1, config["max_position_embeddings"])
+    return keras2.Model(states, said, 32 if variant == "fixed" else 1, config["max_position_embeddings"])
 
 
 def tensorflow() -> Any:
     """TensorFlow as this package knew it: with one Keras under the public name and the private one."""
-    tf = tf_keras_shim.tensorflow()
+    tf = keras2.tensorflow()
     import tf_keras
 
     sys.modules |= {"tensorflow.python.keras": tf_keras, "tensorflow.python.keras.backend": tf_keras.backend}

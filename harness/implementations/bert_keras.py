@@ -26,9 +26,9 @@ from typing import Any
 
 import numpy as np
 
-from harness import tensorflow1, tf_keras_shim
-from harness.folder import check_weights, read_folder
-from harness.protocol import Array
+from harness.port import keras2, tensorflow1
+from harness.port.hf_folder import check_weights, read_folder
+from harness.worker.messages import Array
 
 NAME = "bert-keras"
 TITLE = "Separius/BERT-keras"
@@ -48,7 +48,7 @@ DENSES_AND_NORMS = (
 )
 
 
-def load(folder: str, head: str | None, device: str, precision: str, variant: str = "") -> tf_keras_shim.Model:
+def load(folder: str, head: str | None, device: str, precision: str, variant: str = "") -> keras2.Model:
     """The weights of a Hugging Face folder; ValueError where they do not fit."""
     tensorflow1.check_supported(NAME, device, precision)
     tf = tensorflow()
@@ -83,12 +83,12 @@ def load(folder: str, head: str | None, device: str, precision: str, variant: st
         return result
 
     said = f"Separius/BERT-keras, tf-keras {version('tf-keras')}, tensorflow {tf.__version__}"
-    return tf_keras_shim.Model(states, said, 32, config["max_position_embeddings"])  # a graph is for one length
+    return keras2.Model(states, said, 32, config["max_position_embeddings"])  # a graph is for one length
 
 
 def tensorflow() -> Any:
     """TensorFlow, with what this code knew as the package ``keras``, of version 2.2."""
-    tf = tf_keras_shim.tensorflow()
+    tf = keras2.tensorflow()
     import tf_keras
     from tf_keras import backend, initializers, layers
 

@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from harness import tensorflow1, tensorflow1_job
-from harness.protocol import Array
+from harness.port import tensorflow1, tensorflow1_program
+from harness.worker.messages import Array
 
 NAME = "bert-language-understanding"
 TITLE = "bert_language_understanding"
@@ -61,7 +61,7 @@ def job(
     for done, (program, flags) in enumerate(stages.items()):
         progress(what=program, done=done, total=len(stages))
         script = Path(checkout) / f"{program}.py"
-        tensorflow1_job.run(script, sizes | flags, place, lambda line: None, __name__)
+        tensorflow1_program.run(script, sizes | flags, place, lambda line: None, __name__)
     answers = iter(_decode(_predict(splits, place), task["kind"], names))
     return {
         "version": f"brightmart/bert_language_understanding, tensorflow {tensorflow1.alias().__version__}",

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from harness import tensorflow1, tensorflow1_job
+from harness.port import tensorflow1, tensorflow1_program
 
 NAME = "bert-ner"
 TITLE = "BERT-NER"
@@ -42,7 +42,7 @@ def job(
     tf = tensorflow1.alias()
     from bert import modeling, tokenization
 
-    flags = tensorflow1_job.write_release(modeling, weights, place)
+    flags = tensorflow1_program.write_release(modeling, weights, place)
     tokenize = tokenization.FullTokenizer(str(flags["vocab_file"]), flags["do_lower_case"]).tokenize
     length = _length([example["words"] for split in splits.values() for example in split], tokenize)
     train = splits["train"]
@@ -51,14 +51,14 @@ def job(
     _write(place / "train.txt", [e["words"] for e in train], [e["tags"] for e in train])
     _write(place / "test.txt", sentences, [["O"] * len(words) for words in sentences])
     epochs = (STEPS + 0.5) * BATCH_SIZE / len(train)  # it rounds the steps down
-    tensorflow1_job.run(
+    tensorflow1_program.run(
         Path(checkout) / "BERT_NER.py",
         flags
         | {"task_name": "NER", "crf": False, "do_train": True, "do_predict": True, "max_seq_length": length}
         | {"train_batch_size": BATCH_SIZE, "num_train_epochs": epochs}
         | {"data_dir": place, "output_dir": output, "middle_output": place},
         place,
-        tensorflow1_job.show_stages(progress),
+        tensorflow1_program.show_stages(progress),
     )
     tags, unscored = _read(output / "label_test.txt", sentences, tokenize)
     answers = iter(tags)

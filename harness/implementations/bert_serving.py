@@ -29,18 +29,18 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 import harness
-from harness import tensorflow1
-from harness.batch import Batch, IntArray, pad
-from harness.folder import read_folder, read_vocabulary
-from harness.protocol import Array, exactly, receive, send
-from harness.worker import take_over_pipes
+from harness.port import tensorflow1
+from harness.port.batch import Batch, IntArray, pad
+from harness.port.hf_folder import read_folder, read_vocabulary
+from harness.worker.messages import Array, exactly, receive, send
+from harness.worker.session import take_over_pipes
 
 NAME = "bert-serving"
 TITLE = "bert-as-service"
 CATALOG_ID = "hanxiao-bert-as-service"
 DEVIATIONS = {"pairs-only": "it sets them itself: a second segment only in [CLS] text [SEP] pair [SEP]"}
 
-# The server's process starts with the package ``harness`` alone where it can be imported, as ``harness.isolate`` does.
+# As ``harness.measure.client`` does, the server's process makes the package ``harness`` alone importable.
 START = """
 import importlib.util, sys
 spec = importlib.util.spec_from_file_location("harness", sys.argv[1])
@@ -173,7 +173,7 @@ def token_names(folder: str, size: int) -> list[str]:
 
 
 class Model:
-    """The Protocol of ``harness.implementation`` over the client."""
+    """The Protocol of ``harness.registry.implementations`` over the client."""
 
     batching = "padded"
 

@@ -11,7 +11,7 @@
 import importlib.metadata
 from collections.abc import Callable
 
-from harness import tensorflow1
+from harness.port import tensorflow1
 
 NAME = "bert-tensorflow"
 TITLE = "bert-tensorflow (PyPI)"

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from harness.batch import Batch, pad
-from harness.export import apart, transformers_bert
-from harness.folder import read_folder
-from harness.protocol import Array
+from harness.port.batch import Batch, pad
+from harness.port.export import apart, transformers_bert
+from harness.port.hf_folder import read_folder
+from harness.worker.messages import Array
 
 NAME = "ctranslate2"
 TITLE = "CTranslate2"
@@ -26,7 +26,7 @@ TYPES = {"fp64": "float64", "fp32": "float32", "bf16": "bfloat16", "fp16": "floa
 
 
 class Model:
-    """The Protocol of ``harness.implementation`` over an encoder."""
+    """The Protocol of ``harness.registry.implementations`` over an encoder."""
 
     batching = "padded"
 

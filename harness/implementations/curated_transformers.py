@@ -11,10 +11,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from harness.batch import Batch, pad
-from harness.folder import read_folder
-from harness.protocol import Array
-from harness.tensors import dtype, synchronize, to_numpy
+from harness.port.batch import Batch, pad
+from harness.port.hf_folder import read_folder
+from harness.port.tensors import dtype, synchronize, to_numpy
+from harness.worker.messages import Array
 
 NAME = "curated-transformers"
 TITLE = "curated-transformers"
@@ -24,7 +24,7 @@ DEVIATIONS: dict[str, str] = {}
 
 
 class Model:
-    """The Protocol of ``harness.implementation`` over a ``BERTEncoder``; it has no pooler."""
+    """The Protocol of ``harness.registry.implementations`` over a ``BERTEncoder``; it has no pooler."""
 
     batching = "padded"
 

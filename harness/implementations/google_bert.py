@@ -10,7 +10,7 @@
 
 from collections.abc import Callable
 
-from harness import tensorflow1
+from harness.port import tensorflow1
 
 NAME = "google-bert"
 TITLE = "google-research/bert"

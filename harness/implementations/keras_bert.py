@@ -24,8 +24,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from harness import tensorflow1, tf_keras_shim
-from harness.folder import check_weights, read_folder
+from harness.port import keras2, tensorflow1
+from harness.port.hf_folder import check_weights, read_folder
 
 NAME = "keras-bert"
 TITLE = "keras-bert (CyberZHG)"
@@ -38,16 +38,16 @@ DEVIATIONS = {
 }
 
 
-def load(folder: str, head: str | None, device: str, precision: str, variant: str = "") -> tf_keras_shim.Model:
+def load(folder: str, head: str | None, device: str, precision: str, variant: str = "") -> keras2.Model:
     """The weights of a Hugging Face folder; ValueError where they do not fit."""
     tensorflow1.check_supported(NAME, device, precision)
-    tf = tf_keras_shim.tensorflow()
+    tf = keras2.tensorflow()
     from keras_bert import loader
 
     config, weights, _ = read_folder(folder)
     check_weights(config, weights)
     # Its loader asks this function for Google's variables by name, one by one.
-    loader.checkpoint_loader = lambda _: tf_keras_shim.google_reader(weights)
+    loader.checkpoint_loader = lambda _: keras2.google_reader(weights)
     keras_model = loader.load_trained_model_from_checkpoint(str(Path(folder) / "config.json"), "", seq_len=None)
     if variant == "fixed":
         fix(keras_model, config, tf.keras.activations.gelu)
@@ -55,7 +55,7 @@ def load(folder: str, head: str | None, device: str, precision: str, variant: st
     names += [f"Encoder-{i + 1}-FeedForward-Norm" for i in range(config["num_hidden_layers"])]
     states = tf.keras.Model(keras_model.inputs, [keras_model.get_layer(name).output for name in names])
     said = f"keras-bert {version('keras-bert')}, tensorflow {tf.__version__}"
-    return tf_keras_shim.Model(lambda ids, segments, mask: states([ids, segments]), said)
+    return keras2.Model(lambda ids, segments, mask: states([ids, segments]), said)
 
 
 def fix(keras_model: Any, config: dict[str, Any], gelu: Any) -> None:
@@ -69,7 +69,7 @@ def fix(keras_model: Any, config: dict[str, Any], gelu: Any) -> None:
 
 def tokenizer(folder: str) -> Callable[[str], list[int]]:
     """keras-bert's own tokenizer."""
-    tf_keras_shim.tensorflow()
+    keras2.tensorflow()
     from keras_bert import Tokenizer, load_vocabulary
 
     def as_google(file: str, do_lower_case: bool) -> Any:

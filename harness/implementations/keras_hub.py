@@ -13,10 +13,10 @@ from importlib.metadata import version
 from types import SimpleNamespace
 from typing import Any
 
-from harness import tensorflow1, tensors
-from harness.batch import Batch, pad, pad_to_multiple
-from harness.folder import check_weights, read_folder
-from harness.protocol import Array
+from harness.port import tensorflow1, tensors
+from harness.port.batch import Batch, pad, pad_to_multiple
+from harness.port.hf_folder import check_weights, read_folder
+from harness.worker.messages import Array
 
 NAME = "keras-hub"
 TITLE = "KerasHub"
@@ -28,7 +28,7 @@ DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}  # Keras's n
 
 
 class Model:
-    """The Protocol of ``harness.implementation`` over a functional model of Keras."""
+    """The Protocol of ``harness.registry.implementations`` over a functional model of Keras."""
 
     batching = "padded"
 

@@ -12,10 +12,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from harness.batch import Batch, pad
-from harness.export import apart, traceable
-from harness.folder import read_folder
-from harness.protocol import Array
+from harness.port.batch import Batch, pad
+from harness.port.export import apart, traceable
+from harness.port.hf_folder import read_folder
+from harness.worker.messages import Array
 
 NAME = "onnxruntime"
 TITLE = "ONNX Runtime"
@@ -27,7 +27,7 @@ INPUTS = ("ids", "segments", "mask")
 
 
 class Model:
-    """The Protocol of ``harness.implementation`` over an inference session."""
+    """The Protocol of ``harness.registry.implementations`` over an inference session."""
 
     batching = "padded"
 

@@ -11,9 +11,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from harness.batch import Batch, pad
-from harness.export import apart, traceable
-from harness.protocol import Array
+from harness.port.batch import Batch, pad
+from harness.port.export import apart, traceable
+from harness.worker.messages import Array
 
 NAME = "openvino"
 TITLE = "OpenVINO"
@@ -27,7 +27,7 @@ CAPABILITIES = {"f32": "FP32", "bf16": "BF16", "f16": "FP16"}
 
 
 class Model:
-    """The Protocol of ``harness.implementation`` over a compiled model."""
+    """The Protocol of ``harness.registry.implementations`` over a compiled model."""
 
     batching = "padded"
 

@@ -10,10 +10,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from harness.batch import Batch, pad
-from harness.folder import is_uncased, read_folder, read_vocabulary
-from harness.protocol import Array
-from harness.tensors import dtype, parameters_by_name, synchronize, to_numpy
+from harness.port.batch import Batch, pad
+from harness.port.hf_folder import is_uncased, read_folder, read_vocabulary
+from harness.port.tensors import dtype, parameters_by_name, synchronize, to_numpy
+from harness.worker.messages import Array
 
 NAME = "pytorch-pretrained-bert"
 TITLE = "pytorch-pretrained-bert"
@@ -23,7 +23,7 @@ DEVIATIONS: dict[str, str] = {}
 
 
 class Model:
-    """The Protocol of ``harness.implementation`` over a model class of the package."""
+    """The Protocol of ``harness.registry.implementations`` over a model class of the package."""
 
     batching = "padded"
 

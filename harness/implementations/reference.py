@@ -6,9 +6,9 @@
 
 from typing import Any
 
-from harness.batch import Batch
-from harness.protocol import Array
-from harness.tensors import synchronize, to_device, to_numpy
+from harness.port.batch import Batch
+from harness.port.tensors import synchronize, to_device, to_numpy
+from harness.worker.messages import Array
 
 NAME = "reference"
 TITLE = "BERT Atlas reference"
@@ -22,7 +22,7 @@ DEVIATIONS: dict[str, str] = {}
 
 
 class Encoder:
-    """The Protocol of ``harness.implementation`` over ``reference``, without training."""
+    """The Protocol of ``harness.registry.implementations`` over ``reference``, without training."""
 
     batching = "packed"
 

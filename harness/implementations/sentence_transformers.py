@@ -10,10 +10,10 @@ from collections.abc import Callable
 from importlib.metadata import version
 from typing import Any
 
-from harness.batch import Batch, pad
-from harness.folder import read_folder
-from harness.protocol import Array
-from harness.tensors import dtype, synchronize, to_numpy
+from harness.port.batch import Batch, pad
+from harness.port.hf_folder import read_folder
+from harness.port.tensors import dtype, synchronize, to_numpy
+from harness.worker.messages import Array
 
 NAME = "sentence-transformers"
 TITLE = "sentence-transformers"
@@ -23,7 +23,7 @@ DEVIATIONS: dict[str, str] = {}
 
 
 class Model:
-    """The Protocol of ``harness.implementation`` over a ``SentenceTransformer``, sentence vectors included."""
+    """``harness.registry.implementations.Model`` over a ``SentenceTransformer``, sentence vectors included."""
 
     batching = "padded"
 

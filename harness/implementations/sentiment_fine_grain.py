@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from harness import tensorflow1, tensorflow1_job
+from harness.port import tensorflow1, tensorflow1_program
 
 NAME = "sentiment-fine-grain"
 TITLE = "sentiment_analysis_fine_grain"
@@ -40,12 +40,12 @@ def job(
 
     names, train = task["outputs"], splits["train"]
     number = {name: label for label, name in enumerate(names)}
-    flags = tensorflow1_job.write_release(bert_modeling, weights, place)
+    flags = tensorflow1_program.write_release(bert_modeling, weights, place)
     _write(place / "train.tsv", [(e["text"], [number[name] for name in e["label"]]) for e in train])
     scored = {split: [example["text"] for example in splits[split]] for split in splits if split != "train"}
     texts = [text for split in scored.values() for text in split]
     _write(place / "test.tsv", [("text", [0, 1]), *((text, [0, 1]) for text in texts)])  # the first line is skipped
-    tensorflow1_job.run(
+    tensorflow1_program.run(
         Path(checkout) / "run_classifier_multi_labels_bert.py",
         flags
         | {"task_name": "sentiment_analysis", "do_train": True, "do_predict": True}
@@ -57,7 +57,7 @@ def job(
             "output_dir": place / "output",
         },
         place,
-        tensorflow1_job.show_stages(progress),
+        tensorflow1_program.show_stages(progress),
     )
     probabilities = np.loadtxt(place / "output" / "test_results.tsv", ndmin=2)
     if probabilities.shape != (len(texts), len(names)):

@@ -8,7 +8,7 @@
 # ///
 """The BERT of sentiment_analysis_fine_grain: Google's first code, from the user's copy of the repository."""
 
-from harness import tensorflow1
+from harness.port import tensorflow1
 
 NAME = "sentiment-fine-grain-encoder"
 TITLE = "sentiment_analysis_fine_grain, its encoder"

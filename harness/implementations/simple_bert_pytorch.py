@@ -8,10 +8,10 @@ from collections.abc import Callable
 from importlib.metadata import version
 from typing import Any
 
-from harness.batch import Batch, pad
-from harness.folder import is_uncased, read_folder, read_vocabulary
-from harness.protocol import Array
-from harness.tensors import dtype, synchronize, to_numpy
+from harness.port.batch import Batch, pad
+from harness.port.hf_folder import is_uncased, read_folder, read_vocabulary
+from harness.port.tensors import dtype, synchronize, to_numpy
+from harness.worker.messages import Array
 
 NAME = "simple-bert-pytorch"
 TITLE = "simple-bert-pytorch"
@@ -21,7 +21,7 @@ DEVIATIONS: dict[str, str] = {}
 
 
 class Model:
-    """The Protocol of ``harness.implementation`` over a ``Backbone`` and, where there is one, a ``Pooler``."""
+    """``harness.registry.implementations.Model`` over a ``Backbone`` and, where there is one, a ``Pooler``."""
 
     batching = "padded"
 

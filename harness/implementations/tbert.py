@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from harness.batch import Batch, pad
-from harness.folder import read_folder
-from harness.protocol import Array
-from harness.tensors import dtype, synchronize, to_numpy
+from harness.port.batch import Batch, pad
+from harness.port.hf_folder import read_folder
+from harness.port.tensors import dtype, synchronize, to_numpy
+from harness.worker.messages import Array
 
 NAME = "tbert"
 TITLE = "tbert"
@@ -56,7 +56,7 @@ def hugging_face_names(layers: int) -> dict[str, str]:
 
 
 class Model:
-    """The Protocol of ``harness.implementation`` over a ``BertPooler``, under a linear classifier when trained."""
+    """``harness.registry.implementations.Model`` over a ``BertPooler``, under a linear classifier when trained."""
 
     batching = "padded"
 

@@ -7,10 +7,10 @@
 from importlib.metadata import version
 from typing import Any
 
-from harness.batch import Batch, pad
-from harness.folder import read_folder
-from harness.protocol import Array
-from harness.tensors import dtype, synchronize, to_numpy
+from harness.port.batch import Batch, pad
+from harness.port.hf_folder import read_folder
+from harness.port.tensors import dtype, synchronize, to_numpy
+from harness.worker.messages import Array
 
 NAME = "torch-encoder"
 TITLE = "torch.nn.TransformerEncoder"
@@ -29,7 +29,7 @@ LAYER = {
 
 
 class Model:
-    """The Protocol of ``harness.implementation`` over modules of torch."""
+    """The Protocol of ``harness.registry.implementations`` over modules of torch."""
 
     batching = "padded"
 

@@ -6,9 +6,9 @@
 
 from typing import Any
 
-from harness.batch import Batch, pad
-from harness.protocol import Array
-from harness.tensors import dtype, parameters_by_name, synchronize, to_numpy
+from harness.port.batch import Batch, pad
+from harness.port.tensors import dtype, parameters_by_name, synchronize, to_numpy
+from harness.worker.messages import Array
 
 NAME = "transformers"
 TITLE = "Hugging Face transformers"
@@ -27,7 +27,7 @@ CLASSES = {
 
 
 class Encoder:
-    """The Protocol of ``harness.implementation`` over a model class of transformers, without training."""
+    """The Protocol of ``harness.registry.implementations`` over a model class of transformers, without training."""
 
     batching = "padded"
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from harness.batch import Batch, pad, pad_to_multiple
-from harness.folder import check_weights, read_folder
-from harness.protocol import Array
+from harness.port.batch import Batch, pad, pad_to_multiple
+from harness.port.hf_folder import check_weights, read_folder
+from harness.worker.messages import Array
 
 NAME = "transformers-flax"
 TITLE = "Hugging Face transformers, Flax"
@@ -25,7 +25,7 @@ DTYPES = {"fp64": "float64", "fp32": "float32", "bf16": "bfloat16", "fp16": "flo
 
 
 class Model:
-    """The Protocol of ``harness.implementation`` over a model of Flax and its parameters."""
+    """The Protocol of ``harness.registry.implementations`` over a model of Flax and its parameters."""
 
     batching = "padded"
 

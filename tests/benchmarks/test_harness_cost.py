@@ -16,14 +16,14 @@ import numpy as np
 import pytest
 import torch
 
-from harness.batch import SEQUENCES, TOKENS, Batch
-from harness.checkpoints import Checkpoints
-from harness.evaluate import AT_ONCE, load_splits, logits_of
-from harness.implementation import describe, find
-from harness.isolate import Worker
-from harness.plan import Options, Plan, prepare
-from harness.speed import fixed, tokenizer_rate
-from harness.worker import Session
+from harness.measure.client import Worker
+from harness.measure.evaluate import AT_ONCE, load_splits, logits_of
+from harness.measure.plan import Options, Plan, prepare
+from harness.measure.speed import fixed, tokenizer_rate
+from harness.port.batch import SEQUENCES, TOKENS, Batch
+from harness.registry.implementations import describe, find
+from harness.weights.checkpoints import Checkpoints
+from harness.worker.session import Session
 from reference.checkpoint import Checkpoint, add_head, save, tensors_of
 from reference.model import Bert, BertConfig
 
@@ -57,10 +57,10 @@ import os
 import sys
 from pathlib import Path
 
-from harness.evaluate import load_splits
-from harness.checkpoints import Checkpoints
-from harness.isolate import Worker
-from harness.plan import Options, prepare
+from harness.measure.evaluate import load_splits
+from harness.weights.checkpoints import Checkpoints
+from harness.measure.client import Worker
+from harness.measure.plan import Options, prepare
 
 folder = Path(sys.argv[1])
 made = prepare(Options(["reference"], ["mini-sentiment"], runs=folder, device="cpu", precision="fp32", threads=1))

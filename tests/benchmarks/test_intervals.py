@@ -11,8 +11,8 @@ import pytest
 import pytest_benchmark.fixture
 from threadpoolctl import threadpool_limits
 
-from harness.intervals import Floats, bootstrap
-from harness.metrics import STATISTICS, features
+from harness.statistics.intervals import Floats, bootstrap
+from harness.statistics.metrics import STATISTICS, features
 
 N = 10_000
 LIMIT = 4.0  # seconds

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest_benchmark.fixture
 
-from harness.read import read_split
-from harness.task import load_task
+from harness.data.read import read_split
+from harness.data.task import load_task
 
 ROWS = 67_000  # about those of SST-2
 

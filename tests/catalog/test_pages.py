@@ -16,8 +16,8 @@ from catalog.errors import BadInput
 from catalog.links import Link
 from catalog.load import load
 from catalog.pages import build
-from harness.publish import scores_with_anchors
-from harness.record import Quality
+from harness.records.record import Quality
+from harness.results.publish import scores_with_anchors
 from tests.catalog.conftest import Write
 
 ROOT = Path(__file__).parents[2]

@@ -7,8 +7,8 @@ import pytest
 
 from catalog.load import read_folder
 from catalog.schema import ENTRY_SCHEMA, KINDS, vocabulary, written_schema
-from harness.deviations import DEVIATIONS
-from harness.task import METRIC_NAMES
+from harness.data.task import METRIC_NAMES
+from harness.measure.deviations import DEVIATIONS
 from tests.catalog.conftest import Write
 
 

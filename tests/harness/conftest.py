@@ -13,9 +13,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # the machine may have other work
 import pytest
 import yaml
 
-from harness import cli, record
-from harness.plan import TOKENIZER_FILES, Options, Plan, prepare
-from harness.record import Parity, Quality, Record, Speed
+from harness import cli
+from harness.measure.plan import TOKENIZER_FILES, Options, Plan, prepare
+from harness.records import record
+from harness.records.record import Parity, Quality, Record, Speed
 
 
 @pytest.fixture(scope="session")
@@ -221,8 +222,8 @@ def tiny_head(tiny_checkpoint: Path) -> Callable[[str], Path]:
 @pytest.fixture(scope="session")
 def environment() -> Callable[[str], Path]:
     """A function: name of an implementation to the interpreter of its environment; without one, the test is skipped."""
-    from harness.environment import find_environment, python_of, unmet
-    from harness.implementation import find
+    from harness.registry.environments import find_environment, python_of, unmet
+    from harness.registry.implementations import find
 
     def python(name: str) -> Path:
         needs = find(name).requirements

@@ -5,8 +5,8 @@ from typing import Any
 
 import yaml
 
-from harness.read import read
-from harness.task import Task, load_task
+from harness.data.read import read
+from harness.data.task import Task, load_task
 
 
 def own_task(folder: Path, content: str | bytes, split: str = "train", **fields: Any) -> Task:

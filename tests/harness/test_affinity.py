@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from harness import provenance
-from harness.implementation import describe
-from harness.isolate import Worker
+from harness.measure.client import Worker
+from harness.records import provenance
+from harness.registry.implementations import describe
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="no process is bound to CPUs here")
 STUBS = Path(__file__).parent / "stubs"
 ALLOWED = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
 ASKED = """
-from harness import provenance
+from harness.records import provenance
 import torch
 torch.ones(1000, 1000) @ torch.ones(1000, 1000)
 import json, os

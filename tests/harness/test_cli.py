@@ -14,9 +14,10 @@ import pytest
 from typer.main import get_command
 from typer.testing import CliRunner
 
-from harness import cli, record
+from harness import cli
 from harness.errors import BadInput, Failure
-from harness.record import Quality, Record
+from harness.records import record
+from harness.records.record import Quality, Record
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = [
@@ -206,7 +207,7 @@ def test_exit_codes(main: Main, monkeypatch: pytest.MonkeyPatch, error: BaseExce
     def fail() -> None:
         raise error
 
-    monkeypatch.setattr("harness.doctor.diagnose", fail)
+    monkeypatch.setattr("harness.commands.doctor.diagnose", fail)
     got, out, err = main("doctor")
     assert got == code
     assert message in err
@@ -218,7 +219,7 @@ def test_a_dry_run_shows_the_plan_and_leaves_nothing_behind(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     matrix = ["--tasks", "mini-ner,mini-sentiment", "--seeds", "5", "--precision", "fp32,bf16", "--device", "cpu"]
-    monkeypatch.setattr("harness.isolate.Worker", None)
+    monkeypatch.setattr("harness.measure.client.Worker", None)
     code, out, _ = main("run", "--dry-run", "--impl", "reference,transformers", *matrix)
     assert code == 0
     assert "40 runs to do, 0 recorded, 0 failed before" in out
@@ -258,7 +259,7 @@ def test_the_report_beside_the_records_is_of_all_of_them(
         yield quality_record()
 
     runs = tmp_path / "runs"
-    monkeypatch.setattr("harness.run.run_time", measured)
+    monkeypatch.setattr("harness.measure.run.run_time", measured)
     record.write(quality_record("transformers"), runs / "before.json")
     code, out, _ = main("time", "--device", "cpu", "--runs", str(runs))
     assert code == 0

@@ -13,12 +13,17 @@ from typing import Any
 import platformdirs
 import pytest
 
-from harness import doctor, download, isolate, plan, provenance, publish, record, worker
+from harness.commands import doctor
+from harness.data import download
 from harness.errors import DISK, BadInput, Failure
-from harness.implementation import describe
-from harness.isolate import Worker, WorkerError
-from harness.paths import home_folder, user_folder
-from harness.record import Quality
+from harness.files import home_folder, user_folder
+from harness.measure import client, plan
+from harness.measure.client import Worker, WorkerError
+from harness.records import provenance, record
+from harness.records.record import Quality
+from harness.registry.implementations import describe
+from harness.results import publish
+from harness.worker import session
 
 ROOT = Path(__file__).parents[2]
 STUBS = Path(__file__).parent / "stubs"
@@ -105,7 +110,7 @@ def measured(
 def test_the_report_of_a_run_is_written_before_the_screen(
     main: Main, quality_record: Callable[..., Quality], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("harness.run.run_time", measured(quality_record, tmp_path / "runs", None))
+    monkeypatch.setattr("harness.measure.run.run_time", measured(quality_record, tmp_path / "runs", None))
     monkeypatch.setattr("harness.commands.measure.terminal", broken_screen)
     main("time", "--device", "cpu", "--runs", str(tmp_path / "runs"))
     assert (tmp_path / "runs" / "report.md").is_file()
@@ -126,7 +131,7 @@ def test_what_is_finished_is_shown_where_a_library_cannot_go_on(
     end: BaseException,
     message: str,
 ) -> None:
-    monkeypatch.setattr("harness.run.run_time", measured(quality_record, tmp_path / "runs", end))
+    monkeypatch.setattr("harness.measure.run.run_time", measured(quality_record, tmp_path / "runs", end))
     code, out, err = main("time", "--device", "cpu", "--runs", str(tmp_path / "runs"))
     assert code == 1
     assert "0.750-0.875" in out
@@ -141,8 +146,8 @@ def test_a_report_that_cannot_be_written_is_shown_all_the_same(
     def full(*_: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("harness.run.run_time", measured(quality_record, tmp_path / "runs", None))
-    monkeypatch.setattr("harness.report.write_report", full)
+    monkeypatch.setattr("harness.measure.run.run_time", measured(quality_record, tmp_path / "runs", None))
+    monkeypatch.setattr("harness.report.table.write_report", full)
     code, out, err = main("time", "--device", "cpu", "--runs", str(tmp_path / "runs"))
     assert code == 1
     assert "0.750-0.875" in out
@@ -156,7 +161,7 @@ def test_a_full_disk_is_no_failure_of_the_implementation_that_met_it(monkeypatch
     """So that no record says that it failed: the work ends, and goes on once there is room."""
     answers = iter([({"error": "the disk is full (x)", "kind": DISK}, {}), ({"error": "no", "kind": "KeyError"}, {})])
     with Worker(describe(STUBS / "plain.py")[0]) as plain:
-        monkeypatch.setattr(isolate, "receive", lambda _: next(answers))
+        monkeypatch.setattr(client, "receive", lambda _: next(answers))
         with pytest.raises(Failure, match=r"the disk is full \(x\)"):
             plain.call("memory")
         with pytest.raises(WorkerError, match="no"):
@@ -174,7 +179,7 @@ def test_a_full_disk_is_no_failure_of_the_implementation_that_met_it(monkeypatch
     ],
 )
 def test_a_worker_says_what_it_lacked(error: Exception, kind: str) -> None:
-    assert worker.kind_of(error) == kind
+    assert session.kind_of(error) == kind
 
 
 # ---- no home, no name ----
@@ -314,7 +319,7 @@ def test_a_checkout_whose_state_git_cannot_tell_is_not_taken_for_clean(
 
 
 def test_a_checkout_in_a_folder_of_letters_that_the_system_lacks_has_its_commit(tmp_path: Path) -> None:
-    script = "import sys; from pathlib import Path; from harness.provenance import commit_of as of; "
+    script = "import sys; from pathlib import Path; from harness.records.provenance import commit_of as of; "
     script += "print(of(Path(sys.argv[1])))"
     root = tmp_path / "运行"
     root.mkdir()

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.batch import IGNORE, Batch, from_lists
-from harness.finetune import Training, predict
 from harness.implementations import reference as ours
 from harness.implementations import transformers as theirs
+from harness.port.batch import IGNORE, Batch, from_lists
+from harness.worker.finetune import Training, predict
 from reference.checkpoint import add_head, read, save
 from reference.tokenizer import Tokenizer
 

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from harness.batch import Batch, pad
-from harness.protocol import Array
-from harness.tensors import to_numpy
+from harness.port.batch import Batch, pad
+from harness.port.tensors import to_numpy
+from harness.worker.messages import Array
 
 NAME = "encoder"
 TITLE = "only encodes"

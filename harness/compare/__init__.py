@@ -1,0 +1,1 @@
+"""Two implementations compared, with paired tests."""

@@ -1,0 +1,1 @@
+"""Tasks, their examples, and the downloads that bring them."""

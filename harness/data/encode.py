@@ -1,0 +1,172 @@
+"""Examples to token ids and label numbers, the same for every implementation; and logits back to names."""
+
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+import numpy as np
+
+from harness.data.read import TextExample, WordExample
+from harness.data.task import Task
+from harness.port.batch import IGNORE, Batch, IntArray, from_lists
+from harness.worker.messages import Array
+from reference.tokenizer import Tokenizer
+
+Prediction = str | float | tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A split as a model reads it."""
+
+    batch: Batch
+    labels: Array | None  # [sequences], [sequences, labels] or, for tagging, [tokens]; None where unlabelled
+    words: IntArray  # for tagging: the token at which each word starts, all examples' words in order; else empty
+
+
+def encode(task: Task, examples: list[Any], tokenizer: Tokenizer, max_length: int) -> Encoded:
+    """Encode the examples of one split."""
+    if task.kind == "tagging":
+        return _encode_words(task, examples, tokenizer, max_length)
+    return _encode_texts(task, examples, tokenizer, max_length)
+
+
+def _encode_texts(task: Task, examples: list[TextExample], tokenizer: Tokenizer, max_length: int) -> Encoded:
+    texts = [example.text for example in examples]
+    pairs = [example.pair or "" for example in examples] if any(e.pair is not None for e in examples) else None
+    encodings = tokenizer.encode_batch(texts, pairs, max_length)
+    batch = from_lists([e.ids for e in encodings], [e.segments for e in encodings])
+    return Encoded(batch, _text_labels(task, examples), np.array([], dtype=np.int64))
+
+
+def _text_labels(task: Task, examples: list[TextExample]) -> Array | None:
+    if any(example.label is None for example in examples):
+        return None
+    if task.kind == "regression":
+        return np.array([example.label for example in examples], dtype=np.float32)
+    number = {name: i for i, name in enumerate(task.outputs)}
+    if task.kind == "classification":
+        return np.array([number[str(example.label)] for example in examples], dtype=np.int64)
+    labels = np.zeros((len(examples), len(number)), dtype=np.float32)
+    for row, example in zip(labels, examples, strict=True):
+        assert isinstance(example.label, tuple)
+        row[[number[name] for name in example.label]] = 1
+    return labels
+
+
+@dataclass(frozen=True)
+class _Window:
+    """A stretch of one sentence's words that fits the model, and what is read around it."""
+
+    sentence: int
+    start: int  # first word
+    end: int  # one past the last
+    left: list[int]  # pieces of the document before it
+    right: list[int]  # pieces after it
+
+
+def _encode_words(task: Task, examples: list[WordExample], tokenizer: Tokenizer, max_length: int) -> Encoded:
+    """The first piece of each word carries its label (section 5.3 of the BERT paper).
+
+    A sentence too long for the model is read in several windows, so that no word is left out of the score.
+    With ``context: document`` a window is filled up with the text around it, half before and half after.
+    """
+    pieces = _pieces(examples, tokenizer, max_length - 2)
+    number = {name: i for i, name in enumerate(task.outputs)}
+    windows = [w for i in range(len(examples)) for w in _windows(i, pieces[i], max_length - 2)]
+    if task.context == "document":
+        windows = [_with_context(w, examples, pieces, max_length - 2) for w in windows]
+    ids: list[list[int]] = []
+    labels: list[int] = []
+    words: list[int] = []
+    for window in windows:
+        sequence, marks = [tokenizer.cls_id, *window.left], [IGNORE] * (1 + len(window.left))
+        tags = examples[window.sentence].tags
+        for word in range(window.start, window.end):
+            words.append(len(labels) + len(marks))
+            marks.append(number[tags[word]] if tags is not None else IGNORE)
+            marks += [IGNORE] * (len(pieces[window.sentence][word]) - 1)
+            sequence += pieces[window.sentence][word]
+        sequence += [*window.right, tokenizer.sep_id]
+        ids.append(sequence)
+        labels += marks + [IGNORE] * (len(sequence) - len(marks))
+    batch = from_lists(ids, [[0] * len(sequence) for sequence in ids])
+    unlabelled = any(example.tags is None for example in examples)
+    return Encoded(batch, None if unlabelled else np.array(labels, dtype=np.int64), np.array(words, dtype=np.int64))
+
+
+def _pieces(examples: list[WordExample], tokenizer: Tokenizer, room: int) -> list[list[list[int]]]:
+    """By sentence and word; a word longer than the model is cut."""
+    flat = iter(tokenizer.word_pieces([word for example in examples for word in example.words]))
+    return [[next(flat)[:room] for _ in example.words] for example in examples]
+
+
+def _windows(sentence: int, pieces: list[list[int]], room: int) -> list[_Window]:
+    windows, start, used = [], 0, 0
+    for word, piece in enumerate(pieces):
+        if used + len(piece) > room:
+            windows.append(_Window(sentence, start, word, [], []))
+            start, used = word, 0
+        used += len(piece)
+    return [*windows, _Window(sentence, start, len(pieces), [], [])]
+
+
+def _with_context(window: _Window, examples: list[WordExample], pieces: list[list[list[int]]], room: int) -> _Window:
+    """Fill the room that the window leaves with whole words of the same document around it."""
+    sentence = window.sentence
+    own = sum(len(piece) for piece in pieces[sentence][window.start : window.end])
+    before = [*reversed(pieces[sentence][: window.start]), *_backward(examples, pieces, sentence)]
+    after = [*pieces[sentence][window.end :], *_forward(examples, pieces, sentence)]
+    left = _take(before, (room - own) // 2)
+    right = _take(after, room - own - sum(map(len, left)))
+    left = _take(before, room - own - sum(map(len, right)))  # what the end of a document leaves free
+    return _Window(sentence, window.start, window.end, [*chain(*reversed(left))], [*chain(*right)])
+
+
+def _backward(examples: list[WordExample], pieces: list[list[list[int]]], sentence: int) -> list[list[int]]:
+    """Words of the document before this sentence, nearest first; no more than any model can read."""
+    words: list[list[int]] = []
+    for i in range(sentence - 1, -1, -1):
+        if examples[i].document != examples[sentence].document or len(words) > 512:
+            break
+        words += reversed(pieces[i])
+    return words
+
+
+def _forward(examples: list[WordExample], pieces: list[list[list[int]]], sentence: int) -> list[list[int]]:
+    """Words of the document after this sentence."""
+    words: list[list[int]] = []
+    for i in range(sentence + 1, len(examples)):
+        if examples[i].document != examples[sentence].document or len(words) > 512:
+            break
+        words += pieces[i]
+    return words
+
+
+def _take(words: list[list[int]], room: int) -> list[list[int]]:
+    """The first words whose pieces fit."""
+    taken = 0
+    for count, word in enumerate(words):
+        taken += len(word)
+        if taken > room:
+            return words[:count]
+    return words
+
+
+def decode(task: Task, logits: Array, encoded: Encoded, examples: list[Any]) -> list[Prediction]:
+    """What the logits say of each example: a label's name, a score, names, or one IOB2 tag for each word."""
+    names = task.outputs
+    if task.kind == "regression":
+        return [float(score) for score in logits[:, 0]]
+    if task.kind == "classification":
+        return [names[i] for i in logits.argmax(-1)]
+    if task.kind == "multi-label":
+        return [tuple(name for name, logit in zip(names, row, strict=True) if logit > 0) for row in logits]
+    tags = iter(names[i] for i in logits[encoded.words].argmax(-1))
+    return [tuple(next(tags) for _ in example.words) for example in examples]
+
+
+def gold(task: Task, examples: list[Any]) -> list[Any] | None:
+    """The right answers in the form of ``decode``; None where the split has none."""
+    answers = [example.tags if task.kind == "tagging" else example.label for example in examples]
+    return None if any(answer is None for answer in answers) else answers

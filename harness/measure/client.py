@@ -1,0 +1,257 @@
+"""A worker seen from the harness: started, asked, waited for without spinning, and always cleaned up."""
+
+import contextlib
+import logging
+import os
+import re
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from functools import cache
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO, Self, cast
+
+from harness.errors import DISK, MEMORY, Failure
+from harness.records.provenance import cpus_for
+from harness.registry.implementations import Implementation
+from harness.worker.messages import Array, ProtocolError, receive, send
+
+ROOT = Path(__file__).parents[2]
+# In a foreign environment only the package ``harness`` is put where it can be imported: the folder that it lies in may
+# be one of installed packages, which are not that environment's.
+START = """
+import importlib.util, sys
+spec = importlib.util.spec_from_file_location("harness", sys.argv[1])
+sys.modules["harness"] = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(sys.modules["harness"])
+from harness.worker.session import main
+main(sys.argv[2])
+"""
+# What no record shows, and what a shell or a cluster may have set for other work: how many threads there are, on which
+# CPUs and how they wait (that is said when weights are loaded, which replaces OMP_NUM_THREADS); float32 computed in
+# less; code that is not compiled, waits for each kernel, or is watched.
+OURS = re.compile(
+    r"(?!OMP_NUM_THREADS$|KMP_DUPLICATE_LIB_OK$)(OMP|GOMP|KMP)_|(MKL_(DYNAMIC|DOMAIN_NUM_THREADS|VERBOSE)"
+    r"|(ONEDNN|DNNL)_(DEFAULT_FPMATH_MODE|VERBOSE)|NVIDIA_TF32_OVERRIDE|TORCH_ALLOW_TF32_CUBLAS_OVERRIDE"
+    r"|TORCHDYNAMO_DISABLE|PYTORCH_JIT|PYTORCH_NO_CUDA_MEMORY_CACHING|CUDA_LAUNCH_BLOCKING|TF_ENABLE_ONEDNN_OPTS"
+    r"|PYTHON(DEVMODE|MALLOC|TRACEMALLOC))$"
+)
+LOAD_TIMEOUT = 600.0  # seconds; a cold import of a large framework from a slow disk takes minutes
+Progress = Callable[..., None]
+Show = Callable[..., None]  # told what is done, and how much of how much
+
+
+_living: "set[Worker]" = set()  # started, and not yet closed
+
+
+class WorkerError(Exception):
+    """An implementation failed: ``kind`` says how, ``stderr`` holds its last lines, ``doing`` is what was asked."""
+
+    def __init__(self, message: str, kind: str, stderr: str = "", doing: str = "") -> None:
+        super().__init__(message)
+        self.kind, self.stderr, self.doing = kind, stderr, doing
+
+    @property
+    def state(self) -> str:
+        """What a record says: skipped where it answers, when it is loaded, that it does no such thing here or at all.
+
+        Later that is a failure: PyTorch calls what lacks a kernel so too.
+        """
+        return "skipped" if self.doing == "load" and self.kind == "NotImplementedError" else "failed"
+
+    @property
+    def out_of_memory(self) -> bool:
+        return self.kind == MEMORY
+
+
+class Worker:
+    """The child process of one implementation, in our interpreter or another. Use it in a ``with`` block."""
+
+    def __init__(
+        self,
+        implementation: Implementation,
+        python: str | Path = sys.executable,
+        checkout: Path | None = None,
+        beside_others: bool = False,
+    ) -> None:
+        """Start it. ``beside_others``: it shares the cores, on which its threads must not spin while they wait."""
+        self.implementation, self.checkout = implementation, checkout
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
+        try:
+            self._process = subprocess.Popen(
+                _command(str(python), implementation.file),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._stderr,
+                env=_variables(str(python)) | ({"OMP_WAIT_POLICY": "passive"} if beside_others else {}),
+                start_new_session=True,  # Ctrl-C reaches the harness, which then ends the worker
+            )
+        except OSError as error:
+            self._stderr.close()
+            said = f"{python} could not be started: {error.strerror}; make its environment anew with `env create`"
+            raise WorkerError(f"{implementation.name}: {said}", "environment") from error
+        assert self._process.stdin is not None
+        self._requests = cast(BinaryIO, self._process.stdin)
+        self._interrupted = False
+        _living.add(self)
+        self.info: dict[str, Any] = {}  # what the worker says of itself, once weights are loaded
+
+    @property
+    def alive(self) -> bool:
+        """Whether it can still be asked."""
+        return not self._stderr.closed
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def load(self, folder: Path, head: str | None, device: str, precision: str, threads: int | None) -> None:
+        """Load weights; what the worker says of itself is in ``info`` afterwards."""
+        self.info, _ = self.call(
+            "load",
+            timeout=LOAD_TIMEOUT,
+            folder=str(folder),
+            head=head,
+            device=device,
+            precision=precision,
+            variant=self.implementation.variant,
+            threads=threads,
+            cpus=cpus_for(threads),
+            checkout=str(self.checkout) if self.checkout else None,
+        )
+
+    def call(
+        self,
+        command: str,
+        arrays: Mapping[str, Array] | None = None,
+        *,
+        timeout: float | None = None,
+        on_progress: Progress | None = None,
+        **arguments: Any,
+    ) -> tuple[dict[str, Any], dict[str, Array]]:
+        """Ask and wait. Raises WorkerError if the worker fails, dies, hangs or answers nonsense."""
+        if self._stderr.closed:
+            raise WorkerError("the worker has been ended", "ended", self.stderr_tail())
+        deadline = None if timeout is None else time.monotonic() + timeout
+        try:
+            send(self._requests, {"command": command, **arguments}, arrays)
+            while True:
+                message, results = receive(lambda size: self._read(size, deadline))
+                if message.get("kind") == DISK:  # no fault of the implementation, and nobody's work can go on
+                    raise Failure(message["error"])
+                if "error" in message:
+                    raise WorkerError(message["error"], message["kind"], self.stderr_tail(), command)
+                if "progress" not in message:
+                    for text in message.pop("warnings", ()):
+                        _say_once(f"{self.implementation.name}: {text}")
+                    return message, results
+                if on_progress is not None:
+                    on_progress(**message["progress"])
+        except (BrokenPipeError, EOFError) as error:
+            if self._interrupted:
+                raise KeyboardInterrupt from error
+            raise self._how_it_died() from error
+        except ProtocolError as error:
+            tail = self.stderr_tail()  # before it complains that nobody listens any more
+            self.close()
+            raise WorkerError(f"the worker answered nonsense: {error}", "protocol", tail) from error
+
+    def _read(self, size: int, deadline: float | None) -> bytes:
+        """Exactly ``size`` bytes of the answer; sleeps in the kernel until they are there."""
+        assert self._process.stdout is not None
+        descriptor, data = self._process.stdout.fileno(), bytearray()
+        while len(data) < size:
+            wait = None if deadline is None else max(0.0, deadline - time.monotonic())
+            if not select.select([descriptor], [], [], wait)[0]:
+                self.close()
+                raise WorkerError("the worker did not answer in time and was ended", "timeout", self.stderr_tail())
+            piece = os.read(descriptor, min(size - len(data), 1 << 20))
+            if not piece:
+                raise EOFError
+            data += piece
+        return bytes(data)
+
+    def _how_it_died(self) -> WorkerError:
+        try:
+            code = self._process.wait(timeout=3)
+        except subprocess.TimeoutExpired:
+            code = None
+        self.close()
+        tail = self.stderr_tail()
+        if code is None:
+            return WorkerError("the worker closed its pipe, lived on and was ended", "died", tail)
+        if code == -signal.SIGKILL:
+            return WorkerError("the worker was killed; most often the machine ran out of memory", MEMORY, tail)
+        how = f"by {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
+        last = tail.strip().splitlines()[-1:] or ["it said nothing"]
+        return WorkerError(f"the worker ended {how}: {last[0]}", "died", tail)
+
+    def stderr_tail(self, lines: int = 20) -> str:
+        """The last lines of what the implementation wrote to standard error (or printed)."""
+        if self._stderr.closed:
+            return self._tail
+        end = self._stderr.seek(0, os.SEEK_END)
+        self._stderr.seek(max(0, end - 16384))
+        return "\n".join(self._stderr.read().decode(errors="replace").splitlines()[-lines:])
+
+    def interrupt(self) -> None:
+        """End the process at once, from another thread than the one that uses it, whose call is interrupted too."""
+        self._interrupted = True
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+
+    def close(self) -> None:
+        """End the process, kindly for a second and then not, and whatever it started itself."""
+        if self._stderr.closed:
+            return
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                try:
+                    pipe.close()
+                except BrokenPipeError:
+                    continue  # it was gone already
+        try:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(timeout=1)
+        finally:  # a second Ctrl-C too leaves nothing behind
+            with contextlib.suppress(ProcessLookupError):  # it is gone, and started nothing that lives on
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+        _living.discard(self)
+        self._tail = self.stderr_tail()
+        self._stderr.close()
+
+
+@cache
+def _say_once(text: str) -> None:
+    logging.getLogger(__name__).warning(text)
+
+
+def interrupt_all() -> None:
+    """End all workers; see ``Worker.interrupt``."""
+    for worker in list(_living):
+        worker.interrupt()
+
+
+def _command(python: str, file: Path) -> list[str]:
+    if python == sys.executable:
+        return [python, "-m", "harness.worker.session", str(file)]
+    return [python, "-P", "-c", START, str(ROOT / "harness" / "__init__.py"), str(file)]
+
+
+def _variables(python: str) -> dict[str, str]:
+    """Environment variables: ours, but where Python finds packages is the interpreter's own business."""
+    private = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
+    variables = {name: value for name, value in os.environ.items() if name not in private and not OURS.match(name)}
+    if python == sys.executable:  # the worker finds the same ``harness`` and ``reference``, installed or not
+        variables["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
+    return variables | {"PYTHONUNBUFFERED": "1"}

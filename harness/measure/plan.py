@@ -1,0 +1,382 @@
+"""From what the user typed to what will be run; every mistake in the input is found here, before any work."""
+
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import platformdirs
+import psutil
+
+from harness import affinity
+from harness.data.download import cache_folder
+from harness.data.fetch import data_folder
+from harness.data.read import read_split
+from harness.data.task import Context, Task, load_task, suites
+from harness.data.yaml_file import read_yaml
+from harness.errors import BadInput
+from harness.files import expanded, user_folder
+from harness.measure.tokenization import check_folder
+from harness.records import provenance
+from harness.registry.implementations import Implementation, find, implementations
+from harness.weights.examine import check_fit, examine, remember
+from harness.weights.find import Weights, find_weights
+from reference.tokenizer import Tokenizer
+
+WARMUP = 0.1  # of all steps: `warmup_proportion` of Google's run_classifier.py; the paper says it of pre-training alone
+WEIGHT_DECAY, MAX_GRAD_NORM = 0.01, 1.0  # as in Google's optimization.py
+Select = Literal["last", "dev"]
+Rerun = Literal["missing", "failed", "all"]  # each with those before it
+NEEDS_CACHE = "; set BERT_ATLAS_CACHE to a folder that you may write in"
+PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.txt",
+)
+
+
+@dataclass(frozen=True)
+class Options:
+    """The options of ``python -m harness run``, as typed."""
+
+    implementations: list[str]
+    tasks: list[str]  # names, or paths of YAML files
+    suite: str | None = None
+    splits: tuple[str, ...] = ()  # that are scored; (): those that each task says
+    weights: str = "minilm-l6"
+    data: Path | None = None
+    runs: Path = Path("runs")
+    seeds: tuple[int, ...] = (42,)
+    device: str = "auto"
+    precision: str = "auto"
+    threads: int | None = None
+    epochs: int | None = None
+    learning_rate: float | None = None
+    batch_size: int | None = None
+    max_length: int | None = None
+    context: Context | None = None
+    select: Select = "last"
+    limit: int | None = None
+    save_model: Path | None = None
+    rerun: Rerun = "missing"
+    dry_run: bool = False  # the plan is wanted and nothing else: no weights are fetched, not even folders are made
+    checkouts: dict[str, Path] = field(default_factory=dict)  # by implementation: where its repository lies
+    shapes: tuple[tuple[int, int], ...] = ()  # sequences and length that are timed; (): the usual ones
+    sentences: int = 64  # of a task (or pairs) that are timed at their own lengths
+    training: bool = False  # steps of fine-tuning are timed, not inference
+    by_length: bool = False  # batches of a task's own lengths are sorted for everybody
+    bound: float | None = None  # of the latency under load, in seconds; None: no load
+    command: str = ""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The same, resolved: objects for names, and no "auto" left."""
+
+    options: Options
+    implementations: list[Implementation]
+    tasks: list[Task]
+    weights: Weights
+    config: dict[str, Any]  # of the weights, as asdict(BertConfig)
+    pooler: bool  # whether the weights have one; else a task that needs it draws it at random
+    notes: tuple[str, ...]  # on the weights, for whoever names them
+    tokenizer: Tokenizer
+    tokenizer_folder: Path  # where its files are
+    data: Path
+    examples: dict[str, dict[str, int]]  # by task and split that is read: how many there are
+    device: str
+    precision: str  # of evaluation and timing
+    training_precision: str
+    threads: int
+    checkouts: dict[str, Path]  # by full name of the implementation
+
+
+def prepare(options: Options, tasks_needed: bool = True) -> Plan:
+    """Resolve the options. BadInput for whatever is not there or wrong, all data included, with what to do."""
+    import reference
+
+    _check_numbers(options)
+    _check_words(options)
+    if not options.implementations:
+        raise BadInput("no implementation is named; `python -m harness list` shows them")
+    chosen = _implementations(options.implementations)
+    tasks = _tasks(options) if tasks_needed else []
+    weights = find_weights(options.weights, fetch=not options.dry_run)
+    try:
+        device = reference.resolve_device(options.device)
+        examined = examine(weights)
+        config = examined.config
+        beside = weights.folder if weights.folder.is_dir() else weights.folder.parent  # of a TensorFlow checkpoint
+        tokenizer = Tokenizer.from_folder(beside)
+        check_folder(beside, tokenizer, keep=not options.dry_run)
+    except (ValueError, FileNotFoundError) as error:
+        raise BadInput(str(error)) from error
+    check_fit(config, tokenizer, beside, tasks)
+    _check_processor(options, chosen, device, config)
+    folder = data_folder(options.data)
+    for task in tasks:
+        if options.select == "dev" and not task.evaluate[0].startswith("dev"):
+            raise BadInput(
+                f"--select dev goes by the first split that is scored, of {task.name} {task.evaluate[0]}; "
+                "name a dev split first with --splits"
+            )
+        _check_length(task, config["max_position_embeddings"])
+    _check_shapes(options.shapes, config)
+    examples = {task.name: _examples(task, folder) for task in tasks}
+    if not options.dry_run:
+        _make_folders(options)
+        remember(weights)
+    on_gpu = device.startswith("cuda")
+    fast_bf16 = reference.resolve_precision("auto", device) == "bf16" if on_gpu else provenance.hardware_bf16()
+    return Plan(
+        options=options,
+        implementations=chosen,
+        tasks=tasks,
+        weights=weights,
+        config=config,
+        pooler=examined.pooler,
+        notes=examined.notes,
+        tokenizer=tokenizer,
+        tokenizer_folder=beside,
+        data=folder,
+        examples=examples,
+        device=device,
+        precision=reference.resolve_precision(options.precision, device),
+        training_precision="bf16" if fast_bf16 else "fp32",
+        threads=options.threads or provenance.usable_cores(),
+        checkouts=_checkouts(chosen, options.checkouts),
+    )
+
+
+def prepare_each(options: Options, precisions: Sequence[str]) -> list[Plan]:
+    """A plan for each precision, alike in all else; one that is named twice, as with auto, is planned once."""
+    import reference
+
+    if not precisions:
+        raise BadInput(f"no precision is named; --precision takes some of {', '.join(PRECISIONS)}")
+    asked = [replace(options, precision=name) for name in precisions]
+    for each in asked:
+        _check_words(each)
+    made = prepare(asked[0])
+    plans: dict[str, Plan] = {}
+    for each in asked:
+        precision = reference.resolve_precision(each.precision, made.device)
+        plans.setdefault(precision, replace(made, options=each, precision=precision))
+    if options.save_model is not None and len(plans) > 1:
+        raise BadInput("--save-model saves weights, which are the same whatever the --precision; name one of these")
+    return list(plans.values())
+
+
+def _implementations(names: list[str]) -> list[Implementation]:
+    """Those that are named, each once; "all" is every one that need not be named, the reference first."""
+    chosen: dict[str, Implementation] = {}
+    for name in names:
+        every = [each for each in implementations().values() if not each.by_name] if name == "all" else [find(name)]
+        for each in sorted(every, key=lambda each: each.name != "reference"):
+            chosen[each.name] = each
+    return list(chosen.values())
+
+
+def unfit(implementation: Implementation, device: str, config: dict[str, Any]) -> str | None:
+    """Why an implementation cannot take part on this machine; None: it can."""
+    from reference import no_int8
+    from reference.model import BertConfig
+
+    if implementation.name != "reference:int8":
+        return None
+    return no_int8(BertConfig(**config)) if device == "cpu" else f"it is for a CPU, and the device is {device}"
+
+
+def _check_processor(options: Options, chosen: list[Implementation], device: str, config: dict[str, Any]) -> None:
+    """BadInput for an implementation that is named and unfit; of those that "all" means, such are skipped."""
+    provenance.hidden()  # which complains of a switch that is set to nothing known
+    for each in chosen:
+        if each.name in options.implementations and (reason := unfit(each, device, config)):
+            raise BadInput(f"{each.name}: {reason}; leave it out")
+
+
+def _checkouts(chosen: list[Implementation], given: dict[str, Path]) -> dict[str, Path]:
+    """Folder of each implementation that is used from a repository: as said now, else in the user's file.
+
+    The file is what BERT_ATLAS_CHECKOUTS names, else ``checkouts.yaml`` in the user's configuration folder: a mapping
+    of names to folders. A variant without a folder of its own uses that of its implementation.
+    """
+    known = implementations()
+    for name in given:
+        if name not in known or not known[name].checkout:
+            takes = ", ".join(sorted(each.name for each in known.values() if each.checkout))
+            raise BadInput(f"--checkout {name}=...: no implementation of that name uses a repository (those: {takes})")
+    folders = _checkouts_file() | given
+    found = {}
+    for each in chosen:
+        folder = folders.get(each.name, folders.get(each.name.partition(":")[0]))
+        if each.checkout and folder is not None:
+            if not folder.is_dir():
+                raise BadInput(f"the checkout of {each.name} is said to be {folder}, which is no folder")
+            found[each.name] = folder.resolve()
+    return found
+
+
+def _checkouts_file() -> dict[str, Path]:
+    given = os.environ.get("BERT_ATLAS_CHECKOUTS")
+    folder = user_folder(platformdirs.user_config_path)
+    file = expanded(given) if given else folder / "checkouts.yaml" if folder else None
+    if file is None or not file.is_file():
+        if given:
+            raise BadInput(f"BERT_ATLAS_CHECKOUTS names {file}, which does not exist")
+        return {}
+    values = read_yaml(file, "file of checkouts") or {}
+    if not isinstance(values, dict) or not all(isinstance(folder, str) for folder in values.values()):
+        raise BadInput(f"{file}: not a mapping of implementations to folders, such as `bert-chainer: ~/bert-chainer`")
+    return {str(name): expanded(folder) for name, folder in values.items()}
+
+
+def _check_numbers(options: Options) -> None:
+    for name in ("threads", "epochs", "learning_rate", "batch_size", "limit", "sentences"):
+        value = getattr(options, name)
+        if value is not None and not 0 < value < math.inf:
+            typed = "lr" if name == "learning_rate" else name.replace("_", "-")
+            raise BadInput(f"--{typed} is {value}; it must be above 0")
+    _check_threads(options.threads)
+    for seed in options.seeds:
+        if not 0 <= seed < 2**63:
+            raise BadInput(f"--seed is {seed}; it must be from 0 to 2^63 - 1")
+
+
+def _check_threads(threads: int | None) -> None:
+    """BadInput for more than can run at once: they wait for one another, or a quota stops all of them."""
+    most, quota = provenance.usable_threads(), provenance.cpu_quota()
+    if threads is not None and threads > most:
+        allowed = f"by affinity: {len(affinity.CPUS)}, by quota: {'none' if quota == math.inf else f'{quota:g}'}"
+        raise BadInput(
+            f"--threads is {threads}; of them {most} can run at once (CPUs {allowed}). Give {most} or fewer, "
+            "or raise what taskset, the batch system or the container allows"
+        )
+
+
+def _check_words(options: Options) -> None:
+    known = {"precision": PRECISIONS, "select": get_args(Select), "rerun": get_args(Rerun)}
+    for name, words in known.items():
+        if (said := getattr(options, name)) not in words:
+            raise BadInput(f"--{name} {said!r} is not one of {', '.join(words)}")
+
+
+def _make_folders(options: Options) -> None:
+    """Make the folders that will be written to, so that hours of work do not end at a wrong name."""
+    wanted = {"--runs": options.runs, "--save-model": options.save_model, "BERT_ATLAS_CACHE": cache_folder()}
+    for name, folder in wanted.items():
+        if folder is None:
+            continue
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            advice = NEEDS_CACHE if name == "BERT_ATLAS_CACHE" else f"; name another with {name}"
+            raise BadInput(f"{name}: the folder {folder} cannot be made: {error.strerror}{advice}") from None
+        if not os.access(folder, os.W_OK):
+            advice = NEEDS_CACHE if name == "BERT_ATLAS_CACHE" else "; name another, or change its permissions"
+            raise BadInput(f"{name}: the folder {folder} cannot be written{advice}")
+
+
+def _check_shapes(shapes: Sequence[tuple[int, int]], config: dict[str, Any]) -> None:
+    positions, memory = config["max_position_embeddings"], psutil.virtual_memory().total
+    for sequences, length in shapes:
+        if length > positions:
+            raise BadInput(
+                f"--shapes {sequences}x{length}: this model takes at most {positions} tokens; give that or less"
+            )
+        needed = sequences * length * config["hidden_size"] * 4  # bytes of its output alone, float32
+        if needed > memory:
+            raise BadInput(
+                f"--shapes {sequences}x{length}: the output alone has {needed / 2**30:.0f} GiB, and this machine "
+                f"{memory / 2**30:.0f}; give fewer sequences"
+            )
+
+
+def _check_length(task: Task, positions: int) -> None:
+    if task.max_length < 3:
+        raise BadInput(f"task {task.name}: a max length under 3; [CLS], one piece and [SEP] need that many")
+    if task.max_length > positions:
+        raise BadInput(
+            f"task {task.name} reads {task.max_length} tokens, and these weights have {positions} positions; "
+            f"give --max-length {positions} or less"
+        )
+
+
+def _tasks(options: Options) -> list[Task]:
+    names = list(options.tasks)
+    if options.suite is not None:
+        known = suites()
+        if options.suite not in known:
+            raise BadInput(f"no suite is called {options.suite!r} (known: {', '.join(known)})")
+        names += known[options.suite]
+    tasks = [load_task(name) for name in dict.fromkeys(names)]
+    if not tasks:
+        raise BadInput("no task is named; `python -m harness list` shows them")
+    if len({task.name for task in tasks}) < len(tasks):
+        raise BadInput(f"two tasks have the same name, among {', '.join(task.name for task in tasks)}")
+    if options.context is not None:
+        tasks = [
+            load_task(name, context=options.context) if task.kind == "tagging" else task
+            for name, task in zip(dict.fromkeys(names), tasks, strict=True)
+        ]
+    if options.max_length is not None:
+        tasks = [replace(task, max_length=options.max_length) for task in tasks]
+    return [_with_splits(task, options) for task in tasks] if options.splits else tasks
+
+
+def _with_splits(task: Task, options: Options) -> Task:
+    """The task, scored on other splits than it says; ``test`` means test_matched and its like where it has those."""
+    scored: list[str] = []
+    known = [split for split in task.files if split != "train"]
+    for name in options.splits:
+        found = [name] if name in known else [split for split in known if split.startswith(f"{name}_")]
+        if not found:
+            raise BadInput(f"--splits: task {task.name} has no split {name!r} to score; it has {', '.join(known)}")
+        scored += found
+    return replace(task, evaluate=tuple(dict.fromkeys(scored)))
+
+
+def seeds_of(made: Plan, implementation: Implementation, task: Task) -> tuple[int, ...]:
+    """The seeds that an implementation is run from on a task: one for a program that draws its own numbers."""
+    if implementation.job:
+        return made.options.seeds[:1] if task.name in implementation.job else ()
+    return made.options.seeds
+
+
+def training_task(task: Task) -> Task:
+    """The task whose training split is used: this one, or the one it names (AX is answered by MNLI's model)."""
+    if task.train_task is None:
+        return task
+    trainer = load_task(task.train_task)
+    if trainer.outputs != task.outputs:
+        raise BadInput(f"task {task.name}: its labels are not those of its training task {trainer.name}")
+    return replace(trainer, max_length=task.max_length)
+
+
+def _examples(task: Task, folder: Path) -> dict[str, int]:
+    """How many examples each split has that the run will read; BadInput for a line that is wrong in any of them."""
+    wanted = [(training_task(task), "train"), *((task, split) for split in task.evaluate)]
+    return {split: len(read_split(each, split, folder)) for each, split in wanted}
+
+
+def recipe(plan: Plan, task: Task) -> dict[str, Any]:
+    """How this task is fine-tuned: what the task says for a model of this size, and what the user overrides."""
+    options, own = plan.options, training_task(task).recipe(plan.config["hidden_size"])
+    return {
+        "epochs": options.epochs or own.epochs,
+        "learning_rate": options.learning_rate or own.learning_rate,
+        "batch_size": options.batch_size or own.batch_size,
+        "batches": "by length",  # see harness.port.batch.shuffled_by_length
+        "max_length": task.max_length,
+        "warmup": WARMUP,
+        "weight_decay": WEIGHT_DECAY,
+        "max_grad_norm": MAX_GRAD_NORM,
+        "precision": plan.training_precision,
+        "select": options.select,
+        "micro_batches": 1,
+    }

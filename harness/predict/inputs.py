@@ -1,0 +1,242 @@
+"""What ``predict`` is given: a file, standard input or texts, as examples of the model's task.
+
+It is read as the files of the task were: the same columns, separator, encoding and context, whatever of these a file
+needs. A label or tag that it has is not looked at, so that no example is left out for it.
+"""
+
+import re
+import sys
+from collections.abc import Collection
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from harness.data.read import TextExample, WordExample, decoded, read_content
+from harness.data.repairs import LEFT_OUT, Repairs
+from harness.data.sentences import DOCUMENT, Sentence, sentences
+from harness.data.spelling import plain
+from harness.data.tables import LONE, READERS, WrongWidth, lines_of
+from harness.data.tags import Tags
+from harness.data.task import SplitFile, Task
+from harness.errors import BadInput
+
+Form = Literal["lines", "tsv", "csv", "jsonl", "conll"]
+SUFFIXES: dict[str, Form] = {".txt": "lines", ".tsv": "tsv", ".csv": "csv", ".jsonl": "jsonl", ".conll": "conll"}
+STANDARD_INPUT = Path("-")
+SPLIT = "test"  # the one split of the task whose file this is: it needs no labels
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What is to be answered."""
+
+    task: Task
+    examples: list[Any]
+    lines: list[str] = field(default_factory=list)  # of a file of words: all its lines
+    words: list[int] = field(default_factory=list)  # the 0-based line of each word, in order
+    notes: list[str] = field(default_factory=list)  # what the user should know of how it was read
+
+
+def from_texts(task: Task, texts: list[str]) -> Inputs:
+    """Texts of the command line: for pairs with a tab between the two, for tagging words with spaces between them."""
+    if task.kind != "tagging":
+        return Inputs(task, _of_lines(task, "--text", texts))
+    words = [tuple(re.split(r"\s+", text.strip())) if text.strip() else () for text in texts]
+    examples = [WordExample(str(i), each, None, i) for i, each in enumerate(words)]
+    lines = [line for each in words for line in (*each, "")][:-1]
+    return Inputs(task, examples, lines, [i for i, line in enumerate(lines) if line])
+
+
+def from_file(task: Task, file: Path, form: str | None = None, columns: dict[str, str] | None = None) -> Inputs:
+    """The examples of a file, or of standard input where it is "-".
+
+    ``form`` replaces what the file's name says; ``columns`` says by role (text, pair, id; word) which column it is,
+    instead of that of the task's files. BadInput says which file and line is wrong, and what would be right.
+    """
+    chosen = _form(task, file, form)
+    path = Path("standard input") if file == STANDARD_INPUT else file
+    raw = _bytes(file)
+    encoding, notes = _encoding(task, path, raw)
+    task = replace(task, encoding=encoding, download=None)
+    content = decoded(task, path, raw)
+    if columns and (unknown := columns.keys() - _roles(task, chosen)):
+        takes = ", ".join(_roles(task, chosen)) or "none, as a line is a text"
+        raise BadInput(f"--columns: no role {', '.join(sorted(unknown))}; this file has {takes}")
+    if chosen == "lines":
+        repairs = Repairs(path.name)
+        examples = _of_lines(task, str(path), lines_of(path, content, repairs))
+        return Inputs(task, examples, notes=notes + _said(repairs.counted()))
+    if chosen == "conll":
+        return _of_words(task, path, content, columns or {}, notes)
+    task = replace(task, format=chosen)
+    task = replace(task, files={SPLIT: _split_file(task, path, content, columns or {})})
+    try:
+        found = read_content(task, SPLIT, path, content)
+    except BadInput as error:
+        if "an id names one example" in str(error):
+            raise BadInput(f"{error}; call the column otherwise, and the answers are numbered") from None
+        raise
+    return Inputs(task, found.examples, notes=notes + _said(found.repairs))
+
+
+def _form(task: Task, file: Path, given: str | None) -> Form:
+    """How the file is written: as said, as the task's files of this suffix are, or as the suffix says."""
+    possible: list[Form] = ["conll"] if task.kind == "tagging" else ["lines", "tsv", "csv", "jsonl"]
+    if given is not None:
+        if given not in possible:
+            raise BadInput(f"--format: {given!r} is not one that this model reads: {', '.join(possible)}")
+        return next(form for form in possible if form == given)
+    if file == STANDARD_INPUT:
+        return possible[0]
+    suffix = file.suffix.lower()
+    if suffix and suffix in {own.path.suffix.lower() for own in task.files.values()}:
+        return task.format
+    if SUFFIXES.get(suffix) not in possible:
+        known = ", ".join(suffix for suffix, form in SUFFIXES.items() if form in possible)
+        raise BadInput(f"{file}: this model reads {known}; of another name, say with --format which of these it is")
+    return SUFFIXES[suffix]
+
+
+def _bytes(file: Path) -> bytes:
+    if file == STANDARD_INPUT:
+        return sys.stdin.buffer.read()
+    try:
+        return file.read_bytes()
+    except FileNotFoundError:
+        raise BadInput(f"{file} is not there") from None
+    except OSError as error:
+        raise BadInput(f"cannot read {file}: {error.strerror}") from None
+
+
+def _encoding(task: Task, path: Path, raw: bytes) -> tuple[str, list[str]]:
+    """The encoding of the task's files, but UTF-8 where the bytes are that beyond doubt; and what to say of it."""
+    try:
+        utf8 = not raw.isascii() and bool(raw.decode("utf-8"))
+    except UnicodeDecodeError:
+        utf8 = False
+    if not utf8 or task.encoding.lower().replace("_", "-") in ("utf-8", "utf8", "utf-8-sig"):
+        return task.encoding, []
+    return "utf-8", [f"{path}: read as UTF-8, which it is; the files of the model's task are in {task.encoding}"]
+
+
+def _roles(task: Task, form: Form) -> list[str]:
+    if form == "lines":
+        return []
+    return ["word"] if form == "conll" else ["text", *(["pair"] if _pairs(task) else []), "id"]
+
+
+def _pairs(task: Task) -> bool:
+    return any("pair" in file.columns for file in task.files.values())
+
+
+def _said(repairs: list[dict[str, Any]]) -> list[str]:
+    return [f"{each['what']}: {each['count']}, the first at {each['first']}" for each in repairs]
+
+
+def _of_lines(task: Task, where: str, lines: list[str]) -> list[TextExample]:
+    pairs = _pairs(task)
+    examples = []
+    for number, line in enumerate(lines):
+        if "\r" in line and where != "--text":
+            raise BadInput(f"{where}:{number + 1}: {LONE}")
+        text, *rest = line.split("\t")
+        if len(rest) != pairs:
+            what = "a text and its pair, with one tab between" if pairs else "one text a line, without tabs"
+            more = "; .tsv, .csv and .jsonl may have other columns" if where != "--text" else ""
+            raise BadInput(f"{where}:{number + 1}: this model reads {what}{more}")
+        examples.append(TextExample(str(number), text, rest[0] if pairs else None, None))
+    return examples
+
+
+def _of_words(task: Task, path: Path, content: str, columns: dict[str, str], notes: list[str]) -> Inputs:
+    given = columns.get("word")
+    if given is not None and not re.fullmatch("-?[0-9]+", given):
+        raise BadInput(f"--columns: word={given} should be a number, counted from 0")
+    at = {role: int(column) for role, column in _own_files(task)[0].columns.items()}
+    at |= {"word": int(given)} if given is not None else {}
+    found, repairs = _sentences(task, at, path, content)
+    if not found:
+        raise BadInput(f"{path} has no sentences")
+    marked = re.search(f"^{DOCUMENT}", content, re.MULTILINE)
+    examples = [
+        WordExample(str(i), tuple(row[at["word"]] for row in each.rows), None, each.document if marked else i)
+        for i, each in enumerate(found)
+    ]
+    words = [line - 1 for each in found for line in each.lines]
+    kept = [each for each in repairs.counted() if not each["what"].endswith(LEFT_OUT)]  # what is, stays in the answers
+    return Inputs(task, examples, lines_of(path, content, Repairs("")), words, notes + _said(kept))
+
+
+def _sentences(task: Task, at: dict[str, int], path: Path, content: str) -> tuple[list[Sentence], Repairs]:
+    """The sentences, as the task's own files have them, with a tag for each word; or of words without."""
+    if "tag" in at:
+        repairs = Repairs(path.name)
+        is_tag = Tags(task, at["tag"], repairs).has
+        with suppress(WrongWidth):
+            found = [*sentences(task, at, path, content, is_tag, repairs)]
+            if all(is_tag(row[at["tag"]]) for each in found for row in each.rows):
+                return found, repairs
+    repairs = Repairs(path.name)
+    return [*sentences(task, {"word": at["word"]}, path, content, lambda _: False, repairs)], repairs
+
+
+def _own_files(task: Task) -> list[SplitFile]:
+    """The files of the task, those that were scored first: what is to be answered looks most like these."""
+    return [task.files[split] for split in dict.fromkeys([*task.evaluate, *task.files]) if split in task.files]
+
+
+def _split_file(task: Task, path: Path, content: str, given: dict[str, str]) -> SplitFile:
+    """Where the texts are: as said, else as in a file of the task, else in columns called text and pair."""
+    line, first = next(READERS[task.format](path, content, Repairs(path.name)))
+    names = list(first)
+    needed = ["text", "pair"] if _pairs(task) else ["text"]
+    if given and task.format != "jsonl" and all(each.isdigit() for each in given.values()) and not _named(given, names):
+        numbers: dict[str, str | int] = {role: int(column) for role, column in given.items()}
+        return _checked(SplitFile(path, False, numbers), needed, path, line, len(names))
+    plain: dict[str, str | int] = {role: role for role in needed}
+    for file in [*_own_files(task), SplitFile(path, True, plain)]:
+        columns = {role: file.columns[role] for role in needed} | given
+        if (file.header or task.format == "jsonl" or given) and _named(columns, names):
+            return SplitFile(path, True, columns | _id(columns.get("id") or file.columns.get("id"), names))
+    for file in _own_files(task):
+        if not file.header and not given and task.format != "jsonl":
+            columns = {role: file.columns[role] for role in (*needed, "id") if role in file.columns}
+            return _checked(SplitFile(path, False, columns), needed, path, line, len(names))
+    own = {role: _own_files(task)[0].columns[role] for role in needed}
+    wanted = (own if all(isinstance(column, str) for column in own.values()) else plain) | given
+    role, missing = next((role, column) for role, column in wanted.items() if not _named({role: column}, names))
+    raise BadInput(
+        f"{path}:{line}: no column {missing!r}, the task's {role}, among the {len(names)} there; "
+        f"`--columns {role}=NAME` says which it is"
+    )
+
+
+def _id(column: str | int | None, names: list[str]) -> dict[str, str | int]:
+    """The role of the id, where this column is among the names, or else one called so."""
+    return (
+        {"id": column}
+        if column is not None and _named({"id": column}, names)
+        else {"id": "id"}
+        if "id" in names
+        else {}
+    )
+
+
+def _named(columns: dict[str, Any], names: Collection[str]) -> bool:
+    """Whether all of these columns are among the names, but for differences that cannot be seen."""
+    seen = {*names, *map(plain, names)}
+    return all(column in seen or plain(str(column)) in seen for column in columns.values())
+
+
+def _checked(file: SplitFile, needed: list[str], path: Path, line: int, width: int) -> SplitFile:
+    """The file, whose columns are numbers, where a row has so many."""
+    for role in needed:
+        if role not in file.columns:
+            raise BadInput(f"--columns: which is {role}? This model needs {' and '.join(needed)}")
+        if not int(file.columns[role]) < width:
+            raise BadInput(
+                f"{path}:{line}: no column {file.columns[role]}, the task's {role}, among the {width} there "
+                f"(counted from 0, without a header); `--columns {role}=NUMBER` says which it is"
+            )
+    return file

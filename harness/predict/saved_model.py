@@ -1,0 +1,126 @@
+"""What a saved model says of itself, in ``bert_atlas.json``: its task as declared, and how the run computed."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.data.saved_task import declared, from_declared
+from harness.data.task import SplitFile, Task
+from harness.errors import BadInput
+
+DESCRIPTION = "bert_atlas.json"  # it is moved to its place last: a folder that has it is whole
+OLD_FIELDS = ("task", "kind", "pairs", "max_length")  # all that a folder was once saved with
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A saved model's own description."""
+
+    task: Task
+    device: str | None  # the kind of device that the run computed on; None: not known
+    precision: str | None  # the precision of the run's evaluation; None: not known
+    lacks: str  # what the folder should say and does not; empty: nothing
+
+
+def describe(task: Task, key: str, device: str, precision: str, folder: Path) -> None:
+    """Write the description of a model fine-tuned on a task by the run of this key."""
+    said = {
+        "task": task.name,
+        "kind": task.kind,
+        "pairs": any("pair" in file.columns for file in task.files.values()),
+        "max_length": task.max_length,
+        "record": key,
+        "device": device.partition(":")[0],
+        "precision": precision,
+        "declared": declared(task),
+    }
+    text = json.dumps(said, indent=1, ensure_ascii=False) + "\n"
+    (folder / DESCRIPTION).write_text(text, encoding="utf-8")
+
+
+def read_description(folder: Path) -> Saved:
+    """What the folder says of its model. BadInput where it is not one that ``run --save-model`` wrote."""
+    said = _read(folder)
+    try:
+        if "declared" in said:
+            return Saved(from_declared(said["declared"]), said["device"], said["precision"], "")
+        return Saved(_old_task(said, folder), None, None, _lacking(said["kind"]))
+    except BadInput as error:
+        raise BadInput(f"{folder / DESCRIPTION}: {error}") from None
+    except (KeyError, TypeError) as error:
+        raise BadInput(f"{folder / DESCRIPTION} lacks the field {error}; save the model again") from None
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    if not folder.is_dir():
+        raise BadInput(f"{folder} is not a folder that `run --save-model` wrote: there is no such folder")
+    try:
+        said = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise BadInput(
+            f"{folder} is not a folder that `run --save-model` wrote: it has no {DESCRIPTION}, which says how texts "
+            f"are read. Fine-tune it on a task: `python -m harness run --task TASK.yaml --weights {folder} "
+            "--save-model NEW`"
+        ) from None
+    except OSError as error:
+        raise BadInput(f"cannot read {folder / DESCRIPTION}: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
+        raise BadInput(f"{folder / DESCRIPTION} is not valid JSON ({error}); save the model again") from None
+    if not isinstance(said, dict) or not all(name in said for name in OLD_FIELDS):
+        fields = ", ".join(OLD_FIELDS)
+        raise BadInput(
+            f"{folder} is not a folder that `run --save-model` wrote: its {DESCRIPTION} should have {fields}"
+        )
+    return said
+
+
+def _old_task(said: dict[str, Any], folder: Path) -> Task:
+    """The task as far as a folder of an older version says it, with the usual value of what it does not say."""
+    tagging = said["kind"] == "tagging"
+    columns: dict[str, str | int] = {"word": 0} if tagging else {"text": "text"}
+    if said["pairs"]:
+        columns["pair"] = "pair"
+    return Task(
+        name=said["task"],
+        title="",
+        suite="own",
+        kind=said["kind"],
+        labels=_old_labels(said["kind"], folder),
+        positive=None,
+        files={"test": SplitFile(Path("test.conll" if tagging else "test.tsv"), not tagging, columns)},
+        format="conll" if tagging else "tsv",
+        encoding="utf-8",
+        label_separator=",",
+        separator="whitespace",
+        scheme="iob2",
+        context="sentence",
+        evaluate=("test",),
+        metrics=(),
+        max_length=said["max_length"],
+        recipes={},
+        train_task=None,
+        download=None,
+    )
+
+
+def _old_labels(kind: str, folder: Path) -> dict[str, str]:
+    from reference.checkpoint import read_config
+
+    if kind == "regression":
+        return {}
+    try:
+        labels = read_config(folder)[1]
+    except (OSError, ValueError) as error:
+        raise BadInput(str(error)) from error
+    if kind == "tagging":
+        labels = tuple(dict.fromkeys(label[2:] for label in labels if label != "O"))
+    return {label: label for label in labels}
+
+
+def _lacking(kind: str) -> str:
+    if kind == "tagging":
+        return (
+            "its task's context, separator and encoding: words are read sentence by sentence, at white space, as UTF-8"
+        )
+    return "its task's columns and encoding: texts are read from columns called text (and pair), as UTF-8"

@@ -1,0 +1,1 @@
+"""Which implementations there are, and the environment that each runs in."""

@@ -1,0 +1,221 @@
+"""Environments for implementations that cannot live beside the harness: made once, kept in the user's cache.
+
+An environment belongs to a list of requirements, so that files with equal lists share one. It is complete, which
+the file ``complete.json`` in it says, or it is not there: what an interruption left is removed at the next start.
+"""
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import astuple, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.version import Version
+
+from harness.data.download import cache_folder
+from harness.errors import BadInput, Failure
+from harness.registry.implementations import Implementation, Requirements, implementations
+
+PYTHONS = ("3.11", "3.12", "3.13")  # looked for, in this order, where ours does not fit
+Show = Callable[..., None]
+
+
+@dataclass(frozen=True)
+class Environment:
+    """One that is complete."""
+
+    folder: Path
+    packages: tuple[str, ...]  # what was asked for
+    installed: tuple[str, ...]  # all that came, as name==version
+    created: str  # UTC, ISO 8601
+    size: int  # bytes
+
+    @property
+    def key(self) -> str:
+        return self.folder.name
+
+    def used_by(self) -> list[str]:
+        """Names of the implementations that live here."""
+        return [each.name for each in implementations().values() if folder_of(each.requirements) == self.folder]
+
+
+def unmet(requirements: Requirements) -> list[str]:
+    """What this interpreter lacks of the requirements; empty where the implementation can live beside the harness."""
+    lacking = []
+    if not SpecifierSet(requirements.python).contains(platform.python_version(), prereleases=True):
+        lacking.append(f"Python {requirements.python}")
+    for text in requirements.packages:
+        try:
+            package = Requirement(text)
+        except InvalidRequirement as error:
+            raise BadInput(f"requirement {text!r}: {error}") from error
+        try:
+            version = importlib.metadata.version(package.name)
+        except importlib.metadata.PackageNotFoundError:
+            lacking.append(str(package))
+            continue
+        if not package.specifier.contains(version, prereleases=True):
+            lacking.append(f"{package} (installed: {version})")
+    return lacking
+
+
+def python_of(implementation: Implementation, show: Show) -> Path:
+    """The interpreter that an implementation runs in: ours where it can, else that of its environment, made if need be.
+
+    Failure where the environment cannot be made.
+    """
+    if not unmet(implementation.requirements):
+        return Path(sys.executable)
+    return _python_in(create(implementation.requirements, show).folder)
+
+
+def folder_of(requirements: Requirements) -> Path:
+    """Where the environment of these requirements is, or will be."""
+    said = repr((astuple(requirements), platform.machine(), sys.platform))
+    return cache_folder() / "environments" / hashlib.sha256(said.encode()).hexdigest()[:16]
+
+
+def find_environment(requirements: Requirements) -> Environment | None:
+    """The environment of these requirements, if it is complete."""
+    return _read(folder_of(requirements))
+
+
+def listing() -> list[Environment]:
+    """All complete environments in the cache."""
+    found = [_read(folder) for folder in sorted((cache_folder() / "environments").glob("*/"))]
+    return [each for each in found if each is not None]
+
+
+def remove(environment: Environment) -> None:
+    """Delete an environment; it counts as absent from the first moment."""
+    with FileLock(f"{environment.folder}.lock"):
+        (environment.folder / "complete.json").unlink(missing_ok=True)
+        shutil.rmtree(environment.folder)
+
+
+def create(requirements: Requirements, show: Show) -> Environment:
+    """The environment of these requirements, made now if it is not there; others who want it too wait.
+
+    ``show(what)`` is told what is being installed. Failure, with the installer's last lines, where it cannot be made.
+    """
+    folder = folder_of(requirements)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    if (known := _read(folder)) is not None:
+        return known
+    show("making an environment, or waiting for another process that does")
+    with FileLock(f"{folder}.lock"):
+        if (known := _read(folder)) is not None:
+            return known
+        if folder.exists():  # what an interruption left
+            shutil.rmtree(folder)
+        _make(folder, requirements, show)
+        python = _python_in(folder)
+        said = {
+            "packages": requirements.packages,
+            "installed": _installed(python),
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "size": sum(file.stat().st_size for file in folder.rglob("*") if file.is_file() and not file.is_symlink()),
+        }
+        partial = folder / "complete.json.part"
+        partial.write_text(json.dumps(said, indent=1) + "\n", encoding="utf-8")
+        partial.replace(folder / "complete.json")
+    made = _read(folder)
+    assert made is not None
+    return made
+
+
+def _read(folder: Path) -> Environment | None:
+    """The environment in a folder; None where it is not complete, or the file that says so is damaged."""
+    try:
+        said = json.loads((folder / "complete.json").read_text(encoding="utf-8"))
+        return Environment(
+            folder, tuple(said["packages"]), tuple(said["installed"]), said["created"], int(said["size"])
+        )
+    except (FileNotFoundError, ValueError, LookupError, TypeError, OverflowError, RecursionError):
+        return None
+
+
+def _python_in(folder: Path) -> Path:
+    return folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+
+
+def _make(folder: Path, requirements: Requirements, show: Show) -> None:
+    """venv and pip, or uv where it is installed, which is faster and brings the Python that is asked for."""
+    uv = shutil.which("uv")
+    if uv:
+        wanted = requirements.python or platform.python_version()
+        _run([uv, "venv", "--python", wanted, str(folder)], show)
+        install = [uv, "pip", "install", "--python", str(_python_in(folder))]
+    else:
+        _run([_interpreter(requirements.python), "-m", "venv", "--without-pip", str(folder)], show)
+        pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", str(_python_in(folder))]
+        install = [*pip, "install"]
+    if requirements.build:
+        _run([*install, *requirements.build], show)
+        install.append("--no-build-isolation")
+    if requirements.no_deps:
+        install.append("--no-deps")
+    _run([*install, *requirements.packages], show)
+
+
+def _interpreter(wanted: str) -> str:
+    """A Python of a version that is asked for; Failure with what to do where there is none."""
+    versions = SpecifierSet(wanted)
+    if versions.contains(platform.python_version(), prereleases=True):
+        return sys.executable
+    for version in PYTHONS:
+        path = shutil.which(f"python{version}")
+        if path and versions.contains(_version_of(path), prereleases=True):
+            return path
+    raise Failure(f"no Python {wanted} is installed; install one, or uv, which brings its own")
+
+
+def _version_of(python: str) -> Version:
+    code = "import platform; print(platform.python_version())"
+    return Version(subprocess.run([python, "-c", code], capture_output=True, text=True, check=True).stdout.strip())
+
+
+def _run(command: list[str], show: Show) -> None:
+    """Run an installer, showing its lines as they come; Failure with the last of them where it fails."""
+    lines: list[str] = []
+    environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", env=environment
+    )
+    assert process.stdout is not None
+    try:
+        for line in process.stdout:
+            lines.append(line.rstrip())
+            if line.strip():
+                show(line.strip()[:100])
+    except BaseException:
+        process.kill()
+        raise
+    finally:
+        process.stdout.close()
+        code = process.wait()
+    if code != 0:
+        last = "\n".join(lines[-8:])
+        raise Failure(f"the environment could not be made; {' '.join(command[:4])} ... ended with {code}:\n{last}")
+
+
+def _installed(python: Path) -> list[str]:
+    """What is installed there, as name==version; asked of the environment itself, which may have no pip."""
+    code = (
+        "import importlib.metadata as m, json; "
+        "print(json.dumps(sorted({f'{d.name}=={d.version}' for d in m.distributions() if d.name})))"
+    )
+    done = subprocess.run([str(python), "-c", code], capture_output=True, text=True, check=True)
+    names: list[Any] = json.loads(done.stdout)
+    return [str(name) for name in names]

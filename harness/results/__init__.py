@@ -1,0 +1,1 @@
+"""What happens to records afterwards: published, scored again, submitted, compared with earlier ones."""

@@ -1,0 +1,1 @@
+"""Weights: by name, drawn at random, fine-tuned; examined before any work."""

@@ -1,0 +1,60 @@
+"""Weights that nobody trained, in the shapes of BERT-base and -large: how fast they are does not depend on training."""
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from filelock import FileLock
+
+from harness.data.download import cache_folder, disk_errors
+
+if TYPE_CHECKING:
+    from reference.model import BertConfig
+
+NAMES = {
+    "random/bert-base": "random weights in the shape of BERT-Base, for timing; made here, 440 MB",
+    "random/bert-large": "random weights in the shape of BERT-Large, for timing; made here, 1.3 GB",
+}
+TOKENIZER_FILES = ("vocab.txt", "tokenizer.json", "tokenizer_config.json")
+
+
+def random_folder(name: str) -> Path:
+    """Where the weights of this name are, once they are made."""
+    return cache_folder() / "weights" / name
+
+
+def find_random(name: str, tokenizer: Path) -> Path:
+    """The folder of the weights of this name, in the cache; made with the tokenizer in another folder if need be."""
+    folder = random_folder(name)
+    with disk_errors(folder.parent):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{folder}.lock"):
+            if not folder.is_dir():
+                _make(_config(name), tokenizer, folder)
+    return folder
+
+
+def _config(name: str) -> "BertConfig":
+    from reference.model import BertConfig
+
+    if name == "random/bert-base":
+        return BertConfig()
+    return BertConfig(hidden_size=1024, num_hidden_layers=24, num_attention_heads=16, intermediate_size=4096)
+
+
+def _make(config: "BertConfig", tokenizer: Path, folder: Path) -> None:
+    """Drawn as the paper initialises them, from a fixed seed. The folder is there only when it is complete."""
+    import torch
+
+    from reference.checkpoint import Checkpoint, save, tensors_of
+    from reference.model import Bert
+
+    with torch.random.fork_rng([]):
+        torch.manual_seed(0)
+        model = Bert(config)
+    partial = folder.with_name(f"{folder.name}.part")
+    shutil.rmtree(partial, ignore_errors=True)
+    save(Checkpoint(config, tensors_of(model)), partial)
+    for file in TOKENIZER_FILES:
+        shutil.copyfile(tokenizer / file, partial / file)
+    partial.rename(folder)

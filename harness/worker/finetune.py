@@ -1,0 +1,138 @@
+"""Fine-tuning: one loop for any torch module, as in Google's run_classifier.py and optimization.py. Runs in the worker.
+
+AdamW without decay of biases and LayerNorm, linear warm-up and decay, dropout as configured, gradient clipping. (Of
+these, appendix A.3 of the BERT paper gives the dropout; and batch sizes, learning rates and epochs to choose from.)
+Batches and their order depend on the seed and the lengths alone, so that every implementation sees the same.
+"""
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from harness.port.batch import IGNORE, Batch, by_tokens, in_given_order, shuffled, shuffled_by_length
+from harness.port.tensors import to_numpy
+from harness.worker.messages import Array
+from harness.worker.used_words import UsedWords
+
+BATCHES = {"by length": shuffled_by_length, "random": shuffled}
+REPORT = 10  # steps between two looks at the loss on a GPU, each of which waits for all that it still has to do
+
+
+def loss_of(kind: str, logits: Tensor, labels: Tensor) -> Tensor:
+    """The loss of a kind of task, summed over the batch; divide by ``loss_terms`` for the mean."""
+    logits = logits.float() if logits.dtype != torch.float64 else logits
+    if kind == "regression":
+        return F.mse_loss(logits.squeeze(-1), labels.to(logits.dtype), reduction="sum")
+    if kind == "multi-label":
+        return F.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype), reduction="sum")
+    return F.cross_entropy(logits, labels, ignore_index=IGNORE, reduction="sum")
+
+
+def loss_terms(kind: str, labels: Array) -> int:
+    """Over how many terms the loss of this batch is a mean."""
+    return int((labels != IGNORE).sum()) if kind == "tagging" else labels.size
+
+
+def autocast(precision: str, device: str) -> torch.autocast:
+    """Mixed precision for training: weights stay as they are, products are computed in bf16 or fp16."""
+    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
+    return torch.autocast(device.split(":")[0], dtype=dtype, enabled=dtype is not None)
+
+
+class Training:
+    """A model, its optimizer and its data between epochs."""
+
+    def __init__(self, model: Any, batch: Batch, labels: Array, kind: str, recipe: dict[str, Any], seed: int) -> None:
+        torch.manual_seed(seed)
+        self.model, self.data, self.labels, self.kind, self.recipe = model, batch, labels, kind, recipe
+        self.generator = np.random.default_rng(seed)
+        self.words = UsedWords(model.embeddings, batch.ids) if hasattr(model, "embeddings") else None
+        if self.words:
+            self.data = batch._replace(ids=self.words.renumber(batch.ids))
+        with self.words.in_place() if self.words else nullcontext():
+            parameters = list(model.module.parameters())
+        groups = [
+            {"params": [p for p in parameters if p.ndim > 1], "weight_decay": recipe["weight_decay"]},
+            {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+        ]
+        self.mixed = None
+        if hasattr(model, "mixed_adamw") and recipe["precision"] == "bf16" and recipe["micro_batches"] == 1:
+            self.mixed = model.mixed_adamw(groups, recipe["learning_rate"], recipe["max_grad_norm"])
+        self.optimizer = self.mixed or torch.optim.AdamW(groups, lr=recipe["learning_rate"], fused=True)
+        steps = recipe["epochs"] * -(-len(batch.lengths) // recipe["batch_size"])
+        warmup = round(steps * recipe["warmup"])
+
+        def rate(step: int) -> float:
+            """Up to 1 over the warm-up, then down; no step is taken at a rate of zero."""
+            return min((step + 1) / max(1, warmup), (steps - step) / max(1, steps - warmup), 1.0)
+
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, rate)
+
+    def epoch(self, progress: Callable[..., None]) -> float:
+        """Train on every example once; the mean loss."""
+        with (
+            self.words.in_place() if self.words else nullcontext(),
+            self.mixed.rounded() if self.mixed else nullcontext(),
+        ):
+            return self._epoch(progress)
+
+    def _epoch(self, progress: Callable[..., None]) -> float:
+        self.model.module.train()
+        shuffle = BATCHES[self.recipe.get("batches", "by length")]
+        batches = shuffle(self.data.lengths, self.recipe["batch_size"], self.generator)
+        total, terms = torch.zeros((), dtype=torch.float64), 0
+        for step, sequences in enumerate(batches, 1):
+            loss, count = self._step(sequences)
+            total, terms = total.to(loss.device) + loss, terms + count
+            if loss.is_cpu or step % REPORT == 0 or step == len(batches):
+                progress(done=step, total=len(batches), loss=loss.item() / max(1, count))
+        self.model.module.eval()
+        return total.item() / max(1, terms)
+
+    def _step(self, sequences: Array) -> tuple[Tensor, int]:
+        """One step of the optimizer, on one batch; the summed loss, where it was computed, and its number of terms.
+
+        With ``micro_batches`` above 1 the batch goes in that many pieces, for the same gradient in less memory.
+        """
+        terms = loss_terms(self.kind, self._labels(sequences))
+        device = next(self.model.module.parameters()).device
+        total = torch.zeros((), dtype=torch.float64, device=device)
+        self.optimizer.zero_grad(set_to_none=True)
+        for piece in np.array_split(sequences, min(len(sequences), self.recipe["micro_batches"])):
+            labels = torch.from_numpy(self._labels(piece)).to(device)
+            with autocast(self.recipe["precision"], device.type):
+                logits = self.model.logits(self.data.select(piece))
+            loss = loss_of(self.kind, logits, labels)
+            (loss / max(1, terms)).backward()
+            total += loss.detach()
+        if not self.mixed:  # which does that by itself
+            torch.nn.utils.clip_grad_norm_(self.model.module.parameters(), self.recipe["max_grad_norm"])
+        self.optimizer.step()
+        if self.words:
+            self.words.decay *= 1 - self.schedule.get_last_lr()[0] * self.recipe["weight_decay"]
+        self.schedule.step()
+        return total, terms
+
+    def _labels(self, sequences: Array) -> Array:
+        return self.labels[self.data.tokens_of(sequences) if self.kind == "tagging" else sequences]
+
+
+@torch.inference_mode()
+def predict(model: Any, batch: Batch, kind: str, batch_tokens: int, progress: Callable[..., None]) -> Array:
+    """Logits for every sequence, or for every token where the task is tagging, in the order given.
+
+    Sequences of similar length go together, up to ``batch_tokens`` at a time.
+    """
+    model.module.eval()
+    parts, rows, done = [], [], 0
+    for sequences in by_tokens(batch.lengths, batch_tokens):
+        parts.append(to_numpy(model.logits(batch.select(sequences))))
+        rows.append(batch.tokens_of(sequences) if kind == "tagging" else sequences)
+        done += len(sequences)
+        progress(done=done, total=len(batch.lengths))
+    return in_given_order(parts, rows)

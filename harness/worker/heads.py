@@ -1,0 +1,55 @@
+"""Task heads in numpy, for implementations that only encode: pooler and classifier of the fine-tuned weights."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from harness.port.batch import SEQUENCES, Batch, by_tokens, in_given_order, in_order
+from harness.port.hf_folder import Folder, read_folder
+from harness.worker.messages import Array
+
+
+class Head:
+    """A pooler and a classifier, as the fine-tuned folder has them."""
+
+    def __init__(self, folder: str, kind: str) -> None:
+        """Read them; ValueError for a folder without a head."""
+        weights: Folder = read_folder(folder)
+        if "classifier.weight" not in weights.head:
+            raise ValueError(f"{folder} has no classifier for a task of kind {kind}")
+        self.kind = kind
+        self.encoder, self.classifier = weights.encoder, weights.head
+
+    def logits(self, hidden: Array, pooled: Array | None, batch: Batch) -> Array:
+        """[tokens, labels] for tagging, else [sequences, labels], from hidden states of the last layer.
+
+        Without the implementation's own pooled output the pooler is computed here.
+        """
+        if self.kind == "tagging":
+            return _linear(hidden, self.classifier, "classifier")
+        if pooled is None:
+            pooled = np.tanh(_linear(hidden[batch.cu_seqlens[:-1]], self.encoder, "pooler.dense"))
+        return _linear(pooled, self.classifier, "classifier")
+
+
+def predict(model: Any, head: Head, batch: Batch, batch_tokens: int, progress: Callable[..., None]) -> Array:
+    """Logits of the head for every sequence (or token), in the order given; the model is fed as its users feed it."""
+    parts, rows, done = [], [], 0
+    packed = model.batching == "packed"
+    longest_first = np.argsort(-batch.lengths, kind="stable")
+    pieces = by_tokens(batch.lengths, batch_tokens) if packed else in_order(batch.lengths, SEQUENCES)
+    for piece in pieces:
+        sequences = piece if packed else longest_first[piece]  # together with others of their length
+        part = batch.select(sequences)
+        encoded = model.encode(part)
+        parts.append(head.logits(model.fetch(encoded, part), model.pooled(encoded, part), part))
+        rows.append(batch.tokens_of(sequences) if head.kind == "tagging" else sequences)
+        done += len(sequences)
+        progress(done=done, total=len(batch.lengths))
+    return in_given_order(parts, rows)
+
+
+def _linear(x: Array, weights: dict[str, Array], name: str) -> Array:
+    result: Array = x @ weights[f"{name}.weight"].T + weights[f"{name}.bias"]
+    return result

@@ -1,0 +1,68 @@
+"""Every implementation file that can run here, found by itself: it computes BERT, or says what it does otherwise."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from harness.measure.client import Worker, WorkerError
+from harness.measure.parity import Outputs, differences, verdict
+from harness.port.batch import Batch, from_lists
+from harness.registry.environments import unmet
+from harness.registry.implementations import find, implementations
+
+COMPILER = pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+INSTALLED = [
+    pytest.param(
+        name, marks=[*[pytest.mark.ports] * bool(unmet(each.requirements)), *[COMPILER] * name.endswith(":compiled")]
+    )
+    for name, each in implementations().items()
+    if not each.checkout and not each.job
+]
+
+
+@pytest.fixture(scope="module")
+def batch() -> Batch:
+    """A single token, short and long sequences."""
+    generator = np.random.default_rng(2)
+    ids = [[101, *generator.integers(1000, 30000, n).tolist(), 102] for n in (5, 1, 60, 20, 5)]
+    return from_lists(ids, [[0] * len(sequence) for sequence in ids])
+
+
+@pytest.fixture(scope="module")
+def exact(tiny_checkpoint: Path, batch: Batch) -> tuple[Outputs, float]:
+    """The reference in float64, and how far its float32 is from it."""
+    with Worker(find("reference")) as worker:
+        hidden = {}
+        for precision in ("fp32", "fp64"):
+            worker.load(tiny_checkpoint, None, "cpu", precision, 1)
+            hidden[precision] = worker.call("encode", batch._asdict())[1]["hidden"]
+    return Outputs(hidden["fp64"], None), float(np.abs(hidden["fp64"] - hidden["fp32"]).max())
+
+
+@pytest.mark.parametrize("name", INSTALLED)
+def test_it_computes_bert_or_says_what_it_does_otherwise(
+    name: str,
+    environment: Callable[[str], Path],
+    tiny_checkpoint: Path,
+    batch: Batch,
+    exact: tuple[Outputs, float],
+) -> None:
+    implementation = find(name)
+    with Worker(implementation, environment(name)) as worker:
+        try:
+            worker.load(tiny_checkpoint, None, "cpu", "fp32", 1)
+        except WorkerError as error:
+            if error.state == "skipped":  # bfloat16, on a processor without it
+                pytest.skip(str(error))
+            raise
+        _, arrays = worker.call("encode", batch._asdict())
+        seconds = worker.call("time", batch._asdict(), sequences=2, tokens=None, repeats=2)[1]
+    assert arrays["hidden"].shape == exact[0].hidden.shape
+    assert (seconds["wall"] > 0).all()
+    found = verdict({"fp32": differences(Outputs(arrays["hidden"], None), exact[0])}, exact[1])
+    if found != "exact":
+        own_precision = worker.info["precision"] != "fp32"
+        assert implementation.deviations or own_precision, f"{found}, and DEVIATIONS does not say why"
