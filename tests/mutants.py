@@ -110,8 +110,13 @@ def mutants(modules: list[str]) -> list[Mutant]:
         of_package = {path: text for path, text in tests.items() if (ROOT / "tests" / package) in path.parents}
         for file in sorted((ROOT / package).rglob("*.py")):
             imports = re.compile(rf"(import|from) ({package}[\w.]*\.)?([\w, ]*\b)?{file.stem}\b")
-            named = [path for path in of_package if path.name == f"test_{file.stem}.py"]
-            chosen = named or sorted(path for path, text in of_package.items() if imports.search(text))[:4]
+            mirrored = ROOT / "tests" / file.relative_to(ROOT).with_name(f"test_{file.stem}.py")
+            named = [path for path in of_package if path.name == mirrored.name]
+            chosen = (
+                [path for path in named if path == mirrored]
+                or named
+                or sorted(path for path, text in of_package.items() if imports.search(text))[:4]
+            )
             if chosen and (not modules or file.stem in modules):
                 found += mutants_of(file, tuple(map(str, chosen)))
     return sorted({each.rank: each for each in found}.values(), key=lambda each: each.rank)
