@@ -20,6 +20,7 @@ from harness.errors import BadInput, Failure
 from harness.measure import evaluate
 from harness.records import record
 from harness.records.record import Parity, Quality, Speed
+from harness.results import rescore as rescoring
 from harness.results.publish import write_index
 from harness.results.rescore import Change, rescore
 
@@ -101,13 +102,13 @@ def test_equal_predictions_are_scored_once_and_every_record_is_compared(
     answers = record.read_predictions(other.with_name("mini-sentiment.gz"))
     answers["dev"][0][1] = {"positive": "negative", "negative": "positive"}[answers["dev"][0][1]]
     record.write_predictions(other.with_name("mini-sentiment.gz"), answers)
-    scored = []
+    usual, scored = rescoring.score, []
 
     def score(result: Quality, *arguments: Any) -> Any:
         scored.append(result.implementation["name"])
-        return evaluate.score(result, *arguments)
+        return usual(result, *arguments)
 
-    monkeypatch.setattr("harness.results.rescore.score", score)
+    monkeypatch.setattr(rescoring, "score", score)
     found = all_of(tmp_path / "runs")
     assert len(scored) == 2, "the three that are equal, and the one with another answer"
     assert found[first] == found[second] == []
