@@ -11,6 +11,7 @@ from harness.records import record
 from harness.results.rescore import Change, rescore
 from harness.statistics import metrics
 
+pytestmark = pytest.mark.slow
 RESULTS = Path(__file__).parents[1] / "results"
 EMBEDDED = {name for name in task_names() if all(file.path.is_absolute() for file in load_task(name).files.values())}
 

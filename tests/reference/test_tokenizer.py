@@ -209,6 +209,7 @@ def test_truncation_of_one_call_is_not_that_of_the_next(both: Both) -> None:
     assert len(ours.encode(TEXTS["very long"], max_length=4000).ids) == 3002
 
 
+@pytest.mark.slow
 def test_threads_do_not_cut_each_others_texts(both: Both) -> None:
     ours, _ = both["json"]
     texts = [TEXTS["very long"]] * 4

@@ -13,6 +13,7 @@ from harness.port.batch import Batch, from_lists
 from harness.registry.environments import unmet
 from harness.registry.implementations import find, implementations
 
+pytestmark = pytest.mark.slow
 COMPILER = pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
 INSTALLED = [
     pytest.param(

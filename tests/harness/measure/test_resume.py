@@ -16,6 +16,7 @@ import pytest
 from harness.records import record
 from harness.records.record import Quality
 
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[3]
 RUNS = 2 * 2 * 3 * 2  # implementations, tasks, seeds, precisions
 STAND_INS = """

@@ -164,6 +164,7 @@ def test_real_test_sets_have_so_many_rows_and_their_rows_as_ids(name: str, data_
     assert [each.id for each in examples] == [str(row) for row in range(ROWS[name])]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("all_questions")
 def test_runs_on_all_test_sets_make_a_whole_submission(answered: Answered, tmp_path: Path) -> None:
     for task in PREDICTED:
@@ -478,6 +479,7 @@ def test_columns_score_as_the_record_does(tagged: Answered, tmp_path: Path) -> N
     assert [*output.parent.iterdir()] == [output]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "split"), [("conll2003", "test"), ("wnut17", "test"), ("msra_ner", "test")])
 def test_columns_of_real_data_score_as_the_record_does(
     tagged: Answered, data_folder: Path, tmp_path: Path, name: str, split: str
