@@ -1,4 +1,5 @@
 # One command each on a fresh machine: every target makes .venv and installs what it needs.
+MAKEFLAGS += --no-print-directory
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
@@ -37,7 +38,7 @@ results: .venv/.run  ## add what is missing to the published results: real data,
 PARALLEL := --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 test: .venv/.test  ## all tests but those in a browser
-	$(MAKE) --jobs=2 --output-sync=target test-suite test-engines
+	$(MAKE) --jobs=2 test-suite test-engines
 	$(MAKE) benchmarks
 
 test-suite: .venv/.test
@@ -78,7 +79,7 @@ test-ports: .venv/.test  ## tests of implementations in environments of their ow
 	$(BIN)/python -m pytest -m ports
 
 # What the gate runs. The first three share the cores: pip and the browser mostly wait. Tests have the cores to themselves.
-ci:  ## all of these, with the ports of TensorFlow and Chainer, and how many seconds each took
+ci:  ## what the gate runs: lint, all tests, and the ports of TensorFlow and Chainer; says the seconds of each
 	@mkdir -p build && rm -f build/seconds
 	@$(MAKE) timed-install
 	@$(MAKE) --jobs=3 --output-sync=target PORTS="bert-tensorflow bert-chainer" timed-lint timed-test-site timed-test-ports
