@@ -1,4 +1,4 @@
-"""What the harness's tests share: small checkpoints with random weights."""
+"""Fixtures for the tests of the harness: small checkpoints with random weights, records, plans, the command line."""
 
 import os
 import shutil
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # the machine may have other work; workers inherit it
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # other processes may need the cores; workers inherit it
 
 import pytest
 import yaml
@@ -23,7 +23,7 @@ from harness.records.record import Parity, Quality, Record, Speed
 def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory, minilm_folder: Path) -> Path:
     """A Hugging Face folder: BERT of 2 layers and hidden size 32 with a pooler, and MiniLM's tokenizer.
 
-    Every tensor is drawn anew: as they are initialised, biases and LayerNorms would hide a mistake.
+    Every tensor is drawn at random: biases of 0 and LayerNorm weights of 1 would hide a mistake.
     """
     import torch
 
@@ -64,7 +64,7 @@ def main(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> 
 
 @pytest.fixture
 def quality_record() -> Callable[..., Quality]:
-    """A function that makes the record of a finished run; its arguments replace fields."""
+    """A function that returns the record of a finished run; its arguments replace fields."""
 
     def make(name: str = "reference", task: str = "mini-sentiment", /, **fields: Any) -> Quality:
         return Quality(**(_common("quality") | _quality(name, task) | fields))
@@ -74,7 +74,7 @@ def quality_record() -> Callable[..., Quality]:
 
 @pytest.fixture
 def put() -> Callable[[Record, Path], Path]:
-    """A function that writes a record; where it names no predictions, with one for each of its examples."""
+    """A function that writes a record; one without predictions gets a file with one for each example."""
 
     def write(each: Record, path: Path) -> Path:
         if isinstance(each, Quality) and each.state == "ok" and each.predictions is None:
@@ -89,7 +89,7 @@ def put() -> Callable[[Record, Path], Path]:
 
 @pytest.fixture
 def speed_record() -> Callable[..., Speed]:
-    """A function that makes a record of timing two implementations; its arguments replace fields."""
+    """A function that returns a speed record of two implementations; its arguments replace fields."""
 
     def make(shape: str = "8 x 128", /, **fields: Any) -> Speed:
         return Speed(**(_common("speed") | _speed(shape) | fields))
@@ -99,7 +99,7 @@ def speed_record() -> Callable[..., Speed]:
 
 @pytest.fixture
 def parity_record() -> Callable[..., Parity]:
-    """A function that makes a record of parity; its arguments replace fields."""
+    """A function that returns a parity record; its arguments replace fields."""
 
     def make(name: str = "reference", /, **fields: Any) -> Parity:
         differences = {"fp32": {"max": 2e-6, "mean": 1e-7, "cosine": 1.0}, "fp64": {"max": 3e-15, "mean": 1e-16}}
@@ -196,9 +196,9 @@ def _speed(shape: str) -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def tiny_head(tiny_checkpoint: Path) -> Callable[[str], Path]:
-    """A function: kind of task to the folder of the tiny checkpoint under a head of that kind.
+    """A function: kind of task to the folder of the tiny checkpoint with a head of that kind.
 
-    Three classes, one score, four labels at once, five tags. The heads too are drawn anew.
+    The heads, drawn at random, have three classes, one score, four labels, or five tags.
     """
     import torch
 
@@ -221,7 +221,7 @@ def tiny_head(tiny_checkpoint: Path) -> Callable[[str], Path]:
 
 @pytest.fixture(scope="session")
 def environment() -> Callable[[str], Path]:
-    """A function: name of an implementation to the interpreter of its environment; without one, the test is skipped."""
+    """A function: name of an implementation to the interpreter of its environment; skips the test if there is none."""
     from harness.registry.environments import find_environment, python_of, unmet
     from harness.registry.implementations import find
 
@@ -250,7 +250,7 @@ OWN_ROWS = "text\tother\tlabel\na fine day\tx\t1\na foul day\ty\t0\n"
 
 @pytest.fixture
 def own_task(tmp_path: Path) -> Callable[..., str]:
-    """A function that writes a task of one's own, with these fields replaced, and gives its path."""
+    """A function that writes a user's task file, with these fields replaced, and returns its path."""
 
     def write(**fields: Any) -> str:
         for split in ("train", "dev"):
@@ -264,7 +264,7 @@ def own_task(tmp_path: Path) -> Callable[..., str]:
 
 @pytest.fixture
 def prepared(tiny_checkpoint: Path, tmp_path: Path) -> Callable[..., Plan]:
-    """A function: options, replaced, to the plan."""
+    """A function: options that replace the usual ones to the plan."""
 
     def make(**options: Any) -> Plan:
         usual: dict[str, Any] = {

@@ -45,7 +45,7 @@ TINY: dict[str, Any] = {
 def save_with_transformers(tmp_path: Path) -> Callable[..., Saved]:
     """A function: head, seed and configuration to a model of transformers, saved with ``save_pretrained``.
 
-    Float64. Every tensor is drawn anew: as they are initialised, biases and LayerNorms would hide a mistake.
+    Float64. Every tensor is drawn at random: biases of 0 and LayerNorm weights of 1 would hide a mistake.
     """
 
     def save(head: str | None = None, seed: int = 0, attn_implementation: str = "sdpa", **config: Any) -> Saved:

@@ -93,7 +93,7 @@ class Done:
 
 @pytest.fixture(scope="module", autouse=True)
 def surroundings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Short turns of timing, and another package that registers implementations of its own."""
+    """Short timing turns, and another package that registers implementations."""
     package = tmp_path_factory.mktemp("site")
     (package / "others_broken.py").write_text(BROKEN)
     (package / "others_small.py").write_text(SMALL)
@@ -261,13 +261,13 @@ def test_speeds_are_of_one_comparison(done: Done) -> None:
 
 
 def no_parity(worker: Worker, made: plan.Plan, checkpoints: Any, batch: Any, precision: str) -> Any:
-    """What workers would answer, for tests of what comes after them."""
+    """Replaces the workers' answers in tests of later steps."""
     info = {"version": "1", "trainable": True, "precision": precision, "computed": precision}
     return Outputs(np.ones((len(batch.ids), 32)), None), info
 
 
 def first_quality(options: Options) -> tuple[Quality, list[str | None]]:
-    """Run up to the first record of quality; that, and the heads that workers loaded on the way."""
+    """Run up to the first quality record; returns it, and the heads that workers loaded."""
     heads: list[str | None] = []
     load = Worker.load
 
