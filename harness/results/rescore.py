@@ -5,9 +5,11 @@ record it finds is taken with the metrics that stand there, however old the code
 is not part of a run's key (``harness.measure.keys.quality_key``).
 """
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +23,7 @@ from harness.measure.evaluate import Predictions, score
 from harness.records import record
 
 MOST = 64  # tasks, and splits whose examples are kept, while records are scored
+Scores = tuple[list[dict[str, Any]], list[record.Flag]]  # metrics, flags
 SAME = 1e-12  # the most that another order of summation may change
 
 
@@ -46,8 +49,9 @@ def rescore(
     if not finished:
         raise BadInput(f"no finished quality run in {', '.join(map(str, paths))}; `python -m harness run` makes some")
     known = _Data(own_tasks, data_folder(data))
+    scored: dict[str, Scores] = {}
     for path, each in finished:
-        metrics, flags = _rescored(path, each, known)
+        metrics, flags = _rescored(path, each, known, scored)
         changes = _changes(each, metrics, flags)
         if changes and write:
             record.write(replace(each, metrics=metrics, flags=flags), path)
@@ -82,8 +86,12 @@ class _Data:
 _sha256 = per_file(sha256_of)
 
 
-def _rescored(path: Path, each: record.Quality, known: _Data) -> tuple[list[dict[str, Any]], list[record.Flag]]:
-    """Metrics and flags as they are computed today."""
+def _rescored(path: Path, each: record.Quality, known: _Data, scored: dict[str, Scores]) -> Scores:
+    """Metrics and flags as they are computed today.
+
+    Implementations that compute the same thing predict the same: equal predictions are scored once, and ``scored``
+    keeps the result for the next record.
+    """
     name, kind, hashes = each.task["name"], each.task["kind"], each.task["data"]
     if each.task["suite"] == "own" and name not in known.sources:
         raise BadInput(f"{path}: task {name} is not built in; name its YAML file with --task")
@@ -92,11 +100,19 @@ def _rescored(path: Path, each: record.Quality, known: _Data) -> tuple[list[dict
     try:
         for split in answers:
             known.check(name, context, split, hashes.get(split))
-        examples = {split: known.examples(name, context, split, hashes.get(split, "")) for split in answers}
-        of_run = {split: those[: each.limit] for split, those in examples.items()}
-        return score(each, known.task(name, context), of_run, answers)
+        if (determinants := _determinants(each, answers)) not in scored:
+            examples = {split: known.examples(name, context, split, hashes.get(split, "")) for split in answers}
+            of_run = {split: those[: each.limit] for split, those in examples.items()}
+            scored[determinants] = score(each, known.task(name, context), of_run, answers)
+        return scored[determinants]
     except (BadInput, Failure) as error:
         raise type(error)(f"{path}: {error}") from error
+
+
+def _determinants(each: record.Quality, answers: Predictions) -> str:
+    """All that ``score`` reads of a record and its predictions, and the data that they are of, as one hash."""
+    of_record = [each.task, each.limit, each.recipe, each.flags, each.repairs, each.sanity]
+    return sha256(json.dumps([of_record, answers]).encode()).hexdigest()
 
 
 def _changes(old: record.Quality, metrics: list[dict[str, Any]], flags: list[record.Flag]) -> list[Change]:

@@ -12,7 +12,10 @@ from harness.measure.client import Worker
 from harness.records import provenance
 from harness.registry.implementations import describe
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="no process is bound to CPUs here")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="no process is bound to CPUs here"),
+]
 STUBS = Path(__file__).parent / "stubs"
 ALLOWED = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
 ASKED = """

@@ -13,7 +13,6 @@ from typing import Any
 import platformdirs
 import pytest
 
-from harness import cli
 from harness.commands import doctor
 from harness.data import download
 from harness.errors import DISK, BadInput, Failure
@@ -76,21 +75,6 @@ def test_an_argument_in_letters_that_the_system_lacks_is_refused_with_the_remedy
     done = python("-m", "harness", "report", "运行", **POSIX)
     assert done.returncode == 2
     assert "has letters that ascii lacks; set PYTHONUTF8=1" in done.stderr
-
-
-@pytest.fixture
-def main(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
-    """A function: arguments to exit code, standard output and standard error, in this process."""
-
-    def call(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["harness", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        said = capfd.readouterr()
-        assert isinstance(ended.value.code, int)
-        return ended.value.code, said.out, said.err
-
-    return call
 
 
 Main = Callable[..., tuple[int, str, str]]

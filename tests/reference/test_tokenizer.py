@@ -72,14 +72,14 @@ CASED_VOCABULARY = (
 
 
 @pytest.fixture(scope="module")
-def folders(minilm: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def folders(minilm_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The same vocabulary with and without tokenizer.json, and a cased one."""
     folders = {name: tmp_path_factory.mktemp(name) for name in ("json", "vocabulary", "cased", "said to be cased")}
     for name in ("tokenizer.json", "tokenizer_config.json", "vocab.txt"):
-        shutil.copy(minilm / name, folders["json"])
-    shutil.copy(minilm / "vocab.txt", folders["vocabulary"])
+        shutil.copy(minilm_folder / name, folders["json"])
+    shutil.copy(minilm_folder / "vocab.txt", folders["vocabulary"])
     (folders["cased"] / "vocab.txt").write_text("\n".join(CASED_VOCABULARY) + "\n", encoding="utf-8")
-    shutil.copy(minilm / "vocab.txt", folders["said to be cased"])
+    shutil.copy(minilm_folder / "vocab.txt", folders["said to be cased"])
     (folders["said to be cased"] / "tokenizer_config.json").write_text(json.dumps({"do_lower_case": False}))
     return folders
 
@@ -151,8 +151,8 @@ def test_a_pair_for_every_text(both: Both) -> None:
     ],
     ids=str,
 )
-def test_settings_beside_a_bare_vocabulary(setting: dict[str, bool], minilm: Path, tmp_path: Path) -> None:
-    shutil.copy(minilm / "vocab.txt", tmp_path)
+def test_settings_beside_a_bare_vocabulary(setting: dict[str, bool], minilm_folder: Path, tmp_path: Path) -> None:
+    shutil.copy(minilm_folder / "vocab.txt", tmp_path)
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(setting))
     ours, theirs = Tokenizer.from_folder(tmp_path), BertTokenizer.from_pretrained(tmp_path)
 
@@ -209,6 +209,7 @@ def test_truncation_of_one_call_is_not_that_of_the_next(both: Both) -> None:
     assert len(ours.encode(TEXTS["very long"], max_length=4000).ids) == 3002
 
 
+@pytest.mark.slow
 def test_threads_do_not_cut_each_others_texts(both: Both) -> None:
     ours, _ = both["json"]
     texts = [TEXTS["very long"]] * 4
@@ -469,8 +470,8 @@ def test_what_does_not_count_is_said(kind: str, note: str, tmp_path: Path) -> No
     assert said.startswith(note)
 
 
-def test_nothing_is_said_of_a_folder_whose_files_agree(minilm: Path) -> None:
-    assert Tokenizer.from_folder(minilm).notes == ()
+def test_nothing_is_said_of_a_folder_whose_files_agree(minilm_folder: Path) -> None:
+    assert Tokenizer.from_folder(minilm_folder).notes == ()
 
 
 @pytest.mark.parametrize(

@@ -91,12 +91,12 @@ def tagged(tokenizer: Tokenizer) -> tuple[Batch, np.ndarray]:
 
 
 @pytest.fixture(scope="module")
-def folders(minilm: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """MiniLM with each head, without dropout."""
+def folders(minilm_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """MiniLM under each head, with dropout off."""
     folders = {}
     for head, labels in LABELS.items():
         folders[head] = tmp_path_factory.mktemp(head)
-        save(add_head(read(minilm), head, labels, seed=7), folders[head], head)
+        save(add_head(read(minilm_folder), head, labels, seed=7), folders[head], head)
         config = json.loads((folders[head] / "config.json").read_text())
         config |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
         (folders[head] / "config.json").write_text(json.dumps(config))
@@ -122,8 +122,8 @@ def fine_tune(model: Any, head: str, batch: Batch, labels: np.ndarray) -> tuple[
 
 @pytest.mark.slow
 @pytest.mark.parametrize("head", list(LABELS))
-def test_twenty_steps_of_fine_tuning_are_the_same(head: str, minilm: Path, folders: dict[str, Path]) -> None:
-    tokenizer = Tokenizer.from_folder(minilm)
+def test_twenty_steps_of_fine_tuning_are_the_same(head: str, minilm_folder: Path, folders: dict[str, Path]) -> None:
+    tokenizer = Tokenizer.from_folder(minilm_folder)
     batch, labels = reviews(tokenizer) if head == "classification" else tagged(tokenizer)
 
     our_losses, our_logits = fine_tune(ours.load(str(folders[head]), head, "cpu", "fp64"), head, batch, labels)

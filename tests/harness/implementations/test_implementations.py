@@ -14,6 +14,7 @@ from harness.registry.implementations import find
 from harness.worker.messages import Array
 from reference.checkpoint import Checkpoint, read, save, standard_names
 
+pytestmark = pytest.mark.slow
 KINDS = ["classification", "regression", "multi-label", "tagging"]
 NAMES = ["reference", "transformers", "transformers:eager"]
 EXACT = 1e-12  # in float64, what another order of summation may change

@@ -36,7 +36,7 @@ from harness.weights.checkpoints import Checkpoints
 
 ROOT = Path(__file__).parents[3]
 LIMIT = 12
-pytestmark = pytest.mark.slow  # a worker imports torch anew, and these start some forty
+pytestmark = pytest.mark.slow  # each of about thirty workers imports torch
 
 BROKEN = """
 NAME = "broken"
@@ -93,7 +93,7 @@ class Done:
 
 @pytest.fixture(scope="module", autouse=True)
 def surroundings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Short turns of timing, and another package that registers implementations of its own."""
+    """Short timing turns, and another package that registers implementations."""
     package = tmp_path_factory.mktemp("site")
     (package / "others_broken.py").write_text(BROKEN)
     (package / "others_small.py").write_text(SMALL)
@@ -127,9 +127,9 @@ def usual(weights: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def done(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Done:
-    """Three implementations, of which one fails, on two tasks."""
+    """Three implementations, one of which fails, on two tasks; tbert needs torch alone, which imports quickly."""
     runs = tmp_path_factory.mktemp("project") / "runs"
-    names = ["--impl", "reference,broken,transformers", "--tasks", "mini-sentiment,mini-ner"]
+    names = ["--impl", "reference,broken,tbert", "--tasks", "mini-sentiment,mini-ner"]
     return main(runs, *names, *usual(tiny_checkpoint))
 
 
@@ -157,7 +157,7 @@ def options(tiny_checkpoint: Path, done: Done) -> Callable[..., Options]:
 
 
 def test_every_record_is_written(done: Done) -> None:
-    assert {each.implementation["name"] for each in done.records(Parity)} == {"reference", "broken", "transformers"}
+    assert {each.implementation["name"] for each in done.records(Parity)} == {"reference", "broken", "tbert"}
     assert len(done.records(Quality)) == 6
     assert [each.shape["name"] for each in done.records(Speed)] == sorted(
         ["1 x 128", "8 x 128", "mini-sentiment", "mini-ner"], key=lambda name: name.replace(" ", "")
@@ -174,7 +174,7 @@ def test_the_one_that_fails_is_said_and_the_others_go_on(done: Done) -> None:
         assert each.reason == ("no such kernel" if failed else None)
     for timed in done.records(Speed):
         states = {name: figures["state"] for name, figures in timed.implementations.items()}
-        assert states == {"reference": "ok", "broken": "failed", "transformers": "ok"}
+        assert states == {"reference": "ok", "broken": "failed", "tbert": "ok"}
         assert timed.state == "ok"
     assert "no such kernel" in done.out
     assert "Traceback" not in done.err + done.out
@@ -191,7 +191,7 @@ def test_one_that_does_no_such_thing_is_skipped_and_that_is_no_failure(tiny_chec
 
 
 def test_the_table_is_printed(done: Done) -> None:
-    rows = [line for line in done.out.splitlines() if re.match(r"│ (reference|transformers) +│", line)]
+    rows = [line for line in done.out.splitlines() if re.match(r"│ (reference|tbert) +│", line)]
     assert len(rows) >= 2
     for each in done.records(Quality):
         for metric in each.metrics[:1]:
@@ -225,7 +225,7 @@ def test_provenance_is_complete_and_private(done: Done, tiny_checkpoint: Path) -
         assert (each.device, each.threads) == ("cpu", 1)
         assert each.machine["cpu"]
         assert each.versions["torch"]
-        assert each.command.startswith("python -m harness run --impl reference,broken,transformers")
+        assert each.command.startswith("python -m harness run --impl reference,broken,tbert")
         assert each.seconds > 0
     for path in done.runs.rglob("*.json"):
         assert str(tiny_checkpoint) not in path.read_text()
@@ -235,8 +235,8 @@ def test_provenance_is_complete_and_private(done: Done, tiny_checkpoint: Path) -
 def test_parity_of_sound_implementations_is_no_less_than_close(done: Done) -> None:
     by_name = {each.implementation["name"]: each for each in done.records(Parity)}
     assert by_name["reference"].verdict == "exact"
-    assert by_name["transformers"].verdict in ("exact", "close")
-    assert by_name["transformers"].differences["fp64"]["max"] < 1e-12
+    assert by_name["tbert"].verdict in ("exact", "close")
+    assert by_name["tbert"].differences["fp64"]["max"] < 1e-12
     assert 0 < by_name["reference"].floor < 1e-4
     assert by_name["broken"].verdict == ""
 
@@ -247,7 +247,7 @@ def test_speeds_are_of_one_comparison(done: Done) -> None:
     for each in timed:
         assert each.implementations["reference"]["ratio"] == [1, 1, 1]
         assert each.implementations["reference"]["batching"] == "packed"
-        figures = each.implementations["transformers"]
+        figures = each.implementations["tbert"]
         assert figures["batching"] == "padded"
         assert len(figures["wall"]) == speed.ROUNDS
         low, high = figures["ratio"][1:]
@@ -261,13 +261,13 @@ def test_speeds_are_of_one_comparison(done: Done) -> None:
 
 
 def no_parity(worker: Worker, made: plan.Plan, checkpoints: Any, batch: Any, precision: str) -> Any:
-    """What workers would answer, for tests of what comes after them."""
+    """Replaces the workers' answers in tests of later steps."""
     info = {"version": "1", "trainable": True, "precision": precision, "computed": precision}
     return Outputs(np.ones((len(batch.ids), 32)), None), info
 
 
 def first_quality(options: Options) -> tuple[Quality, list[str | None]]:
-    """Run up to the first record of quality; that, and the heads that workers loaded on the way."""
+    """Run up to the first quality record; returns it, and the heads that workers loaded."""
     heads: list[str | None] = []
     load = Worker.load
 
@@ -315,7 +315,7 @@ def test_nothing_starts_for_parity_that_is_recorded(
 ) -> None:
     """And whether an implementation can be trained is known from the record."""
     monkeypatch.setattr(parity, "start_worker", None)
-    made = prepare(options(implementations=["reference", "transformers"], tasks=["mini-sentiment", "mini-ner"]))
+    made = prepare(options(implementations=["reference", "tbert"], tasks=["mini-sentiment", "mini-ner"]))
     records = run.run([made], lambda *_: None)
     before = {each.key: each for each in record.read_all([done.runs])}
     again = [next(records) for _ in range(6)]

@@ -9,6 +9,8 @@ from harness.measure.plan import Plan
 from harness.records.compiled_here import compiled_here
 from reference.compile import compiled
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def forget() -> Iterator[None]:

@@ -94,8 +94,11 @@ def test_statistic_of_resamples_is_the_librarys_value(kind: Kind, metric: str, d
     assert values.tolist() == pytest.approx(expected, abs=1e-12)
 
 
-@pytest.mark.parametrize(("kind", "metric", "draw"), CASES)
+@pytest.mark.parametrize(
+    ("kind", "metric", "draw"), [("classification", "f1", names), ("regression", "spearman", numbers)]
+)
 def test_same_distribution_as_a_plain_loop(kind: Kind, metric: str, draw: Any) -> None:
+    """F1 has few distinct rows, which are merged; Spearman's are all different. The statistics are tested above."""
     rng = np.random.default_rng(5)
     n, draws = 200, 400
     gold, predicted = draw(rng, n)
