@@ -65,8 +65,12 @@ lint: .venv/.test  ## style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/codespell
+	$(BIN)/python -m harness figures docs/records.md --check
 
 site: .venv/.test  ## build the catalog's site into build/site
+	$(BIN)/python -m harness index --output build/index.json
 	$(BIN)/python -m catalog build
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --config-file mkdocs.zh.yml

@@ -22,7 +22,7 @@ Entries = Annotated[
 ]
 ENTRIES = Path(__file__).with_name("entries")
 Site = Annotated[str, typer.Option(envvar="SITE_URL", help="Address of the English home page, used in feeds.")]
-EXPORT, PAGES, INDEX = Path("build/export"), Path("build/docs"), Path("results/index.json")
+EXPORT, PAGES, INDEX = Path("build/export"), Path("build/docs"), Path("build/index.json")
 HOME = "http://127.0.0.1:8000/"  # where `mkdocs serve` shows the site
 STATUS = Path(__file__).with_name("link_status.json")
 
@@ -201,5 +201,5 @@ def build(
     from catalog.site.pages import build as write
 
     if results != INDEX and not results.exists():
-        raise BadInput(f"--results: {results} does not exist; `python -m harness publish` makes it")
+        raise BadInput(f"--results: {results} does not exist; `python -m harness index` writes it")
     print(f"{write(load(entries), results, docs, output, site, read_status(status))} pages in {output}")

@@ -20,7 +20,7 @@ def write_index(results: Path, output: Path) -> int:
     found = record.read_all([results])
     if not found:
         raise BadInput(f"no records in {results}; `python -m harness publish` puts some there")
-    index = {"schema": record.SCHEMA, "records": [_values(each) for each in found], "scores": _scores(found)}
+    index = {"schema": record.SCHEMA, "records": [_values(each) for each in found], "scores": scores(found)}
     output.parent.mkdir(parents=True, exist_ok=True)
     record.write_json(index, output)
     return len(found)
@@ -42,7 +42,7 @@ def _summary(timed: record.Speed, figures: dict[str, Any]) -> dict[str, Any]:
     return short | {"slowest": slowest, "fastest": fastest}
 
 
-def _scores(records: list[record.Record]) -> list[dict[str, Any]]:
+def scores(records: list[record.Record]) -> list[dict[str, Any]]:
     """The scores over all seeds, each with the figures that were published of the same."""
     return [
         dataclasses.asdict(score)

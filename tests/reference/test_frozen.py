@@ -200,12 +200,15 @@ def logged(caplog: pytest.LogCaptureFixture, level: int) -> list[str]:
 
 
 def test_without_a_compiler_a_warning_names_the_remedy_once(
-    minilm: Path, on_processor: Callable[..., None], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    minilm_folder: Path,
+    on_processor: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     on_processor("avx2", "fma")
     monkeypatch.setenv("CXX", "no-such-compiler")
     for _ in range(2):
-        reference.load(minilm, device="cpu", precision="fp32", frozen=True)
+        reference.load(minilm_folder, device="cpu", precision="fp32", frozen=True)
     assert logged(caplog, logging.WARNING) == [
         "PyTorch's slower code is used instead of native_layers.cpp: CXX names no-such-compiler, which is not there; "
         "install g++, or set CXX to a C++ compiler"
@@ -237,11 +240,11 @@ def test_what_the_user_cannot_change_is_logged_once_and_no_warning(
 
 
 def test_nothing_is_logged_of_an_unfrozen_model(
-    minilm: Path, on_processor: Callable[..., None], caplog: pytest.LogCaptureFixture
+    minilm_folder: Path, on_processor: Callable[..., None], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "reference")
     on_processor("avx")
-    reference.load(minilm, device="cpu", precision="fp32")
+    reference.load(minilm_folder, device="cpu", precision="fp32")
     assert caplog.records == []
 
 

@@ -15,7 +15,6 @@ from resource import RUSAGE_CHILDREN, getrusage
 from typing import Any
 
 ROOT = Path(__file__).parents[3]
-INDEX = ROOT / "results/index.json"
 TIMES = 10
 LIMIT = 90.0  # CPU seconds for the pages and both languages
 
@@ -37,8 +36,10 @@ def main() -> int:
     """Build, print what each step took, and compare the sum with the limit."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        (folder / "index.json").write_text(json.dumps(enlarged(json.loads(INDEX.read_text("utf-8")))), "utf-8")
-        pages = ["catalog", "build", "--results", folder / "index.json", "--output", folder / "docs"]
+        index = folder / "index.json"
+        subprocess.run([sys.executable, "-m", "harness", "index", "--output", index], cwd=ROOT, check=True)
+        index.write_text(json.dumps(enlarged(json.loads(index.read_text("utf-8")))), "utf-8")
+        pages = ["catalog", "build", "--results", index, "--output", folder / "docs"]
         steps: list[list[Any]] = [pages]
         for language, file in (("en", "mkdocs.yml"), ("zh", "mkdocs.zh.yml")):
             config = folder / file

@@ -17,11 +17,11 @@ from catalog.load import load
 from catalog.site import family, leaderboard
 from catalog.site.pages import build
 from harness.records.record import Quality
-from harness.results.publish import scores_with_anchors
+from harness.results.index import scores as all_scores
 from tests.catalog.conftest import Write
+from tests.published import published_index
 
 ROOT = Path(__file__).parents[3]
-INDEX = ROOT / "results/index.json"
 COMPARED = ("reference", "transformers")
 NASTY = """'<img src=x onerror=alert(1)> **b** [l](javascript:alert(1)) "q" {{ 7 * 7 }} | `c`'"""
 
@@ -39,8 +39,10 @@ def catalog(entries: Path, write: Write) -> Path:
     return entries
 
 
-def made(catalog: Path, tmp_path: Path, results: Path = INDEX, links: dict[str, Link] | None = None) -> Path:
-    build(load(catalog), results, ROOT / "docs", tmp_path / "out", "https://example.org/atlas", links)
+def made(catalog: Path, tmp_path: Path, results: Path | None = None, links: dict[str, Link] | None = None) -> Path:
+    build(
+        load(catalog), results or published_index(), ROOT / "docs", tmp_path / "out", "https://example.org/atlas", links
+    )
     return tmp_path / "out"
 
 
@@ -52,7 +54,7 @@ def published() -> list[dict[str, Any]]:
 
     In float32; of what was timed several times, the last.
     """
-    records = json.loads(INDEX.read_text("utf-8"))["records"]
+    records = json.loads(published_index().read_text("utf-8"))["records"]
     first = next(r for r in records if r["kind"] == "parity" and r["implementation"]["name"] == "reference")
     same = ("hardware", "checkpoint")
     found = [r for r in records if r["state"] == "ok" and all(r[name] == first[name] for name in same)]
@@ -78,7 +80,7 @@ def written(tmp_path: Path, records: list[dict[str, Any]]) -> Path:
         for r in records
         if r["kind"] == "quality"
     ]
-    scores = scores_with_anchors([Quality(**run) for run in runs])
+    scores = all_scores([Quality(**run) for run in runs])
     path.write_text(json.dumps({"schema": 2, "records": records, "scores": scores}), "utf-8")
     return path
 
@@ -572,13 +574,13 @@ def test_what_is_built_never_takes_the_place_of_what_was_written(out: str, catal
     page.parent.mkdir(parents=True)
     page.write_text("written")
     with pytest.raises(BadInput, match="overlap"):
-        build(load(catalog), INDEX, tmp_path / "docs", tmp_path / out, "https://example.org/")
+        build(load(catalog), published_index(), tmp_path / "docs", tmp_path / out, "https://example.org/")
     assert page.read_text() == "written"
 
 
 def test_a_missing_docs_folder_is_named(catalog: Path, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="--docs"):
-        build(load(catalog), INDEX, tmp_path / "none", tmp_path / "out", "https://example.org/")
+        build(load(catalog), published_index(), tmp_path / "none", tmp_path / "out", "https://example.org/")
 
 
 def test_a_flag_is_shown_with_its_split(catalog: Path, tmp_path: Path) -> None:
