@@ -2,17 +2,16 @@
 
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from harness.data import labels, leakage
+from harness.data import leakage
 from harness.data.encode import Encoded, Prediction, decode, encode, gold
 from harness.data.read import read
-from harness.data.repairs import sentence
 from harness.data.task import Task
 from harness.errors import BadInput, Failure
 from harness.measure import plan
@@ -20,7 +19,7 @@ from harness.measure.client import Worker, WorkerError
 from harness.port.batch import Batch, in_order
 from harness.predict.saved_model import describe
 from harness.records import provenance, record
-from harness.statistics import metrics
+from harness.statistics.score import Predictions, metrics_of, score
 from harness.worker.messages import Array
 from reference.tokenizer import Tokenizer
 
@@ -28,7 +27,6 @@ BATCH_TOKENS = 4096  # of one forward pass in evaluation
 AT_ONCE = 4096  # sequences that a worker gets together
 Show = Callable[..., None]  # progress: what is done, how much of how much
 Start = Callable[[], Worker]
-Predictions = dict[str, list[list[Any]]]  # by split: [example id, prediction] for each example
 
 
 @dataclass(frozen=True)
@@ -209,7 +207,7 @@ def _train(worker: Worker, result: record.Quality, task: Task, splits: dict[str,
             right = gold(task, splits[split].examples)
             if right is None:
                 raise WorkerError(f"--select dev needs labels, and {split} of {task.name} has none", "data")
-            scores.append(_scores(task, split, right, answers, task.metrics[:1], draws=1)[0].value)
+            scores.append(metrics_of(task, split, right, answers, task.metrics[:1], draws=1)[0].value)
             if scores[-1] == max(scores):
                 worker.call("keep")
     if recipe["select"] == "dev":
@@ -246,64 +244,6 @@ def _predict(worker: Worker, task: Task, split: Split, name: str, show: Show) ->
     if not np.isfinite(logits).all():
         raise WorkerError("the model answered with numbers that are not finite", "not finite")
     return decode(task, logits, split.encoded, split.examples)
-
-
-def score(
-    result: record.Quality, task: Task, examples: dict[str, list[Any]], answers: Predictions
-) -> tuple[list[dict[str, Any]], list[record.Flag]]:
-    """The metrics and the flags of a record, from its predictions; the same at the end of its run and ever after.
-
-    ``examples`` are those of each split in ``answers``. Of ``result`` are read what goes into the signatures, what was
-    counted and repaired in its data, and the flags that are about no split; it is not changed. Failure where
-    predictions are not of the examples.
-    """
-    found, warnings = [], _of_data(result, task)
-    for split, pairs in answers.items():
-        predicted = leakage.aligned(examples[split], pairs, f"{task.name} {split}")
-        right = gold(task, examples[split])
-        if right is None:
-            warnings.append(record.flag("no labels, predictions only", split))
-            continue
-        for metric in _scores(task, split, right, predicted, task.metrics, extra=_extra(result, task)):
-            baseline = metrics.baseline(task.kind, metric.name, right, task.positive)
-            found.append({"split": split, **asdict(metric), "baseline": baseline})
-            if metric.name == task.metrics[0] and metric.low <= baseline:
-                warnings.append(record.flag(f"the interval reaches down to the baseline, {baseline:.3f}", split))
-        if warning := metrics.degenerate(task.kind, right, predicted):
-            warnings.append(record.flag(warning, split))
-    made_again = {*answers, *result.sanity, *result.repairs}
-    return found, [*(flag for flag in result.flags if flag["split"] not in made_again), *warnings]
-
-
-def _of_data(result: record.Quality, task: Task) -> list[record.Flag]:
-    """What is to be known of the data themselves."""
-    found = [record.flag(text, "train") for text in labels.told(task)]
-    for split, repairs in result.repairs.items():
-        found += [record.flag(text, split) for text in map(sentence, repairs) if text is not None]
-    return [*leakage.flags(result.sanity), *found]
-
-
-def _extra(result: record.Quality, task: Task) -> list[str]:
-    """What signatures say of a run, besides what metrics do by themselves."""
-    extra = ["select=dev"] if result.recipe["select"] == "dev" else []
-    extra += [f"context={task.context}"] if task.kind == "tagging" else []
-    return extra + ([f"limit={result.limit}"] if result.limit else [])
-
-
-def _scores(
-    task: Task, split: str, answers: list[Any], predicted: list[Prediction], names: Sequence[str], **settings: Any
-) -> list[metrics.Metric]:
-    return metrics.score(
-        task.kind,
-        names,
-        answers,
-        predicted,
-        task=task.name,
-        split=split,
-        labels=task.outputs,
-        positive=task.positive,
-        **settings,
-    )
 
 
 def save_model(

@@ -32,7 +32,7 @@ ALL = (*QUALITY, "selected", "parity", "speed")  # "selected": the choice of an 
 # What makes a record, and what runs in the worker; the file of each implementation is added.
 ENTRIES: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(QUALITY, ("harness.measure.quality", "harness.worker.session")),
-    "selected": ("harness.statistics.metrics",),
+    "selected": ("harness.statistics.score",),
     "parity": ("harness.measure.parity", "harness.worker.session"),
     "speed": ("harness.measure.speed", "harness.measure.training_speed", "harness.worker.session"),
 }
@@ -84,8 +84,8 @@ EXCLUDED = (
     Excluded(("harness.results", "harness.report", "harness.statistics.seeds"), "what becomes of records afterwards"),
     Excluded(("harness.compare", "harness.statistics.significance"), "they compare records"),
     Excluded(
-        ("harness.statistics.metrics", "harness.statistics.intervals"),
-        "`rescore` computes metrics at any time",
+        ("harness.statistics.score", "harness.statistics.metrics", "harness.statistics.intervals"),
+        "`rescore` computes metrics and flags at any time",
         (*QUALITY, "speed"),
     ),
     Excluded(

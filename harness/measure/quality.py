@@ -19,6 +19,7 @@ from harness.measure.client import Show, Worker, WorkerError
 from harness.predict.saved_model import DESCRIPTION
 from harness.records import record
 from harness.registry.implementations import Implementation
+from harness.statistics.score import Predictions
 from harness.weights.checkpoints import Checkpoints
 from harness.weights.examine import drawn_at_random
 
@@ -72,7 +73,7 @@ def _once(
     seed: int,
     how: keys.How,
     show: Show,
-    work: Callable[[record.Quality], evaluate.Predictions],
+    work: Callable[[record.Quality], Predictions],
     tuned: Path | None = None,
 ) -> record.Quality:
     """The record that is kept, else that of the work done now, which fills it in; it is written whatever comes of it.
@@ -113,7 +114,7 @@ def run_trained(
     tuned = _tuned_folder(made, task, seed) if for_encoders and implementation.name == "reference" else None
     label = _label(implementation, task, seed)
 
-    def work(result: record.Quality) -> evaluate.Predictions:
+    def work(result: record.Quality) -> Predictions:
         with ExitStack() as folders:
             return evaluate.fine_tuned(
                 lambda: start_worker(made, implementation, homes),
@@ -213,7 +214,7 @@ def run_encoder(
     """All tasks of one that only encodes, in one process, with the weights that the reference fine-tuned."""
     worker: Worker | None = None
 
-    def work(task: Task, label: str, result: record.Quality) -> evaluate.Predictions:
+    def work(task: Task, label: str, result: record.Quality) -> Predictions:
         nonlocal worker
         if worker is None or not worker.alive:
             worker = start_worker(made, implementation, homes, beside_others=True)
@@ -237,7 +238,7 @@ def run_job(
 ) -> Iterator[record.Quality]:
     """The tasks that a program of its own does, of those that were planned."""
 
-    def work(task: Task, label: str, result: record.Quality) -> evaluate.Predictions:
+    def work(task: Task, label: str, result: record.Quality) -> Predictions:
         with start_worker(made, implementation, homes, beside_others=True) as worker:
             return evaluate.done_by_itself(
                 worker, made, result, task, checkpoints.bare(), lambda what, *count: show(f"{label}: {what}", *count)

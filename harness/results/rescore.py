@@ -17,9 +17,9 @@ from harness.data.read import read_split
 from harness.data.task import Context, Task, load_task, task_files
 from harness.errors import BadInput, Failure
 from harness.file_cache import per_file
-from harness.measure.evaluate import Predictions, score
 from harness.records import record
 from harness.results.publish import write_index
+from harness.statistics.score import Predictions, score
 
 MOST = 64  # tasks, and splits whose examples are kept, while records are scored
 SAME = 1e-12  # the most that another order of summation may change

@@ -14,12 +14,13 @@ from harness.data.encode import decode
 from harness.data.task import load_task, suites
 from harness.measure import evaluate, plan
 from harness.measure.client import WorkerError
-from harness.measure.evaluate import load_splits, score
+from harness.measure.evaluate import load_splits
 from harness.measure.plan import Options, Plan, prepare
 from harness.port.batch import Batch, in_order
 from harness.predict import predict
 from harness.records import record
 from harness.records.record import Quality
+from harness.statistics.score import Predictions, score
 from harness.weights.checkpoints import Checkpoints
 from harness.worker.messages import Array
 
@@ -95,7 +96,7 @@ def random_logits(outputs: int, tokens: bool = False) -> Callable[[Batch], Array
     return logits
 
 
-def run_encoder(made: Plan, result: Quality, worker: Answering) -> evaluate.Predictions:
+def run_encoder(made: Plan, result: Quality, worker: Answering) -> Predictions:
     return evaluate.encoded(worker, made, result, made.tasks[0], Path(), lambda *_: None)  # type: ignore[arg-type]
 
 

@@ -281,18 +281,21 @@ def test_each_key_changes_with_the_code_that_determines_it(
         "reference code",
         "speed",
     }
-    for name in ("statistics/metrics", "statistics/intervals", "measure/plan", "records/record", "report/table"):
+    for name in ("statistics/score", "statistics/metrics", "statistics/intervals"):
+        assert changed_by(f"harness/{name}.py") == set(), name
+    for name in ("measure/plan", "records/record", "report/table"):
         assert changed_by(f"harness/{name}.py") == set(), name
     for name in ("data/task", "data/download", "measure/client", "measure/keys"):
         assert changed_by(f"harness/{name}.py") == set(), name
 
 
+@pytest.mark.parametrize("name", ["score", "metrics"])
 def test_what_chooses_an_epoch_counts_where_one_is_chosen(
-    prepared: Callable[..., Plan], with_changed: Callable[[str], Path]
+    prepared: Callable[..., Plan], with_changed: Callable[[str], Path], name: str
 ) -> None:
     plans = [prepared(select=select) for select in ("last", "dev")]
     before = list(map(key_of, plans))
-    with_changed("harness/statistics/metrics.py")
+    with_changed(f"harness/statistics/{name}.py")
     assert [key_of(made) == key for made, key in zip(plans, before, strict=True)] == [True, False]
 
 
