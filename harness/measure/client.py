@@ -10,13 +10,16 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Self, cast
+from typing import Any, BinaryIO, Literal, NamedTuple, NotRequired, Self, TypedDict, cast
+
+import numpy as np
 
 from harness.errors import DISK, MEMORY, Failure
+from harness.port.batch import Batch
 from harness.records.provenance import cpus_for
 from harness.registry.implementations import Implementation
 from harness.worker.messages import Array, ProtocolError, receive, send
@@ -44,6 +47,40 @@ OURS = re.compile(
 LOAD_TIMEOUT = 600.0  # seconds; a cold import of a large framework from a slow disk takes minutes
 Progress = Callable[..., None]
 Show = Callable[..., None]  # told what is done, and how much of how much
+
+
+class Loaded(TypedDict):
+    """What a worker says of the model that it has loaded."""
+
+    version: str  # of the package that computes
+    batching: Literal["packed", "padded"]
+    trainable: bool
+    precision: str
+    computed: str  # the precision of matrix products
+    compiled: NotRequired[dict[str, Any]]  # its compiled functions, compiler, and the reason where there are none
+    seconds: float  # that loading took
+
+
+class Encoded(NamedTuple):
+    hidden: Array  # [tokens, hidden]
+    pooled: Array | None  # [sequences, hidden]; None without a pooler
+
+
+class Seconds(NamedTuple):
+    wall: Array  # [repeats]
+    cpu: Array  # [repeats]
+
+
+class Epoch(NamedTuple):
+    loss: float  # mean
+    wall: float  # seconds
+    cpu: float  # seconds
+
+
+class Job(NamedTuple):
+    version: str
+    recipe: Any
+    predictions: dict[str, list[Any]]  # by split
 
 
 _living: "set[Worker]" = set()  # started, and not yet closed
@@ -99,7 +136,7 @@ class Worker:
         self._requests = cast(BinaryIO, self._process.stdin)
         self._interrupted = False
         _living.add(self)
-        self.info: dict[str, Any] = {}  # what the worker says of itself, once weights are loaded
+        self.info = cast(Loaded, {})  # filled by ``load``
 
     @property
     def alive(self) -> bool:
@@ -115,8 +152,8 @@ class Worker:
         self.close()
 
     def load(self, folder: Path, head: str | None, device: str, precision: str, threads: int | None) -> None:
-        """Load weights; what the worker says of itself is in ``info`` afterwards."""
-        self.info, _ = self.call(
+        """Load weights, with a head of kind ``head`` or none; ``info`` then says what is loaded."""
+        answer, _ = self._ask(
             "load",
             timeout=LOAD_TIMEOUT,
             folder=str(folder),
@@ -126,24 +163,132 @@ class Worker:
             variant=self.implementation.variant,
             threads=threads,
             cpus=cpus_for(threads),
-            checkout=str(self.checkout) if self.checkout else None,
+            checkout=self._checkout,
         )
+        self.info = cast(Loaded, answer)
 
-    def call(
+    def encode(self, batch: Batch) -> Encoded:
+        """Hidden states of the last layer, and the pooler's output."""
+        _, arrays = self._ask("encode", batch=batch)
+        return Encoded(arrays["hidden"], arrays.get("pooled"))
+
+    def layers(self, batch: Batch) -> list[Array]:
+        """Hidden states [tokens, hidden] of the embeddings and after each layer; empty if the model hides them."""
+        answer, arrays = self._ask("layers", batch=batch)
+        return [arrays[str(number)] for number in range(answer["layers"])]
+
+    def tokenize(self, texts: list[str]) -> list[list[int] | None] | None:
+        """Word piece ids of each text, None for a text that the tokenizer fails at; None without a tokenizer."""
+        answer, _ = self._ask("tokenize", texts=texts)
+        ids: list[list[int] | None] | None = answer["ids"]
+        return ids
+
+    def job(
         self,
-        command: str,
-        arrays: Mapping[str, Array] | None = None,
-        *,
-        timeout: float | None = None,
-        on_progress: Progress | None = None,
-        **arguments: Any,
+        weights: Path,
+        task: dict[str, Any],
+        splits: dict[str, list[dict[str, Any]]],
+        out: Path,
+        threads: int | None,
+        on_progress: Progress,
+    ) -> Job:
+        """Run the program on a task; ``on_progress(what, done, total)``."""
+        answer, _ = self._ask(
+            "job",
+            on_progress,
+            weights=str(weights),
+            task=task,
+            splits=splits,
+            out=str(out),
+            threads=threads,
+            cpus=cpus_for(threads),
+            checkout=self._checkout,
+        )
+        return Job(answer["version"], answer["recipe"], answer["predictions"])
+
+    def predict(self, batch: Batch, kind: str, batch_tokens: int, on_progress: Progress | None = None) -> Array:
+        """Logits [sequences, labels], or [tokens, labels] for tagging; ``on_progress(done, total)`` in sequences."""
+        return self._ask("predict", on_progress, batch=batch, kind=kind, batch_tokens=batch_tokens)[1]["logits"]
+
+    def start_training(
+        self, batch: Batch, labels: Array, recipe: dict[str, Any], kind: str, seed: int
+    ) -> dict[str, Any] | None:
+        """Prepare the optimizer. Returns the compiled functions that training uses, None if the model has none."""
+        answer, _ = self._ask("start_training", batch=batch, labels=labels, recipe=recipe, kind=kind, seed=seed)
+        return answer.get("compiled")
+
+    def train_epoch(self, on_progress: Progress | None = None) -> Epoch:
+        """Train on every example once; ``on_progress(done, total, loss)`` in steps."""
+        answer, _ = self._ask("train_epoch", on_progress)
+        return Epoch(answer["loss"], answer["wall"], answer["cpu"])
+
+    def keep(self) -> None:
+        """Remember the weights as they are now."""
+        self._ask("keep")
+
+    def restore(self) -> None:
+        """Go back to the weights that ``keep`` remembered."""
+        self._ask("restore")
+
+    def cast(self, precision: str) -> str:
+        """Compute in this precision from now on. Returns the one that matrix products are really computed in."""
+        computed: str = self._ask("cast", precision=precision)[0]["computed"]
+        return computed
+
+    def export(self) -> dict[str, Array]:
+        """All weights under Hugging Face's names, float32."""
+        return self._ask("export")[1]
+
+    def time(self, batch: Batch, sequences: int | None, tokens: int | None, repeats: int) -> Seconds:
+        """Time ``repeats`` passes over the batch; see ``Session.time`` for how the batch is divided."""
+        _, arrays = self._ask("time", batch=batch, sequences=sequences, tokens=tokens, repeats=repeats)
+        return Seconds(arrays["wall"], arrays["cpu"])
+
+    def serve(self, batch: Batch, arrivals: Array, picks: Array, together: int, bound: float, allowed: int) -> Array:
+        """Latencies [queries] in seconds; see ``Session.serve``. Fewer than asked if it stopped early."""
+        _, arrays = self._ask(
+            "serve", batch=batch, arrivals=arrivals, picks=picks, together=together, bound=bound, allowed=allowed
+        )
+        return arrays["latencies"]
+
+    def limits(
+        self, config: dict[str, Any], tokens: int, precisions: list[str], device: str, threads: int
+    ) -> dict[str, dict[str, Any]]:
+        """The most that the machine can do in each precision; see ``harness.worker.roofline.limits``."""
+        answer, _ = self._ask(
+            "limits",
+            config=config,
+            tokens=tokens,
+            precisions=precisions,
+            device=device,
+            threads=threads,
+            cpus=cpus_for(threads),
+        )
+        return answer
+
+    def memory(self) -> dict[str, int | None]:
+        """Peak memory so far in bytes: ``resident``, and ``gpu``, which is None if no GPU was used."""
+        return self._ask("memory")[0]
+
+    @property
+    def _checkout(self) -> str | None:
+        return str(self.checkout) if self.checkout else None
+
+    def _ask(
+        self, command: str, on_progress: Progress | None = None, timeout: float | None = None, **arguments: Any
     ) -> tuple[dict[str, Any], dict[str, Array]]:
-        """Ask and wait. Raises WorkerError if the worker fails, dies, hangs or answers nonsense."""
+        """Send a command and wait for the answer. Raises WorkerError if the worker fails, dies, hangs or sends garbage.
+
+        A batch is sent as its three arrays, an array as it is, every other argument as JSON.
+        """
         if self._stderr.closed:
             raise WorkerError("the worker has been ended", "ended", self.stderr_tail())
         deadline = None if timeout is None else time.monotonic() + timeout
+        batch: Batch | None = arguments.pop("batch", None)
+        arrays = {name: value for name, value in arguments.items() if isinstance(value, np.ndarray)}
+        plain = {name: value for name, value in arguments.items() if name not in arrays}
         try:
-            send(self._requests, {"command": command, **arguments}, arrays)
+            send(self._requests, {"command": command, **plain}, arrays | ({} if batch is None else batch._asdict()))
             while True:
                 message, results = receive(lambda size: self._read(size, deadline))
                 if message.get("kind") == DISK:  # no fault of the implementation, and nobody's work can go on

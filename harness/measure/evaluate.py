@@ -18,7 +18,7 @@ from harness.measure import plan
 from harness.measure.client import Worker, WorkerError
 from harness.port.batch import Batch, in_order
 from harness.predict.saved_model import describe
-from harness.records import provenance, record
+from harness.records import record
 from harness.statistics.score import Predictions, metrics_of, score
 from harness.worker.messages import Array
 from reference.tokenizer import Tokenizer
@@ -99,8 +99,7 @@ def fine_tuned(
                 if for_encoders is not None:
                     save_model(worker, made, result, task, for_encoders, pooler=True)
                 if made.precision != "fp32":
-                    answer, _ = worker.call("cast", precision=made.precision)
-                    result.precision["computed"] = answer["computed"]
+                    result.precision["computed"] = worker.cast(made.precision)
                 return _answers(worker, result, task, splits, show)
         except WorkerError as error:
             if not error.out_of_memory or micro_batches == 2:
@@ -141,21 +140,18 @@ def done_by_itself(
         show(what, done, total)
 
     with tempfile.TemporaryDirectory(prefix="bert-atlas-job-") as out:
-        answer, _ = worker.call(
-            "job",
-            on_progress=show_job,
-            threads=made.threads,
-            cpus=provenance.cpus_for(made.threads),
-            checkout=str(worker.checkout) if worker.checkout else None,
-            weights=str(folder),
-            task={"name": task.name, "kind": task.kind, "outputs": list(task.outputs), "max_length": task.max_length},
-            splits={name: [asdict(example) for example in split.examples] for name, split in splits.items()},
-            out=out,
+        done = worker.job(
+            folder,
+            {"name": task.name, "kind": task.kind, "outputs": list(task.outputs), "max_length": task.max_length},
+            {name: [asdict(example) for example in split.examples] for name, split in splits.items()},
+            Path(out),
+            made.threads,
+            show_job,
         )
-    result.implementation["version"] = answer["version"]
-    result.recipe = {"own": answer["recipe"], "select": "last"}
+    result.implementation["version"] = done.version
+    result.recipe = {"own": done.recipe, "select": "last"}
     try:
-        return _scored(result, task, splits, {split: answer["predictions"].get(split, []) for split in task.evaluate})
+        return _scored(result, task, splits, {split: done.predictions.get(split, []) for split in task.evaluate})
     except (BadInput, Failure) as error:  # its run fails; those of the others go on
         raise WorkerError(str(error), "predictions") from error
 
@@ -163,7 +159,7 @@ def done_by_itself(
 def _answers(worker: Worker, result: record.Quality, task: Task, splits: dict[str, Split], show: Show) -> Predictions:
     """Predict and score all splits that the task says; peak memory goes into the record."""
     predictions = {split: _predict(worker, task, splits[split], split, show) for split in task.evaluate}
-    result.training["memory"] = worker.call("memory")[0]
+    result.training["memory"] = worker.memory()
     return _scored(result, task, splits, predictions)
 
 
@@ -187,10 +183,9 @@ def _train(worker: Worker, result: record.Quality, task: Task, splits: dict[str,
     if labels is None:
         raise WorkerError(f"the training split of {task.name} has examples without a label", "data")
     start, losses, scores = time.perf_counter(), [], []
-    arrays = {**train.encoded.batch._asdict(), "labels": labels}
-    answer, _ = worker.call("start_training", arrays, recipe=recipe, kind=task.kind, seed=result.seed)
-    if "compiled" in answer:
-        result.implementation["compiled"] = answer["compiled"]
+    compiled = worker.start_training(train.encoded.batch, labels, recipe, task.kind, result.seed)
+    if compiled is not None:
+        result.implementation["compiled"] = compiled
     for epoch in range(recipe["epochs"]):
 
         def show_epoch(done: int, total: int, loss: float, epoch: int = epoch) -> None:
@@ -200,7 +195,7 @@ def _train(worker: Worker, result: record.Quality, task: Task, splits: dict[str,
                 recipe["epochs"] * total,
             )
 
-        losses.append(worker.call("train_epoch", on_progress=show_epoch)[0]["loss"])
+        losses.append(worker.train_epoch(show_epoch).loss)
         if recipe["select"] == "dev":
             split = task.evaluate[0]
             answers = _predict(worker, task, splits[split], split, show)
@@ -209,9 +204,9 @@ def _train(worker: Worker, result: record.Quality, task: Task, splits: dict[str,
                 raise WorkerError(f"--select dev needs labels, and {split} of {task.name} has none", "data")
             scores.append(metrics_of(task, split, right, answers, task.metrics[:1], draws=1)[0].value)
             if scores[-1] == max(scores):
-                worker.call("keep")
+                worker.keep()
     if recipe["select"] == "dev":
-        worker.call("restore")
+        worker.restore()
     seconds = time.perf_counter() - start
     return {"examples": len(train.examples), "seconds": seconds, "losses": losses, "dev_by_epoch": scores}
 
@@ -223,15 +218,12 @@ def logits_of(worker: Worker, batch: Batch, kind: str, told: Callable[[int], Non
     """
     parts = []
     for piece in in_order(batch.lengths, AT_ONCE):
-        arrays, before = batch.select(piece)._asdict(), int(piece[0])
-        _, answer = worker.call(
-            "predict",
-            arrays,
-            kind=kind,
-            batch_tokens=BATCH_TOKENS,
-            on_progress=lambda done, total, before=before: told(before + done),
-        )
-        parts.append(answer["logits"])
+        before = int(piece[0])
+
+        def show_part(done: int, total: int, before: int = before) -> None:
+            told(before + done)
+
+        parts.append(worker.predict(batch.select(piece), kind, BATCH_TOKENS, show_part))
     return np.concatenate(parts)
 
 
@@ -258,8 +250,7 @@ def save_model(
     from reference.checkpoint import Checkpoint, read, save, standard_names
     from reference.model import BertConfig
 
-    _, arrays = worker.call("export")
-    tensors = standard_names({name: torch.from_numpy(array) for name, array in arrays.items()})
+    tensors = standard_names({name: torch.from_numpy(array) for name, array in worker.export().items()})
     if pooler:
         original = read(made.weights.folder).tensors
         tensors = {name: tensor for name, tensor in original.items() if name.startswith("bert.pooler.")} | tensors

@@ -13,7 +13,7 @@ import numpy as np
 from harness.errors import Failure
 from harness.measure import plan, tokenization
 from harness.measure.bench import Homes, fail, kept, now, parity_path, parity_record, start_worker
-from harness.measure.client import Show, Worker, WorkerError
+from harness.measure.client import Loaded, Show, Worker, WorkerError
 from harness.measure.concurrent import together
 from harness.port.batch import Batch, from_lists
 from harness.port.hf_folder import read_folder
@@ -173,13 +173,11 @@ def _exact(made: plan.Plan, checkpoints: Checkpoints, show: Show) -> tuple[Any, 
 
 def _outputs(
     worker: Worker, made: plan.Plan, checkpoints: Checkpoints, batch: Any, precision: str
-) -> tuple[Outputs, dict[str, Any]]:
+) -> tuple[Outputs, Loaded]:
     """Hidden states (per layer where they are shown) and pooled output; and what the worker says of itself."""
     worker.load(checkpoints.bare(), None, made.device, precision, made.threads)
-    _, arrays = worker.call("encode", batch._asdict())
-    shown, layers = worker.call("layers", batch._asdict())
-    by_layer = [layers[str(number)] for number in range(shown["layers"])]
-    return Outputs(arrays["hidden"], arrays.get("pooled"), by_layer), worker.info
+    encoded = worker.encode(batch)
+    return Outputs(encoded.hidden, encoded.pooled, worker.layers(batch)), worker.info
 
 
 def _measure(

@@ -67,8 +67,7 @@ def offline(
     """
 
     def passes(repeats: int) -> list[float]:
-        arrays = batch._asdict()
-        return worker.call("time", arrays, sequences=SEQUENCES, tokens=TOKENS, repeats=repeats)[1]["wall"].tolist()
+        return worker.time(batch, SEQUENCES, TOKENS, repeats).wall.tolist()
 
     fastest, wall = min(passes(1)), list[float]()
     with energy.meter(device) as taken:
@@ -139,8 +138,7 @@ def server_of(worker: Worker, batch: Batch, seed: int = SAMPLE_INDEX_SEED) -> Se
 
     def serve(arrivals: Floats, bound: float, allowed: int) -> Floats:
         picks = np.random.default_rng(seed).integers(len(batch.lengths), size=len(arrivals))
-        arrays = batch._asdict() | {"arrivals": arrivals, "picks": picks}
-        return worker.call("serve", arrays, together=SEQUENCES, bound=bound, allowed=allowed)[1]["latencies"]
+        return worker.serve(batch, arrivals, picks, SEQUENCES, bound, allowed)
 
     return serve
 

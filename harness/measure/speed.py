@@ -23,7 +23,7 @@ from harness.measure.bench import Homes, common, kept, start_worker
 from harness.measure.client import Progress, Show, Worker, WorkerError
 from harness.measure.load import Stretch, load_of, watched
 from harness.port.batch import SEQUENCES, TOKENS, Batch
-from harness.records import provenance, record
+from harness.records import record
 from harness.records.models import model_of
 from harness.registry.implementations import Implementation, find
 from harness.weights.checkpoints import Checkpoints
@@ -79,9 +79,8 @@ def passes(worker: Worker, shape: Shape, repeats: int) -> dict[str, Array]:
     sequences = SEQUENCES if shape.own_lengths else None
     tokens = TOKENS if shape.own_lengths else None
     cold = 1 if repeats > 1 else 0
-    arrays = shape.batch._asdict()
-    seconds = worker.call("time", arrays, sequences=sequences, tokens=tokens, repeats=cold + repeats)[1]
-    return {name: each[cold:] for name, each in seconds.items()}
+    seconds = worker.time(shape.batch, sequences, tokens, cold + repeats)
+    return {"wall": seconds.wall[cold:], "cpu": seconds.cpu[cold:]}
 
 
 def measure(
@@ -386,18 +385,17 @@ def _add(
 def _said_by(worker: Worker) -> dict[str, Any]:
     """What is loaded there, and how much memory it has needed."""
     said = ("version", "batching", "precision", "computed", "compiled")
-    info = {key: worker.info[key] for key in said if key in worker.info}
-    return info | {"catalog_id": worker.implementation.catalog_id, "memory": worker.call("memory")[0]}
+    loaded: dict[str, Any] = {**worker.info}
+    info = {key: loaded[key] for key in said if key in loaded}
+    return info | {"catalog_id": worker.implementation.catalog_id, "memory": worker.memory()}
 
 
 def _limits(made: plan.Plan, worker: Worker | None, shape: Shape, precisions: list[str]) -> dict[str, dict[str, Any]]:
     """What the machine can do at most at this moment, in each precision; nothing without a worker to find out."""
     if worker is None:
         return {}
-    arguments: dict[str, Any] = {"config": made.config, "tokens": len(shape.batch.ids), "precisions": precisions}
-    arguments |= {"device": made.device, "threads": made.threads, "cpus": provenance.cpus_for(made.threads)}
     try:
-        return worker.call("limits", **arguments)[0]
+        return worker.limits(made.config, len(shape.batch.ids), precisions, made.device, made.threads)
     except WorkerError as error:
         return {precision: {"absent": str(error)} for precision in precisions}
 

@@ -72,12 +72,13 @@ def _start(worker: Worker, made: plan.Plan, task: Task, labels: Array | None, sh
         "batches": "by length" if similar else "random",
     }
     of_examples = labels[: len(shape.batch.ids) if task.kind == "tagging" else len(shape.batch.lengths)]
-    arrays = {**shape.batch._asdict(), "labels": of_examples}
-    answer, _ = worker.call("start_training", arrays, recipe=recipe, kind=task.kind, seed=0)
-    worker.info |= answer | dict.fromkeys(("precision", "computed"), recipe["precision"])
+    compiled = worker.start_training(shape.batch, of_examples, recipe, task.kind, seed=0)
+    if compiled is not None:
+        worker.info["compiled"] = compiled
+    worker.info["precision"] = worker.info["computed"] = recipe["precision"]
 
 
 def _epoch(worker: Worker, shape: speed.Shape, repeats: int) -> dict[str, Array]:
     """Seconds of one epoch, which is long enough to be a turn whatever ``repeats`` says."""
-    answer = worker.call("train_epoch")[0]
-    return {"wall": np.array([answer["wall"]]), "cpu": np.array([answer["cpu"]])}
+    epoch = worker.train_epoch()
+    return {"wall": np.array([epoch.wall]), "cpu": np.array([epoch.cpu])}

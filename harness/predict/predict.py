@@ -6,7 +6,7 @@ batches, the same precision. So the dev file of the run gets the labels of the r
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -127,6 +127,5 @@ def _logits(session: Session, task: Task, batch: Batch) -> Array:
     """What the model says to all sequences, in the batches in which a run asks it."""
     parts = []
     for piece in in_order(batch.lengths, AT_ONCE):
-        arrays: dict[str, Any] = batch.select(piece)._asdict()
-        parts.append(session.predict(task.kind, BATCH_TOKENS, **arrays)[1]["logits"])
+        parts.append(session.predict(batch.select(piece), task.kind, BATCH_TOKENS)[1]["logits"])
     return np.concatenate(parts)

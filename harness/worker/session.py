@@ -32,7 +32,11 @@ OTHERS_ARE_SHOWN = Path("/proc/self/stat").is_file()  # what other processes nee
 
 
 class Session:
-    """One model, from ``load`` to the end of the process; each public method is a command."""
+    """What the worker process knows: the implementation, its loaded model and its training.
+
+    ``COMMANDS``, below, lists the methods that a request can name. Each returns a JSON object and named arrays.
+    ``harness.measure.client.Worker`` is the other side: it starts the process and has one method for each command.
+    """
 
     def __init__(self, file: Path, progress: Callable[..., None]) -> None:
         self.file, self.progress = file, progress
@@ -96,20 +100,19 @@ class Session:
             self.module = module
         return self.module
 
-    def encode(self, **arrays: Array) -> Answer:
+    def encode(self, batch: Batch) -> Answer:
         """Hidden states of the last layer and pooled output."""
-        batch = Batch(**arrays)
         with _no_gradients():
             encoded = self.model.encode(batch)
             hidden, pooled = self.model.fetch(encoded, batch), self.model.pooled(encoded, batch)
         return {}, {"hidden": hidden} | ({} if pooled is None else {"pooled": pooled})
 
-    def layers(self, **arrays: Array) -> Answer:
+    def layers(self, batch: Batch) -> Answer:
         """Hidden states of the embeddings and after each layer; none from a model that does not show them."""
         if not hasattr(self.model, "layers"):
             return {"layers": 0}, {}
         with _no_gradients():
-            layers = self.model.layers(Batch(**arrays))
+            layers = self.model.layers(batch)
         return {"layers": len(layers)}, {str(number): layer for number, layer in enumerate(layers)}
 
     def tokenize(self, texts: list[str]) -> Answer:
@@ -129,20 +132,29 @@ class Session:
                 ids.append(None)
         return {"ids": ids}, {}
 
-    def job(self, threads: int | None, cpus: list[int] | None, checkout: str | None, **arguments: Any) -> Answer:
+    def job(
+        self,
+        weights: str,
+        task: dict[str, Any],
+        splits: dict[str, list[dict[str, Any]]],
+        out: str,
+        threads: int | None,
+        cpus: list[int] | None,
+        checkout: str | None,
+    ) -> Answer:
         """Run the program that the implementation is, on a task; its predictions by split."""
         _pin(cpus)
         if threads:
             _set_threads(threads)
         module = self._import(checkout)
-        return module.job(checkout=checkout, progress=self.progress, **arguments), {}
+        arguments = {"checkout": checkout, "weights": weights, "task": task, "splits": splits, "out": out}
+        return module.job(**arguments, progress=self.progress), {}
 
-    def predict(self, kind: str, batch_tokens: int, **arrays: Array) -> Answer:
+    def predict(self, batch: Batch, kind: str, batch_tokens: int) -> Answer:
         """Logits of the head for every sequence (or token), in the order given.
 
         The model's own head where it can be trained, else one in numpy over its hidden states.
         """
-        batch = Batch(**arrays)
         if hasattr(self.model, "logits"):
             from harness.worker.finetune import predict
 
@@ -153,12 +165,12 @@ class Session:
             head = heads.Head(self.folder, kind)
             return {}, {"logits": heads.predict(self.model, head, batch, batch_tokens, self.progress)}
 
-    def start_training(self, recipe: dict[str, Any], kind: str, seed: int, labels: Array, **arrays: Array) -> Answer:
+    def start_training(self, batch: Batch, labels: Array, recipe: dict[str, Any], kind: str, seed: int) -> Answer:
         """Prepare the optimizer; ``train_epoch`` does the work."""
         from harness.worker.finetune import Training
 
         with _warnings() as warnings:
-            self.training = Training(self.model, Batch(**arrays), labels, kind, recipe, seed)
+            self.training = Training(self.model, batch, labels, kind, recipe, seed)
         said = {"compiled": self.model.native} if hasattr(self.model, "native") else {}
         return {**said, "warnings": warnings}, {}
 
@@ -194,14 +206,13 @@ class Session:
         """All weights under Hugging Face's names."""
         return {}, self.model.export()
 
-    def time(self, sequences: int | None, tokens: int | None, repeats: int, **arrays: Array) -> Answer:
+    def time(self, batch: Batch, sequences: int | None, tokens: int | None, repeats: int) -> Answer:
         """Seconds that ``repeats`` passes over the batch take, one by one: wall clock and CPU.
 
         The batch goes in pieces: of ``sequences`` in the order given, or, for a packed implementation, of up to
         ``tokens`` together or as many as it says suit it. They are made before the clock starts: what is timed is the
         implementation, from the first piece's numpy arrays until the last result is ready on the device.
         """
-        batch = Batch(**arrays)
         lengths = batch.lengths
         if tokens is not None and self.model.batching == "packed":
             order = by_tokens(lengths, getattr(self.model, "tokens", tokens))
@@ -219,16 +230,14 @@ class Session:
                 cpu.append(self._cpu_seconds() - cpu_before)
         return {}, {"wall": np.array(wall), "cpu": np.array(cpu)}
 
-    def serve(
-        self, together: int, bound: float, allowed: int, arrivals: Array, picks: Array, **arrays: Array
-    ) -> Answer:
+    def serve(self, batch: Batch, arrivals: Array, picks: Array, together: int, bound: float, allowed: int) -> Answer:
         """Seconds from each query's arrival until its result is ready; query ``i`` is the sequence ``picks[i]``.
 
         What has arrived meanwhile is computed in order, up to ``together`` queries at once. ``arrivals`` are seconds
         from the start, kept by the clock whatever is being computed, so that a slow answer delays no arrival. Ends
         early once more than ``allowed`` took longer than ``bound``. One query and a full batch warm up.
         """
-        batch, latencies, done, over = Batch(**arrays), np.empty(len(arrivals)), 0, 0
+        latencies, done, over = np.empty(len(arrivals)), 0, 0
         with _no_gradients():
             for size in (1, together):
                 self.model.encode(batch.select(picks[:size]))
@@ -284,6 +293,29 @@ class Session:
     def _cpu_seconds(self) -> float:
         """CPU seconds so far of this process and of those that compute for the model."""
         return time.process_time() + sum(map(_cpu_seconds_of, self._others()))
+
+
+COMMANDS: dict[str, Callable[..., Answer]] = {
+    method.__name__: method
+    for method in (
+        Session.load,
+        Session.encode,
+        Session.layers,
+        Session.tokenize,
+        Session.job,
+        Session.predict,
+        Session.start_training,
+        Session.train_epoch,
+        Session.keep,
+        Session.restore,
+        Session.cast,
+        Session.export,
+        Session.time,
+        Session.serve,
+        Session.limits,
+        Session.memory,
+    )
+}
 
 
 @contextmanager
@@ -380,6 +412,20 @@ def end_with_harness(requests: BinaryIO) -> None:
     threading.Thread(target=wait, daemon=True).start()
 
 
+def answer(session: Session, request: dict[str, Any], arrays: dict[str, Array]) -> Answer:
+    """Carry out the command that a request names; the arrays of a batch become one ``Batch``.
+
+    ValueError for an unknown command, TypeError for wrong arguments.
+    """
+    name = request.pop("command", None)
+    if name not in COMMANDS:
+        raise ValueError(f"unknown command {name!r}; the commands are {', '.join(COMMANDS)}")
+    named: dict[str, Any] = dict(arrays)
+    if named.keys() >= set(Batch._fields):
+        named["batch"] = Batch(*(named.pop(field) for field in Batch._fields))
+    return COMMANDS[name](session, **request, **named)
+
+
 def serve(file: Path, requests: BinaryIO, answers: BinaryIO) -> None:
     """Answer requests until the harness closes the pipe. An error is an answer too; the process lives on."""
     session = Session(file, lambda **what: send(answers, {"progress": what}))
@@ -389,8 +435,7 @@ def serve(file: Path, requests: BinaryIO, answers: BinaryIO) -> None:
         except EOFError:
             return
         try:
-            command = getattr(session, request.pop("command"))
-            send(answers, *command(**request, **arrays))
+            send(answers, *answer(session, request, arrays))
         except Exception as error:
             kind = kind_of(error)
             with contextlib.suppress(OSError):  # where that goes may be full too

@@ -179,9 +179,9 @@ def test_a_full_disk_is_no_failure_of_the_implementation_that_met_it(monkeypatch
     with Worker(describe(STUBS / "plain.py")[0]) as plain:
         monkeypatch.setattr(client, "receive", lambda _: next(answers))
         with pytest.raises(Failure, match=r"the disk is full \(x\)"):
-            plain.call("memory")
+            plain.memory()
         with pytest.raises(WorkerError, match="no"):
-            plain.call("memory")
+            plain.memory()
 
 
 @pytest.mark.parametrize(

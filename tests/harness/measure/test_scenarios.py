@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from harness.measure import scenarios
-from harness.measure.client import Worker, WorkerError
+from harness.measure.client import Seconds, Worker, WorkerError
 from harness.measure.scenarios import (
     MLPERF_MARGIN,
     SAMPLE_INDEX_SEED,
@@ -215,15 +215,16 @@ class Simulated:
 
     def __init__(self, seconds: float) -> None:
         self.seconds, self.passes = seconds, 0
-        self.asked: list[tuple[str, dict[str, Any], dict[str, Array]]] = []
+        self.asked: list[dict[str, Any]] = []  # the arguments of each call of ``serve``
 
-    def call(self, command: str, arrays: dict[str, Array], **arguments: Any) -> tuple[dict[str, Any], dict[str, Array]]:
-        self.asked.append((command, arguments, arrays))
-        if command == "serve":
-            return {}, {"latencies": one_by_one(arrays["arrivals"], arguments["bound"], arguments["allowed"])}
-        wall = [self.seconds * (3 if self.passes + i == 0 else 1) for i in range(arguments["repeats"])]
-        self.passes += arguments["repeats"]
-        return {}, {"wall": np.array(wall)}
+    def serve(self, batch: Batch, arrivals: Array, picks: Array, together: int, bound: float, allowed: int) -> Array:
+        self.asked.append({"arrivals": arrivals, "picks": picks, "bound": bound, "allowed": allowed})
+        return one_by_one(arrivals, bound, allowed)
+
+    def time(self, batch: Batch, sequences: int | None, tokens: int | None, repeats: int) -> Seconds:
+        wall = np.array([self.seconds * (3 if self.passes + i == 0 else 1) for i in range(repeats)])
+        self.passes += repeats
+        return Seconds(wall, wall)
 
 
 @pytest.mark.parametrize(("seconds", "passes"), [(7.0, 9), (0.25, 240), (100.0, 1)])
@@ -258,11 +259,10 @@ def test_a_worker_is_told_when_which_sequence_comes() -> None:
     worker = Simulated(1.0)
     figures = server(server_of(cast(Worker, worker), BATCH, seed=6), 60.0, bound=0.1, seed=5)
     assert figures == server(one_by_one, 60.0, bound=0.1, seed=5)
-    ((command, arguments, arrays),) = worker.asked
-    assert (command, arguments["bound"], arguments["allowed"]) == ("serve", 0.1, figures["allowed"])
-    np.testing.assert_array_equal(arrays["arrivals"], poisson(60.0, figures["queries"], 5))
-    assert set(arrays) == {"ids", "segments", "cu_seqlens", "arrivals", "picks"}
-    assert np.bincount(arrays["picks"]) == pytest.approx([figures["queries"] / 3] * 3, rel=0.1)
+    (asked,) = worker.asked
+    assert (asked["bound"], asked["allowed"]) == (0.1, figures["allowed"])
+    np.testing.assert_array_equal(asked["arrivals"], poisson(60.0, figures["queries"], 5))
+    assert np.bincount(asked["picks"]) == pytest.approx([figures["queries"] / 3] * 3, rel=0.1)
 
 
 def test_where_energy_cannot_be_had_the_reason_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -290,12 +290,8 @@ def test_both_scenarios_of_a_real_worker(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_a_worker_that_dies_under_load_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     class Dying(Simulated):
-        def call(
-            self, command: str, arrays: dict[str, Array], **arguments: Any
-        ) -> tuple[dict[str, Any], dict[str, Array]]:
-            if command == "serve":
-                raise WorkerError("it broke", "died")
-            return super().call(command, arrays, **arguments)
+        def serve(self, *_: Any, **__: Any) -> Array:
+            raise WorkerError("it broke", "died")
 
     with pytest.raises(WorkerError, match="it broke"):
         run_scenarios(cast(Worker, Dying(20.0)), BATCH, "cpu", 1.0, lambda *_: None)
