@@ -20,7 +20,7 @@ import numpy as np
 
 from harness.errors import DISK, MEMORY, Failure
 from harness.port.batch import Batch
-from harness.records.provenance import cpus_for
+from harness.records.machine import cpus_for
 from harness.registry.implementations import Implementation
 from harness.worker.messages import Array, ProtocolError, receive, send
 
@@ -46,7 +46,6 @@ OURS = re.compile(
 )
 LOAD_TIMEOUT = 600.0  # seconds; a cold import of a large framework from a slow disk takes minutes
 Progress = Callable[..., None]
-Show = Callable[..., None]  # told what is done, and how much of how much
 
 
 class Loaded(TypedDict):

@@ -1,4 +1,4 @@
-"""One quality run: an implementation is fine-tuned on a task from one seed (or gets fine-tuned weights), and scored."""
+"""Evaluation of one run: get fine-tuned weights in one of three ways, predict, and score."""
 
 import tempfile
 import time
@@ -14,49 +14,118 @@ from harness.data.encode import Encoded, Prediction, decode, encode, gold
 from harness.data.read import read
 from harness.data.task import Task
 from harness.errors import BadInput, Failure
-from harness.measure import plan
+from harness.measure.bench import Bench
 from harness.measure.client import Worker, WorkerError
+from harness.measure.plan import Plan, training_task
+from harness.measure.run import Run
 from harness.port.batch import Batch, in_order
-from harness.predict.saved_model import describe
+from harness.progress import Show
 from harness.records import record
 from harness.statistics.score import Predictions, metrics_of, score
+from harness.weights.saved_model import describe
 from harness.worker.messages import Array
 from reference.tokenizer import Tokenizer
 
-BATCH_TOKENS = 4096  # of one forward pass in evaluation
-AT_ONCE = 4096  # sequences that a worker gets together
-Show = Callable[..., None]  # progress: what is done, how much of how much
-Start = Callable[[], Worker]
+BATCH_TOKENS = 4096  # tokens in one forward pass of evaluation
+AT_ONCE = 4096  # sequences in one request to a worker
 
 
 @dataclass(frozen=True)
 class Split:
-    """A split in both forms."""
+    """A split, as read and as encoded."""
 
     examples: list[Any]
     encoded: Encoded
-    repairs: list[dict[str, Any]]  # of its file, when it was read
+    repairs: list[dict[str, Any]]  # what was wrong in its file, and how it was read
 
 
-def load_splits(made: plan.Plan, task: Task) -> dict[str, Split]:
-    """The training split and those that are scored, encoded."""
-    wanted = [("train", plan.training_task(task)), *((split, task) for split in task.evaluate)]
+def load_splits(plan: Plan, task: Task) -> dict[str, Split]:
+    """The training split and those that are scored, by name."""
+    wanted = [("train", training_task(task)), *((split, task) for split in task.evaluate)]
     splits = {}
     for name, owner in wanted:
-        found = read(owner, name, made.data)
-        examples = found.examples[: made.options.limit]
-        splits[name] = Split(examples, encode(owner, examples, made.tokenizer, task.max_length), found.repairs)
+        found = read(owner, name, plan.data)
+        examples = found.examples[: plan.options.limit]
+        splits[name] = Split(examples, encode(owner, examples, plan.tokenizer, task.max_length), found.repairs)
     return splits
 
 
+def fine_tuned(
+    bench: Bench, run: Run, result: record.Quality, *, keep: Path | None = None, for_encoders: Path | None = None
+) -> Predictions:
+    """Train, predict and score; fill ``result`` in. Returns the predictions by split.
+
+    The trained model is written to the folder ``keep``, and, always with a pooler, to ``for_encoders``. If memory runs
+    out, the run is repeated once with each batch in two pieces, and the record says so. WorkerError if the
+    implementation fails.
+    """
+    splits = load_splits(run.plan, run.task)
+    _describe(result, run.task, splits, run.plan.tokenizer)
+    try:
+        return _fine_tune(bench, run, result, splits, keep, for_encoders)
+    except WorkerError as error:
+        if not error.out_of_memory:
+            raise
+    result.flags.append(record.flag("out of memory with whole batches; computed in two pieces each"))
+    result.recipe["micro_batches"] = 2
+    return _fine_tune(bench, run, result, splits, keep, for_encoders)
+
+
+def encoded(bench: Bench, run: Run, result: record.Quality, worker: Worker, folder: Path) -> Predictions:
+    """Predict and score with the model in ``folder``, which the reference fine-tuned; fill ``result`` in.
+
+    For an implementation that only encodes. Returns the predictions by split. WorkerError if it fails.
+    """
+    plan, task = run.plan, run.task
+    splits = load_splits(plan, task)
+    _describe(result, task, splits, plan.tokenizer)
+    worker.load(folder, None, plan.device, plan.precision, plan.threads)
+    result.implementation["version"] = worker.info["version"]
+    result.implementation["precision"] = worker.info["precision"]
+    result.precision["computed"] = worker.info["computed"]
+    if "compiled" in worker.info:
+        result.implementation["compiled"] = worker.info["compiled"]
+    result.training = {"by": "reference", "examples": len(splits["train"].examples)}
+    return _answers(worker, result, task, splits, bench.show)
+
+
+def done_by_itself(bench: Bench, run: Run, result: record.Quality) -> Predictions:
+    """Run a program that does the whole task, and score its predictions; fill ``result`` in.
+
+    The program gets the examples and the pre-trained weights. How it truncates texts is unknown. Returns the
+    predictions by split. WorkerError if it fails, or if its predictions do not fit the task.
+    """
+    plan, task = run.plan, run.task
+    splits = load_splits(plan, task)
+    _describe(result, task, splits, None)
+    with (
+        bench.start(run.implementation, beside_others=True) as worker,
+        tempfile.TemporaryDirectory(prefix="bert-atlas-job-") as out,
+    ):
+        done = worker.job(
+            bench.checkpoints.bare(),
+            {"name": task.name, "kind": task.kind, "outputs": list(task.outputs), "max_length": task.max_length},
+            {name: [asdict(example) for example in split.examples] for name, split in splits.items()},
+            Path(out),
+            plan.threads,
+            bench.show,
+        )
+    result.implementation["version"] = done.version
+    result.recipe = {"own": done.recipe, "select": "last"}
+    try:
+        return _scored(result, task, splits, {split: done.predictions.get(split, []) for split in task.evaluate})
+    except (BadInput, Failure) as error:  # this run fails, the others go on
+        raise WorkerError(str(error), "predictions") from error
+
+
 def _describe(result: record.Quality, task: Task, splits: dict[str, Split], tokenizer: Tokenizer | None) -> None:
-    """Put into the record what was repaired in its data, and what of them is cut or seen twice."""
+    """Put into the record what was repaired in the data, how much is truncated, and how much is in two splits."""
     result.sanity = _examined(task, splits, tokenizer)
     result.repairs = {name: split.repairs for name, split in splits.items() if split.repairs}
 
 
 def _examined(task: Task, splits: dict[str, Split], tokenizer: Tokenizer | None) -> dict[str, leakage.Counts]:
-    """The record's field ``sanity``; without the tokenizer that made the tokens, nothing is said of what was cut."""
+    """The record's field ``sanity``; without a tokenizer it does not say how much is truncated."""
     seen = set(leakage.inputs(splits["train"].examples))
     counts = {}
     for name, split in splits.items():
@@ -68,96 +137,32 @@ def _examined(task: Task, splits: dict[str, Split], tokenizer: Tokenizer | None)
     return counts
 
 
-def fine_tuned(
-    start: Start,
-    made: plan.Plan,
+def _fine_tune(
+    bench: Bench,
+    run: Run,
     result: record.Quality,
-    task: Task,
-    folder: Path,
-    show: Show,
-    *,
-    keep: Path | None = None,
-    for_encoders: Path | None = None,
+    splits: dict[str, Split],
+    keep: Path | None,
+    for_encoders: Path | None,
 ) -> Predictions:
-    """Fill ``result`` in: train from the checkpoint in ``folder`` (head included), predict, score.
-
-    Gives the predictions by split; the trained weights are written to the folder ``keep``, and with a pooler in any
-    case to ``for_encoders``. Out of memory once, each batch is computed in two pieces; that is said in the record.
-    Raises WorkerError if the implementation fails.
-    """
-    splits = load_splits(made, task)
-    _describe(result, task, splits, made.tokenizer)
-    for micro_batches in (1, 2):
-        result.recipe["micro_batches"] = micro_batches
-        try:
-            with start() as worker:
-                worker.load(folder, task.kind, made.device, "fp32", made.threads)
-                result.implementation["version"] = worker.info["version"]
-                result.training = _train(worker, result, task, splits, show)
-                if keep is not None:
-                    save_model(worker, made, result, task, keep)
-                if for_encoders is not None:
-                    save_model(worker, made, result, task, for_encoders, pooler=True)
-                if made.precision != "fp32":
-                    result.precision["computed"] = worker.cast(made.precision)
-                return _answers(worker, result, task, splits, show)
-        except WorkerError as error:
-            if not error.out_of_memory or micro_batches == 2:
-                raise
-            result.flags.append(record.flag("out of memory with whole batches; computed in two pieces each"))
-    raise AssertionError("unreachable")
-
-
-def encoded(
-    worker: Worker, made: plan.Plan, result: record.Quality, task: Task, folder: Path, show: Show
-) -> Predictions:
-    """Fill ``result`` in for one that only encodes: with the weights that the reference fine-tuned, in ``folder``."""
-    splits = load_splits(made, task)
-    _describe(result, task, splits, made.tokenizer)
-    worker.load(folder, None, made.device, made.precision, made.threads)
-    result.implementation["version"] = worker.info["version"]
-    result.implementation["precision"] = worker.info["precision"]
-    result.precision["computed"] = worker.info["computed"]
-    if "compiled" in worker.info:
-        result.implementation["compiled"] = worker.info["compiled"]
-    result.training = {"by": "reference", "examples": len(splits["train"].examples)}
-    return _answers(worker, result, task, splits, show)
-
-
-def done_by_itself(
-    worker: Worker, made: plan.Plan, result: record.Quality, task: Task, folder: Path, show: Show
-) -> Predictions:
-    """Fill ``result`` in for one that is a program of its own: it gets the examples, and the weights in ``folder``, and
-    gives predictions back.
-
-    It cuts texts in its own way, of which nothing is known. Raises WorkerError if it fails, or answers what is no
-    answer to the task.
-    """
-    splits = load_splits(made, task)
-    _describe(result, task, splits, None)
-
-    def show_job(what: str, done: int = 0, total: int = 1) -> None:
-        show(what, done, total)
-
-    with tempfile.TemporaryDirectory(prefix="bert-atlas-job-") as out:
-        done = worker.job(
-            folder,
-            {"name": task.name, "kind": task.kind, "outputs": list(task.outputs), "max_length": task.max_length},
-            {name: [asdict(example) for example in split.examples] for name, split in splits.items()},
-            Path(out),
-            made.threads,
-            show_job,
-        )
-    result.implementation["version"] = done.version
-    result.recipe = {"own": done.recipe, "select": "last"}
-    try:
-        return _scored(result, task, splits, {split: done.predictions.get(split, []) for split in task.evaluate})
-    except (BadInput, Failure) as error:  # its run fails; those of the others go on
-        raise WorkerError(str(error), "predictions") from error
+    """One attempt, with the ``micro_batches`` of the record's recipe."""
+    plan, task = run.plan, run.task
+    with bench.start(run.implementation) as worker:
+        folder = bench.checkpoints.with_head(task, run.seed)
+        worker.load(folder, task.kind, plan.device, "fp32", plan.threads)
+        result.implementation["version"] = worker.info["version"]
+        result.training = _train(worker, result, task, splits, bench.show)
+        if keep is not None:
+            save_model(worker, run, keep)
+        if for_encoders is not None:
+            save_model(worker, run, for_encoders, pooler=True)
+        if plan.precision != "fp32":
+            result.precision["computed"] = worker.cast(plan.precision)
+        return _answers(worker, result, task, splits, bench.show)
 
 
 def _answers(worker: Worker, result: record.Quality, task: Task, splits: dict[str, Split], show: Show) -> Predictions:
-    """Predict and score all splits that the task says; peak memory goes into the record."""
+    """Predict and score all splits of the task; put the peak memory into the record."""
     predictions = {split: _predict(worker, task, splits[split], split, show) for split in task.evaluate}
     result.training["memory"] = worker.memory()
     return _scored(result, task, splits, predictions)
@@ -166,7 +171,7 @@ def _answers(worker: Worker, result: record.Quality, task: Task, splits: dict[st
 def _scored(
     result: record.Quality, task: Task, splits: dict[str, Split], predictions: dict[str, list[Prediction]]
 ) -> Predictions:
-    """Put the scores of all splits into the record; the predictions with the examples' ids."""
+    """Put the scores of all splits into the record. Returns the predictions with the ids of the examples."""
     answers = {
         split: leakage.paired(splits[split].examples, each, f"{task.name} {split}")
         for split, each in predictions.items()
@@ -177,7 +182,7 @@ def _scored(
 
 
 def _train(worker: Worker, result: record.Quality, task: Task, splits: dict[str, Split], show: Show) -> dict[str, Any]:
-    """All epochs; with ``select: dev`` the weights of the epoch that was best on the first scored split."""
+    """Train all epochs; ``select: dev`` then restores the weights of the best epoch on the first scored split."""
     recipe, train = result.recipe, splits["train"]
     labels = train.encoded.labels
     if labels is None:
@@ -211,17 +216,17 @@ def _train(worker: Worker, result: record.Quality, task: Task, splits: dict[str,
     return {"examples": len(train.examples), "seconds": seconds, "losses": losses, "dev_by_epoch": scores}
 
 
-def logits_of(worker: Worker, batch: Batch, kind: str, told: Callable[[int], None]) -> Array:
-    """What a worker predicts for every sequence (or token), in the order given; ``told`` hears of how many.
+def logits_of(worker: Worker, batch: Batch, kind: str, show_done: Callable[[int], None]) -> Array:
+    """Logits [sequences or tokens, outputs], in the order of the batch; calls ``show_done`` with the sequences so far.
 
-    It gets a part at a time, so that its memory does not grow with the data.
+    The worker gets AT_ONCE sequences at a time, so that its memory does not grow with the data.
     """
     parts = []
     for piece in in_order(batch.lengths, AT_ONCE):
         before = int(piece[0])
 
         def show_part(done: int, total: int, before: int = before) -> None:
-            told(before + done)
+            show_done(before + done)
 
         parts.append(worker.predict(batch.select(piece), kind, BATCH_TOKENS, show_part))
     return np.concatenate(parts)
@@ -238,10 +243,8 @@ def _predict(worker: Worker, task: Task, split: Split, name: str, show: Show) ->
     return decode(task, logits, split.encoded, split.examples)
 
 
-def save_model(
-    worker: Worker, made: plan.Plan, result: record.Quality, task: Task, folder: Path, pooler: bool = False
-) -> None:
-    """A folder that transformers loads, that ``python -m harness predict`` uses, and that ports encode with.
+def save_model(worker: Worker, run: Run, folder: Path, pooler: bool = False) -> None:
+    """Write the worker's model, for transformers, ``python -m harness predict`` and the ports that only encode.
 
     A tagging model has no pooler; ``pooler`` adds that of the pre-trained weights, for ports that always load one.
     """
@@ -250,11 +253,12 @@ def save_model(
     from reference.checkpoint import Checkpoint, read, save, standard_names
     from reference.model import BertConfig
 
+    plan, task = run.plan, run.task
     tensors = standard_names({name: torch.from_numpy(array) for name, array in worker.export().items()})
     if pooler:
-        original = read(made.weights.folder).tensors
+        original = read(plan.weights.folder).tensors
         tensors = {name: tensor for name, tensor in original.items() if name.startswith("bert.pooler.")} | tensors
     folder.mkdir(parents=True, exist_ok=True)
-    made.tokenizer.save(folder, task.max_length)
-    describe(task, result.key, made.device, made.precision, folder)
-    save(Checkpoint(BertConfig(**made.config), tensors, task.outputs), folder, task.kind)
+    plan.tokenizer.save(folder, task.max_length)
+    describe(task, run.key, plan.device, plan.precision, folder)
+    save(Checkpoint(BertConfig(**plan.config), tensors, task.outputs), folder, task.kind)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import psutil
 
 from harness import affinity
-from harness.records import provenance
+from harness.records import machine
 
 # Fractions of the CPUs' time above which timings are to be doubted. Steal is time that the hypervisor gave to
 # other guests while we wanted it: it stretches timings directly, so that 2 % is as much as implementations may
@@ -92,14 +92,14 @@ def _counters() -> Stretch:
     try:
         every = psutil.cpu_times(percpu=True)
     except (OSError, psutil.Error):  # on Android, and in sandboxes
-        return Stretch(0.0, None, None, _own_seconds(), *provenance.throttled())
+        return Stretch(0.0, None, None, _own_seconds(), *machine.throttled())
     # The list has only CPUs that are online: where numbers and places differ, take them all.
     cpus = [every[cpu] for cpu in affinity.CPUS] if affinity.CPUS[-1] < len(every) else every
     seconds = {name: sum(getattr(cpu, name) for cpu in cpus) for name in every[0]._fields}
     guests = seconds.get("guest", 0.0) + seconds.get("guest_nice", 0.0)  # counted in user and nice already
     total, stolen = sum(seconds.values()) - guests, seconds.get("steal")
     busy = total - seconds["idle"] - seconds.get("iowait", 0.0) - (stolen or 0.0)
-    return Stretch(total, busy, stolen, _own_seconds(), *provenance.throttled())
+    return Stretch(total, busy, stolen, _own_seconds(), *machine.throttled())
 
 
 def _own_seconds() -> float:

@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.measure import energy
-from harness.measure.client import Show, Worker
+from harness.measure.client import Worker
 from harness.measure.load import Stretch, load_of, watched
 from harness.port.batch import SEQUENCES, TOKENS, Batch
+from harness.progress import Show
 
 Floats = NDArray[np.float64]
 # Arrivals (seconds), the bound (seconds), and how many may exceed it -> latency of each query (seconds), in order.

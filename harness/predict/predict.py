@@ -18,9 +18,9 @@ from harness.measure.evaluate import AT_ONCE, BATCH_TOKENS
 from harness.port.batch import Batch, in_order
 from harness.predict import answers, inputs
 from harness.predict.inputs import Inputs
-from harness.predict.saved_model import Saved, read_description
 from harness.registry.implementations import find
 from harness.weights.examine import check_fit
+from harness.weights.saved_model import Saved, read_description
 from harness.worker.messages import Array
 from harness.worker.session import Session
 from reference.tokenizer import Tokenizer

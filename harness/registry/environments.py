@@ -12,7 +12,6 @@ import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import astuple, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,10 +24,10 @@ from packaging.version import Version
 
 from harness.data.download import cache_folder
 from harness.errors import BadInput, Failure
+from harness.progress import Show
 from harness.registry.implementations import Implementation, Requirements, implementations
 
 PYTHONS = ("3.11", "3.12", "3.13")  # looked for, in this order, where ours does not fit
-Show = Callable[..., None]
 
 
 @dataclass(frozen=True)

@@ -268,7 +268,7 @@ def test_each_key_changes_with_the_code_that_determines_it(
     for name in ("worker/session", "port/batch", "weights/checkpoints"):
         assert {*quality, *parity, "speed"} <= changed_by(f"harness/{name}.py"), name
     timing = ("measure/scenarios", "measure/energy", "worker/roofline", "measure/speed", "measure/training_speed")
-    for name in (*timing, "records/provenance"):
+    for name in (*timing, "records/machine"):
         assert changed_by(f"harness/{name}.py") == {"speed"}, name
     for name in ("deviations", "parity", "tokenization"):
         assert changed_by(f"harness/measure/{name}.py") == parity, name

@@ -16,7 +16,7 @@ from harness.errors import BadInput
 from harness.measure import keys, plan
 from harness.measure.bench import lacks
 from harness.measure.plan import Options, Plan, prepare_each, recipe, training_task
-from harness.records import provenance
+from harness.records import machine
 from harness.weights.examine import drawn_at_random
 from reference import checkpoint
 from reference.layers import abilities
@@ -243,7 +243,7 @@ def test_threads_that_could_not_run_at_once_are_refused(
 ) -> None:
     monkeypatch.setattr(affinity, "CPUS", cpus)
     for name in ("PROC", "CPUS", "CGROUP"):
-        monkeypatch.setattr(provenance, name, tmp_path / name)
+        monkeypatch.setattr(machine, name, tmp_path / name)
     (tmp_path / "PROC/self").mkdir(parents=True)
     (tmp_path / "PROC/self/cgroup").write_text("0::/\n")
     (tmp_path / "CGROUP").mkdir()
@@ -251,7 +251,7 @@ def test_threads_that_could_not_run_at_once_are_refused(
     with pytest.raises(BadInput, match=message):
         prepared(threads=most + 1)
     assert prepared(threads=most).threads == most
-    assert prepared().threads == most == provenance.machine()["cores"], "what a record says of both agrees"
+    assert prepared().threads == most == machine.describe()["cores"], "what a record says of both agrees"
 
 
 def test_nothing_is_written_where_the_input_is_bad(prepared: Callable[..., Plan], tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from harness.measure.client import Worker, WorkerError
 from harness.measure.load import Stretch
 from harness.measure.plan import Options, prepare
 from harness.port.batch import SEQUENCES, TOKENS
-from harness.records import provenance, record
+from harness.records import machine, record
 from harness.registry.implementations import describe
 from harness.weights.checkpoints import Checkpoints
 from harness.worker.messages import Array
@@ -127,7 +127,7 @@ def test_what_was_published_by_its_median_pass_stays() -> None:
 def test_turns_are_watched_and_the_warm_up_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
     worker, stretches = Clocked("a", [1.0], []), list[Stretch]()
     asked: list[int] = []
-    monkeypatch.setattr(provenance, "throttled", lambda: (asked.append(worker.passes), (len(asked), 0.5))[1])
+    monkeypatch.setattr(machine, "throttled", lambda: (asked.append(worker.passes), (len(asked), 0.5))[1])
     measured([worker], SHAPE, stretches=stretches)
     assert asked == [2, 2 + speed.ROUNDS]
     assert [each.periods for each in stretches] == [1]
@@ -297,7 +297,7 @@ def test_what_disturbs_the_measuring_of_the_limits_is_in_the_load(
         return {}
 
     monkeypatch.setattr(speed, "_limits", limits)
-    monkeypatch.setattr(provenance, "throttled", lambda: (periods, periods / 2))
+    monkeypatch.setattr(machine, "throttled", lambda: (periods, periods / 2))
     for each in timed(shapes=((1, 16), (2, 16)))[:2]:
         assert each.load["throttled"] == {"periods": 14, "seconds": 7.0}, "before the turns and after them"
         assert each.load["noisy"]

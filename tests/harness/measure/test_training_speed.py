@@ -12,7 +12,7 @@ from harness.measure import speed, training_speed
 from harness.measure.client import Worker
 from harness.measure.plan import Options, prepare
 from harness.port.batch import shuffled, shuffled_by_length
-from harness.records import provenance, record
+from harness.records import machine, record
 from harness.registry.implementations import describe, find
 from harness.weights.checkpoints import Checkpoints
 
@@ -59,7 +59,7 @@ def test_those_that_can_be_trained_take_turns_at_epochs(timed: Callable[..., lis
         assert set(result.implementations) == {"reference", "transformers"}
         assert result.shape["sequences"] == LIMIT
         assert result.shape["own_lengths"]
-        assert result.precision["resolved"] == ("bf16" if provenance.hardware_bf16() else "fp32")
+        assert result.precision["resolved"] == ("bf16" if machine.hardware_bf16() else "fp32")
         for figures in result.implementations.values():
             assert np.shape(figures["wall"]) == (speed.ROUNDS, 1)
             assert figures["sequences_per_second"] == pytest.approx(LIMIT / figures["p50"])

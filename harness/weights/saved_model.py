@@ -1,6 +1,10 @@
-"""What a saved model says of itself, in ``bert_atlas.json``: its task as declared, and how the run computed."""
+"""Folders of saved models. ``bert_atlas.json`` describes the model: its task as declared, and how the run computed."""
 
 import json
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,18 +13,18 @@ from harness.data.saved_task import declared, from_declared
 from harness.data.task import SplitFile, Task
 from harness.errors import BadInput
 
-DESCRIPTION = "bert_atlas.json"  # it is moved to its place last: a folder that has it is whole
-OLD_FIELDS = ("task", "kind", "pairs", "max_length")  # all that a folder was once saved with
+DESCRIPTION = "bert_atlas.json"  # the last file to be moved to its place: a folder that has it is complete
+OLD_FIELDS = ("task", "kind", "pairs", "max_length")  # the only fields of older versions
 
 
 @dataclass(frozen=True)
 class Saved:
-    """A saved model's own description."""
+    """The description of a saved model."""
 
     task: Task
-    device: str | None  # the kind of device that the run computed on; None: not known
-    precision: str | None  # the precision of the run's evaluation; None: not known
-    lacks: str  # what the folder should say and does not; empty: nothing
+    device: str | None  # kind of device that the run computed on; None: unknown
+    precision: str | None  # precision of the run's evaluation; None: unknown
+    lacks: str  # fields that an older version did not write, and what is assumed instead; empty: none
 
 
 def describe(task: Task, key: str, device: str, precision: str, folder: Path) -> None:
@@ -39,8 +43,29 @@ def describe(task: Task, key: str, device: str, precision: str, folder: Path) ->
     (folder / DESCRIPTION).write_text(text, encoding="utf-8")
 
 
+@contextmanager
+def replaced_folder(folder: Path) -> Iterator[Path]:
+    """A temporary folder to write a model to. Its files are moved to ``folder`` at the end, the description last."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for left in folder.glob(".part-*"):  # by a process that was killed
+        shutil.rmtree(left)
+    with tempfile.TemporaryDirectory(prefix=".part-", dir=folder) as unfinished:
+        yield Path(unfinished)
+        (folder / DESCRIPTION).unlink(missing_ok=True)
+        for file in sorted(Path(unfinished).iterdir(), key=lambda file: file.name == DESCRIPTION):
+            file.replace(folder / file.name)
+
+
+def key_of(folder: Path) -> str | None:
+    """The key of the run that trained the model in this folder; None without a model that is complete and sound."""
+    try:
+        return str(json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))["record"])
+    except (FileNotFoundError, ValueError, LookupError, TypeError, RecursionError):
+        return None
+
+
 def read_description(folder: Path) -> Saved:
-    """What the folder says of its model. BadInput where it is not one that ``run --save-model`` wrote."""
+    """Read the description of a saved model. BadInput for a folder that ``run --save-model`` did not write."""
     said = _read(folder)
     try:
         if "declared" in said:
@@ -76,7 +101,7 @@ def _read(folder: Path) -> dict[str, Any]:
 
 
 def _old_task(said: dict[str, Any], folder: Path) -> Task:
-    """The task as far as a folder of an older version says it, with the usual value of what it does not say."""
+    """The task as an older version described it, with defaults for the fields that it did not write."""
     tagging = said["kind"] == "tagging"
     columns: dict[str, str | int] = {"word": 0} if tagging else {"text": "text"}
     if said["pairs"]:

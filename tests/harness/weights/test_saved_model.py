@@ -8,7 +8,7 @@ import pytest
 
 from harness.data.task import load_task
 from harness.errors import BadInput
-from harness.predict.saved_model import DESCRIPTION, describe, read_description
+from harness.weights.saved_model import DESCRIPTION, describe, read_description
 
 
 def test_the_whole_task_is_kept_and_how_the_run_computed(tmp_path: Path) -> None:
