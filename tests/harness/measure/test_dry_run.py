@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from harness.measure import keys
 from harness.measure.dry_run import duration, outline, print_dry_run
 from harness.measure.plan import Plan
+from harness.measure.run import Run
 from harness.records import machine, record
 from harness.records.record import Quality
 
@@ -23,12 +23,10 @@ def store(quality_record: Records) -> Callable[..., Quality]:
 
     def put(made: Plan, number: int = 0, seed: int = 42, how: Any = "trained", **fields: Any) -> Quality:
         implementation, task = made.implementations[number], made.tasks[0]
-        key = keys.quality_key(made, implementation, task, seed, how)
-        usual = {"key": key, "seed": seed, **like(made)}
+        planned = Run(made, implementation, task, seed, how)
+        usual = {"key": planned.key, "seed": seed, **like(made)}
         result = quality_record(implementation.name, task.name, **(usual | fields))
-        record.write(
-            result, made.options.runs / "quality" / f"{implementation.name}-{task.name}-{seed}-{key[:12]}.json"
-        )
+        record.write(result, planned.path)
         return result
 
     return put

@@ -17,6 +17,7 @@ import pytest
 from harness.data.task import SplitFile, Task
 from harness.measure import keys
 from harness.measure.plan import Plan
+from harness.measure.run import Run
 from harness.records import code
 from harness.registry.implementations import find, implementations
 
@@ -25,7 +26,7 @@ ROOT = Path(keys.__file__).parents[2]
 
 def key_of(made: Plan, seed: int = 42) -> str:
     """The key of the first run."""
-    return keys.quality_key(made, made.implementations[0], made.tasks[0], seed)
+    return Run(made, made.implementations[0], made.tasks[0], seed).key
 
 
 def test_the_same_plan_has_the_same_key_wherever_records_go(prepared: Callable[..., Plan], tmp_path: Path) -> None:
@@ -244,7 +245,7 @@ def all_keys(made: Plan) -> dict[str, str]:
     task, shape = made.tasks[0], {"name": "1 x 8", "sequences": 1, "tokens": 8, "lengths": [[8, 1]]}
     found = {}
     for each in made.implementations:
-        found |= {f"{each.name} {how}": keys.quality_key(made, each, task, 42, how) for how in keys.QUALITY}
+        found |= {f"{each.name} {how}": Run(made, each, task, 42, how).key for how in keys.QUALITY}
         found |= {f"{each.name} parity": keys.parity_key(made, each), f"{each.name} code": keys.code_of(each)}
     return found | {"speed": keys.speed_key(made, made.implementations, shape, "inference")}
 
@@ -370,6 +371,7 @@ from pathlib import Path
 from harness.measure import keys
 from harness.records import code
 from harness.measure.plan import Options, prepare
+from harness.measure.run import Run
 
 made = prepare(Options(["reference", "transformers"], ["mini-sentiment"], weights=sys.argv[1], device="cpu"))
 shape = {"name": "1 x 8", "sequences": 1, "tokens": 8, "lengths": [[8, 1]]}
@@ -377,7 +379,7 @@ print(keys.speed_key(made, made.implementations, shape, "inference"))
 for each in made.implementations:
     print(keys.parity_key(made, each), keys.code_of(each))
     for how in keys.QUALITY:
-        print(keys.quality_key(made, each, made.tasks[0], 42, how))
+        print(Run(made, each, made.tasks[0], 42, how).key)
 """
 MOVED = {
     "harness/port/batch.py": "harness/batches/batch.py",

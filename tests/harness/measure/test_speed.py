@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from harness.measure import scenarios, speed
+from harness.measure.bench import Bench
 from harness.measure.client import Worker, WorkerError
 from harness.measure.load import Stretch
 from harness.measure.plan import Options, prepare
@@ -45,8 +46,11 @@ class Clocked:
         return {}, {"wall": wall, "cpu": 2 * wall}
 
 
-def measured(workers: list[Clocked], shape: speed.Shape, **arguments: Any) -> dict[str, dict[str, Any]]:
-    return speed.measure(cast(dict[str, Worker], {worker.name: worker for worker in workers}), shape, **arguments)
+def measured(
+    workers: list[Clocked], shape: speed.Shape, show: Any = lambda *_: None, **arguments: Any
+) -> dict[str, dict[str, Any]]:
+    by_name = cast(dict[str, Worker], {worker.name: worker for worker in workers})
+    return speed.measure(by_name, shape, show, **arguments)
 
 
 SHAPE = speed.fixed(8, 16, 100)
@@ -166,10 +170,10 @@ def test_own_lengths_are_fed_as_users_feed_them_and_rectangles_whole() -> None:
     assert {(each["sequences"], each["tokens"]) for _, each in calls} == {(None, None)}
 
 
-def test_progress_is_told_of_each_round() -> None:
-    told: list[tuple[int, int]] = []
-    measured([Clocked("a", [1.0], [])], SHAPE, on_progress=lambda done, total: told.append((done, total)))
-    assert told == [(turn, speed.ROUNDS) for turn in range(speed.ROUNDS + 1)]
+def test_each_round_is_shown_as_progress() -> None:
+    shown: list[tuple[str, float, float]] = []
+    measured([Clocked("a", [1.0], [])], SHAPE, lambda *what: shown.append(what))
+    assert shown == [("timing 8 x 16", turn, speed.ROUNDS) for turn in range(speed.ROUNDS + 1)]
 
 
 # ---- records, of real workers whose implementations need no framework ----
@@ -233,8 +237,9 @@ def timed(tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
             files.append(tmp_path / f"stub{number}.py")
             files[-1].write_text(source)
         stubs = [describe(file)[0] for file in files]
-        homes = {stub.name: Path(sys.executable) for stub in stubs}
-        done = list(speed.run_speed(made, stubs, homes, Checkpoints(made, tmp_path), lambda *_: None))
+        interpreters = {stub.name: Path(sys.executable) for stub in stubs}
+        checkpoints = Checkpoints(made.weights.folder, made.tokenizer, tmp_path)
+        done = list(speed.run_speed(Bench(made, interpreters, checkpoints, lambda *_: None), stubs))
         written = record.read_all([tmp_path / "runs"])
         assert all(each in written for each in done), "as it is written, so it is given"
         return done

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from harness.measure import speed, training_speed
+from harness.measure.bench import Bench
 from harness.measure.client import Worker
 from harness.measure.plan import Options, prepare
 from harness.port.batch import shuffled, shuffled_by_length
@@ -40,8 +41,10 @@ def timed(tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
             )
         )
         chosen = [find("reference"), find("transformers"), describe(STUBS / "encoder.py")[0]]
-        homes = {each.name: Path(sys.executable) for each in chosen}
-        done = list(training_speed.run_training(made, chosen, homes, Checkpoints(made, tmp_path), lambda *_: None))
+        interpreters = {each.name: Path(sys.executable) for each in chosen}
+        checkpoints = Checkpoints(made.weights.folder, made.tokenizer, tmp_path)
+        bench = Bench(made, interpreters, checkpoints, lambda *_: None)
+        done = list(training_speed.run_training(bench, chosen))
         assert sorted(record.read_all([tmp_path / "runs"]), key=lambda each: each.key) == sorted(
             done, key=lambda each: each.key
         )
