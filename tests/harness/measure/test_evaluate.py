@@ -13,7 +13,7 @@ import yaml
 from harness.data.encode import decode
 from harness.data.task import load_task, suites
 from harness.measure import evaluate, plan
-from harness.measure.client import WorkerError
+from harness.measure.client import Epoch, Job, WorkerError
 from harness.measure.evaluate import load_splits, score
 from harness.measure.plan import Options, Plan, prepare
 from harness.port.batch import Batch, in_order
@@ -43,14 +43,32 @@ class Answering:
     def load(self, *_: Any) -> None:
         pass
 
-    def call(self, command: str, arrays: dict[str, Array] | None = None, **_: Any) -> tuple[dict[str, Any], Any]:
-        if command == "predict":
-            return {}, {"logits": self.logits(Batch(**(arrays or {})))}
-        if command == "job":
-            return {"version": "tool 1", "recipe": "looks up", "predictions": self.predictions}, {}
-        memory: dict[str, Any] = {"resident": 1, "gpu": None}
-        answers = {"memory": memory, "train_epoch": {"loss": 0.5}, "start_training": {"compiled": self.compiled}}
-        return answers.get(command, {"computed": "fp32"} if command == "cast" else {}), {}
+    def predict(self, batch: Batch, *_: Any) -> Array:
+        return self.logits(batch)
+
+    def job(self, *_: Any) -> Job:
+        return Job("tool 1", "looks up", self.predictions or {})
+
+    def start_training(self, *_: Any) -> dict[str, Any]:
+        return self.compiled
+
+    def train_epoch(self, *_: Any) -> Epoch:
+        return Epoch(0.5, 1.0, 1.0)
+
+    def keep(self) -> None:
+        pass
+
+    def restore(self) -> None:
+        pass
+
+    def cast(self, precision: str) -> str:
+        return "fp32"
+
+    def export(self) -> dict[str, Array]:
+        return {}
+
+    def memory(self) -> dict[str, int | None]:
+        return {"resident": 1, "gpu": None}
 
 
 @pytest.fixture
