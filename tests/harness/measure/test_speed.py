@@ -11,14 +11,13 @@ import pytest
 
 from harness.measure import scenarios, speed
 from harness.measure.bench import Bench
-from harness.measure.client import Worker, WorkerError
+from harness.measure.client import Seconds, Worker, WorkerError
 from harness.measure.load import Stretch
 from harness.measure.plan import Options, prepare
-from harness.port.batch import SEQUENCES, TOKENS
+from harness.port.batch import SEQUENCES, TOKENS, Batch
 from harness.records import machine, record
 from harness.registry.implementations import describe
 from harness.weights.checkpoints import Checkpoints
-from harness.worker.messages import Array
 
 STUBS = Path(__file__).parents[1] / "stubs"
 
@@ -32,18 +31,14 @@ class Clocked:
         self.name, self.seconds, self.calls, self.fails_at = name, seconds, calls, fails_at
         self.passes = 0
 
-    def call(
-        self, command: str, arrays: dict[str, Array], *, repeats: int, **arguments: Any
-    ) -> tuple[dict[str, Any], dict[str, Array]]:
-        assert command == "time"
-        assert set(arrays) == {"ids", "segments", "cu_seqlens"}
+    def time(self, batch: Batch, sequences: int | None, tokens: int | None, repeats: int) -> Seconds:
         if self.passes == self.fails_at:
             raise WorkerError("it broke", "died")
-        self.calls.append((self.name, {"repeats": repeats, **arguments}))
+        self.calls.append((self.name, {"repeats": repeats, "sequences": sequences, "tokens": tokens}))
         seconds = self.seconds[min(self.passes, len(self.seconds) - 1)]
         wall = np.resize(seconds, repeats)  # a list of them: passes of several kinds, again and again
         self.passes += 1
-        return {}, {"wall": wall, "cpu": 2 * wall}
+        return Seconds(wall, 2 * wall)
 
 
 def measured(

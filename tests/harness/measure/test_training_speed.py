@@ -12,10 +12,11 @@ from harness.measure import speed, training_speed
 from harness.measure.bench import Bench
 from harness.measure.client import Worker
 from harness.measure.plan import Options, prepare
-from harness.port.batch import shuffled, shuffled_by_length
+from harness.port.batch import Batch, shuffled, shuffled_by_length
 from harness.records import machine, record
 from harness.registry.implementations import describe, find
 from harness.weights.checkpoints import Checkpoints
+from harness.worker.messages import Array
 
 STUBS = Path(__file__).parents[1] / "stubs"
 LIMIT = 20
@@ -81,14 +82,13 @@ def test_one_that_pads_gets_random_batches_as_its_users_feed_it(
     batches: dict[str, str],
 ) -> None:
     fed: dict[str, Any] = {}
-    call = Worker.call
+    start_training = Worker.start_training
 
-    def spied(worker: Worker, command: str, *arguments: Any, **named: Any) -> Any:
-        if command == "start_training":
-            fed[worker.info["batching"]] = named["recipe"]["batches"]
-        return call(worker, command, *arguments, **named)
+    def spied(worker: Worker, batch: Batch, labels: Array, recipe: dict[str, Any], kind: str, seed: int) -> Any:
+        fed[worker.info["batching"]] = recipe["batches"]
+        return start_training(worker, batch, labels, recipe, kind, seed)
 
-    monkeypatch.setattr(Worker, "call", spied)
+    monkeypatch.setattr(Worker, "start_training", spied)
     (result,) = timed("mini-sentiment", by_length=by_length)
 
     assert fed == batches
