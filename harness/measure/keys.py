@@ -34,12 +34,14 @@ How = Literal["trained", "encoded", "job"]
 EVERYWHERE = ("torch", "tokenizers")  # needed for fine-tuning and for tokenizing, whatever is measured
 QUALITY: tuple[How, ...] = ("trained", "encoded", "job")
 ALL = (*QUALITY, "selected", "parity", "speed")  # "selected": the choice of an epoch by its score
-# The modules that fill in a record, and the worker; the files of the implementations are added.
+# The modules that fill in a record, those that write the weights it begins with, and the worker; the files of the
+# implementations are added.
+SHARED = ("harness.weights.checkpoints", "harness.worker.session")
 ENTRIES: dict[str, tuple[str, ...]] = {
-    **dict.fromkeys(QUALITY, ("harness.measure.quality", "harness.worker.session")),
+    **dict.fromkeys(QUALITY, ("harness.measure.quality", *SHARED)),
     "selected": ("harness.statistics.score",),
-    "parity": ("harness.measure.parity", "harness.worker.session"),
-    "speed": ("harness.measure.speed", "harness.measure.training_speed", "harness.worker.session"),
+    "parity": ("harness.measure.parity", *SHARED),
+    "speed": ("harness.measure.speed", "harness.measure.training_speed", *SHARED),
 }
 
 
@@ -288,7 +290,7 @@ def _lacking(requirements: Requirements) -> tuple[str, ...]:
 
 @cache
 def installed(package: str) -> str:
-    """The version of a package, or PackageNotFoundError; asked once, because a process does not import anew."""
+    """The version of a package, or PackageNotFoundError; asked once, because a process imports it once."""
     return version(package)
 
 

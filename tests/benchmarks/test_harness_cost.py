@@ -66,7 +66,7 @@ folder = Path(sys.argv[1])
 made = prepare(Options(["reference"], ["mini-sentiment"], runs=folder, device="cpu", precision="fp32", threads=1))
 batch = load_splits(made, made.tasks[0])["dev"].encoded.batch.select(range(1))
 with Worker(made.implementations[0]) as worker:
-    worker.load(Checkpoints(made, folder).bare(), None, "cpu", "fp32", 1)
+    worker.load(Checkpoints(made.weights.folder, made.tokenizer, folder).bare(), None, "cpu", "fp32", 1)
     worker.encode(batch)
 done = os.times()
 print(done.user + done.system, done.children_user + done.children_system)
@@ -104,7 +104,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Plan:
 def minilm(made: Plan, tmp_path_factory: pytest.TempPathFactory) -> Session:
     """The reference with MiniLM's weights, in this process."""
     session = Session(find("reference").file, lambda **_: None)
-    folder = Checkpoints(made, tmp_path_factory.mktemp("bare")).bare()
+    folder = Checkpoints(made.weights.folder, made.tokenizer, tmp_path_factory.mktemp("bare")).bare()
     session.load(str(folder), None, "cpu", "fp32", "", threads=None)
     return session
 

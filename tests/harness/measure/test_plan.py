@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from harness import affinity
 from harness.errors import BadInput
-from harness.measure import keys, plan
+from harness.measure import keys
 from harness.measure.plan import Options, Plan, prepare_each, training_task
 from harness.measure.run import Run
 from harness.records import machine
@@ -154,7 +154,7 @@ def test_a_model_is_saved_from_one_precision(tiny_checkpoint: Path, tmp_path: Pa
 
 def test_a_program_of_its_own_is_run_once_on_the_tasks_that_it_does(prepared: Callable[..., Plan]) -> None:
     made = prepared(implementations=["reference", "bert-ner"], tasks=["mini-ner", "mini-sentiment"], seeds=(42, 43))
-    found = [[plan.seeds_of(made, each, task) for task in made.tasks] for each in made.implementations]
+    found = [[made.seeds_of(each, task) for task in made.tasks] for each in made.implementations]
     assert found == [[(42, 43), (42, 43)], [(42,), ()]]
 
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 import yaml
 
-from harness.measure import evaluate, parity, run
+from harness.measure import evaluate, main_path, parity
 from harness.measure.parity import Outputs
 from harness.measure.plan import Plan
 from harness.predict import predict
@@ -145,7 +145,7 @@ CASES = {
 
 
 def no_parity(*arguments: Any) -> Any:
-    batch = arguments[3]
+    batch = arguments[2]
     info = {"version": "1", "trainable": True, "precision": "fp32", "computed": "fp32"}
     return Outputs(np.ones((len(batch.ids), 32)), None), info
 
@@ -179,7 +179,7 @@ def saved(
         recipe = {"recipe": {"epochs": 2, "learning_rate": 3e-3, "batch_size": 8}}
         (tmp_path / "mine.yaml").write_text(yaml.safe_dump(common | recipe | case.fields, sort_keys=False))
         options = {"tasks": [str(tmp_path / "mine.yaml")], "save_model": tmp_path / "model", "threads": 1}
-        records = run.run([prepared(precision=precision, **options)], lambda *_: None)
+        records = main_path.run([prepared(precision=precision, **options)], lambda *_: None)
         quality = next(each for each in records if isinstance(each, Quality))
         records.close()  # type: ignore[attr-defined]
         assert quality.state == "ok", quality.reason
