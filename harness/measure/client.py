@@ -19,25 +19,16 @@ from typing import Any, BinaryIO, Literal, NamedTuple, NotRequired, Self, TypedD
 import numpy as np
 
 from harness.errors import DISK, MEMORY, Failure
-from harness.port.batch import Batch
+from harness.port.batch import Array, Batch
+from harness.port.process import command
 from harness.records.provenance import cpus_for
 from harness.registry.implementations import Implementation
-from harness.worker.messages import Array, ProtocolError, receive, send
+from harness.worker.messages import ProtocolError, receive, send
 
 ROOT = Path(__file__).parents[2]
-# In a foreign environment only the package ``harness`` is put where it can be imported: the folder that it lies in may
-# be one of installed packages, which are not that environment's.
-START = """
-import importlib.util, sys
-spec = importlib.util.spec_from_file_location("harness", sys.argv[1])
-sys.modules["harness"] = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(sys.modules["harness"])
-from harness.worker.session import main
-main(sys.argv[2])
-"""
-# What no record shows, and what a shell or a cluster may have set for other work: how many threads there are, on which
-# CPUs and how they wait (that is said when weights are loaded, which replaces OMP_NUM_THREADS); float32 computed in
-# less; code that is not compiled, waits for each kernel, or is watched.
+# Variables that a shell or a cluster may have set for other work, and that no record shows: the number of threads,
+# their CPUs and how they wait (``Session.load`` sets the threads, and replaces OMP_NUM_THREADS); float32 products in
+# lower precision; code that is not compiled, that waits for each kernel, or that is traced.
 OURS = re.compile(
     r"(?!OMP_NUM_THREADS$|KMP_DUPLICATE_LIB_OK$)(OMP|GOMP|KMP)_|(MKL_(DYNAMIC|DOMAIN_NUM_THREADS|VERBOSE)"
     r"|(ONEDNN|DNNL)_(DEFAULT_FPMATH_MODE|VERBOSE)|NVIDIA_TF32_OVERRIDE|TORCH_ALLOW_TF32_CUBLAS_OVERRIDE"
@@ -275,7 +266,7 @@ class Worker:
         return str(self.checkout) if self.checkout else None
 
     def _ask(
-        self, command: str, on_progress: Progress | None = None, timeout: float | None = None, **arguments: Any
+        self, name: str, on_progress: Progress | None = None, timeout: float | None = None, **arguments: Any
     ) -> tuple[dict[str, Any], dict[str, Array]]:
         """Send a command and wait for the answer. Raises WorkerError if the worker fails, dies, hangs or sends garbage.
 
@@ -285,16 +276,16 @@ class Worker:
             raise WorkerError("the worker has been ended", "ended", self.stderr_tail())
         deadline = None if timeout is None else time.monotonic() + timeout
         batch: Batch | None = arguments.pop("batch", None)
-        arrays = {name: value for name, value in arguments.items() if isinstance(value, np.ndarray)}
-        plain = {name: value for name, value in arguments.items() if name not in arrays}
+        arrays = {key: value for key, value in arguments.items() if isinstance(value, np.ndarray)}
+        plain = {key: value for key, value in arguments.items() if key not in arrays}
         try:
-            send(self._requests, {"command": command, **plain}, arrays | ({} if batch is None else batch._asdict()))
+            send(self._requests, {"command": name, **plain}, arrays | ({} if batch is None else batch._asdict()))
             while True:
                 message, results = receive(lambda size: self._read(size, deadline))
                 if message.get("kind") == DISK:  # no fault of the implementation, and nobody's work can go on
                     raise Failure(message["error"])
                 if "error" in message:
-                    raise WorkerError(message["error"], message["kind"], self.stderr_tail(), command)
+                    raise WorkerError(message["error"], message["kind"], self.stderr_tail(), name)
                 if "progress" not in message:
                     for text in message.pop("warnings", ()):
                         _say_once(f"{self.implementation.name}: {text}")
@@ -390,7 +381,7 @@ def interrupt_all() -> None:
 def _command(python: str, file: Path) -> list[str]:
     if python == sys.executable:
         return [python, "-m", "harness.worker.session", str(file)]
-    return [python, "-P", "-c", START, str(ROOT / "harness" / "__init__.py"), str(file)]
+    return command(python, "harness.worker.session", "main", str(file))
 
 
 def _variables(python: str) -> dict[str, str]:

@@ -14,9 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from harness.port.batch import IGNORE, Batch, by_tokens, in_given_order, shuffled, shuffled_by_length
+from harness.port.batch import IGNORE, Array, Batch, by_tokens, in_given_order, shuffled, shuffled_by_length
+from harness.port.model import HasMixedAdamW, HasWordEmbeddings, Trainable
 from harness.port.tensors import to_numpy
-from harness.worker.messages import Array
 from harness.worker.used_words import UsedWords
 
 BATCHES = {"by length": shuffled_by_length, "random": shuffled}
@@ -47,11 +47,13 @@ def autocast(precision: str, device: str) -> torch.autocast:
 class Training:
     """A model, its optimizer and its data between epochs."""
 
-    def __init__(self, model: Any, batch: Batch, labels: Array, kind: str, recipe: dict[str, Any], seed: int) -> None:
+    def __init__(
+        self, model: Trainable, batch: Batch, labels: Array, kind: str, recipe: dict[str, Any], seed: int
+    ) -> None:
         torch.manual_seed(seed)
         self.model, self.data, self.labels, self.kind, self.recipe = model, batch, labels, kind, recipe
         self.generator = np.random.default_rng(seed)
-        self.words = UsedWords(model.embeddings, batch.ids) if hasattr(model, "embeddings") else None
+        self.words = UsedWords(model.embeddings, batch.ids) if isinstance(model, HasWordEmbeddings) else None
         if self.words:
             self.data = batch._replace(ids=self.words.renumber(batch.ids))
         with self.words.in_place() if self.words else nullcontext():
@@ -61,7 +63,7 @@ class Training:
             {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
         ]
         self.mixed = None
-        if hasattr(model, "mixed_adamw") and recipe["precision"] == "bf16" and recipe["micro_batches"] == 1:
+        if isinstance(model, HasMixedAdamW) and recipe["precision"] == "bf16" and recipe["micro_batches"] == 1:
             self.mixed = model.mixed_adamw(groups, recipe["learning_rate"], recipe["max_grad_norm"])
         self.optimizer = self.mixed or torch.optim.AdamW(groups, lr=recipe["learning_rate"], fused=True)
         steps = recipe["epochs"] * -(-len(batch.lengths) // recipe["batch_size"])
@@ -123,7 +125,7 @@ class Training:
 
 
 @torch.inference_mode()
-def predict(model: Any, batch: Batch, kind: str, batch_tokens: int, progress: Callable[..., None]) -> Array:
+def predict(model: Trainable, batch: Batch, kind: str, batch_tokens: int, progress: Callable[..., None]) -> Array:
     """Logits for every sequence, or for every token where the task is tagging, in the order given.
 
     Sequences of similar length go together, up to ``batch_tokens`` at a time.

@@ -1,13 +1,12 @@
 """Task heads in numpy, for implementations that only encode: pooler and classifier of the fine-tuned weights."""
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
-from harness.port.batch import SEQUENCES, Batch, by_tokens, in_given_order, in_order
+from harness.port.batch import SEQUENCES, Array, Batch, by_tokens, in_given_order, in_order
 from harness.port.hf_folder import Folder, read_folder
-from harness.worker.messages import Array
+from harness.port.model import Model
 
 
 class Head:
@@ -33,7 +32,7 @@ class Head:
         return _linear(pooled, self.classifier, "classifier")
 
 
-def predict(model: Any, head: Head, batch: Batch, batch_tokens: int, progress: Callable[..., None]) -> Array:
+def predict(model: Model, head: Head, batch: Batch, batch_tokens: int, progress: Callable[..., None]) -> Array:
     """Logits of the head for every sequence (or token), in the order given; the model is fed as its users feed it."""
     parts, rows, done = [], [], 0
     packed = model.batching == "packed"

@@ -16,9 +16,9 @@ from collections.abc import Callable, Mapping
 from typing import Any, BinaryIO
 
 import numpy as np
-import numpy.typing as npt
 
-Array = npt.NDArray[Any]
+from harness.port.batch import Array
+
 MAX_HEADER = 64 * 2**20  # a longer header is not one: something else wrote to the pipe
 MAX_ARRAY = 2**40  # bytes; no more fits the memory of a machine
 DTYPES = ("bool", "uint8", "int32", "int64", "float16", "float32", "float64")
