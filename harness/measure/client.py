@@ -1,4 +1,7 @@
-"""A worker seen from the harness: started, asked, waited for without spinning, and always cleaned up."""
+"""The harness's side of a worker: starts the child process, sends it commands, waits for answers, and cleans up.
+
+``harness.worker.session.Session`` is the other side. Waiting sleeps in the kernel, so that it costs no CPU time.
+"""
 
 import contextlib
 import logging
@@ -37,7 +40,7 @@ OURS = re.compile(
 )
 LOAD_TIMEOUT = 600.0  # seconds; a cold import of a large framework from a slow disk takes minutes
 Progress = Callable[..., None]
-Show = Callable[..., None]  # told what is done, and how much of how much
+Show = Callable[..., None]  # (what, done, total)
 
 
 class Loaded(TypedDict):
@@ -74,11 +77,11 @@ class Job(NamedTuple):
     predictions: dict[str, list[Any]]  # by split
 
 
-_living: "set[Worker]" = set()  # started, and not yet closed
+_living: "set[Worker]" = set()  # started and not yet closed
 
 
 class WorkerError(Exception):
-    """An implementation failed: ``kind`` says how, ``stderr`` holds its last lines, ``doing`` is what was asked."""
+    """An implementation failed. ``kind`` says how, ``stderr`` has its last lines, ``doing`` is the command."""
 
     def __init__(self, message: str, kind: str, stderr: str = "", doing: str = "") -> None:
         super().__init__(message)
@@ -86,9 +89,9 @@ class WorkerError(Exception):
 
     @property
     def state(self) -> str:
-        """What a record says: skipped where it answers, when it is loaded, that it does no such thing here or at all.
+        """The state of the record: "skipped" if ``load`` raised NotImplementedError, else "failed".
 
-        Later that is a failure: PyTorch calls what lacks a kernel so too.
+        Later a NotImplementedError is a failure: PyTorch raises it for missing kernels.
         """
         return "skipped" if self.doing == "load" and self.kind == "NotImplementedError" else "failed"
 
@@ -107,7 +110,7 @@ class Worker:
         checkout: Path | None = None,
         beside_others: bool = False,
     ) -> None:
-        """Start it. ``beside_others``: it shares the cores, on which its threads must not spin while they wait."""
+        """Start the process. ``beside_others``: it shares its cores, so its threads must not spin while they wait."""
         self.implementation, self.checkout = implementation, checkout
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
         try:
@@ -121,7 +124,7 @@ class Worker:
             )
         except OSError as error:
             self._stderr.close()
-            said = f"{python} could not be started: {error.strerror}; make its environment anew with `env create`"
+            said = f"{python} could not be started: {error.strerror}; create its environment again with `env create`"
             raise WorkerError(f"{implementation.name}: {said}", "environment") from error
         assert self._process.stdin is not None
         self._requests = cast(BinaryIO, self._process.stdin)
@@ -131,7 +134,7 @@ class Worker:
 
     @property
     def alive(self) -> bool:
-        """Whether it can still be asked."""
+        """Whether it can still be given commands."""
         return not self._stderr.closed
 
     def __enter__(self) -> Self:
@@ -273,7 +276,7 @@ class Worker:
         A batch is sent as its three arrays, an array as it is, every other argument as JSON.
         """
         if self._stderr.closed:
-            raise WorkerError("the worker has been ended", "ended", self.stderr_tail())
+            raise WorkerError("the worker has ended", "ended", self.stderr_tail())
         deadline = None if timeout is None else time.monotonic() + timeout
         batch: Batch | None = arguments.pop("batch", None)
         arrays = {key: value for key, value in arguments.items() if isinstance(value, np.ndarray)}
@@ -282,7 +285,7 @@ class Worker:
             send(self._requests, {"command": name, **plain}, arrays | ({} if batch is None else batch._asdict()))
             while True:
                 message, results = receive(lambda size: self._read(size, deadline))
-                if message.get("kind") == DISK:  # no fault of the implementation, and nobody's work can go on
+                if message.get("kind") == DISK:  # not the implementation's fault, and nothing else can go on
                     raise Failure(message["error"])
                 if "error" in message:
                     raise WorkerError(message["error"], message["kind"], self.stderr_tail(), name)
@@ -297,9 +300,9 @@ class Worker:
                 raise KeyboardInterrupt from error
             raise self._how_it_died() from error
         except ProtocolError as error:
-            tail = self.stderr_tail()  # before it complains that nobody listens any more
+            tail = self.stderr_tail()  # before it complains about the closed pipe
             self.close()
-            raise WorkerError(f"the worker answered nonsense: {error}", "protocol", tail) from error
+            raise WorkerError(f"the worker sent an invalid answer: {error}", "protocol", tail) from error
 
     def _read(self, size: int, deadline: float | None) -> bytes:
         """Exactly ``size`` bytes of the answer; sleeps in the kernel until they are there."""
@@ -309,7 +312,7 @@ class Worker:
             wait = None if deadline is None else max(0.0, deadline - time.monotonic())
             if not select.select([descriptor], [], [], wait)[0]:
                 self.close()
-                raise WorkerError("the worker did not answer in time and was ended", "timeout", self.stderr_tail())
+                raise WorkerError("the worker did not answer in time and was killed", "timeout", self.stderr_tail())
             piece = os.read(descriptor, min(size - len(data), 1 << 20))
             if not piece:
                 raise EOFError
@@ -324,15 +327,15 @@ class Worker:
         self.close()
         tail = self.stderr_tail()
         if code is None:
-            return WorkerError("the worker closed its pipe, lived on and was ended", "died", tail)
+            return WorkerError("the worker closed its pipe but kept running, so it was killed", "died", tail)
         if code == -signal.SIGKILL:
-            return WorkerError("the worker was killed; most often the machine ran out of memory", MEMORY, tail)
+            return WorkerError("the worker was killed; usually the machine has run out of memory", MEMORY, tail)
         how = f"by {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
-        last = tail.strip().splitlines()[-1:] or ["it said nothing"]
+        last = tail.strip().splitlines()[-1:] or ["no output"]
         return WorkerError(f"the worker ended {how}: {last[0]}", "died", tail)
 
     def stderr_tail(self, lines: int = 20) -> str:
-        """The last lines of what the implementation wrote to standard error (or printed)."""
+        """The last lines that the implementation wrote to standard error, or printed."""
         if self._stderr.closed:
             return self._tail
         end = self._stderr.seek(0, os.SEEK_END)
@@ -340,13 +343,13 @@ class Worker:
         return "\n".join(self._stderr.read().decode(errors="replace").splitlines()[-lines:])
 
     def interrupt(self) -> None:
-        """End the process at once, from another thread than the one that uses it, whose call is interrupted too."""
+        """Kill the process, from another thread than the one that uses it; a call in progress is interrupted."""
         self._interrupted = True
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
 
     def close(self) -> None:
-        """End the process, kindly for a second and then not, and whatever it started itself."""
+        """End the process and its children: close its pipes, wait a second, then kill them."""
         if self._stderr.closed:
             return
         for pipe in (self._process.stdin, self._process.stdout):
@@ -354,12 +357,12 @@ class Worker:
                 try:
                     pipe.close()
                 except BrokenPipeError:
-                    continue  # it was gone already
+                    continue  # it has ended already
         try:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(timeout=1)
-        finally:  # a second Ctrl-C too leaves nothing behind
-            with contextlib.suppress(ProcessLookupError):  # it is gone, and started nothing that lives on
+        finally:  # a second Ctrl-C leaves no process behind either
+            with contextlib.suppress(ProcessLookupError):  # it has ended, and so have its children
                 os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
         _living.discard(self)
@@ -373,7 +376,7 @@ def _say_once(text: str) -> None:
 
 
 def interrupt_all() -> None:
-    """End all workers; see ``Worker.interrupt``."""
+    """Kill all workers; see ``Worker.interrupt``."""
     for worker in list(_living):
         worker.interrupt()
 
@@ -385,9 +388,9 @@ def _command(python: str, file: Path) -> list[str]:
 
 
 def _variables(python: str) -> dict[str, str]:
-    """Environment variables: ours, but where Python finds packages is the interpreter's own business."""
+    """Our environment variables, without those by which Python finds packages, and without ``OURS``."""
     private = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
     variables = {name: value for name, value in os.environ.items() if name not in private and not OURS.match(name)}
-    if python == sys.executable:  # the worker finds the same ``harness`` and ``reference``, installed or not
+    if python == sys.executable:  # so that it finds the same ``harness`` and ``reference``
         variables["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
     return variables | {"PYTHONUNBUFFERED": "1"}

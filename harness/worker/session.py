@@ -82,21 +82,20 @@ class Session:
             _set_threads(threads)
         uncounted = isinstance(self.model, HasProcesses) and not OTHERS_ARE_SHOWN
         note = " (CPU seconds and memory without those of its other processes)" if uncounted else ""
-        own_precision = self.model.precision if isinstance(self.model, HasPrecision) else precision
         return {
             "version": self.model.version + note,
             "batching": self.model.batching,
             "trainable": isinstance(self.model, Trainable),
-            "precision": own_precision,
-            "computed": self._computed(own_precision),
-            **self._compiled(),
+            **self._computation(precision),
             "warnings": warnings,
             "seconds": seconds,
         }, {}
 
-    def _computed(self, precision: str) -> str:
-        """The precision of matrix products: ``precision`` unless the model reports another."""
-        return self.model.computed if isinstance(self.model, HasComputedPrecision) else precision
+    def _computation(self, asked: str) -> dict[str, Any]:
+        """Precision, precision of matrix products, and compiled functions, as far as the model reports them."""
+        precision = self.model.precision if isinstance(self.model, HasPrecision) else asked
+        computed = self.model.computed if isinstance(self.model, HasComputedPrecision) else precision
+        return {"precision": precision, "computed": computed, **self._compiled()}
 
     def _compiled(self) -> dict[str, Any]:
         return {"compiled": self.model.native} if isinstance(self.model, HasCompiledFunctions) else {}
@@ -214,8 +213,7 @@ class Session:
                 from harness.port.tensors import dtype
 
                 self.model.module.to(dtype(precision))
-        own_precision = self.model.precision if isinstance(self.model, HasPrecision) else precision
-        return {"computed": self._computed(own_precision), **self._compiled(), "warnings": warnings}, {}
+        return {**self._computation(precision), "warnings": warnings}, {}
 
     def export(self) -> Answer:
         """All weights under Hugging Face's names."""
@@ -336,12 +334,15 @@ COMMANDS: dict[str, Callable[..., Answer]] = {
 def checked(model: Any) -> Any:
     """The model that an implementation loaded, unless the harness would misinterpret it.
 
-    ValueError for an unknown ``batching``; TypeError for one with ``logits`` that cannot be trained all the same.
+    ValueError for an unknown ``batching``; TypeError for a model with ``logits`` that is not ``Trainable``.
     """
     if model.batching not in ("packed", "padded"):
         raise ValueError(f"the model's batching is {model.batching!r}; it must be 'packed' or 'padded'")
     if hasattr(model, "logits") and not isinstance(model, Trainable):
-        raise TypeError("the model has logits, but not all that harness.port.Trainable asks for, such as export")
+        raise TypeError(
+            "the model has logits, but not all that harness.port.Trainable asks for: it also needs module and export, "
+            "as attributes of an object that is no torch.nn.Module itself"
+        )
     return model
 
 
