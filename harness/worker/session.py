@@ -1,8 +1,8 @@
 """The child process in which an implementation runs: ``python -m harness.worker.session FILE``.
 
-Reads requests from standard input and answers on standard output, in the form of ``harness.worker.messages``.
-Whatever an implementation prints goes to standard error, so that it cannot corrupt an answer.
-At module level only the standard library and numpy: a worker may live in an environment that has no more.
+It reads requests from standard input and writes answers to standard output, in the format of
+``harness.worker.messages``. Whatever an implementation prints goes to standard error, so that it cannot corrupt an
+answer. At module level only the standard library and numpy are imported: the environment may contain nothing else.
 """
 
 import contextlib
@@ -24,11 +24,22 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from harness.errors import DISK, kind_of, ours
-from harness.port.batch import Batch, by_tokens, in_order
-from harness.worker.messages import Array, exactly, receive, send
+from harness.port.batch import Array, Batch, by_tokens, in_order
+from harness.port.model import (
+    Castable,
+    HasCompiledFunctions,
+    HasComputedPrecision,
+    HasPrecision,
+    HasProcesses,
+    HasTokenBudget,
+    ShowsLayers,
+    Trainable,
+)
+from harness.port.process import take_over_pipes
+from harness.worker.messages import exactly, receive, send
 
 Answer = tuple[dict[str, Any], dict[str, Array]]
-OTHERS_ARE_SHOWN = Path("/proc/self/stat").is_file()  # what other processes need: Linux tells, other systems do not
+OTHERS_ARE_SHOWN = Path("/proc/self/stat").is_file()  # whether this system shows what other processes use: Linux does
 
 
 class Session:
@@ -57,37 +68,40 @@ class Session:
         cpus: list[int] | None = None,
         checkout: str | None = None,
     ) -> Answer:
-        """Import the implementation and load its weights; ``cpus`` are those that it may run on."""
+        """Import the implementation and load weights; it may run on the CPUs ``cpus`` only."""
         _pin(cpus)
         if threads:
             _set_threads(threads)
         module = self._import(checkout)
-        self.model = self.training = self.kept = None  # the memory is needed for the new one
+        self.model = self.training = self.kept = None  # frees memory for the new model
         start = time.perf_counter()
         with _warnings() as warnings:
-            self.model, self.folder = module.load(folder, head, device, precision, variant), folder
+            self.model, self.folder = checked(module.load(folder, head, device, precision, variant)), folder
         seconds = time.perf_counter() - start
         if threads:
             _set_threads(threads)
-        uncounted = hasattr(self.model, "processes") and not OTHERS_ARE_SHOWN
+        uncounted = isinstance(self.model, HasProcesses) and not OTHERS_ARE_SHOWN
         note = " (CPU seconds and memory without those of its other processes)" if uncounted else ""
         return {
             "version": self.model.version + note,
             "batching": self.model.batching,
-            "trainable": hasattr(self.model, "logits"),
-            "precision": getattr(self.model, "precision", precision),
-            **self._computed(precision),
+            "trainable": isinstance(self.model, Trainable),
+            **self._computation(precision),
             "warnings": warnings,
             "seconds": seconds,
         }, {}
 
-    def _computed(self, precision: str) -> dict[str, Any]:
-        """What products are computed in, and with which of its compiled functions, where the model tells."""
-        said = {"computed": getattr(self.model, "computed", getattr(self.model, "precision", precision))}
-        return said | ({"compiled": self.model.native} if hasattr(self.model, "native") else {})
+    def _computation(self, asked: str) -> dict[str, Any]:
+        """Precision, precision of matrix products, and compiled functions, as far as the model reports them."""
+        precision = self.model.precision if isinstance(self.model, HasPrecision) else asked
+        computed = self.model.computed if isinstance(self.model, HasComputedPrecision) else precision
+        return {"precision": precision, "computed": computed, **self._compiled()}
+
+    def _compiled(self) -> dict[str, Any]:
+        return {"compiled": self.model.native} if isinstance(self.model, HasCompiledFunctions) else {}
 
     def _import(self, checkout: str | None) -> Any:
-        """The implementation's file as a module, once; its repository, where it has one, is first on the path."""
+        """Import the implementation's file, once; ``checkout``, the repository that it uses, goes first on the path."""
         if self.module is None:
             if checkout:
                 sys.path.insert(0, checkout)
@@ -108,17 +122,17 @@ class Session:
         return {}, {"hidden": hidden} | ({} if pooled is None else {"pooled": pooled})
 
     def layers(self, batch: Batch) -> Answer:
-        """Hidden states of the embeddings and after each layer; none from a model that does not show them."""
-        if not hasattr(self.model, "layers"):
+        """Hidden states of the embeddings and after each layer; none if the model does not show them."""
+        if not isinstance(self.model, ShowsLayers):
             return {"layers": 0}, {}
         with _no_gradients():
             layers = self.model.layers(batch)
         return {"layers": len(layers)}, {str(number): layer for number, layer in enumerate(layers)}
 
     def tokenize(self, texts: list[str]) -> Answer:
-        """Word piece ids of each text by the implementation's own tokenizer, None for a text that it fails at.
+        """Word piece ids of each text by the implementation's own tokenizer, None for a text that it fails on.
 
-        None instead of the list where it has no tokenizer.
+        ``ids`` is None if the implementation has no tokenizer.
         """
         if not hasattr(self.module, "tokenizer"):
             return {"ids": None}, {}
@@ -127,7 +141,7 @@ class Session:
         for text in texts:
             try:
                 ids.append(list(map(int, tokenize(text))))
-            except Exception:  # whatever class its authors did not foresee
+            except Exception:  # a bug of the tokenizer can raise anything
                 traceback.print_exc()
                 ids.append(None)
         return {"ids": ids}, {}
@@ -142,7 +156,7 @@ class Session:
         cpus: list[int] | None,
         checkout: str | None,
     ) -> Answer:
-        """Run the program that the implementation is, on a task; its predictions by split."""
+        """Run an implementation that is a whole program on a task. Returns version, recipe and predictions by split."""
         _pin(cpus)
         if threads:
             _set_threads(threads)
@@ -151,11 +165,11 @@ class Session:
         return module.job(**arguments, progress=self.progress), {}
 
     def predict(self, batch: Batch, kind: str, batch_tokens: int) -> Answer:
-        """Logits of the head for every sequence (or token), in the order given.
+        """Logits for every sequence (for tagging: every token), in the order given.
 
-        The model's own head where it can be trained, else one in numpy over its hidden states.
+        They come from the model's own head if it is trainable, otherwise from a head in numpy on its hidden states.
         """
-        if hasattr(self.model, "logits"):
+        if isinstance(self.model, Trainable):
             from harness.worker.finetune import predict
 
             return {}, {"logits": predict(self.model, batch, kind, batch_tokens, self.progress)}
@@ -171,11 +185,10 @@ class Session:
 
         with _warnings() as warnings:
             self.training = Training(self.model, batch, labels, kind, recipe, seed)
-        said = {"compiled": self.model.native} if hasattr(self.model, "native") else {}
-        return {**said, "warnings": warnings}, {}
+        return {**self._compiled(), "warnings": warnings}, {}
 
     def train_epoch(self) -> Answer:
-        """One pass over the training data; its mean loss, and how many seconds it took: wall clock and CPU."""
+        """One pass over the training data. Returns the mean loss, and the seconds it took: wall clock and CPU."""
         start = time.perf_counter(), self._cpu_seconds()
         loss = self.training.epoch(self.progress)
         return {"loss": loss, "wall": time.perf_counter() - start[0], "cpu": self._cpu_seconds() - start[1]}, {}
@@ -194,28 +207,28 @@ class Session:
         """Compute in this precision from now on."""
         self.training = self.kept = None
         with _warnings() as warnings:
-            if hasattr(self.model, "cast"):
+            if isinstance(self.model, Castable):
                 self.model.cast(precision)
             else:
                 from harness.port.tensors import dtype
 
                 self.model.module.to(dtype(precision))
-        return {**self._computed(precision), "warnings": warnings}, {}
+        return {**self._computation(precision), "warnings": warnings}, {}
 
     def export(self) -> Answer:
         """All weights under Hugging Face's names."""
         return {}, self.model.export()
 
     def time(self, batch: Batch, sequences: int | None, tokens: int | None, repeats: int) -> Answer:
-        """Seconds that ``repeats`` passes over the batch take, one by one: wall clock and CPU.
+        """Wall-clock and CPU seconds of each of ``repeats`` passes over the batch.
 
-        The batch goes in pieces: of ``sequences`` in the order given, or, for a packed implementation, of up to
-        ``tokens`` together or as many as it says suit it. They are made before the clock starts: what is timed is the
-        implementation, from the first piece's numpy arrays until the last result is ready on the device.
+        The batch is divided into pieces of ``sequences`` in the order given; for a packed implementation, into pieces
+        of up to ``tokens`` tokens (or the number that it prefers). Pieces are prepared before the clock starts. Timed
+        is the implementation alone, from the first piece's numpy arrays until the last result is ready on the device.
         """
         lengths = batch.lengths
         if tokens is not None and self.model.batching == "packed":
-            order = by_tokens(lengths, getattr(self.model, "tokens", tokens))
+            order = by_tokens(lengths, self.model.tokens if isinstance(self.model, HasTokenBudget) else tokens)
         else:
             order = in_order(lengths, sequences or len(lengths))
         pieces = [batch.select(piece) for piece in order]
@@ -233,9 +246,9 @@ class Session:
     def serve(self, batch: Batch, arrivals: Array, picks: Array, together: int, bound: float, allowed: int) -> Answer:
         """Seconds from each query's arrival until its result is ready; query ``i`` is the sequence ``picks[i]``.
 
-        What has arrived meanwhile is computed in order, up to ``together`` queries at once. ``arrivals`` are seconds
-        from the start, kept by the clock whatever is being computed, so that a slow answer delays no arrival. Ends
-        early once more than ``allowed`` took longer than ``bound``. One query and a full batch warm up.
+        Queries that have arrived are computed in order, up to ``together`` at once. ``arrivals`` are seconds from the
+        start; they follow the clock, so that a slow answer does not delay later arrivals. Stops early once more than
+        ``allowed`` queries took longer than ``bound`` seconds. Before the start, one query and a full batch warm up.
         """
         latencies, done, over = np.empty(len(arrivals)), 0, 0
         with _no_gradients():
@@ -263,22 +276,22 @@ class Session:
         threads: int,
         cpus: list[int] | None,
     ) -> Answer:
-        """The most that the machine can do (``harness.worker.roofline``), for a worker that has torch and no model."""
+        """The most that the machine can do (``harness.worker.roofline``). Needs torch, and no model."""
         _pin(cpus)
         _set_threads(threads)
         from harness.worker.roofline import limits
         from reference.kernels import keep_freed_memory
 
         _set_threads(threads)
-        keep_freed_memory()  # as where the reference computes
+        keep_freed_memory()  # as the reference does
         with _no_gradients():
             return dict(limits(config, tokens, precisions, device)), {}
 
     def memory(self) -> Answer:
-        """Peak memory so far, in bytes: resident, and on the GPU where one was used by this process.
+        """Peak memory so far in bytes: resident, and on the GPU (None unless this process used one).
 
-        Resident is the sum of the peaks of this process and of those that compute for the model now. That is more
-        than was ever in use at once where they peak at different times, or share pages.
+        ``resident`` is the sum of the peaks of this process and of those that compute for the model now: an upper
+        bound, because they may peak at different times and share pages.
         """
         answer = {"resident": _peak_resident() + sum(map(_peak_resident, self._others())), "gpu": None}
         torch = sys.modules.get("torch")
@@ -287,11 +300,11 @@ class Session:
         return answer, {}
 
     def _others(self) -> list[int]:
-        """Ids of the processes that compute for the model besides this one, where the system shows what they need."""
-        return self.model.processes() if OTHERS_ARE_SHOWN and hasattr(self.model, "processes") else []
+        """Ids of the other processes that compute for the model; empty if this system does not show what they use."""
+        return self.model.processes() if OTHERS_ARE_SHOWN and isinstance(self.model, HasProcesses) else []
 
     def _cpu_seconds(self) -> float:
-        """CPU seconds so far of this process and of those that compute for the model."""
+        """CPU seconds so far of this process and of the others that compute for the model."""
         return time.process_time() + sum(map(_cpu_seconds_of, self._others()))
 
 
@@ -318,9 +331,24 @@ COMMANDS: dict[str, Callable[..., Answer]] = {
 }
 
 
+def checked(model: Any) -> Any:
+    """The model that an implementation loaded, unless the harness would misinterpret it.
+
+    ValueError for an unknown ``batching``; TypeError for a model with ``logits`` that is not ``Trainable``.
+    """
+    if model.batching not in ("packed", "padded"):
+        raise ValueError(f"the model's batching is {model.batching!r}; it must be 'packed' or 'padded'")
+    if hasattr(model, "logits") and not isinstance(model, Trainable):
+        raise TypeError(
+            "the model has logits, but not all that harness.port.Trainable asks for: it also needs module and export, "
+            "as attributes of an object that is no torch.nn.Module itself"
+        )
+    return model
+
+
 @contextmanager
 def _warnings() -> Iterator[list[str]]:
-    """What ``reference`` warns of meanwhile, for the harness to show: nobody reads a worker's standard error."""
+    """Collect warnings of ``reference`` for the harness to show: nobody reads a worker's standard error."""
     said: list[str] = []
     handler = logging.Handler(logging.WARNING)
     handler.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
@@ -333,16 +361,16 @@ def _warnings() -> Iterator[list[str]]:
 
 
 def _pin(cpus: list[int] | None) -> None:
-    """Run on these CPUs only: some frameworks start a thread for every CPU that they see, whatever they are told."""
+    """Run on these CPUs only: some frameworks start a thread for every CPU they see, whatever their settings."""
     if cpus and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, cpus)
 
 
 def _set_threads(threads: int) -> None:
-    """Bound the threads of whatever computes: variables for libraries still to come, and torch if it is here.
+    """Limit the threads of all libraries: by variables for those not yet imported, and directly for torch.
 
-    To be called before an implementation is imported, and after: torch takes no more from the variables than
-    there are cores, and is not imported here, as its memory would count for one that does not use it.
+    Call this before and after importing an implementation: torch reads the variables, but uses at most as many threads
+    as there are cores. It is not imported here, because its memory would count for implementations without it.
     """
     for library in ("OMP", "MKL", "OPENBLAS", "BLIS", "NUMEXPR"):
         os.environ[f"{library}_NUM_THREADS"] = str(threads)
@@ -354,21 +382,21 @@ def _set_threads(threads: int) -> None:
 
 
 def _cpu_seconds_of(process: int) -> float:
-    """User and system time of another process so far, of all its threads; in steps of the clock, most often of 10 ms.
+    """User and system time of another process so far, of all its threads; in clock ticks, usually of 10 ms.
 
-    FileNotFoundError or ProcessLookupError where it has ended.
+    FileNotFoundError or ProcessLookupError if it has ended.
     """
-    times = Path(f"/proc/{process}/stat").read_bytes().rpartition(b")")[2].split()[11:13]  # its name may hold anything
+    times = Path(f"/proc/{process}/stat").read_bytes().rpartition(b")")[2].split()[11:13]  # its name may contain spaces
     return sum(map(int, times)) / os.sysconf("SC_CLK_TCK")
 
 
 def _peak_resident(process: int | None = None) -> int:
-    """The most memory that this process had resident, or another one, in bytes.
+    """Peak resident memory of this process, or of another one, in bytes.
 
-    ProcessLookupError where the other one has ended.
+    ProcessLookupError if the other one has ended.
     """
     status = Path(f"/proc/{process or 'self'}/status")
-    if status.is_file():  # on Linux, getrusage still shows the memory of the parent that started us
+    if status.is_file():  # getrusage on Linux includes the memory of the parent before exec
         peak = re.search(r"VmHWM:\s+(\d+) kB", status.read_text())
         if peak is not None:
             return int(peak[1]) * 1024
@@ -380,32 +408,23 @@ def _peak_resident(process: int | None = None) -> int:
 
 
 def _no_gradients() -> Any:
-    """torch's inference mode where torch computes, nothing elsewhere."""
+    """torch's inference mode if torch is imported, otherwise nothing."""
     torch = sys.modules.get("torch")
     return torch.inference_mode() if torch is not None else contextlib.nullcontext()
 
 
-def take_over_pipes() -> tuple[BinaryIO, BinaryIO]:
-    """The request and answer pipes; afterwards file descriptor 1 is standard error."""
-    requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)
-    with open(os.devnull, "rb") as nothing:  # noqa: PTH123 - a descriptor is wanted, not a path
-        os.dup2(nothing.fileno(), 0)
-    return requests, answers
-
-
 def end_with_harness(requests: BinaryIO) -> None:
-    """End this process and what it started once nobody is left to ask, whatever it is busy with.
+    """Kill this process and its children once the harness has closed the pipe, whatever they are doing.
 
-    Of a harness that was killed nothing is heard but that its pipe hangs up, which one who loads weights does not see.
+    A killed harness says nothing; only its end of the pipe closes, which a worker that is computing would not notice.
     """
 
     def wait() -> None:
         pipe = select.poll()
-        pipe.register(requests, 0)  # for nothing: hanging up is told in any case
+        pipe.register(requests, 0)  # no events: a hang-up is always reported
         pipe.poll()
-        time.sleep(1)  # one that is idle ends by itself
-        if os.getpgid(0) == os.getpid():  # as the harness starts it; else others are in the group
+        time.sleep(1)  # an idle worker ends by itself
+        if os.getpgid(0) == os.getpid():  # started by the harness; otherwise the group has other processes
             os.killpg(0, signal.SIGKILL)
         os.kill(os.getpid(), signal.SIGKILL)
 
@@ -427,7 +446,7 @@ def answer(session: Session, request: dict[str, Any], arrays: dict[str, Array]) 
 
 
 def serve(file: Path, requests: BinaryIO, answers: BinaryIO) -> None:
-    """Answer requests until the harness closes the pipe. An error is an answer too; the process lives on."""
+    """Answer requests until the harness closes the pipe. An error is an answer too, and the process goes on."""
     session = Session(file, lambda **what: send(answers, {"progress": what}))
     while True:
         try:
@@ -438,7 +457,7 @@ def serve(file: Path, requests: BinaryIO, answers: BinaryIO) -> None:
             send(answers, *answer(session, request, arrays))
         except Exception as error:
             kind = kind_of(error)
-            with contextlib.suppress(OSError):  # where that goes may be full too
+            with contextlib.suppress(OSError):  # the disk of standard error may be full too
                 traceback.print_exc()
             send(answers, {"error": (str(ours(error)) if kind == DISK else str(error)) or kind, "kind": kind})
 

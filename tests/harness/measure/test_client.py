@@ -55,7 +55,7 @@ def test_answers_with_what_the_implementation_computed(plain: Worker) -> None:
 
 
 def test_an_interpreter_that_cannot_be_started_is_an_error_of_the_implementation(tmp_path: Path) -> None:
-    with pytest.raises(WorkerError, match=r"python could not be started: No such file .*; make its environment anew"):
+    with pytest.raises(WorkerError, match=r"python could not be started: No such file .*; create its environment"):
         Worker(describe(STUBS / "plain.py")[0], tmp_path / "python")
 
 
@@ -133,8 +133,8 @@ def test_what_refuses_to_be_loaded_is_to_be_skipped() -> None:
     [
         ("exit", "died", "the worker ended with exit code 3: about to: exit"),
         ("crash", "died", "the worker ended by SIGSEGV: about to: crash"),
-        ("kill", "out of memory", "the worker was killed; most often the machine ran out of memory"),
-        ("nonsense", "protocol", "the worker answered nonsense: a header of "),
+        ("kill", "out of memory", "the worker was killed; usually the machine has run out of memory"),
+        ("nonsense", "protocol", "the worker sent an invalid answer: a header of "),
     ],
 )
 def test_a_worker_that_is_lost_says_how(when: str, how: str, kind: str, message: str) -> None:
@@ -145,7 +145,7 @@ def test_a_worker_that_is_lost_says_how(when: str, how: str, kind: str, message:
         assert str(caught.value).startswith(message)
         assert caught.value.kind == kind
         assert f"about to: {how}" in caught.value.stderr
-        with pytest.raises(WorkerError, match="the worker has been ended"):
+        with pytest.raises(WorkerError, match="the worker has ended"):
             worker.encode(BATCH)
 
 

@@ -67,7 +67,7 @@ CATALOG_ID = "small"
 FITS = 4
 
 
-class Model(reference.Model):
+class Model(reference.TrainableEncoder):
     def logits(self, batch):
         if self.module.training and len(batch.lengths) > FITS:
             raise MemoryError(f"{len(batch.lengths)} sequences")

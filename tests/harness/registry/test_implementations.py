@@ -123,6 +123,31 @@ def test_requirements_say_how_they_are_installed() -> None:
     assert requirements("\n".join(header) + "\n") == expected
 
 
+def test_a_header_can_name_an_environment_that_several_share() -> None:
+    shared = requirements('# /// script\n# [tool.bert-atlas]\n# environment = "keras-2"\n# ///\n')
+    assert (shared.python, shared.no_deps, shared.build) == (">=3.11", True, ("setuptools<70", "wheel"))
+    assert "tf-keras==2.21.0" in shared.packages
+    assert find("keras-bert").requirements == find("bert-keras").requirements == shared
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "message"),
+    [
+        (
+            "",
+            'environment = "tensorflow-3"',
+            r"no environment is called 'tensorflow-3' \(known: ",
+        ),
+        ('dependencies = ["a"]', 'environment = "keras-2"', "names the environment 'keras-2' and packages of its own"),
+        ("", 'environment = "keras-2"\n# no-deps = true', "names the environment 'keras-2' and packages of its own"),
+    ],
+)
+def test_a_header_that_names_an_environment_wrongly(tmp_path: Path, before: str, after: str, message: str) -> None:
+    header = f"# /// script\n# {before}\n# [tool.bert-atlas]\n# {after}\n# ///\n"
+    with pytest.raises(BadInput, match=message):
+        describe(written(tmp_path, header + CONSTANTS))
+
+
 def make_package(folder: Path, source: str, module: str = "their_package.deep.bert", parent: str = "") -> None:
     """A package as an installer leaves it, with an entry point that names one of its modules."""
     package = folder / "their_package" / "deep"

@@ -1,8 +1,6 @@
 """The worker's side: requests and answers over streams, and the commands that need no child process."""
 
 import io
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -234,19 +232,41 @@ def test_keep_restore_and_cast() -> None:
     assert session.kept is None, "weights of another precision are no longer needed"
 
 
-def test_the_worker_needs_only_the_standard_library_and_numpy() -> None:
-    code = f"""
-import sys
-sys.path.insert(0, {str(ROOT)!r})
-class Only:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] not in sys.stdlib_module_names | {{"numpy", "harness"}}:
-            raise ModuleNotFoundError(f"there is no {{name}} here")
-sys.meta_path.insert(0, Only())
-import harness.worker.session
+LOADED = """
+class Model:
+    version, batching = "1", {batching!r}
+    module = None
+
+    def encode(self, batch): ...
+    def fetch(self, encoded, batch): ...
+    def pooled(self, encoded, batch): ...
+    def synchronize(self): ...
+    {more}
+
+def load(folder, head, device, precision, variant):
+    return Model()
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("batching", "more", "error"),
+    [
+        ("pakced", "", "batching is 'pakced'; it must be 'packed' or 'padded'"),
+        ("packed", "def logits(self, batch): ...", "has logits, but not all that harness.port.Trainable asks for"),
+    ],
+)
+def test_a_model_that_would_be_misunderstood_is_refused(tmp_path: Path, batching: str, more: str, error: str) -> None:
+    file = tmp_path / "refused.py"
+    file.write_text(LOADED.format(batching=batching, more=more))
+    with pytest.raises((TypeError, ValueError), match=error):
+        Session(file, lambda **_: None).load(**LOAD)
+
+
+@pytest.mark.parametrize(("more", "trainable"), [("", False), ("logits = export = synchronize", True)])
+def test_a_model_with_logits_and_export_is_trainable(tmp_path: Path, more: str, trainable: bool) -> None:
+    file = tmp_path / "accepted.py"
+    file.write_text(LOADED.format(batching="padded", more=more))
+    assert Session(file, lambda **_: None).load(**LOAD)[0]["trainable"] is trainable
 
 
 # ---- what computed ----
