@@ -81,7 +81,7 @@ def run(
     ] = False,
 ) -> None:
     """Fine-tune, score and time implementations; print the table and write the records."""
-    from harness.data.labels import told
+    from harness.data.leakage import label_notes
     from harness.measure import run as main_path
     from harness.measure.dry_run import print_dry_run
     from harness.measure.plan import Options, prepare_each
@@ -123,7 +123,7 @@ def run(
     )
     _print_notes(plans[0].notes)
     for each in plans[0].tasks:
-        for line in told(each):
+        for line in label_notes(each):
             print(f"{each.name}: {line}", file=sys.stderr)
     if dry_run:
         print_dry_run(plans, terminal())

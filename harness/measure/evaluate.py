@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from harness.data import leakage
-from harness.data.encode import Encoded, Prediction, decode, encode, gold
+from harness.data.encode import Encoded
+from harness.data.kinds import KINDS, Prediction
 from harness.data.read import read
 from harness.data.task import Task
 from harness.errors import BadInput, Failure
@@ -45,7 +46,8 @@ def load_splits(made: plan.Plan, task: Task) -> dict[str, Split]:
     for name, owner in wanted:
         found = read(owner, name, made.data)
         examples = found.examples[: made.options.limit]
-        splits[name] = Split(examples, encode(owner, examples, made.tokenizer, task.max_length), found.repairs)
+        encoded = KINDS[owner.kind].encode(owner, examples, made.tokenizer, task.max_length)
+        splits[name] = Split(examples, encoded, found.repairs)
     return splits
 
 
@@ -204,7 +206,7 @@ def _train(worker: Worker, result: record.Quality, task: Task, splits: dict[str,
         if recipe["select"] == "dev":
             split = task.evaluate[0]
             answers = _predict(worker, task, splits[split], split, show)
-            right = gold(task, splits[split].examples)
+            right = KINDS[task.kind].gold(splits[split].examples)
             if right is None:
                 raise WorkerError(f"--select dev needs labels, and {split} of {task.name} has none", "data")
             scores.append(metrics_of(task, split, right, answers, task.metrics[:1], draws=1)[0].value)
@@ -236,14 +238,15 @@ def logits_of(worker: Worker, batch: Batch, kind: str, told: Callable[[int], Non
 
 
 def _predict(worker: Worker, task: Task, split: Split, name: str, show: Show) -> list[Prediction]:
-    batch = split.encoded.batch
+    kind, batch = KINDS[task.kind], split.encoded.batch
     logits = logits_of(worker, batch, task.kind, lambda done: show(f"scoring {name}", done, len(batch.lengths)))
-    wanted = (len(batch.ids) if task.kind == "tagging" else len(batch.lengths), len(task.outputs))
-    if logits.shape != wanted:
-        raise WorkerError(f"{task.name} {name}: logits of shape {logits.shape}, not {wanted}", "shape")
+    try:
+        kind.check_shape(task, batch, logits)
+    except ValueError as error:
+        raise WorkerError(f"{task.name} {name}: {error}", "shape") from error
     if not np.isfinite(logits).all():
         raise WorkerError("the model answered with numbers that are not finite", "not finite")
-    return decode(task, logits, split.encoded, split.examples)
+    return kind.decode(task, logits, split.encoded, split.examples)
 
 
 def save_model(

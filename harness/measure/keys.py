@@ -17,7 +17,8 @@ from typing import Any, Literal, NamedTuple
 from packaging.requirements import Requirement
 
 from harness.data.download import sha256_of
-from harness.data.task import Task, task_files
+from harness.data.reading import task_files
+from harness.data.task import Task
 from harness.file_cache import per_file
 from harness.measure.plan import TOKENIZER_FILES, Plan, recipe, training_task
 from harness.records import code, provenance
@@ -49,7 +50,7 @@ class Excluded(NamedTuple):
 EXCLUDED = (
     Excluded(("harness.measure.plan",), "what it resolves is in the key: recipe, precision, weights, tokenizer, data"),
     Excluded(
-        ("harness.data.task", "harness.data.saved_task", "harness.data.yaml_file"),
+        ("harness.data.task", "harness.data.reading", "harness.data.schema", "harness.data.yaml_file"),
         "what a task declares is in the key",
     ),
     Excluded(

@@ -16,7 +16,7 @@ import numpy as np
 from filelock import FileLock
 
 from harness.data.download import cache_folder
-from harness.data.encode import encode
+from harness.data.kinds import KINDS
 from harness.data.task import Task
 from harness.measure import evaluate, keys, plan, scenarios
 from harness.measure.bench import Homes, common, kept, start_worker
@@ -211,7 +211,7 @@ def tokenizer_rate(made: plan.Plan, task: Task, examples: list[Any]) -> float:
     """Sequences a second that are made of these examples, on as many cores as the tokenizer takes, when it is warm."""
 
     def all_of_them() -> int:
-        return len(encode(task, examples, made.tokenizer, task.max_length).batch.lengths)
+        return len(KINDS[task.kind].encode(task, examples, made.tokenizer, task.max_length).batch.lengths)
 
     all_of_them()  # warms up
     sequences, start = 0, time.perf_counter()

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from harness.data.kinds import KINDS
 from harness.data.task import Task
 from harness.measure import evaluate, keys, plan, speed
 from harness.measure.bench import Homes
@@ -71,7 +72,7 @@ def _start(worker: Worker, made: plan.Plan, task: Task, labels: Array | None, sh
         "epochs": 2 + speed.ROUNDS,  # two to warm up
         "batches": "by length" if similar else "random",
     }
-    of_examples = labels[: len(shape.batch.ids) if task.kind == "tagging" else len(shape.batch.lengths)]
+    of_examples = labels[: KINDS[task.kind].rows(shape.batch)]
     arrays = {**shape.batch._asdict(), "labels": of_examples}
     answer, _ = worker.call("start_training", arrays, recipe=recipe, kind=task.kind, seed=0)
     worker.info |= answer | dict.fromkeys(("precision", "computed"), recipe["precision"])

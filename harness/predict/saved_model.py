@@ -1,26 +1,28 @@
-"""What a saved model says of itself, in ``bert_atlas.json``: its task as declared, and how the run computed."""
+"""The description of a saved model, ``bert_atlas.json``: its task as declared, and how the run computed."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from harness.data.saved_task import declared, from_declared
-from harness.data.task import SplitFile, Task
+from harness.data.kinds import KINDS
+from harness.data.reading import Reading, SplitFile
+from harness.data.task import Task
 from harness.errors import BadInput
+from harness.predict.saved_task import declared, from_declared
 
-DESCRIPTION = "bert_atlas.json"  # it is moved to its place last: a folder that has it is whole
-OLD_FIELDS = ("task", "kind", "pairs", "max_length")  # all that a folder was once saved with
+DESCRIPTION = "bert_atlas.json"  # it is moved to its place last: a folder that has it is complete
+OLD_FIELDS = ("task", "kind", "pairs", "max_length")  # all that the first version saved
 
 
 @dataclass(frozen=True)
 class Saved:
     """A saved model's own description."""
 
-    task: Task
+    reading: Reading  # of its task; the files that were scored come first
     device: str | None  # the kind of device that the run computed on; None: not known
     precision: str | None  # the precision of the run's evaluation; None: not known
-    lacks: str  # what the folder should say and does not; empty: nothing
+    lacks: str  # what the folder should say and does not; empty if nothing
 
 
 def describe(task: Task, key: str, device: str, precision: str, folder: Path) -> None:
@@ -40,12 +42,12 @@ def describe(task: Task, key: str, device: str, precision: str, folder: Path) ->
 
 
 def read_description(folder: Path) -> Saved:
-    """What the folder says of its model. BadInput where it is not one that ``run --save-model`` wrote."""
+    """The description of the model in a folder. BadInput where it is not one that ``run --save-model`` wrote."""
     said = _read(folder)
     try:
         if "declared" in said:
-            return Saved(from_declared(said["declared"]), said["device"], said["precision"], "")
-        return Saved(_old_task(said, folder), None, None, _lacking(said["kind"]))
+            return Saved(_scored_first(from_declared(said["declared"])), said["device"], said["precision"], "")
+        return Saved(_old_reading(said, folder), None, None, _lacking(said["kind"]))
     except BadInput as error:
         raise BadInput(f"{folder / DESCRIPTION}: {error}") from None
     except (KeyError, TypeError) as error:
@@ -75,31 +77,33 @@ def _read(folder: Path) -> dict[str, Any]:
     return said
 
 
-def _old_task(said: dict[str, Any], folder: Path) -> Task:
-    """The task as far as a folder of an older version says it, with the usual value of what it does not say."""
-    tagging = said["kind"] == "tagging"
-    columns: dict[str, str | int] = {"word": 0} if tagging else {"text": "text"}
+def _scored_first(task: Task) -> Reading:
+    """The task with its scored files before the others: new inputs probably look like these."""
+    order = dict.fromkeys([*task.evaluate, *task.files])
+    return replace(task, files={split: task.files[split] for split in order if split in task.files})
+
+
+def _old_reading(said: dict[str, Any], folder: Path) -> Reading:
+    """The reading that an older version saved, with the usual value for what it did not save."""
+    kind = said["kind"]
+    if kind not in KINDS:
+        raise BadInput(f"kind: {kind!r} is none of {', '.join(KINDS)}")
+    words = KINDS[kind].inputs == "words"
+    columns: dict[str, str | int] = {"word": 0} if words else {"text": "text"}
     if said["pairs"]:
         columns["pair"] = "pair"
-    return Task(
+    return Reading(
         name=said["task"],
-        title="",
-        suite="own",
-        kind=said["kind"],
-        labels=_old_labels(said["kind"], folder),
-        positive=None,
-        files={"test": SplitFile(Path("test.conll" if tagging else "test.tsv"), not tagging, columns)},
-        format="conll" if tagging else "tsv",
+        kind=kind,
+        labels=_old_labels(kind, folder),
+        files={"test": SplitFile(Path("test.conll" if words else "test.tsv"), not words, columns)},
+        format="conll" if words else "tsv",
         encoding="utf-8",
         label_separator=",",
         separator="whitespace",
         scheme="iob2",
         context="sentence",
-        evaluate=("test",),
-        metrics=(),
         max_length=said["max_length"],
-        recipes={},
-        train_task=None,
         download=None,
     )
 
@@ -107,19 +111,19 @@ def _old_task(said: dict[str, Any], folder: Path) -> Task:
 def _old_labels(kind: str, folder: Path) -> dict[str, str]:
     from reference.checkpoint import read_config
 
-    if kind == "regression":
+    if KINDS[kind].why_no_labels:
         return {}
     try:
         labels = read_config(folder)[1]
     except (OSError, ValueError) as error:
         raise BadInput(str(error)) from error
-    if kind == "tagging":
+    if KINDS[kind].inputs == "words":
         labels = tuple(dict.fromkeys(label[2:] for label in labels if label != "O"))
     return {label: label for label in labels}
 
 
 def _lacking(kind: str) -> str:
-    if kind == "tagging":
+    if KINDS[kind].inputs == "words":
         return (
             "its task's context, separator and encoding: words are read sentence by sentence, at white space, as UTF-8"
         )

@@ -9,6 +9,8 @@ from harness.port.batch import SEQUENCES, Batch, by_tokens, in_given_order, in_o
 from harness.port.hf_folder import Folder, read_folder
 from harness.worker.messages import Array
 
+OF_TOKENS = frozenset({"tagging"})  # kinds of tasks with logits for every token, instead of for every sequence
+
 
 class Head:
     """A pooler and a classifier, as the fine-tuned folder has them."""
@@ -22,11 +24,11 @@ class Head:
         self.encoder, self.classifier = weights.encoder, weights.head
 
     def logits(self, hidden: Array, pooled: Array | None, batch: Batch) -> Array:
-        """[tokens, labels] for tagging, else [sequences, labels], from hidden states of the last layer.
+        """[tokens, labels] for kinds in ``OF_TOKENS``, else [sequences, labels], from hidden states of the last layer.
 
         Without the implementation's own pooled output the pooler is computed here.
         """
-        if self.kind == "tagging":
+        if self.kind in OF_TOKENS:
             return _linear(hidden, self.classifier, "classifier")
         if pooled is None:
             pooled = np.tanh(_linear(hidden[batch.cu_seqlens[:-1]], self.encoder, "pooler.dense"))
@@ -44,7 +46,7 @@ def predict(model: Any, head: Head, batch: Batch, batch_tokens: int, progress: C
         part = batch.select(sequences)
         encoded = model.encode(part)
         parts.append(head.logits(model.fetch(encoded, part), model.pooled(encoded, part), part))
-        rows.append(batch.tokens_of(sequences) if head.kind == "tagging" else sequences)
+        rows.append(batch.tokens_of(sequences) if head.kind in OF_TOKENS else sequences)
         done += len(sequences)
         progress(done=done, total=len(batch.lengths))
     return in_given_order(parts, rows)

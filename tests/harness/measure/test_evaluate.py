@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import yaml
 
-from harness.data.encode import decode
+from harness.data.kinds import KINDS
 from harness.data.task import load_task, suites
 from harness.measure import evaluate, plan
 from harness.measure.client import WorkerError
@@ -389,12 +389,12 @@ def test_batches_of_1_and_of_64_packed_and_padded_give_the_same(
         for size in (1, 64)
     }
     expected = found["packed", 1]
-    answers = decode(task, expected, split.encoded, split.examples)
+    answers = KINDS[task.kind].decode(task, expected, split.encoded, split.examples)
     assert np.ptp(expected, axis=0).max() > 0.01, "it matters what is read"
     for way, logits in found.items():
         assert np.abs(logits - expected).max() <= 1e-5, way
         if task.kind != "regression":
-            assert decode(task, logits, split.encoded, split.examples) == answers, way
+            assert KINDS[task.kind].decode(task, logits, split.encoded, split.examples) == answers, way
 
 
 def logits_of(model: Any, batch: Batch, kind: str, size: int) -> Array:
