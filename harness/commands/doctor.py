@@ -300,7 +300,8 @@ def _weights() -> Check:
 
 def _data() -> Check:
     from harness.data.fetch import data_folder
-    from harness.data.task import load_task, task_files, task_names
+    from harness.data.reading import task_files
+    from harness.data.task import load_task, task_names
 
     folder = data_folder(None)
     tasks = {name: task_files(load_task(name), folder).values() for name in task_names()}

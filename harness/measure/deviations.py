@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from harness.measure.parity import EXACT, Outputs, differences
-from harness.port.batch import Batch
-from harness.worker.messages import Array
+from harness.port.batch import Array, Batch
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from harness.data import leakage
-from harness.data.encode import Encoded, Prediction, decode, encode, gold
+from harness.data.encode import Encoded
+from harness.data.kinds import KINDS, Prediction
 from harness.data.read import read
 from harness.data.task import Task
 from harness.errors import BadInput, Failure
@@ -18,12 +19,11 @@ from harness.measure.bench import Bench
 from harness.measure.client import Worker, WorkerError
 from harness.measure.plan import Plan, training_task
 from harness.measure.run import Run
-from harness.port.batch import Batch, in_order
+from harness.port.batch import Array, Batch, in_order
 from harness.progress import Show
 from harness.records import record
 from harness.statistics.score import Predictions, metrics_of, score
 from harness.weights.saved_model import describe
-from harness.worker.messages import Array
 from reference.tokenizer import Tokenizer
 
 BATCH_TOKENS = 4096  # tokens in one forward pass of evaluation
@@ -46,7 +46,8 @@ def load_splits(plan: Plan, task: Task) -> dict[str, Split]:
     for name, owner in wanted:
         found = read(owner, name, plan.data)
         examples = found.examples[: plan.options.limit]
-        splits[name] = Split(examples, encode(owner, examples, plan.tokenizer, task.max_length), found.repairs)
+        encoded = KINDS[owner.kind].encode(owner, examples, plan.tokenizer, task.max_length)
+        splits[name] = Split(examples, encoded, found.repairs)
     return splits
 
 
@@ -204,7 +205,7 @@ def _train(worker: Worker, result: record.Quality, task: Task, splits: dict[str,
         if recipe["select"] == "dev":
             split = task.evaluate[0]
             answers = _predict(worker, task, splits[split], split, show)
-            right = gold(task, splits[split].examples)
+            right = KINDS[task.kind].gold(splits[split].examples)
             if right is None:
                 raise WorkerError(f"--select dev needs labels, and {split} of {task.name} has none", "data")
             scores.append(metrics_of(task, split, right, answers, task.metrics[:1], draws=1)[0].value)
@@ -233,14 +234,15 @@ def logits_of(worker: Worker, batch: Batch, kind: str, show_done: Callable[[int]
 
 
 def _predict(worker: Worker, task: Task, split: Split, name: str, show: Show) -> list[Prediction]:
-    batch = split.encoded.batch
+    kind, batch = KINDS[task.kind], split.encoded.batch
     logits = logits_of(worker, batch, task.kind, lambda done: show(f"scoring {name}", done, len(batch.lengths)))
-    wanted = (len(batch.ids) if task.kind == "tagging" else len(batch.lengths), len(task.outputs))
-    if logits.shape != wanted:
-        raise WorkerError(f"{task.name} {name}: logits of shape {logits.shape}, not {wanted}", "shape")
+    try:
+        kind.check_shape(task, batch, logits)
+    except ValueError as error:
+        raise WorkerError(f"{task.name} {name}: {error}", "shape") from error
     if not np.isfinite(logits).all():
         raise WorkerError("the model answered with numbers that are not finite", "not finite")
-    return decode(task, logits, split.encoded, split.examples)
+    return kind.decode(task, logits, split.encoded, split.examples)
 
 
 def save_model(worker: Worker, run: Run, folder: Path, pooler: bool = False) -> None:

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from packaging.requirements import Requirement
 
 from harness.data.download import sha256_of
-from harness.data.task import Task, task_files
+from harness.data.reading import task_files
+from harness.data.task import Task
 from harness.file_cache import per_file
 from harness.measure.plan import TOKENIZER_FILES, Plan, training_task
 from harness.records import code, machine, provenance
@@ -56,7 +57,7 @@ class Excluded(NamedTuple):
 EXCLUDED = (
     Excluded(("harness.measure.plan",), "what it resolves is in the key: recipe, precision, weights, tokenizer, data"),
     Excluded(
-        ("harness.data.task", "harness.data.saved_task", "harness.data.yaml_file"),
+        ("harness.data.task", "harness.data.reading", "harness.data.schema", "harness.data.yaml_file"),
         "what a task declares is in the key",
     ),
     Excluded(
@@ -89,7 +90,7 @@ EXCLUDED = (
     ),
     Excluded(("reference.errors",), "it says what is wrong"),
     Excluded(("harness.__main__", "harness.cli", "harness.commands"), "what a user types"),
-    Excluded(("harness.weights.saved_model",), "it describes a model that was scored"),
+    Excluded(("harness.weights.saved_model", "harness.weights.saved_task"), "they describe a model that was scored"),
     Excluded(("harness.predict",), "it uses saved models"),
     Excluded(("harness.results", "harness.report", "harness.statistics.seeds"), "what becomes of records afterwards"),
     Excluded(("harness.compare", "harness.statistics.significance"), "they compare records"),

@@ -17,11 +17,10 @@ from harness.measure.client import Loaded, Worker, WorkerError
 from harness.measure.concurrent import together
 from harness.measure.plan import Plan
 from harness.measure.recording import common_fields, fail, find_kept, identity, now
-from harness.port.batch import Batch, from_lists
+from harness.port.batch import Array, Batch, from_lists
 from harness.port.hf_folder import read_folder
 from harness.records import record
 from harness.registry.implementations import Implementation
-from harness.worker.messages import Array
 
 EXACT = 4.0  # times the rounding floor: smaller differences come from another order of summation
 CLOSE = 0.999  # lowest cosine between a token's hidden states in both

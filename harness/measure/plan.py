@@ -11,11 +11,13 @@ import platformdirs
 import psutil
 
 from harness import affinity
-from harness.data import labels
+from harness.data import leakage
 from harness.data.download import cache_folder
 from harness.data.fetch import data_folder
+from harness.data.kinds import KINDS
 from harness.data.read import read_split
-from harness.data.task import Context, Task, load_task, suites
+from harness.data.reading import Context
+from harness.data.task import Task, load_task, suites
 from harness.data.yaml_file import read_yaml
 from harness.errors import BadInput
 from harness.files import expanded, user_folder
@@ -173,7 +175,7 @@ def prepare(options: Options, tasks_needed: bool = True) -> Plan:
         pooler=examined.pooler,
         notes=(
             *(f"weights: {note}" for note in examined.notes),
-            *(f"{task.name}: {note}" for task in tasks for note in labels.told(task)),
+            *(f"{task.name}: {note}" for task in tasks for note in leakage.label_notes(task)),
             *(f"tokenizer: {note}" for note in tokenizer.notes),
         ),
         tokenizer=tokenizer,
@@ -356,7 +358,7 @@ def _tasks(options: Options) -> list[Task]:
         raise BadInput(f"two tasks have the same name, among {', '.join(task.name for task in tasks)}")
     if options.context is not None:
         tasks = [
-            load_task(name, context=options.context) if task.kind == "tagging" else task
+            load_task(name, context=options.context) if "context" in KINDS[task.kind].fields else task
             for name, task in zip(dict.fromkeys(names), tasks, strict=True)
         ]
     if options.max_length is not None:

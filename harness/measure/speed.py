@@ -17,7 +17,7 @@ import numpy as np
 from filelock import FileLock
 
 from harness.data.download import cache_folder
-from harness.data.encode import encode
+from harness.data.kinds import KINDS
 from harness.data.task import Task
 from harness.measure import evaluate, keys, scenarios
 from harness.measure.bench import Bench
@@ -25,12 +25,11 @@ from harness.measure.client import Seconds, Worker, WorkerError
 from harness.measure.load import Stretch, load_of, watched
 from harness.measure.plan import Plan
 from harness.measure.recording import common_fields, find_kept
-from harness.port.batch import SEQUENCES, TOKENS, Batch
+from harness.port.batch import SEQUENCES, TOKENS, Array, Batch
 from harness.progress import Show, labelled
 from harness.records import record
 from harness.records.models import model_of
 from harness.registry.implementations import Implementation
-from harness.worker.messages import Array
 
 LATENCY = (1, 128)  # sequences, length
 THROUGHPUT = (8, 128)
@@ -283,7 +282,7 @@ def tokenizer_rate(plan: Plan, task: Task, examples: list[Any]) -> float:
     """Sequences per second that the tokenizer makes of these examples when it is warm, on all cores that it uses."""
 
     def encode_all() -> int:
-        return len(encode(task, examples, plan.tokenizer, task.max_length).batch.lengths)
+        return len(KINDS[task.kind].encode(task, examples, plan.tokenizer, task.max_length).batch.lengths)
 
     encode_all()  # warms up
     sequences, start = 0, time.perf_counter()

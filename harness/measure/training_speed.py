@@ -6,14 +6,15 @@ from dataclasses import replace
 
 import numpy as np
 
+from harness.data.kinds import KINDS
 from harness.data.task import Task
 from harness.measure import evaluate, keys, speed
 from harness.measure.bench import Bench
 from harness.measure.client import Seconds, Worker, WorkerError
 from harness.measure.plan import Plan
+from harness.port.batch import Array
 from harness.records import record
 from harness.registry.implementations import Implementation
-from harness.worker.messages import Array
 
 STEPS = 20  # steps of fine-tuning in each turn
 WARM_UP = 2  # epochs
@@ -63,7 +64,7 @@ def _start(worker: Worker, plan: Plan, task: Task, labels: Array | None, shape: 
         "epochs": WARM_UP + speed.ROUNDS,
         "batches": "by length" if similar else "random",
     }
-    of_examples = labels[: len(shape.batch.ids) if task.kind == "tagging" else len(shape.batch.lengths)]
+    of_examples = labels[: KINDS[task.kind].rows(shape.batch)]
     compiled = worker.start_training(shape.batch, of_examples, recipe, task.kind, seed=0)
     if compiled is not None:
         worker.info["compiled"] = compiled

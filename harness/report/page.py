@@ -10,12 +10,12 @@ from typing import Any
 from xml.etree.ElementTree import Element, SubElement, tostring
 
 import plots
-from harness.data.task import METRIC_NAMES
 from harness.records import record
 from harness.records.models import model_of, named_apart
 from harness.report.table import Report, arrange, enough_for_p99, mean_and_deviation, subject
 from harness.results import published
 from harness.statistics import seeds
+from harness.statistics.metrics import METRICS
 
 STYLE = Path(__file__).with_name("page.css")
 STATES = ("failed", "skipped", "differs")
@@ -178,7 +178,7 @@ def _published(section: Element, records: list[record.Record]) -> None:
     rows = (
         [
             score.implementation,
-            f"{subject(score)}, {METRIC_NAMES[score.metric]}",
+            f"{subject(score)}, {METRICS[score.metric].title}",
             mean_and_deviation(score.mean, score.deviation),
             f"{anchor.value:.3f}",
             anchor.told,
@@ -331,7 +331,7 @@ def _by_task(quality: list[seeds.Score]) -> list[tuple[str, str, list[seeds.Scor
     """(task and split, metric, scores)."""
     found: dict[tuple[str, str], list[seeds.Score]] = {}
     for score in quality:
-        found.setdefault((subject(score), METRIC_NAMES[score.metric]), []).append(score)
+        found.setdefault((subject(score), METRICS[score.metric].title), []).append(score)
     return [(*which, scores) for which, scores in found.items()]
 
 

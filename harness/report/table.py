@@ -14,11 +14,11 @@ from rich.console import CONSOLE_SVG_FORMAT, Console
 from rich.table import Table
 from rich.text import Text
 
-from harness.data.task import METRIC_NAMES
 from harness.records import record
 from harness.records.models import model_of, named_apart
 from harness.results import published as anchors
 from harness.statistics import seeds
+from harness.statistics.metrics import METRICS
 
 PASSES = 100  # of which one is slower than the 99th percentile
 ONE_SEED = "a score of one seed: under it its 95% interval (bootstrap over examples)"
@@ -182,8 +182,8 @@ def _add_quality(
         split = "" if score.split == "dev" else f", {score.split}"
         published = anchors.beside(runs, score)
         lines = [*score_lines(score), *(f"published {each.value:.3f}" for each in published)]
-        _cell(rows, name, f"{task}{split}\n{METRIC_NAMES[score.metric]}", *lines)
-        said = f"{name} on {task}{split}, {METRIC_NAMES[score.metric]}"
+        _cell(rows, name, f"{task}{split}\n{METRICS[score.metric].title}", *lines)
+        said = f"{name} on {task}{split}, {METRICS[score.metric].title}"
         notes += [
             f"published, not measured by us: {said}: {each.value:.3f} ({each.told}, {each.url})" for each in published
         ]

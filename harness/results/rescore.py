@@ -13,8 +13,10 @@ from typing import Any, NamedTuple
 
 from harness.data.download import sha256_of
 from harness.data.fetch import data_folder
+from harness.data.kinds import KINDS
 from harness.data.read import read_split
-from harness.data.task import Context, Task, load_task, task_files
+from harness.data.reading import Context, task_files
+from harness.data.task import Task, load_task
 from harness.errors import BadInput, Failure
 from harness.file_cache import per_file
 from harness.records import record
@@ -92,7 +94,7 @@ def _rescored(path: Path, each: record.Quality, known: _Data) -> tuple[list[dict
     name, kind, hashes = each.task["name"], each.task["kind"], each.task["data"]
     if each.task["suite"] == "own" and name not in known.sources:
         raise BadInput(f"{path}: task {name} is not built in; name its YAML file with --task")
-    context: Context | None = each.task["context"] if kind == "tagging" else None
+    context: Context | None = each.task["context"] if "context" in KINDS[kind].fields else None
     answers: Predictions = record.predictions_of(path, each, *(metric["split"] for metric in each.metrics))
     try:
         for split in answers:

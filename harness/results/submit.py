@@ -16,10 +16,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from harness.data.download import sha256_of
+from harness.data.examples import TextExample, WordExample
 from harness.data.fetch import data_folder
 from harness.data.leakage import aligned
-from harness.data.read import TextExample, WordExample, read_split
-from harness.data.task import Task, load_task, task_files
+from harness.data.read import read_split
+from harness.data.reading import task_files
+from harness.data.task import Task, load_task
 from harness.errors import BadInput, Failure
 from harness.measure.plan import training_task
 from harness.records import record

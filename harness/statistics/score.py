@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from harness.data import labels, leakage
-from harness.data.encode import Prediction, gold
-from harness.data.repairs import sentence
+from harness.data import leakage
+from harness.data.examples import repair_text
+from harness.data.kinds import KINDS, Prediction
 from harness.data.task import Task
 from harness.records import record
 from harness.statistics import metrics
@@ -24,18 +24,21 @@ def score(
     predictions are not for these examples.
     """
     found, warnings = [], _data_flags(result, task)
+    kind = KINDS[task.kind]
+    extra = _extra(result, task)
     for split, pairs in answers.items():
         predicted = leakage.aligned(examples[split], pairs, f"{task.name} {split}")
-        right = gold(task, examples[split])
+        right = kind.gold(examples[split])
         if right is None:
             warnings.append(record.flag("no labels, predictions only", split))
             continue
-        for metric in metrics_of(task, split, right, predicted, task.metrics, extra=_extra(result, task)):
-            baseline = metrics.baseline(task.kind, metric.name, right, task.positive)
+        given = metrics.Answers(right, predicted, task.outputs, task.positive)
+        for metric in metrics_of(task, split, right, predicted, task.metrics, extra=extra):
+            baseline = metrics.METRICS[metric.name].baseline(given)
             found.append({"split": split, **asdict(metric), "baseline": baseline})
             if metric.name == task.metrics[0] and metric.low <= baseline:
                 warnings.append(record.flag(f"the interval reaches down to the baseline, {baseline:.3f}", split))
-        if warning := metrics.degenerate(task.kind, right, predicted):
+        if warning := kind.degenerate(right, predicted):
             warnings.append(record.flag(warning, split))
     judged = {*answers, *result.sanity, *result.repairs}
     return found, [*(flag for flag in result.flags if flag["split"] not in judged), *warnings]
@@ -43,7 +46,7 @@ def score(
 
 def metrics_of(
     task: Task, split: str, right: list[Any], predicted: list[Prediction], names: Sequence[str], **settings: Any
-) -> list[metrics.Metric]:
+) -> list[metrics.Score]:
     """These metrics of the predictions for one split; ``settings`` are those of ``metrics.score``."""
     return metrics.score(
         task.kind,
@@ -60,14 +63,14 @@ def metrics_of(
 
 def _data_flags(result: record.Quality, task: Task) -> list[record.Flag]:
     """Flags about the data: its labels, what was repaired in the files, what was cut or seen in training."""
-    found = [record.flag(text, "train") for text in labels.told(task)]
+    found = [record.flag(text, "train") for text in leakage.label_notes(task)]
     for split, repairs in result.repairs.items():
-        found += [record.flag(text, split) for text in map(sentence, repairs) if text is not None]
+        found += [record.flag(text, split) for text in map(repair_text, repairs) if text is not None]
     return [*leakage.flags(result.sanity), *found]
 
 
 def _extra(result: record.Quality, task: Task) -> list[str]:
     """What the signatures say about the run, beside how the metrics are computed."""
     extra = ["select=dev"] if result.recipe["select"] == "dev" else []
-    extra += [f"context={task.context}"] if task.kind == "tagging" else []
+    extra += KINDS[task.kind].signature(task)
     return extra + ([f"limit={result.limit}"] if result.limit else [])

@@ -12,13 +12,13 @@ SEED = 0
 
 def paired_bootstrap(metric: str, rows: list[tuple[Floats, Floats]]) -> Floats:
     """The difference, the mean over seeds, in resamples of examples: [draws]."""
-    from harness.statistics.metrics import STATISTICS
+    from harness.statistics.metrics import METRICS
 
     joint = np.hstack([side for pair in rows for side in pair])
     parts = 2 * len(rows)
 
     def statistic(distinct: Floats) -> Callable[[Counts], Floats]:
-        sides = [STATISTICS[metric](part) for part in np.split(distinct, parts, axis=1)]
+        sides = [METRICS[metric].statistic(part) for part in np.split(distinct, parts, axis=1)]
 
         def difference(counts: Counts) -> Floats:
             values = [side(counts) for side in sides]
@@ -43,10 +43,10 @@ def randomisation(metric: str, rows_a: Floats, rows_b: Floats, draws: int = DRAW
     ``rows_a`` and ``rows_b`` [n, k] are the metric's features. Of examples with the same features it is enough to
     draw how many are swapped.
     """
-    from harness.statistics.metrics import STATISTICS
+    from harness.statistics.metrics import METRICS
 
     distinct, repeats = np.unique(np.hstack([rows_a, rows_b]), axis=0, return_counts=True)
-    values = STATISTICS[metric](np.vstack(np.split(distinct, 2, axis=1)))
+    values = METRICS[metric].statistic(np.vstack(np.split(distinct, 2, axis=1)))
     rng = np.random.default_rng(SEED)
 
     def apart(swapped: Counts) -> Floats:

@@ -5,23 +5,25 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from harness.data.saved_task import declared, from_declared
-from harness.data.task import SplitFile, Task
+from harness.data.kinds import KINDS
+from harness.data.reading import Reading, SplitFile
+from harness.data.task import Task
 from harness.errors import BadInput
+from harness.weights.saved_task import declared, from_declared
 
 DESCRIPTION = "bert_atlas.json"  # the last file to be moved to its place: a folder that has it is complete
-OLD_FIELDS = ("task", "kind", "pairs", "max_length")  # the only fields of older versions
+OLD_FIELDS = ("task", "kind", "pairs", "max_length")  # the only fields of the first version
 
 
 @dataclass(frozen=True)
 class Saved:
     """The description of a saved model."""
 
-    task: Task
+    reading: Reading  # of its task; the files that were scored come first
     device: str | None  # kind of device that the run computed on; None: unknown
     precision: str | None  # precision of the run's evaluation; None: unknown
     lacks: str  # fields that an older version did not write, and what is assumed instead; empty: none
@@ -69,8 +71,8 @@ def read_description(folder: Path) -> Saved:
     said = _read(folder)
     try:
         if "declared" in said:
-            return Saved(from_declared(said["declared"]), said["device"], said["precision"], "")
-        return Saved(_old_task(said, folder), None, None, _lacking(said["kind"]))
+            return Saved(_scored_first(from_declared(said["declared"])), said["device"], said["precision"], "")
+        return Saved(_old_reading(said, folder), None, None, _lacking(said["kind"]))
     except BadInput as error:
         raise BadInput(f"{folder / DESCRIPTION}: {error}") from None
     except (KeyError, TypeError) as error:
@@ -100,31 +102,33 @@ def _read(folder: Path) -> dict[str, Any]:
     return said
 
 
-def _old_task(said: dict[str, Any], folder: Path) -> Task:
-    """The task as an older version described it, with defaults for the fields that it did not write."""
-    tagging = said["kind"] == "tagging"
-    columns: dict[str, str | int] = {"word": 0} if tagging else {"text": "text"}
+def _scored_first(task: Task) -> Reading:
+    """The task with its scored files before the others: new inputs probably look like these."""
+    order = dict.fromkeys([*task.evaluate, *task.files])
+    return replace(task, files={split: task.files[split] for split in order if split in task.files})
+
+
+def _old_reading(said: dict[str, Any], folder: Path) -> Reading:
+    """The reading that an older version saved, with the usual value for what it did not save."""
+    kind = said["kind"]
+    if kind not in KINDS:
+        raise BadInput(f"kind: {kind!r} is none of {', '.join(KINDS)}")
+    words = KINDS[kind].inputs == "words"
+    columns: dict[str, str | int] = {"word": 0} if words else {"text": "text"}
     if said["pairs"]:
         columns["pair"] = "pair"
-    return Task(
+    return Reading(
         name=said["task"],
-        title="",
-        suite="own",
-        kind=said["kind"],
-        labels=_old_labels(said["kind"], folder),
-        positive=None,
-        files={"test": SplitFile(Path("test.conll" if tagging else "test.tsv"), not tagging, columns)},
-        format="conll" if tagging else "tsv",
+        kind=kind,
+        labels=_old_labels(kind, folder),
+        files={"test": SplitFile(Path("test.conll" if words else "test.tsv"), not words, columns)},
+        format="conll" if words else "tsv",
         encoding="utf-8",
         label_separator=",",
         separator="whitespace",
         scheme="iob2",
         context="sentence",
-        evaluate=("test",),
-        metrics=(),
         max_length=said["max_length"],
-        recipes={},
-        train_task=None,
         download=None,
     )
 
@@ -132,19 +136,19 @@ def _old_task(said: dict[str, Any], folder: Path) -> Task:
 def _old_labels(kind: str, folder: Path) -> dict[str, str]:
     from reference.checkpoint import read_config
 
-    if kind == "regression":
+    if KINDS[kind].why_no_labels:
         return {}
     try:
         labels = read_config(folder)[1]
     except (OSError, ValueError) as error:
         raise BadInput(str(error)) from error
-    if kind == "tagging":
+    if KINDS[kind].inputs == "words":
         labels = tuple(dict.fromkeys(label[2:] for label in labels if label != "O"))
     return {label: label for label in labels}
 
 
 def _lacking(kind: str) -> str:
-    if kind == "tagging":
+    if KINDS[kind].inputs == "words":
         return (
             "its task's context, separator and encoding: words are read sentence by sentence, at white space, as UTF-8"
         )

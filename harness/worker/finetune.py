@@ -17,25 +17,41 @@ from torch import Tensor
 from harness.port.batch import IGNORE, Array, Batch, by_tokens, in_given_order, shuffled, shuffled_by_length
 from harness.port.model import HasMixedAdamW, HasWordEmbeddings, Trainable
 from harness.port.tensors import to_numpy
+from harness.worker.heads import OF_TOKENS
 from harness.worker.used_words import UsedWords
 
 BATCHES = {"by length": shuffled_by_length, "random": shuffled}
 REPORT = 10  # steps between two reports of the loss on a GPU: reading it waits for all queued work
 
 
-def loss_of(kind: str, logits: Tensor, labels: Tensor) -> Tensor:
-    """The loss of a kind of task, summed over the batch; divide by ``loss_terms`` for the mean."""
-    logits = logits.float() if logits.dtype != torch.float64 else logits
-    if kind == "regression":
-        return F.mse_loss(logits.squeeze(-1), labels.to(logits.dtype), reduction="sum")
-    if kind == "multi-label":
-        return F.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype), reduction="sum")
+def _squared_error(logits: Tensor, labels: Tensor) -> Tensor:
+    return F.mse_loss(logits.squeeze(-1), labels.to(logits.dtype), reduction="sum")
+
+
+def _binary_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    return F.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype), reduction="sum")
+
+
+def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     return F.cross_entropy(logits, labels, ignore_index=IGNORE, reduction="sum")
 
 
+LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {  # by kind of task: logits, labels -> summed over the batch
+    "classification": _cross_entropy,
+    "regression": _squared_error,
+    "multi-label": _binary_cross_entropy,
+    "tagging": _cross_entropy,
+}
+
+
+def loss_of(kind: str, logits: Tensor, labels: Tensor) -> Tensor:
+    """The loss for a kind of task, summed over the batch; divide by ``loss_terms`` for the mean."""
+    return LOSSES[kind](logits.float() if logits.dtype != torch.float64 else logits, labels)
+
+
 def loss_terms(kind: str, labels: Array) -> int:
-    """Over how many terms the loss of this batch is a mean."""
-    return int((labels != IGNORE).sum()) if kind == "tagging" else labels.size
+    """The number of terms that the loss of this batch is a mean over."""
+    return int((labels != IGNORE).sum()) if kind in OF_TOKENS else labels.size
 
 
 def autocast(precision: str, device: str) -> torch.autocast:
@@ -121,12 +137,12 @@ class Training:
         return total, terms
 
     def _labels(self, sequences: Array) -> Array:
-        return self.labels[self.data.tokens_of(sequences) if self.kind == "tagging" else sequences]
+        return self.labels[self.data.tokens_of(sequences) if self.kind in OF_TOKENS else sequences]
 
 
 @torch.inference_mode()
 def predict(model: Trainable, batch: Batch, kind: str, batch_tokens: int, progress: Callable[..., None]) -> Array:
-    """Logits for every sequence, or for tagging every token, in the order given.
+    """Logits for every sequence, or for every token where the kind is in ``OF_TOKENS``, in the order given.
 
     Sequences of similar length are batched together, up to ``batch_tokens`` tokens at a time.
     """
@@ -134,7 +150,7 @@ def predict(model: Trainable, batch: Batch, kind: str, batch_tokens: int, progre
     parts, rows, done = [], [], 0
     for sequences in by_tokens(batch.lengths, batch_tokens):
         parts.append(to_numpy(model.logits(batch.select(sequences))))
-        rows.append(batch.tokens_of(sequences) if kind == "tagging" else sequences)
+        rows.append(batch.tokens_of(sequences) if kind in OF_TOKENS else sequences)
         done += len(sequences)
         progress(done=done, total=len(batch.lengths))
     return in_given_order(parts, rows)

@@ -8,6 +8,8 @@ from harness.port.batch import SEQUENCES, Array, Batch, by_tokens, in_given_orde
 from harness.port.hf_folder import Folder, read_folder
 from harness.port.model import Model
 
+OF_TOKENS = frozenset({"tagging"})  # kinds of tasks with logits for every token, instead of for every sequence
+
 
 class Head:
     """The pooler and classifier of a fine-tuned folder."""
@@ -21,11 +23,11 @@ class Head:
         self.encoder, self.classifier = weights.encoder, weights.head
 
     def logits(self, hidden: Array, pooled: Array | None, batch: Batch) -> Array:
-        """[tokens, labels] for tagging, else [sequences, labels], from hidden states of the last layer.
+        """[tokens, labels] for kinds in ``OF_TOKENS``, else [sequences, labels], from hidden states of the last layer.
 
         The pooler is computed here unless the implementation returns a pooled output.
         """
-        if self.kind == "tagging":
+        if self.kind in OF_TOKENS:
             return _linear(hidden, self.classifier, "classifier")
         if pooled is None:
             pooled = np.tanh(_linear(hidden[batch.cu_seqlens[:-1]], self.encoder, "pooler.dense"))
@@ -43,7 +45,7 @@ def predict(model: Model, head: Head, batch: Batch, batch_tokens: int, progress:
         part = batch.select(sequences)
         encoded = model.encode(part)
         parts.append(head.logits(model.fetch(encoded, part), model.pooled(encoded, part), part))
-        rows.append(batch.tokens_of(sequences) if head.kind == "tagging" else sequences)
+        rows.append(batch.tokens_of(sequences) if head.kind in OF_TOKENS else sequences)
         done += len(sequences)
         progress(done=done, total=len(batch.lengths))
     return in_given_order(parts, rows)

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from harness.data.read import TextExample, read_split
+from harness.data.examples import TextExample
+from harness.data.read import read_split
 from harness.data.task import load_task
 from harness.measure.client import Worker, WorkerError
 from harness.registry.implementations import find

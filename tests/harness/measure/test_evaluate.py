@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import yaml
 
-from harness.data.encode import decode
+from harness.data.kinds import KINDS
 from harness.data.task import load_task, suites
 from harness.measure import evaluate
 from harness.measure.bench import Bench
@@ -19,13 +19,12 @@ from harness.measure.client import Epoch, Job, Worker, WorkerError
 from harness.measure.evaluate import load_splits
 from harness.measure.plan import Options, Plan, prepare
 from harness.measure.run import Run
-from harness.port.batch import Batch, in_order
+from harness.port.batch import Array, Batch, in_order
 from harness.predict import predict
 from harness.records import record
 from harness.records.record import Quality
 from harness.statistics.score import Predictions, score
 from harness.weights.checkpoints import Checkpoints
-from harness.worker.messages import Array
 
 LIMIT = 40
 
@@ -412,12 +411,12 @@ def test_batches_of_1_and_of_64_packed_and_padded_give_the_same(
         for size in (1, 64)
     }
     expected = found["packed", 1]
-    answers = decode(task, expected, split.encoded, split.examples)
+    answers = KINDS[task.kind].decode(task, expected, split.encoded, split.examples)
     assert np.ptp(expected, axis=0).max() > 0.01, "it matters what is read"
     for way, logits in found.items():
         assert np.abs(logits - expected).max() <= 1e-5, way
         if task.kind != "regression":
-            assert decode(task, logits, split.encoded, split.examples) == answers, way
+            assert KINDS[task.kind].decode(task, logits, split.encoded, split.examples) == answers, way
 
 
 def logits_of(model: Any, batch: Batch, kind: str, size: int) -> Array:

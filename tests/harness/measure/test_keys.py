@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from harness.data.task import SplitFile, Task
+from harness.data.reading import SplitFile
+from harness.data.task import Task
 from harness.measure import keys
 from harness.measure.plan import Plan
 from harness.measure.run import Run

@@ -15,10 +15,9 @@ from safetensors.numpy import load_file
 from harness import cli
 from harness.measure import client, speed
 from harness.measure.bench import Bench
-from harness.port.batch import Batch
+from harness.port.batch import Array, Batch
 from harness.records import record
 from harness.registry.implementations import Implementation
-from harness.worker.messages import Array
 
 HARNESS = Path(record.__file__).parents[1]
 MOST = 7  # calls on the stack of the thread that writes

@@ -26,9 +26,8 @@ from harness.measure.scenarios import (
     server,
     server_of,
 )
-from harness.port.batch import Batch
+from harness.port.batch import Array, Batch
 from harness.registry.implementations import describe
-from harness.worker.messages import Array
 
 STUBS = Path(__file__).parents[1] / "stubs"
 SERVICE = 0.01  # seconds that the simulated worker takes for each query

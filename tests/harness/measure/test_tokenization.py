@@ -14,10 +14,10 @@ from harness.measure import evaluate, quality, tokenization
 from harness.measure.bench import Bench
 from harness.measure.plan import Options, Plan, prepare
 from harness.measure.run import Run
+from harness.port.batch import Array
 from harness.port.hf_folder import is_uncased, read_vocabulary
 from harness.predict.predict import predict_file
 from harness.weights.checkpoints import Checkpoints
-from harness.worker.messages import Array
 from reference.tokenizer import Tokenizer
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]

@@ -12,11 +12,10 @@ from harness.measure import speed, training_speed
 from harness.measure.bench import Bench
 from harness.measure.client import Worker
 from harness.measure.plan import Options, prepare
-from harness.port.batch import Batch, shuffled, shuffled_by_length
+from harness.port.batch import Array, Batch, shuffled, shuffled_by_length
 from harness.records import machine, record
 from harness.registry.implementations import describe, find
 from harness.weights.checkpoints import Checkpoints
-from harness.worker.messages import Array
 
 STUBS = Path(__file__).parents[1] / "stubs"
 LIMIT = 20

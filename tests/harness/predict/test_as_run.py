@@ -156,13 +156,13 @@ def saved(
 ) -> Callable[[Case], tuple[Path, Path, list[list[Any]], Any]]:
     """A function: a task to its dev file, the model of a run, what the run predicted, and the logits that it got."""
     seen: list[Any] = []
-    decode = evaluate.decode
+    logits_of = evaluate.logits_of
 
-    def spy(task: Any, logits: Any, *rest: Any) -> Any:
-        seen.append(logits)
-        return decode(task, logits, *rest)
+    def spy(*arguments: Any) -> Any:
+        seen.append(logits_of(*arguments))
+        return seen[-1]
 
-    monkeypatch.setattr(evaluate, "decode", spy)
+    monkeypatch.setattr(evaluate, "logits_of", spy)
     monkeypatch.setattr(parity, "_outputs", no_parity)
     threads = torch.get_num_threads()
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):

@@ -15,7 +15,8 @@ import yaml
 
 from harness import cli
 from harness.data.read import read_split
-from harness.data.task import Task, load_task, task_files
+from harness.data.reading import task_files
+from harness.data.task import Task, load_task
 from harness.errors import BadInput, Failure
 from harness.records import record
 from harness.records.record import Parity, Quality, Speed

@@ -15,7 +15,8 @@ from seqeval.metrics import f1_score
 
 from harness import cli
 from harness.data.read import read_split
-from harness.data.task import load_task, task_files
+from harness.data.reading import task_files
+from harness.data.task import load_task
 from harness.errors import BadInput, Failure
 from harness.records import record
 from harness.records.record import Quality
