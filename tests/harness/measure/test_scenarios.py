@@ -174,22 +174,20 @@ def test_the_highest_rate_is_the_one_that_theory_says(first: float) -> None:
 
     bound = 4 * SERVICE
     load = brentq(lambda load: within(bound, load) - 0.99, 0.1, 0.95)
-    told: list[tuple[int, float]] = []
-
-    def tell(number: int, rate: float) -> None:
-        told.append((number, rate))
-
-    found = highest_rate(one_by_one, bound, first, tell, seconds=600.0, margin_of_tail=1 / 10)
+    shown: list[str] = []
+    found = highest_rate(one_by_one, bound, first, shown.append, seconds=600.0, margin_of_tail=1 / 10)
     assert found["rate"] == pytest.approx(load / SERVICE, rel=0.08)
-    assert told == [(number, trial["rate"]) for number, trial in enumerate(found["trials"], 1)]
-    assert told[0] == (1, first)
+    assert shown == [
+        f"server, trial {number}, {trial['rate']:.1f} queries/s" for number, trial in enumerate(found["trials"], 1)
+    ]
+    assert found["trials"][0]["rate"] == first
     held = {trial["rate"]: trial["held"] for trial in found["trials"]}
     assert held[found["rate"]]
     assert min(rate for rate, ok in held.items() if not ok) <= found["rate"] * (1 + found["resolution"])
 
 
 def test_what_is_claimed_is_said() -> None:
-    found = highest_rate(one_by_one, 0.5, 50.0)
+    found = highest_rate(one_by_one, 0.5, 50.0, lambda *_: None)
     said = {key: found[key] for key in ("bound", "percentile", "confidence", "resolution", "mlperf_queries")}
     assert said == {"bound": 0.5, "percentile": 0.99, "confidence": 0.99, "resolution": 0.05, "mlperf_queries": 270_336}
     assert found["schedule_rng_seed"] != found["sample_index_rng_seed"]
@@ -200,7 +198,7 @@ def test_what_is_claimed_is_said() -> None:
 
 
 def test_no_rate_is_held_where_one_query_takes_longer_than_the_bound() -> None:
-    found = highest_rate(one_by_one, SERVICE / 2, 100.0)
+    found = highest_rate(one_by_one, SERVICE / 2, 100.0, lambda *_: None)
     assert found["rate"] is None
     assert len(found["trials"]) == 1 + scenarios.HALVINGS
     assert not any(trial["held"] for trial in found["trials"])
@@ -240,13 +238,15 @@ def test_offline_goes_on_for_a_minute_after_the_warm_up(
         result["joules"] = 42.0
 
     monkeypatch.setattr(scenarios.energy, "meter", meter)
-    told: list[float] = []
-    figures = offline(cast(Worker, worker), BATCH, "cuda", told=told.append)
+    shown: list[tuple[str, float, float]] = []
+    figures = offline(cast(Worker, worker), BATCH, "cuda", lambda *what: shown.append(what))
     assert metered == [("cuda", passes)], "the warm-up takes no part"
     assert figures["energy"] == {"joules": 42.0, "joules_per_1000_samples": pytest.approx(14_000 / passes)}
-    assert told == sorted(told)
-    assert told[-1] == figures["seconds"]
-    assert max(np.diff(told, prepend=0.0)) <= max(scenarios.STEP + seconds, seconds), "it is heard of in between"
+    assert {(what, total) for what, _, total in shown} == {("offline", 60.0)}
+    done = [each for _, each, _ in shown]
+    assert done == sorted(done)
+    assert done[-1] == 60.0
+    assert max(np.diff(done, prepend=0.0)) <= max(scenarios.STEP + seconds, seconds), "it is shown in between"
     assert figures["samples"] == 3 * passes
     assert figures["seconds"] == pytest.approx(seconds * passes)
     assert figures["seconds"] >= 60
@@ -266,7 +266,7 @@ def test_a_worker_is_told_when_which_sequence_comes() -> None:
 
 def test_where_energy_cannot_be_had_the_reason_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scenarios.energy, "POWERCAP", tmp_path)
-    figures = offline(cast(Worker, Simulated(1.0)), BATCH, "cpu", 5.0)
+    figures = offline(cast(Worker, Simulated(1.0)), BATCH, "cpu", lambda *_: None, 5.0)
     assert list(figures["energy"]) == ["absent"]
     assert "RAPL" in figures["energy"]["absent"]
 
@@ -277,7 +277,7 @@ def test_both_scenarios_of_a_real_worker(monkeypatch: pytest.MonkeyPatch) -> Non
     (plain,) = [each for each in describe(STUBS / "plain.py") if not each.variant]
     with Worker(plain) as worker:
         worker.load(Path("f"), None, "cpu", "fp32", 1)
-        found = run_scenarios(worker, BATCH, "cpu", 0.02, lambda what, done, total: shown.append(what))
+        found = run_scenarios(worker, BATCH, "cpu", 0.02, lambda what, *_: shown.append(what))
     assert found["offline"]["seconds"] >= 0.2
     assert found["server"]["trials"][0]["rate"] == found["offline"]["samples_per_second"]
     assert any(trial["held"] for trial in found["server"]["trials"]) == (found["server"]["rate"] is not None)
