@@ -19,8 +19,8 @@ from harness.commands.options import (
     Threads,
     Weights,
     checkouts,
+    command_line,
     names,
-    repeatable,
 )
 from harness.commands.terminal import log_console, progress, terminal
 from harness.errors import BadInput, Failure, ours
@@ -118,7 +118,7 @@ def run(
             dry_run=dry_run,
             checkouts=checkouts(checkout),
             bound=None if load is None else load / 1000,
-            command=repeatable(data, runs),
+            command=command_line(data),
         ),
         names(precision),
     )
@@ -153,7 +153,7 @@ def parity(
         device=device,
         threads=threads,
         checkouts=checkouts(checkout),
-        command=repeatable(None, runs),
+        command=command_line(),
     )
     plan = prepare(options, tasks_needed=False)
     _print_notes([plan])
@@ -206,7 +206,7 @@ def time(
         precision=precision,
         threads=threads,
         checkouts=checkouts(checkout),
-        command=repeatable(data, runs),
+        command=command_line(data),
     )
     plan = prepare(options, tasks_needed=bool(options.tasks))
     _print_notes([plan])

@@ -16,7 +16,7 @@ from harness import affinity
 from harness.errors import BadInput
 
 PROC, CPUS, CGROUP = Path("/proc"), Path("/sys/devices/system/cpu"), Path("/sys/fs/cgroup")
-# What decides how fast matrices are multiplied; the operating systems' names for it, and ours.
+# Instructions that determine how fast matrices are multiplied: the operating systems' names, and ours.
 ABILITIES = {
     **{name: name for name in ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile", "amx_bf16", "amx_int8")},
     **{name: name for name in ("bf16", "i8mm", "neon")},
@@ -27,7 +27,7 @@ LIBRARY_SWITCHES = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_I
 
 
 def describe() -> dict[str, Any]:
-    """Processor, its abilities, cores and memory (bytes) that we may use, GPUs, operating system, Python."""
+    """Processor, its instructions, the cores and bytes of memory that we may use, GPUs, operating system, Python."""
     model, flags, _ = _processor()
     return {
         "cpu": model,
@@ -45,7 +45,10 @@ def describe() -> dict[str, Any]:
 
 
 def usable_cores() -> int:
-    """Physical cores that this process may use: those of its affinity, and no more than its cgroup's quota."""
+    """Number of physical cores that this process may use, by its affinity and its control group's quota.
+
+    ``joblib.cpu_count(only_physical_cores=True)`` counts logical CPUs once affinity restricts them.
+    """
     cores = psutil.cpu_count(logical=False) or 1
     if hasattr(os, "sched_getaffinity"):
         siblings = [_words(CPUS / f"cpu{cpu}/topology/thread_siblings_list") for cpu in affinity.CPUS]
@@ -54,12 +57,12 @@ def usable_cores() -> int:
 
 
 def usable_threads() -> int:
-    """The most threads that can run at once: a CPU of the affinity for each, within the quota of the cgroup."""
+    """The most threads that can run at once, by affinity and quota: one for each logical CPU."""
     return max(1, int(min(len(affinity.CPUS), cpu_quota())))
 
 
 def cpu_quota() -> float:
-    """CPUs' worth of time that control groups leave us; infinite without a quota."""
+    """The CPU time per second that control groups allow us; infinite without a quota."""
     quota = math.inf
     for folder in _control_groups("cpu"):
         given = _words(folder / "cpu.max") or [
@@ -83,7 +86,7 @@ def throttled() -> tuple[int, float]:
 
 
 def cpus_for(threads: int | None) -> list[int] | None:
-    """CPUs to run so many threads on, each on a core of its own as far as they go; None: any."""
+    """CPUs for this many threads, on different cores as far as possible; None: any."""
     if not threads or not hasattr(os, "sched_getaffinity"):
         return None
     by_core: dict[str, list[int]] = {}
@@ -95,19 +98,19 @@ def cpus_for(threads: int | None) -> list[int] | None:
 
 
 def hardware_bf16() -> bool:
-    """Whether this processor multiplies bf16 faster than float32, without asking torch."""
+    """Whether this processor multiplies bf16 faster than float32; does not import torch."""
     from reference.processor import PRODUCTS
 
     return not PRODUCTS["bf16"].isdisjoint(_processor()[1])
 
 
 def hidden() -> list[str]:
-    """Abilities of this processor that our switch hides, and the switches of libraries that do such a thing."""
+    """The instructions that our switch hides, and the switches of libraries that hide some."""
     return [*_processor()[2], *(f"{name}={os.environ[name]}" for name in LIBRARY_SWITCHES if os.environ.get(name))]
 
 
 def _processor() -> tuple[str, list[str], list[str]]:
-    """Name of the processor, those of its ``ABILITIES`` that may be used, and those that are hidden, sorted."""
+    """Name of the processor, and its ``ABILITIES``: those that may be used, and those that are hidden, sorted."""
     if platform.system() == "Darwin":
         lines = _output("sysctl", "machdep.cpu.brand_string", "hw.optional").splitlines()
         facts = {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
@@ -133,7 +136,7 @@ def _hidden_of(found: set[str]) -> frozenset[str]:
 
 
 def _arm_model() -> str | None:
-    """On Arm the kernel states only numbers; lscpu knows their names."""
+    """The processor's name from lscpu: on Arm, the kernel only has numbers."""
     found = re.search(r"^Model name:\s*(.+)$", _output("lscpu"), re.MULTILINE)
     return found[1].strip() if found else None
 
@@ -159,7 +162,7 @@ def _operating_system() -> str:
 
 
 def _memory() -> int:
-    """Bytes of memory, or what control groups leave of it."""
+    """Bytes of memory that the machine has, or that control groups allow us."""
     memory = int(psutil.virtual_memory().total)
     for folder in _control_groups("memory"):
         given = _words(folder / "memory.max") or _words(folder / "memory.limit_in_bytes")
@@ -169,7 +172,7 @@ def _memory() -> int:
 
 
 def _control_groups(controller: str) -> Iterator[Path]:
-    """Folders of this process's control group and of those above it, in either version of cgroups."""
+    """Folders of this process's control group and its ancestors, in either version of control groups."""
     for line in _text(PROC / "self/cgroup").splitlines():
         _, controllers, path = line.split(":", 2)
         if controllers and controller not in controllers.split(","):
@@ -183,7 +186,7 @@ def _control_groups(controller: str) -> Iterator[Path]:
 
 
 def _text(path: Path) -> str:
-    """What the kernel says there; nothing where it does not say it."""
+    """The content of a file of the kernel; empty if it cannot be read."""
     try:
         return path.read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -195,13 +198,13 @@ def _words(path: Path) -> list[str]:
 
 
 def _output(*command: str) -> str:
-    """What a program prints; nothing if it is not there, fails or hangs."""
+    """The output of a program; empty if it does not exist, fails or hangs."""
     done = completed(*command)
     return done.stdout if done is not None and done.returncode == 0 else ""
 
 
 def completed(*command: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str] | None:
-    """A program that has ended; None where it is not there, or hangs. What it printed is read as names of files are."""
+    """A program that has ended; None if it does not exist or hangs. Its output is decoded as names of files are."""
     try:
         done = subprocess.run(command, capture_output=True, timeout=30, check=False, env=env)
     except (OSError, subprocess.TimeoutExpired):

@@ -23,7 +23,7 @@ PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "numpy", "scip
 
 
 def versions() -> dict[str, str]:
-    """Versions of BERT Atlas and of the installed packages that results depend on."""
+    """Versions of BERT Atlas and of the installed packages that results depend on, by name."""
     found = {"bert-atlas": __version__}
     for name in PACKAGES:
         try:
@@ -35,20 +35,20 @@ def versions() -> dict[str, str]:
 
 @cache
 def git_commit() -> str | None:
-    """Commit of this source tree, "+changes" added where its code differs; None outside a checkout."""
-    # Only what computes: results that were just published must not spoil the next run's commit.
+    """The commit of this source tree, with "+changes" if its code differs; None outside a checkout."""
+    # Only code that computes: results that have just been published must not count as changes.
     return _commit_at(ROOT, "--", "harness", "reference", "pyproject.toml")
 
 
 def commit_of(folder: Path) -> str | None:
-    """The commit that a repository is at, with "+changes" where its files are not those; None: not a repository."""
+    """The commit of a repository, with "+changes" if its files differ; None: not a repository."""
     return _commit_at(folder, "--untracked-files=no")
 
 
 def _commit_at(folder: Path, *changed: str) -> str | None:
-    """The commit that is checked out here, "+changes" where ``git status`` with these arguments shows some.
+    """The commit of a repository, with "+changes" if ``git status`` with these arguments shows some.
 
-    None where this is not the top of a repository, but a folder inside some other one.
+    None if the folder is not the top of a repository.
     """
     found = _git(folder, "rev-parse", "--show-toplevel", "HEAD")
     if found is None or found.returncode:
@@ -57,12 +57,12 @@ def _commit_at(folder: Path, *changed: str) -> str | None:
     if Path(top).resolve() != folder.resolve():
         return None
     changes = _git(folder, "status", "--porcelain", *changed)
-    clean = changes is not None and changes.returncode == 0 and not changes.stdout  # not known to be clean: it is not
+    clean = changes is not None and changes.returncode == 0 and not changes.stdout  # if unknown, it is not clean
     return commit.strip() + ("" if clean else "+changes")
 
 
 def git_refusal(folder: Path) -> str | None:
-    """Why git does not say which commit a repository is at, and what to do; None: it does, or there is none."""
+    """Why git refuses to name the commit of a repository, and what to do; None: it names it, or there is none."""
     found = _git(folder, "rev-parse", "HEAD")
     if found is None or found.returncode == 0 or "not a git repository" in found.stderr:
         return None
@@ -78,9 +78,9 @@ def git_refusal(folder: Path) -> str | None:
 
 
 def _git(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str] | None:
-    """What git does in a folder; None where it is not there, or hangs."""
-    # Inside a hook git sets GIT_DIR and the like, which would point it at another repository; what the user allows
-    # git to read may be said in GIT_CONFIG_COUNT and the like.
+    """Run git in a folder; None if it does not exist or hangs."""
+    # In a hook, git sets GIT_DIR and other variables that point to another repository. GIT_CONFIG_COUNT and the like
+    # are kept, because they may say which repositories git may read.
     kept = {name: value for name, value in os.environ.items() if not name.startswith("GIT_") or "CONFIG" in name}
     return completed("git", "--no-optional-locks", "-C", str(folder), *arguments, env=kept | {"LC_ALL": "C"})
 
@@ -89,10 +89,10 @@ def _git(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str] | No
 
 
 def command(argv: list[str], folders: dict[str, Path]) -> str:
-    """The command line as a record may hold it: quoted for the shell, and without folders of this machine.
+    """The command line for a record: quoted for the shell, and without folders of this machine.
 
-    ``folders`` maps the names of environment variables to what they stand for: a path in one of these becomes
-    ``$NAME/...``, in the home folder ``~/...``, and any other absolute path ``.../<its last part>``.
+    ``folders`` maps names of environment variables to folders. A path in one of them becomes ``$NAME/...``, a path in
+    the home folder ``~/...``, and any other absolute path ``.../<its last part>``.
     """
     home = home_folder()
     named = {f"${name}": folder for name, folder in folders.items()} | ({"~": home} if home else {})
@@ -110,7 +110,7 @@ def _public_argument(argument: str, known: list[tuple[Path, str]]) -> str:
 
 
 def _public_path(text: str, known: list[tuple[Path, str]]) -> str:
-    """``text``, quoted, where it does not lead out of the working folder; else what may be said of the path."""
+    """``text``, quoted, if it does not lead out of the working folder; else the path without private folders."""
     if not text.startswith(("/", "~")) and ".." not in Path(text).parts:
         return shlex.quote(text) if text else ""
     path = Path(os.path.abspath(os.path.expanduser(text)))  # noqa: PTH100, PTH111 - pathlib keeps the ".."
