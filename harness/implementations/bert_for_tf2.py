@@ -45,9 +45,9 @@ def load(folder: str, head: str | None, device: str, precision: str, variant: st
     def states(ids: Any, segments: Any, mask: Any) -> list[Any]:
         return [layer.embeddings_layer([ids, segments]), *layer([ids, segments])]
 
-    said = f"bert-for-tf2 {version('bert-for-tf2')}, tensorflow {tf.__version__}"
+    description = f"bert-for-tf2 {version('bert-for-tf2')}, tensorflow {tf.__version__}"
     # A graph has a fixed length. Without a mask, padding beyond the longest sequence would change results.
-    return keras2.Encoder(states, said, 32 if variant == "fixed" else 1, config["max_position_embeddings"])
+    return keras2.Encoder(states, description, 32 if variant == "fixed" else 1, config["max_position_embeddings"])
 
 
 def tensorflow() -> Any:

@@ -70,8 +70,8 @@ def load(folder: str, head: str | None, device: str, precision: str, variant: st
         result: list[Any] = every([ids, segments, positions, seen])
         return result
 
-    said = f"Separius/BERT-keras, tf-keras {version('tf-keras')}, tensorflow {tf.__version__}"
-    return keras2.Encoder(states, said, 32, config["max_position_embeddings"])  # a graph has a fixed length
+    description = f"Separius/BERT-keras, tf-keras {version('tf-keras')}, tensorflow {tf.__version__}"
+    return keras2.Encoder(states, description, 32, config["max_position_embeddings"])  # a graph has a fixed length
 
 
 def tensorflow() -> Any:

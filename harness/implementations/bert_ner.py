@@ -97,9 +97,9 @@ def _read(file: Path, sentences: list[Sentence], tokenize: Callable[[str], list[
         own = ["O"] * len(_ended(words))
         scored = dict(_scored(_ended(words), tokenize))
         for word, piece in scored.items():
-            said, _, rest = next(lines, "").partition("\t")
-            if said != piece:
-                raise ValueError(f"{file.name} has {said!r} where {piece!r} was expected")
+            written, _, rest = next(lines, "").partition("\t")
+            if written != piece:
+                raise ValueError(f"{file.name} has {written!r} where {piece!r} was expected")
             tag = rest.rpartition("\t")[2]
             own[word] = "O" if tag.startswith("[") else tag  # it can also predict markers such as [SEP]
         tags.append(own[: len(words)])

@@ -42,8 +42,8 @@ def load(folder: str, head: str | None, device: str, precision: str, variant: st
     names = ["Embedding-Norm"]
     names += [f"Encoder-{i + 1}-FeedForward-Norm" for i in range(config["num_hidden_layers"])]
     states = tf.keras.Model(keras_model.inputs, [keras_model.get_layer(name).output for name in names])
-    said = f"keras-bert {version('keras-bert')}, tensorflow {tf.__version__}"
-    return keras2.Encoder(lambda ids, segments, mask: states([ids, segments]), said)
+    description = f"keras-bert {version('keras-bert')}, tensorflow {tf.__version__}"
+    return keras2.Encoder(lambda ids, segments, mask: states([ids, segments]), description)
 
 
 def fix(keras_model: Any, config: dict[str, Any], gelu: Any) -> None:

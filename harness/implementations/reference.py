@@ -10,7 +10,7 @@ its layers run in compiled functions on weights in a layout of their own. It doe
 
 from typing import Any
 
-from harness.port import Array, Batch, Model, synchronize, to_device, to_numpy
+from harness.port import Array, Batch, Model, Trainable, synchronize, to_device, to_numpy
 
 NAME = "reference"
 TITLE = "BERT Atlas reference"
@@ -106,4 +106,7 @@ def load(folder: str, head: str | None, device: str, precision: str, variant: st
             raise NotImplementedError(reason)
     precision = variant if variant in ("bf16", "int8") else precision
     module = reference.load(folder, head, device, precision, frozen=head is None and variant != "unfrozen")
-    return (Encoder if variant else TrainableEncoder)(module, device, precision)
+    if variant:
+        return Encoder(module, device, precision)
+    trainable: Trainable = TrainableEncoder(module, device, precision)
+    return trainable

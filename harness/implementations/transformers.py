@@ -9,7 +9,7 @@ Its numbers are those of the original BERT.
 
 from typing import Any
 
-from harness.port import Array, Batch, Model, dtype, pad, parameters_by_name, synchronize, to_numpy, unpad
+from harness.port import Array, Batch, Model, Trainable, dtype, pad, parameters_by_name, synchronize, to_numpy, unpad
 
 NAME = "transformers"
 TITLE = "Hugging Face transformers"
@@ -97,4 +97,7 @@ def load(folder: str, head: str | None, device: str, precision: str, variant: st
 
         torch._inductor.config.freezing = True  # constant weights can be laid out in advance
         module.compile()
-    return (Encoder if variant else TrainableEncoder)(module, device, head)  # training all variants would be the same
+    if variant:  # trained, it would be the same model as without the variant
+        return Encoder(module, device, head)
+    trainable: Trainable = TrainableEncoder(module, device, head)
+    return trainable

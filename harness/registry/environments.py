@@ -81,8 +81,8 @@ def python_of(implementation: Implementation, show: Show) -> Path:
 
 def folder_of(requirements: Requirements) -> Path:
     """The folder of the environment with these requirements, whether or not it exists."""
-    said = repr((astuple(requirements), platform.machine(), sys.platform))
-    return cache_folder() / "environments" / hashlib.sha256(said.encode()).hexdigest()[:16]
+    identity = repr((astuple(requirements), platform.machine(), sys.platform))
+    return cache_folder() / "environments" / hashlib.sha256(identity.encode()).hexdigest()[:16]
 
 
 def find_environment(requirements: Requirements) -> Environment | None:
@@ -120,14 +120,14 @@ def create(requirements: Requirements, show: Show) -> Environment:
             shutil.rmtree(folder)
         _make(folder, requirements, show)
         python = _python_in(folder)
-        said = {
+        description = {
             "packages": requirements.packages,
             "installed": _installed(python),
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "size": sum(file.stat().st_size for file in folder.rglob("*") if file.is_file() and not file.is_symlink()),
         }
         partial = folder / "complete.json.part"
-        partial.write_text(json.dumps(said, indent=1) + "\n", encoding="utf-8")
+        partial.write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
         partial.replace(folder / "complete.json")
     made = _read(folder)
     assert made is not None
@@ -137,9 +137,13 @@ def create(requirements: Requirements, show: Show) -> Environment:
 def _read(folder: Path) -> Environment | None:
     """The environment in a folder; None if ``complete.json`` is absent or damaged."""
     try:
-        said = json.loads((folder / "complete.json").read_text(encoding="utf-8"))
+        found = json.loads((folder / "complete.json").read_text(encoding="utf-8"))
         return Environment(
-            folder, tuple(said["packages"]), tuple(said["installed"]), said["created"], int(said["size"])
+            folder,
+            tuple(found["packages"]),
+            tuple(found["installed"]),
+            found["created"],
+            int(found["size"]),
         )
     except (FileNotFoundError, ValueError, LookupError, TypeError, OverflowError, RecursionError):
         return None

@@ -117,7 +117,7 @@ def describe(file: Path) -> list[Implementation]:
         raise BadInput(f"{file}: not an implementation file: {error}") from error
     missing = [name for name in ("NAME", "TITLE", "CATALOG_ID") if name not in constants]
     if missing:
-        raise BadInput(f"{file}: an implementation file must say {', '.join(missing)}")
+        raise BadInput(f"{file}: an implementation file must define {', '.join(missing)}")
     return [
         Implementation(
             name=constants["NAME"] + (f":{variant}" if variant else ""),

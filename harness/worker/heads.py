@@ -35,7 +35,10 @@ class Head:
 
 
 def predict(model: Model, head: Head, batch: Batch, batch_tokens: int, progress: Callable[..., None]) -> Array:
-    """Logits of the head for every sequence (or token), in the order given, in batches of the model's users' kind."""
+    """Logits of the head for every sequence (or token), in the order given.
+
+    Batches are those of the model's users: by number of tokens if packed, of sequences if padded.
+    """
     parts, rows, done = [], [], 0
     packed = model.batching == "packed"
     longest_first = np.argsort(-batch.lengths, kind="stable")

@@ -63,6 +63,17 @@ def test_implementations_import_port_and_one_another(file: Path) -> None:
     assert at_module_level(file) <= {"harness", "numpy", *sys.stdlib_module_names}, "packages are imported in functions"
 
 
+@pytest.mark.parametrize("file", IMPLEMENTATIONS, ids=module_of)
+def test_mypy_checks_the_model_that_load_returns(file: Path) -> None:
+    functions = {each.name: each for each in ast.parse(file.read_bytes()).body if isinstance(each, ast.FunctionDef)}
+    if "load" in functions:
+        returned = functions["load"].returns
+        assert returned is not None, "load needs a return type"
+        assert ast.unparse(returned) in ("Model", "Trainable")
+    else:
+        assert "job" in functions or file.name == "__init__.py"
+
+
 def test_the_check_sees_imports_of_every_form() -> None:
     source = (
         "import a.b\nfrom c import d\nfrom harness import cli\n"

@@ -79,9 +79,9 @@ def test_computed_constants_and_undefined_ones_are_left_alone(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ('NAME = "mine"\n', r"mine\.py: an implementation file must say TITLE, CATALOG_ID"),
-        ("", r"mine\.py: an implementation file must say NAME, TITLE, CATALOG_ID"),
-        (CONSTANTS.replace('"mine-id"', "compute()"), r"must say CATALOG_ID"),
+        ('NAME = "mine"\n', r"mine\.py: an implementation file must define TITLE, CATALOG_ID"),
+        ("", r"mine\.py: an implementation file must define NAME, TITLE, CATALOG_ID"),
+        (CONSTANTS.replace('"mine-id"', "compute()"), r"must define CATALOG_ID"),
         (CONSTANTS + "def load(:\n", r"mine\.py: not an implementation file: "),
         ("\0", r"mine\.py: not an implementation file: "),
         ("# /// script\n# dependencies = [\n# ///\n" + CONSTANTS, r"mine\.py: not an implementation file: "),
