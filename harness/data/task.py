@@ -230,8 +230,7 @@ def _name(declared: dict[str, Any], file: Path) -> str:
 def _format(declared: dict[str, Any], kind: Kind) -> Format:
     chosen: Format = _choice(declared, "format", get_args(Format))
     if chosen not in kind.formats:
-        others = " and ".join(each.name for each in KINDS.values() if "conll" in each.formats)
-        raise BadInput(f"format: {chosen} does not go with kind {kind.name}; conll is for {others} alone")
+        raise BadInput(f"format: {chosen} does not go with kind {kind.name}, but {' or '.join(kind.formats)}")
     return chosen
 
 
