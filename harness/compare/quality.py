@@ -14,6 +14,7 @@ import numpy as np
 
 from harness.compare.pairing import Run, Runs
 from harness.compare.result import Comparison, Difference, Disagreement
+from harness.data.kinds import KINDS
 from harness.data.reading import task_files
 from harness.data.task import Task, load_task
 from harness.errors import BadInput
@@ -71,8 +72,7 @@ def _difference(
         if collapsed := [str(seed) for seed, (_, run) in runs.items() if has_collapsed(run, split)]:
             seeds = ", ".join(collapsed)
             made.notes.append(f"{found.subject}: collapsed, and compared like the others: {name}, seed {seeds}")
-    if found.kind == "regression":
-        found.disagreements.sort(key=lambda each: -abs(each.a - each.b))
+    found.disagreements.sort(key=lambda each: -KINDS[found.kind].distance(each.a, each.b))
     if isinstance(known, str):
         made.notes.append(f"{found.subject}: recorded values alone, no interval and no test: {known}")
         return found
@@ -111,7 +111,6 @@ def _gold(
     """The task and the right answers by example id; or why they cannot be known."""
     from harness.data.download import sha256_of
     from harness.data.fetch import data_folder
-    from harness.data.kinds import KINDS
     from harness.data.read import read_split
 
     name = each.task["name"]

@@ -8,12 +8,12 @@ from typing import Any
 
 from harness.data.examples import Label
 from harness.data.reading import Reading
-from harness.data.spelling import difference, loose, narrow, plain, unique
+from harness.data.spelling import caseless, difference, narrow, plain, unique
 
 Note = Callable[[str], None]  # called with each repair
 
 NUMBER = re.compile(r"[-+]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]{1,4})?")
-NO_GOLD = ("-", "-1", "_", "?", "")  # what data sets write where annotators did not agree, or nobody asked them
+NO_GOLD = ("-", "-1", "_", "?", "")  # what data sets write where annotators did not agree or there were none
 MOST_DIGITS = 28  # of a number that is a label
 
 
@@ -207,7 +207,7 @@ def _zeros_and_ones(cells: list[Any]) -> bool:
 
 
 def _why(text: str, values: list[str]) -> str:
-    """What is different, or usual, about a label that is not declared; it is not quoted."""
+    """A possible reason why a label is not declared; without quoting the label."""
     if plain(text) == "" and text:
         return "This one is white space"
     if text in NO_GOLD:
@@ -215,7 +215,7 @@ def _why(text: str, values: list[str]) -> str:
         return f"This one is {what}; `ignore: [{_quoted(text)}]` leaves such examples out"
     if len(same := [value for value in values if _same_number(text, value)]) == 1:
         return f"As a number this one is {same[0]}, but 1.0 or 01 is not the text 1"
-    close = [value for value in values if loose(value) == loose(text)]
+    close = [value for value in values if caseless(value) == caseless(text)]
     if close and narrow(text) == narrow(close[0]):
         return f"But for full-width letters, or other forms of the same, this one would be {close[0]}"
     if close:
@@ -224,7 +224,7 @@ def _why(text: str, values: list[str]) -> str:
 
 
 def _number_text(text: str) -> str:
-    """The same for texts that are the same number, as JSON writes one; any other text as it is."""
+    """The same text for all spellings of a number; any other text unchanged."""
     return text_of(Decimal(text)) if NUMBER.fullmatch(text) else text
 
 
@@ -237,7 +237,7 @@ def _same_number(text: str, value: str) -> bool:
 
 
 def _no_number(text: str) -> str:
-    """Why this text is none; it is not quoted."""
+    """A possible reason why this text is not a number; without quoting it."""
     if text in NO_GOLD:
         return f", and is {repr(text) if text else 'empty'}; `ignore: [{_quoted(text)}]` leaves such examples out"
     if re.fullmatch(r"[-+]?[0-9.]*,[0-9,.]*", text):

@@ -17,7 +17,7 @@ UNCUT = 2**31  # tokens; no text has so many
 
 @dataclass(frozen=True)
 class Encoded:
-    """A split as a model reads it."""
+    """A split as the input of a model."""
 
     batch: Batch
     labels: Array | None  # [sequences], [sequences, labels] or, for tagging, [tokens]; None where unlabelled
@@ -25,7 +25,7 @@ class Encoded:
 
 
 def encode_texts(examples: list[TextExample], labels: Array | None, tokenizer: Tokenizer, max_length: int) -> Encoded:
-    """Texts, or pairs of them, one sequence each; ``labels`` are handed on."""
+    """Texts, or pairs of them, one sequence each; ``labels`` become those of the result."""
     texts = [example.text for example in examples]
     pairs = [example.pair or "" for example in examples] if any(e.pair is not None for e in examples) else None
     encodings = tokenizer.encode_batch(texts, pairs, max_length)
@@ -35,7 +35,7 @@ def encode_texts(examples: list[TextExample], labels: Array | None, tokenizer: T
 
 @dataclass(frozen=True)
 class _Window:
-    """A stretch of one sentence's words that fits the model, and what is read around it."""
+    """Consecutive words of one sentence that fit the model, with the text around them."""
 
     sentence: int
     start: int  # first word
@@ -93,19 +93,19 @@ def _windows(sentence: int, pieces: list[list[int]], room: int) -> list[_Window]
 
 
 def _with_context(window: _Window, examples: list[WordExample], pieces: list[list[list[int]]], room: int) -> _Window:
-    """Fill the room that the window leaves with whole words of the same document around it."""
+    """Fill the tokens that the window leaves free with whole words around it, from the same document."""
     sentence = window.sentence
     own = sum(len(piece) for piece in pieces[sentence][window.start : window.end])
     before = [*reversed(pieces[sentence][: window.start]), *_backward(examples, pieces, sentence)]
     after = [*pieces[sentence][window.end :], *_forward(examples, pieces, sentence)]
     left = _take(before, (room - own) // 2)
     right = _take(after, room - own - sum(map(len, left)))
-    left = _take(before, room - own - sum(map(len, right)))  # what the end of a document leaves free
+    left = _take(before, room - own - sum(map(len, right)))  # tokens that are free because the document ends
     return _Window(sentence, window.start, window.end, [*chain(*reversed(left))], [*chain(*right)])
 
 
 def _backward(examples: list[WordExample], pieces: list[list[list[int]]], sentence: int) -> list[list[int]]:
-    """Words of the document before this sentence, nearest first; no more than any model can read."""
+    """Words of the document before this sentence, nearest first; at most as many as any model can read."""
     words: list[list[int]] = []
     for i in range(sentence - 1, -1, -1):
         if examples[i].document != examples[sentence].document or len(words) > 512:

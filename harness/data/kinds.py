@@ -86,9 +86,9 @@ class Kind(ABC):
     def encode(self, reading: Reading, examples: list[Any], tokenizer: Tokenizer, max_length: int) -> Encoded:
         """The examples of one split as token ids and numbers; any number of sequences for each example."""
 
+    @abstractmethod
     def tokens_lost(self, examples: list[Any], encoded: Encoded, tokenizer: Tokenizer, max_length: int) -> list[int]:
-        """The number of tokens cut off each example that may have been cut."""
-        return lost_by_texts(examples, encoded, tokenizer, max_length)
+        """The number of tokens cut off each example; examples that lose none may be left out."""
 
     def rows(self, batch: Batch) -> int:
         """The number of rows of logits for a batch."""
@@ -139,6 +139,16 @@ class Kind(ABC):
         """What the signatures of its metrics say about the reading."""
         return []
 
+    # ---- comparing two models ----
+
+    def distance(self, a: Any, b: Any) -> float:
+        """How far two different answers are apart; comparisons show the greatest distance first."""
+        return 1.0
+
+    def places(self, a: Any, b: Any) -> list[int] | None:
+        """The places where two answers with many parts differ; None where an answer is shown as a whole."""
+        return None
+
 
 class _OfTexts(Kind):
     """What is common to kinds whose examples are texts, or pairs of them, in a table."""
@@ -160,6 +170,11 @@ class _OfTexts(Kind):
         gold = self.gold(examples)
         labels = None if gold is None else self.numbers(gold, self.outputs(reading.labels))
         return encode_texts(examples, labels, tokenizer, max_length)
+
+    def tokens_lost(
+        self, examples: list[TextExample], encoded: Encoded, tokenizer: Tokenizer, max_length: int
+    ) -> list[int]:
+        return lost_by_texts(examples, encoded, tokenizer, max_length)
 
     @abstractmethod
     def numbers(self, gold: list[Any], outputs: Sequence[str]) -> Array:
@@ -232,6 +247,9 @@ class Regression(_OfTexts):
     def degenerate(self, gold: Sequence[float], predicted: Sequence[float]) -> str | None:
         return f"all scores are equal ({predicted[0]:g})" if len(set(predicted)) == 1 else None
 
+    def distance(self, a: float, b: float) -> float:
+        return abs(a - b)
+
 
 class MultiLabel(_OfTexts):
     """Any number of several labels."""
@@ -301,7 +319,9 @@ class Tagging(Kind):
     def encode(self, reading: Reading, examples: list[WordExample], tokenizer: Tokenizer, max_length: int) -> Encoded:
         return encode_words(examples, self.outputs(reading.labels), reading.context, tokenizer, max_length)
 
-    def tokens_lost(self, examples: list[Any], encoded: Encoded, tokenizer: Tokenizer, max_length: int) -> list[int]:
+    def tokens_lost(
+        self, examples: list[WordExample], encoded: Encoded, tokenizer: Tokenizer, max_length: int
+    ) -> list[int]:
         """A sentence that is read in several windows loses nothing; only a word longer than the model does."""
         return lost_by_words(examples, encoded, tokenizer, max_length)
 
@@ -333,6 +353,9 @@ class Tagging(Kind):
 
     def signature(self, reading: Reading) -> list[str]:
         return [f"context={reading.context}"]
+
+    def places(self, a: Sequence[str], b: Sequence[str]) -> list[int]:
+        return [place for place, (tag, other) in enumerate(zip(a, b, strict=False)) if tag != other]
 
 
 def _check_names(what: str, names: Any, labels: Sequence[str]) -> None:

@@ -1,7 +1,7 @@
-"""What makes a score worth less than it seems: texts that were cut, and texts that training has seen too.
+"""Checks of a score: texts that were cut, texts that are in the training split too, labels that nobody declared.
 
-Both are counted in every quality run and kept in its record; a large share is a flag. And predictions are scored only
-against the examples that they are of.
+Every quality run counts them in its record; a large share is a flag. And predictions are scored only against the
+examples that they were made for.
 """
 
 import unicodedata
@@ -12,12 +12,12 @@ from harness.data.cells import NO_GOLD
 from harness.data.encode import Encoded
 from harness.data.kinds import KINDS
 from harness.data.reading import Reading
-from harness.data.spelling import alike
+from harness.data.spelling import lookalikes
 from harness.errors import Failure
 from harness.records.record import Flag, flag
 from reference.tokenizer import Tokenizer
 
-MUCH = 0.01  # share of a scored split above which a reader is told
+MUCH = 0.01  # share of a scored split above which there is a flag
 MOST_SHOWN = 20  # labels
 
 Counts = dict[str, int]
@@ -38,7 +38,7 @@ def inputs(examples: list[Any]) -> list[tuple[str, ...]]:
 
 
 def flags(sanity: dict[str, Counts]) -> list[Flag]:
-    """What a reader must be told of the field ``sanity`` of a record."""
+    """The flags that follow from the field ``sanity`` of a record."""
     found = []
     for split, counts in sanity.items():
         if split == "train":
@@ -51,13 +51,13 @@ def flags(sanity: dict[str, Counts]) -> list[Flag]:
 
 
 def label_notes(reading: Reading) -> Iterator[str]:
-    """What a reader must know about labels that nobody declared: which they are, and which may be the same."""
+    """Notes about the labels of `labels: auto`: what they are, which may be the same, which may mean "no label"."""
     if not reading.auto_labels:
         return
     shown, more = list(reading.labels)[:MOST_SHOWN], len(reading.labels) - MOST_SHOWN
     names = ", ".join(shown) + (f" and {more} more" if more > 0 else "")
     yield f"`labels: auto` takes {len(reading.labels)} labels from the training split: {names}"
-    for group in alike(reading.labels):
+    for group in lookalikes(reading.labels):
         yield f"{' and '.join(map(repr, group))} are labels that differ only in case or width; is one a mistake?"
     for label in sorted({*NO_GOLD} & {*reading.labels}):
         question = "are its examples without gold labels?"
@@ -65,7 +65,7 @@ def label_notes(reading: Reading) -> Iterator[str]:
 
 
 def paired(examples: list[Any], predictions: list[Any], what: str) -> list[list[Any]]:
-    """[example id, prediction] of each example, in order. Failure if there is not one for each."""
+    """[example id, prediction] of each example, in order. Failure unless there is one for each."""
     if len(predictions) != len(examples):
         raise Failure(f"{what}: {len(predictions)} predictions for {len(examples)} examples; one for each is needed")
     return [[example.id, prediction] for example, prediction in zip(examples, predictions, strict=True)]
@@ -74,7 +74,7 @@ def paired(examples: list[Any], predictions: list[Any], what: str) -> list[list[
 def aligned(examples: list[Any], answers: list[list[Any]], what: str) -> list[Any]:
     """The predictions among [example id, prediction] pairs, in the order of the examples.
 
-    Failure unless there is exactly one for each example and none of another.
+    Failure unless there is exactly one for each example, and none for another.
     """
     if not all(isinstance(pair, list) and len(pair) == 2 for pair in answers):
         raise Failure(f"{what}: the predictions are not pairs of an example's id and an answer; run it again")

@@ -62,7 +62,7 @@ def training_labels(reading: Reading, data_folder: Path | None = None) -> list[s
 
 
 def _another_copy(reading: Reading) -> str:
-    """What to do where a file of a built-in task is damaged."""
+    """Where to get an undamaged copy of a built-in task's file."""
     if reading.download is None:
         return ""
     if reading.name == "qqp":
@@ -89,7 +89,7 @@ def _content(reading: Reading, path: Path) -> str:
 
 
 def decoded(reading: Reading, path: Path, raw: bytes) -> str:
-    """The text of a file's bytes, in the task's encoding. BadInput where they are not such text, or none at all."""
+    """The text of a file's bytes, in the task's encoding. BadInput where they are not such text, or empty."""
     raw = raw.removeprefix(b"\xef\xbb\xbf")  # the byte order mark of MRPC's files
     try:
         content = raw.decode(reading.encoding)
@@ -99,7 +99,7 @@ def decoded(reading: Reading, path: Path, raw: bytes) -> str:
         remedy = f"declare `encoding: {marked[-1]}`, which it begins as" if marked else "declare its encoding"
         why = f"not {reading.encoding} text ({error.reason}); convert the file, or {remedy}"
         raise BadInput(f"{path}:{line}: {why}") from None
-    content = content.removeprefix("\ufeff")  # of an encoding whose name says the order of bytes, or a second one
+    content = content.removeprefix("\ufeff")  # in an encoding whose name gives the byte order, or a second mark
     if "\0" in content:
         line = content[: content.index("\0")].count("\n") + 1
         raise BadInput(f"{path}:{line}: a NUL character: the file is damaged, not text, or utf-16; get it again")

@@ -1,4 +1,4 @@
-"""The sentences of a CoNLL file: a word a line, blank lines between."""
+"""The sentences of a CoNLL file: one word a line, blank lines between sentences."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -29,7 +29,7 @@ class Sentence(NamedTuple):
 def sentences(
     reading: Reading, at: dict[str, int], path: Path, content: str, is_tag: Callable[[str], bool], repairs: Repairs
 ) -> Iterator[Sentence]:
-    """The sentences in order; ``at`` says in which column word and tag are. BadInput for a line that fits no word."""
+    """The sentences in order; ``at`` has the columns of word and tag. BadInput for a line that cannot be a word."""
     least = max(len(at), *(column + 1 if column >= 0 else -column for column in at.values()))
     width, document, any_before = 0, 0, False
     sentence = Sentence(document, [], [])
@@ -88,7 +88,7 @@ def word_examples(reading: Reading, split: str, path: Path, content: str, repair
 
 
 def _is_blank(line: str, at: dict[str, int]) -> bool:
-    """Where words stand alone, white space other than spaces and tabs may be a word."""
+    """Whether a line ends a sentence. In a file without tags, white space other than spaces and tabs may be a word."""
     text = line.strip() if "tag" in at else line.strip(" \t")
     return not text or ("tag" in at and INVISIBLE.match(text) is not None and not plain(text))
 
@@ -103,7 +103,7 @@ def _cut(reading: Reading, at: dict[str, int], line: str) -> list[str]:
 
 
 def _is_comment(line: str, row: list[str], at: dict[str, int], width: int, is_tag: Callable[[str], bool]) -> bool:
-    """Whether a line that begins with "# " is no word: it has no tag."""
+    """Whether a line that begins with "# " is a comment and not a word: it has no tag."""
     fits = not width or len(row) == width
     if "tag" not in at:
         return not fits or COMMENT.match(line) is not None
@@ -111,7 +111,7 @@ def _is_comment(line: str, row: list[str], at: dict[str, int], width: int, is_ta
 
 
 def _space_as_word(line: str, at: dict[str, int]) -> str:
-    """The white space that a line begins with, if it is a word: the first column, and one more character parts it."""
+    """The white space at the beginning of a line, if it is a word: all but its last character, which separates."""
     start = line[: len(line) - len(line.lstrip(" \t"))]
     return start[:-1] if "tag" in at and at["word"] == 0 else ""
 
@@ -125,7 +125,7 @@ def _wrong(path: Path, number: int, line: str, row: list[str], width: int, at: d
 
 
 def _why(line: str) -> str:
-    """What may be the matter with a line that has another number of columns."""
+    """A possible reason for a wrong number of columns."""
     if line.startswith("#"):
         return "; is it a comment? Such a line begins with # and a space"
     if line[0] in " \t":

@@ -13,10 +13,10 @@ from typing import Any
 from harness.data.cells import LabelColumn, text_of
 from harness.data.examples import LEFT_OUT, Repairs, TextExample
 from harness.data.reading import Reading
-from harness.data.spelling import difference, loose, plain, unique
+from harness.data.spelling import caseless, difference, plain, unique
 from harness.errors import BadInput
 
-Rows = Iterator[tuple[int, Any]]  # line number from 1, and its columns: a list, or the object of a JSON line
+Rows = Iterator[tuple[int, Any]]  # line number from 1, and its columns as a list, or the object of a JSON line
 BLANK = f"blank lines, {LEFT_OUT}"
 LONE = (
     "a carriage return inside the line; as the end of a line it is that of old Macs: save the file with line feeds "
@@ -68,7 +68,7 @@ def _csv(path: Path, content: str, repairs: Repairs) -> Rows:
     reader = csv.reader(io.StringIO(content, newline=""), strict=True)
     width = 0
     while True:
-        number = reader.line_num + 1  # where the row begins: a quoted line break makes it end further down
+        number = reader.line_num + 1  # where the row begins; with a quoted line break it ends on a later line
         try:
             row = next(reader, None)
         except csv.Error as error:
@@ -85,7 +85,7 @@ def _csv(path: Path, content: str, repairs: Repairs) -> Rows:
 
 
 def _within(row: list[str], width: int, number: int, repairs: Repairs) -> list[str]:
-    """A row without empty cells behind the last column."""
+    """The row without empty cells after the last column."""
     if len(row) > width and not any(cell.strip() for cell in row[width:]):
         repairs.add(f"empty cells behind the last column, {LEFT_OUT}", number)
         return row[:width]
@@ -119,7 +119,7 @@ def _jsonl(path: Path, content: str, repairs: Repairs) -> Rows:
 
 
 def _json(line: str) -> Any:
-    """A JSON value; numbers with a point or an exponent are exact. ValueError where it is none, or not certain."""
+    """A JSON value, with exact decimal numbers. ValueError where it is not JSON, or ambiguous."""
     return json.loads(line, parse_float=_decimal, parse_constant=_no_constant, object_pairs_hook=_object)
 
 
@@ -222,7 +222,7 @@ def label_names(reading: Reading, split: str, path: Path, content: str, labels: 
 
 
 def _columns(reading: Reading, split: str, path: Path, content: str, repairs: Repairs) -> tuple[dict[str, Any], Rows]:
-    """What indexes a row to get each role's value, from the first row; and the rows that hold examples.
+    """The index of each role's value in a row, from the first row; and the rows that hold examples.
 
     Only a test split may lack the label column that the task declares: it is unlabelled then.
     """
@@ -254,7 +254,7 @@ def _columns(reading: Reading, split: str, path: Path, content: str, repairs: Re
 
 
 def _like(column: Any, names: list[str], line: int, repairs: Repairs) -> Any:
-    """The column that differs from the wanted one in nothing that can be seen; else the wanted one."""
+    """The column that differs from the wanted one only in what cannot be seen; else the wanted one."""
     found = unique(plain, names).get(plain(column)) if isinstance(column, str) else None
     if found is None:
         return column
@@ -263,18 +263,18 @@ def _like(column: Any, names: list[str], line: int, repairs: Repairs) -> Any:
 
 
 def _no_column(column: Any, names: list[Any]) -> str:
-    """What is like the column that is not there; or what else may be the matter with the header."""
+    """A possible reason why a column is missing: one that is similar, or a wrong separator."""
     if len(names) == 1 and (found := re.search("[;\t,|]| (?=\\S)", str(names[0]))):
         return f"; its one column holds {found[0]!r}: is that what separates them?"
     return "; one differs from it in upper and lower case or width alone" if _near(column, names) else ""
 
 
 def _near(column: Any, names: list[Any]) -> bool:
-    return any(loose(str(name)) == loose(str(column)) for name in names)
+    return any(caseless(str(name)) == caseless(str(column)) for name in names)
 
 
 def _filled(rows: Rows, repairs: Repairs) -> Rows:
-    """The rows that have anything in them: spreadsheets write rows of nothing but separators behind their data."""
+    """The rows that are not empty: spreadsheets write rows of separators after their data."""
     for line, row in rows:
         if any(cell.strip() for cell in row):
             yield line, row

@@ -1,19 +1,19 @@
-"""Tags of any scheme to IOB2. Sequences that a scheme does not allow are read as conlleval reads them.
+"""Converts tags of any scheme to IOB2. Sequences that a scheme does not allow are read as conlleval reads them.
 
-conlleval's rules, in the form that knows all prefixes: an entity ends after E and S, before B and S, before O, and
-where the type changes; every other tag goes on with the entity before it, and begins one where there is none.
+The rules of conlleval, extended to all prefixes: an entity ends after E and S, before B and S, before O, and
+where the type changes; every other tag continues the entity before it, or begins one where there is none.
 """
 
 from itertools import pairwise
 
 from harness.data.examples import Repairs
 from harness.data.reading import Reading
-from harness.data.spelling import difference, loose, narrow, plain, unique
+from harness.data.spelling import caseless, difference, narrow, plain, unique
 
 PREFIXES = {
     "iob1": ("I", "B", "O"),  # B only where an entity follows another of its type
     "iob2": ("B", "I", "O"),  # B wherever an entity begins
-    "iob": ("B", "I", "O"),  # either of these: an I that continues nothing begins
+    "iob": ("B", "I", "O"),  # either of these: an I that continues nothing begins an entity
     "bmes": ("B", "M", "I", "E", "S", "O"),  # M and I are the same
     "bioes": ("B", "I", "E", "S", "O"),
     "bilou": ("B", "I", "L", "U", "O"),  # L is E, U is S
@@ -28,22 +28,22 @@ class Tags:
     def __init__(self, reading: Reading, column: int, repairs: Repairs) -> None:
         self._reading, self._column, self._repairs = reading, column, repairs
         self._plain = unique(plain, reading.labels)
-        self._loose = unique(loose, reading.labels)
-        self._tags: dict[str, tuple[str, str | None]] = {}  # as it is written -> as it is meant, and what was repaired
-        # What a tag becomes depends on it and the one before it alone: IOB2, and what is wrong with it.
+        self._caseless = unique(caseless, reading.labels)
+        self._tags: dict[str, tuple[str, str | None]] = {}  # as written -> as meant, and what was repaired
+        # A tag's IOB2 form, and what is wrong with it, depend on the tag and the one before it alone.
         self._steps: dict[tuple[str, str], tuple[str, str | None]] = {}
 
     def is_tag(self, raw: str) -> bool:
-        """Whether this looks like a tag at all, of whatever type."""
+        """Whether this looks like a tag, of any type."""
         prefix, _, entity = _parts(raw)
         return prefix.upper() in PREFIXES[self._reading.scheme] and bool(entity) == (prefix.upper() != "O")
 
     def entity(self, raw: str) -> str:
-        """The type in what looks like a tag; "" in O, and in what does not."""
+        """The entity type of what looks like a tag; "" for O, and for what does not."""
         return _parts(raw)[2] if self.is_tag(raw) else ""
 
     def iob2(self, raw: list[str], lines: list[int]) -> tuple[str, ...]:
-        """The tags of one sentence. ValueError, and the line, for what is no tag of the task."""
+        """The tags of one sentence. WrongTag, with the line, for what is no tag of the task."""
         tags = [self._meant(tag, line) for tag, line in zip(raw, lines, strict=True)]
         found = []
         for number, step in enumerate(pairwise(["O", *tags, "O"])):
@@ -63,7 +63,7 @@ class Tags:
         )
 
     def _meant(self, raw: str, line: int) -> str:
-        """The tag in the scheme's letters."""
+        """The tag as the scheme spells it."""
         if raw not in self._tags:
             try:
                 self._tags[raw] = self._spelled(raw)
@@ -75,14 +75,14 @@ class Tags:
         return tag
 
     def _spelled(self, raw: str) -> tuple[str, str | None]:
-        """The tag that is meant, and in what it is written differently; ValueError if that is not certain."""
+        """The tag that is meant, and how its spelling differs; ValueError if that is not certain."""
         if self._is_known(raw):
             return raw, None
         prefix, joiner, entity = _parts(raw)
         bare, only = not joiner and prefix in PREFIXES[self._reading.scheme], next(iter(self._reading.labels))
         if bare and len(self._reading.labels) == 1 and self._reading.tags != "strict":
             return f"{prefix}-{only}", "tags without a type, read as of the task's only one"
-        value = self._plain.get(plain(entity)) or self._loose.get(loose(entity))
+        value = self._plain.get(plain(entity)) or self._caseless.get(caseless(entity))
         tag = f"{prefix.upper()}-{value}" if value is not None else "" if entity else prefix.upper()
         if self._reading.tags == "strict" or not self._is_known(tag):
             raise ValueError(self._wrong(plain(raw)))
@@ -96,7 +96,7 @@ class Tags:
         return known and prefix in PREFIXES[self._reading.scheme]
 
     def _wrong(self, tag: str) -> str:
-        """What is wrong with a tag that is none of the task's."""
+        """What is wrong with a tag that the task does not have."""
         reading, scheme = self._reading, self._reading.scheme
         prefix, joiner, _ = _parts(tag)
         if tag == "":
@@ -107,16 +107,16 @@ class Tags:
             return f"its entity type is not declared; task {reading.name} has {', '.join(reading.labels)}"
         known = f"no {scheme} tag; they begin with {', '.join(PREFIXES[scheme])}"
         some = next(iter(reading.labels))
-        if loose(tag) in self._loose:
+        if caseless(tag) in self._caseless:
             return f"{known}, as in B-{some}. Is no type marked so? Write I-{some}, and declare `scheme: iob`"
         if others := [each for each in WITH_ENDS if joiner and each != scheme and prefix in PREFIXES[each]]:
             return f"{known}; {prefix} is one of {', '.join(others)}: is another scheme meant?"
-        if loose(tag) == "0":
+        if caseless(tag) == "0":
             return f"{known}; this one is the digit 0"
         return f"{known}, as in B-{some}"
 
     def _step(self, before: str, tag: str) -> tuple[str, str | None]:
-        """A tag in IOB2, by the tag before it; "O" also stands for both ends of a sentence. And what is wrong."""
+        """A tag in IOB2, given the tag before it ("O" at both ends of a sentence); and what is wrong with it."""
         prefix, _, entity = tag.partition("-")
         last, _, last_entity = before.partition("-")
         same = entity == last_entity
@@ -134,7 +134,7 @@ class Tags:
 
 
 class WrongTag(ValueError):
-    """A tag that is none of the task's."""
+    """A tag that the task does not have."""
 
     def __init__(self, message: str, line: int) -> None:
         super().__init__(message)
@@ -142,6 +142,6 @@ class WrongTag(ValueError):
 
 
 def _parts(raw: str) -> tuple[str, str, str]:
-    """Prefix, joiner and type: a hyphen is between, or after a prefix of one letter an underscore."""
+    """Prefix, joiner and type: the joiner is a hyphen, or after a prefix of one letter an underscore."""
     tag = narrow(raw)
     return (tag[0], tag[1], tag[2:]) if tag[1:2] == "_" else tag.partition("-")

@@ -89,9 +89,9 @@ def suites() -> dict[str, list[str]]:
 def load_task(name_or_path: str, context: Context | None = None) -> Task:
     """A built-in task by its name, or one's own by the path of its ``.yaml`` file.
 
-    ``context`` replaces what a tagging task says. Paths in one's own file are relative to that file's folder;
-    those of built-in tasks to the data folder, save where they begin with ``./``. BadInput names the file,
-    the field and what would be right.
+    ``context`` replaces that of a tagging task. Paths in one's own file are relative to that file's folder; those of
+    built-in tasks to the data folder, unless they begin with ``./``. BadInput names the file and the field, and says
+    what would be right.
     """
     own = name_or_path.endswith((".yaml", ".yml"))
     if not own and name_or_path not in task_names():
@@ -117,19 +117,19 @@ def _read_task(file: Path) -> dict[str, Any]:
     for field in ("labels", "ignore", "positive", "columns", "max_length", "recipe"):
         for line, written, read in changed(file, field):
             if not _as_meant(field, written, read):
-                raise BadInput(f"{file}:{line}: {field}: {_taken(written, read)}")
+                raise BadInput(f"{file}:{line}: {field}: {_misread(written, read)}")
     return declared
 
 
 def _as_meant(field: str, written: str, read: Any) -> bool:
-    """Whether a value that YAML changes is meant so: JSON's null in ``ignore``, and numbers, but for octal ones."""
+    """Whether YAML's reading is intended: null in ``ignore``, and numbers, unless octal, where numbers belong."""
     if field in ("max_length", "recipe"):
         return not isinstance(read, int) or "_" in written
     return field == "ignore" and written == "null"
 
 
-def _taken(written: str, read: Any) -> str:
-    """What YAML makes of a value that was meant as it is written."""
+def _misread(written: str, read: Any) -> str:
+    """The message about a value that YAML reads as something else."""
     if written == "":
         return 'a value is missing; the empty text is ""'
     kinds = {bool: "a boolean", int: f"the number {read}", float: f"the number {read}", type(None): "null"}
@@ -230,8 +230,7 @@ def _name(declared: dict[str, Any], file: Path) -> str:
 def _format(declared: dict[str, Any], kind: Kind) -> Format:
     chosen: Format = _choice(declared, "format", get_args(Format))
     if chosen not in kind.formats:
-        others = " and ".join(each.name for each in KINDS.values() if "conll" in each.formats)
-        raise BadInput(f"format: {chosen} does not go with kind {kind.name}; conll is for {others} alone")
+        raise BadInput(f"format: {chosen} does not go with kind {kind.name}, but {' or '.join(kind.formats)}")
     return chosen
 
 

@@ -1,4 +1,4 @@
-"""What a model answers, as a file of rows or of tagged lines: one for each input, in a form that can be read back."""
+"""Writes a model's answers as rows or tagged lines, one for each input, in a form that can be read back."""
 
 import csv
 import io
@@ -19,7 +19,7 @@ Form = Literal["tsv", "csv", "jsonl", "conll"]
 
 
 def form_of(reading: Reading, output: Path | None) -> Form:
-    """How the answers are written: rows with tabs, but as the output's name says where it is .csv or .jsonl."""
+    """The form of the answers: tab-separated rows, unless the output's name ends in .csv or .jsonl."""
     suffix = "" if output is None else output.suffix.lower()
     if KINDS[reading.kind].inputs != "words":
         return "csv" if suffix == ".csv" else "jsonl" if suffix == ".jsonl" else "tsv"
@@ -29,7 +29,7 @@ def form_of(reading: Reading, output: Path | None) -> Form:
 
 
 def check_writable(inputs: Inputs, form: Form) -> None:
-    """BadInput where an id or a label holds what rows of this form cannot; to be asked before the work."""
+    """BadInput where an id or a label cannot be written in this form; call it before the model runs."""
     reading = inputs.reading
     names = KINDS[reading.kind].outputs(reading.labels)
     if form == "conll" or form == "jsonl":
@@ -49,7 +49,7 @@ def check_writable(inputs: Inputs, form: Form) -> None:
 
 
 def written(inputs: Inputs, answers: list[Prediction], logits: Array, form: Form) -> str:
-    """The answers as text; ``logits`` are those of each example, unused where words were tagged."""
+    """The answers as text; ``logits`` has a row for each example, and is not used for tags."""
     if form == "conll":
         return _tagged(inputs, answers)
     kind = KINDS[inputs.reading.kind]
@@ -76,7 +76,7 @@ def _cell(reading: Reading, column: str, value: Any) -> str:
 
 
 def _tagged(inputs: Inputs, answers: list[Prediction]) -> str:
-    """All lines of the input, each with a word as the word and its tag; what else there is stays as it is."""
+    """All lines of the input: a word becomes the word and its tag, other lines are unchanged."""
     between = "\t" if inputs.reading.separator == "tab" else " "
     lines = list(inputs.lines)
     words = [word for example in inputs.examples for word in example.words]

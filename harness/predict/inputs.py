@@ -1,7 +1,7 @@
-"""What ``predict`` is given: a file, standard input or texts, as examples of the model's reading.
+"""The inputs of ``predict``: a file, standard input or texts, read as examples of the model's task.
 
-It is read as the files of the task were: the same columns, separator, encoding and context, whatever of these a file
-needs. A label or tag that it has is not looked at, so that no example is left out for it.
+They are read like the files of the task: with the same columns, separator, encoding and context, as far as a file needs
+them. Labels and tags in them are not read, so that none leaves an example out.
 """
 
 import re
@@ -25,22 +25,22 @@ from harness.errors import BadInput
 Form = Literal["lines", "tsv", "csv", "jsonl", "conll"]
 SUFFIXES: dict[str, Form] = {".txt": "lines", ".tsv": "tsv", ".csv": "csv", ".jsonl": "jsonl", ".conll": "conll"}
 STANDARD_INPUT = Path("-")
-SPLIT = "test"  # the one split of the task whose file this is: it needs no labels
+SPLIT = "test"  # the split that inputs are read as: it needs no labels
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """What is to be answered."""
+    """Examples to be answered, and how they were read."""
 
     reading: Reading
     examples: list[Any]
-    lines: list[str] = field(default_factory=list)  # of a file of words: all its lines
-    words: list[int] = field(default_factory=list)  # the 0-based line of each word, in order
-    notes: list[str] = field(default_factory=list)  # what the user should know of how it was read
+    lines: list[str] = field(default_factory=list)  # in tagging: all lines of the file
+    words: list[int] = field(default_factory=list)  # in tagging: the 0-based line of each word, in order
+    notes: list[str] = field(default_factory=list)  # what the user should know about how they were read
 
 
 def from_texts(reading: Reading, texts: list[str]) -> Inputs:
-    """Texts of the command line: for pairs with a tab between the two, for tagging words with spaces between them."""
+    """Texts from the command line; pairs have a tab between the two texts, words for tagging have spaces."""
     if not _reads_words(reading):
         return Inputs(reading, _of_lines(reading, "--text", texts))
     words = [tuple(re.split(r"\s+", text.strip())) if text.strip() else () for text in texts]
@@ -52,8 +52,8 @@ def from_texts(reading: Reading, texts: list[str]) -> Inputs:
 def from_file(reading: Reading, file: Path, form: str | None = None, columns: dict[str, str] | None = None) -> Inputs:
     """The examples of a file, or of standard input where it is "-".
 
-    ``form`` replaces what the file's name says; ``columns`` says by role (text, pair, id; word) which column it is,
-    instead of that of the task's files. BadInput says which file and line is wrong, and what would be right.
+    ``form`` replaces the form that the file's name implies; ``columns`` maps roles (text, pair, id; word) to columns,
+    instead of those of the task's files. BadInput names the file and the line, and says what would be right.
     """
     chosen = _form(reading, file, form)
     path = Path("standard input") if file == STANDARD_INPUT else file
@@ -82,7 +82,7 @@ def from_file(reading: Reading, file: Path, form: str | None = None, columns: di
 
 
 def _form(reading: Reading, file: Path, given: str | None) -> Form:
-    """How the file is written: as said, as the task's files of this suffix are, or as the suffix says."""
+    """The form of the file: the given one, that of the task's files with this suffix, or that of the suffix."""
     possible: list[Form] = ["conll"] if _reads_words(reading) else ["lines", "tsv", "csv", "jsonl"]
     if given is not None:
         if given not in possible:
@@ -111,7 +111,7 @@ def _bytes(file: Path) -> bytes:
 
 
 def _encoding(reading: Reading, path: Path, raw: bytes) -> tuple[str, list[str]]:
-    """The encoding of the task's files, but UTF-8 where the bytes are that beyond doubt; and what to say of it."""
+    """The encoding of the task's files, or UTF-8 where the bytes are certainly that; and a note about it."""
     try:
         utf8 = not raw.isascii() and bool(raw.decode("utf-8"))
     except UnicodeDecodeError:
@@ -178,7 +178,7 @@ def _of_words(reading: Reading, path: Path, content: str, columns: dict[str, str
 
 
 def _sentences(reading: Reading, at: dict[str, int], path: Path, content: str) -> tuple[list[Sentence], Repairs]:
-    """The sentences, as the task's own files have them, with a tag for each word; or of words without."""
+    """The sentences of a file that has a tag for each word, like the task's files; or of words alone."""
     if "tag" in at:
         repairs = Repairs(path.name)
         is_tag = Tags(reading, at["tag"], repairs).is_tag
@@ -191,7 +191,7 @@ def _sentences(reading: Reading, at: dict[str, int], path: Path, content: str) -
 
 
 def _split_file(reading: Reading, path: Path, content: str, given: dict[str, str]) -> SplitFile:
-    """Where the texts are: as said, else as in a file of the task, else in columns called text and pair."""
+    """The columns of the texts: the given ones, else those of a file of the task, else columns called text and pair."""
     line, first = next(READERS[reading.format](path, content, Repairs(path.name)))
     names = list(first)
     needed = ["text", "pair"] if _pairs(reading) else ["text"]

@@ -137,8 +137,8 @@ def test_task_file_that_is_not_there(tmp_path: Path) -> None:
     ("content", "message"),
     [
         (b"name: mine\nlabels: [a, b\n", r"mine\.yaml:3: not valid YAML"),
-        (b"name: mine\ntitle: a\nname: yours\n", r"mine\.yaml:3: not valid YAML: name stands there twice"),
-        (b"name: mine\nfiles: {dev: a, dev: b}\n", r"mine\.yaml:2: not valid YAML: dev stands there twice"),
+        (b"name: mine\ntitle: a\nname: yours\n", r"mine\.yaml:3: not valid YAML: name is given twice"),
+        (b"name: mine\nfiles: {dev: a, dev: b}\n", r"mine\.yaml:2: not valid YAML: dev is given twice"),
         (b"name: !!python/object/apply:os.getcwd []\n", r"mine\.yaml:1: not valid YAML"),
         (b"name: mine\ntitle: 2024-13-45\n", r"mine\.yaml:2: not valid YAML: '2024-13-45' is no value: month must be"),
         (b"name: !!bool maybe\n", r"mine\.yaml:1: not valid YAML: 'maybe' is no value"),

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from harness.data.reading import SplitFile
-from harness.data.task import Task
+from harness.data.task import Task, load_task
 from harness.measure import keys
 from harness.measure.plan import Plan
 from harness.measure.run import Run
@@ -107,6 +107,34 @@ class FutureTask(Task):
 
     tags: str = "repair"
     ignored: tuple[str, ...] = dataclasses.field(default_factory=tuple)
+
+
+def test_what_a_key_says_about_a_task_has_not_changed() -> None:
+    """Else every run would start again; that a reading has fields of its own does not show."""
+    usual = {"context": "sentence", "encoding": "utf-8", "label_separator": ",", "scheme": "iob2"}
+    usual |= {"evaluate": ["dev"], "max_length": 128, "separator": "whitespace", "train_task": None, "positive": None}
+    ner = {"header": True, "columns": {"word": 0, "tag": 1}}
+    assert as_json(keys.declared(load_task("mini-ner"))) == usual | {
+        "name": "mini-ner",
+        "kind": "tagging",
+        "labels": [[name, name] for name in ("PER", "LOC", "ORG", "MISC")],
+        "files": {"train": ner, "dev": ner},
+        "format": "conll",
+        "metrics": ["entity_f1"],
+    }
+    similar = {"header": True, "columns": {"id": "id", "text": "text", "pair": "pair", "label": "score"}}
+    assert as_json(keys.declared(load_task("mini-similarity"))) == usual | {
+        "name": "mini-similarity",
+        "kind": "regression",
+        "labels": [],
+        "files": {"train": similar, "dev": similar},
+        "format": "tsv",
+        "metrics": ["pearson", "spearman"],
+    }
+
+
+def as_json(value: Any) -> Any:
+    return json.loads(json.dumps(value))
 
 
 def test_a_new_field_of_tasks_changes_the_key_only_where_a_task_uses_it(prepared: Callable[..., Plan]) -> None:
