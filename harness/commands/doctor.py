@@ -19,7 +19,7 @@ import psutil
 
 from harness.errors import BadInput, Failure
 from harness.measure.load import Stretch, load_of, watched
-from harness.records import provenance
+from harness.records import machine, provenance
 from reference.processor import SWITCH
 
 State = Literal["ok", "missing", "warning", "info"]
@@ -157,13 +157,13 @@ def _uv() -> Check:
 
 
 def _processor() -> Check:
-    found = provenance.machine()
+    found = machine.describe()
     abilities = ", ".join(found["flags"]) or "none that matter here"
     return Check("processor", "info", f"{found['cpu']}; {abilities}")
 
 
 def _switches() -> Check:
-    if hidden := provenance.hidden():
+    if hidden := machine.hidden():
         advice = f"Unset {SWITCH} and those of libraries; records made now cannot be published."
         return Check("switches", "warning", f"parts of the processor are switched off: {', '.join(hidden)}", advice)
     return Check("switches", "ok", "nothing of the processor is switched off")
@@ -202,7 +202,7 @@ def _training() -> Check:
     """Of the reference; others are trained by PyTorch's own optimizer."""
     from reference import adamw
 
-    if not provenance.hardware_bf16():
+    if not machine.hardware_bf16():
         return Check("training", "info", "in float32: the processor has no products in bf16")
     found = adamw.built()
     if found.library is None:
@@ -221,7 +221,7 @@ def _not_compiled(name: str, instead: str, reason: str) -> Check:
 
 
 def _cores() -> Check:
-    physical, logical = provenance.usable_cores(), provenance.machine()["logical_cores"]
+    physical, logical = machine.usable_cores(), machine.describe()["logical_cores"]
     detail = f"{physical} that we may use ({logical} logical), of {psutil.cpu_count()} logical"
     if physical < 2:
         return Check("cores", "warning", detail, "Timings need a second core for whatever else runs.")
@@ -229,7 +229,7 @@ def _cores() -> Check:
 
 
 def _memory() -> Check:
-    total = provenance.machine()["memory"]
+    total = machine.describe()["memory"]
     free = min(total, psutil.virtual_memory().available)
     detail = f"{free / GIB:.1f} GiB free of {total / GIB:.1f}"
     if free < ENOUGH_MEMORY:
@@ -238,7 +238,7 @@ def _memory() -> Check:
 
 
 def _gpu() -> Check:
-    known = ", ".join(f"{gpu['name']} (driver {gpu['driver']})" for gpu in provenance.machine()["gpus"])
+    known = ", ".join(f"{gpu['name']} (driver {gpu['driver']})" for gpu in machine.describe()["gpus"])
     try:
         import torch
     except (ImportError, OSError):
@@ -300,7 +300,8 @@ def _weights() -> Check:
 
 def _data() -> Check:
     from harness.data.fetch import data_folder
-    from harness.data.task import load_task, task_files, task_names
+    from harness.data.reading import task_files
+    from harness.data.task import load_task, task_names
 
     folder = data_folder(None)
     tasks = {name: task_files(load_task(name), folder).values() for name in task_names()}

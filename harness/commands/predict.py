@@ -104,7 +104,7 @@ def _roles(columns: str) -> dict[str, str]:
 
 def _threads(given: int | None) -> int:
     """As many as a run takes."""
-    from harness.records.provenance import usable_cores
+    from harness.records.machine import usable_cores
 
     if given is not None and given < 1:
         raise BadInput(f"--threads is {given}; it must be above 0")

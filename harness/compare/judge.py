@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.compare.result import Comparison, Difference, Disagreement, Ratio
+from harness.data.kinds import KINDS
 from harness.errors import BadInput
 from harness.records import record
 
@@ -73,8 +74,8 @@ def _shown(kind: str, one: Disagreement) -> tuple[str, str, str, str | None]:
     """Which words, and the answers as text; of two sequences of tags only the words where they differ."""
     a, b, gold = one.a, one.b, one.gold
     where = ""
-    if kind == "tagging":
-        places = [place for place, (tag, other) in enumerate(zip(a, b, strict=False)) if tag != other]
+    places = KINDS[kind].places(a, b)
+    if places is not None:
         where = f", place {', '.join(map(str, places))}"
         a, b, gold = (tags if tags is None else tuple(tags[place] for place in places) for tags in (a, b, gold))
     return where, _text(a), _text(b), None if gold is None else _text(gold)

@@ -1,8 +1,8 @@
-"""What disturbs a timing from outside, watched while it is made: what the kernel counts of it on every machine.
+"""Disturbances during a timing, as the kernel counts them on every machine.
 
-That is what the hypervisor took, what other processes used, and how often a quota of CPU time ran out. The section
-"What disturbs a timing" of docs/en/method.md lists what else there is, and how it shows: most of it in the reference's
-own seconds, see ``speed.against_quiet``.
+These are the time that the hypervisor took, the time that other processes used, and how often a quota of CPU time ran
+out. The section "What disturbs a timing" of docs/en/method.md lists other disturbances and how they show: most of them
+in the reference's seconds, see ``speed.against_quiet``.
 """
 
 import os
@@ -13,29 +13,29 @@ from typing import Any, NamedTuple
 import psutil
 
 from harness import affinity
-from harness.records import provenance
+from harness.records import machine
 
-# Fractions of the CPUs' time above which timings are to be doubted. Steal is time that the hypervisor gave to
-# other guests while we wanted it: it stretches timings directly, so that 2 % is as much as implementations may
-# differ by. Other processes may run on cores that we leave idle; of them more is borne. A quota that runs out stops
-# what is timed in the midst of it, some passes and not others: none of that is borne.
+# Fractions of the CPUs' time above which timings are doubtful. Steal is time that the hypervisor gave to other guests
+# while we were ready to run: it stretches timings directly, and implementations may differ by as little as 2%. Other
+# processes may run on cores that we leave idle, so they may take more. A quota that runs out interrupts some passes and
+# not others, so any such period makes timings doubtful.
 NOISY_STEAL, NOISY_OTHERS = 0.02, 0.10
 
 
 class Stretch(NamedTuple):
-    """CPU seconds between two moments, over the CPUs that we may use: in all, those used, and what was not ours."""
+    """CPU seconds between two moments, summed over the CPUs that we may use."""
 
     total: float
-    busy: float | None  # without what was stolen; None: the system does not show what others do
-    stolen: float | None  # None: the system does not tell
-    own: float  # of this process and all below it
-    periods: int  # at whose end a quota had run out
-    throttled: float  # seconds for which it had
+    busy: float | None  # used by anyone, without stolen time; None: the system does not show what others do
+    stolen: float | None  # given to other guests; None: unknown
+    own: float  # used by this process and all its descendants
+    periods: int  # number of periods in which a quota ran out
+    throttled: float  # seconds for which quotas stopped processes
 
 
 @contextmanager
 def watched(stretches: list[Stretch]) -> Iterator[None]:
-    """Add to ``stretches`` what the machine does meanwhile, even where that fails."""
+    """Add to ``stretches`` what the machine does during the ``with`` block, even if the block raises."""
     before = _counters()
     try:
         yield
@@ -55,17 +55,17 @@ def watched(stretches: list[Stretch]) -> Iterator[None]:
 
 
 def load_of(stretches: Sequence[Stretch]) -> dict[str, Any]:
-    """What kept the machine from us in these stretches, as records hold it.
+    """What disturbed us in these stretches: the field ``load`` of a record.
 
-    ``load_average``: of the last minute; ``steal``: fraction of the CPUs' time that the hypervisor gave to
-    others; ``others``: fraction that went to processes other than this one, its children and theirs (each of
-    the three None where the system does not tell); ``throttled``: periods in which a quota of CPU time ran out,
-    and the CPU seconds that processes were stopped for; ``noisy``: whether timings made meanwhile are to be doubted.
+    ``load_average``: of the last minute; ``steal``: fraction of the CPUs' time that the hypervisor gave to others;
+    ``others``: fraction that other processes used, not counting our descendants (each of these is None if unknown);
+    ``throttled``: periods in which a quota of CPU time ran out, and the CPU seconds for which processes were stopped;
+    ``noisy``: whether timings from these stretches are doubtful.
     """
     total = max(sum(each.total for each in stretches), 1e-9)
     used = [max(0.0, each.busy - each.own) for each in stretches if each.busy is not None]
     taken = [each.stolen for each in stretches if each.stolen is not None]
-    others, stolen = (sum(told) / total if told else None for told in (used, taken))
+    others, stolen = (sum(seconds) / total if seconds else None for seconds in (used, taken))
     periods = sum(each.periods for each in stretches)
     return {
         "load_average": _load_average(),
@@ -88,27 +88,27 @@ def _load_average() -> float | None:
 
 
 def _counters() -> Stretch:
-    """The same from the machine's start until now."""
+    """The counters since the machine's start."""
     try:
         every = psutil.cpu_times(percpu=True)
     except (OSError, psutil.Error):  # on Android, and in sandboxes
-        return Stretch(0.0, None, None, _own_seconds(), *provenance.throttled())
-    # The list has only CPUs that are online: where numbers and places differ, take them all.
+        return Stretch(0.0, None, None, _own_seconds(), *machine.throttled())
+    # The list has only CPUs that are online: if numbers and places differ, take them all.
     cpus = [every[cpu] for cpu in affinity.CPUS] if affinity.CPUS[-1] < len(every) else every
     seconds = {name: sum(getattr(cpu, name) for cpu in cpus) for name in every[0]._fields}
     guests = seconds.get("guest", 0.0) + seconds.get("guest_nice", 0.0)  # counted in user and nice already
     total, stolen = sum(seconds.values()) - guests, seconds.get("steal")
     busy = total - seconds["idle"] - seconds.get("iowait", 0.0) - (stolen or 0.0)
-    return Stretch(total, busy, stolen, _own_seconds(), *provenance.throttled())
+    return Stretch(total, busy, stolen, _own_seconds(), *machine.throttled())
 
 
 def _own_seconds() -> float:
-    """CPU seconds of this process and all below it; those that have ended are in their parents' counters."""
+    """CPU seconds of this process and its descendants; those that have ended are in their parents' counters."""
     this, seconds = psutil.Process(), 0.0
     for process in [this, *this.children(recursive=True)]:
         try:
             times = process.cpu_times()
         except psutil.Error:
-            continue  # it ended just now
+            continue  # it has just ended
         seconds += times.user + times.system + times.children_user + times.children_system
     return seconds

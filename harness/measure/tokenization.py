@@ -171,9 +171,9 @@ def compare(worker: Worker, tokenizer: Any) -> dict[str, Any]:
 
     The worker must have loaded weights, whose vocabulary is used.
     """
-    answers, _ = worker.call("tokenize", texts=list(STRINGS.values()))
-    if answers["ids"] is None:
+    theirs = worker.tokenize(list(STRINGS.values()))
+    if theirs is None:
         return {}
     ours = [tokenizer.encode(text, None, max_length=LONGEST).ids for text in STRINGS.values()]
-    different = [name for name, ids, own in zip(STRINGS, answers["ids"], ours, strict=True) if ids != own]
+    different = [name for name, ids, own in zip(STRINGS, theirs, ours, strict=True) if ids != own]
     return {"strings": len(STRINGS), "equal": len(STRINGS) - len(different), "different": different}

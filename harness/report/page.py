@@ -13,13 +13,13 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 import plots
-from harness.data.task import METRIC_NAMES
 from harness.records import record
 from harness.records.models import model_of, named_apart
 from harness.records.subject import subject
 from harness.report.arrange import Report, arrange, enough_for_p99, mean_and_deviation
 from harness.results import published
 from harness.statistics import seeds
+from harness.statistics.metrics import METRICS
 
 TEMPLATE, STYLE = Path(__file__).with_name("page.html.j2"), Path(__file__).with_name("page.css")
 STATES = ("failed", "skipped", "differs")
@@ -134,7 +134,7 @@ def _published(records: list[record.Record]) -> Table | None:
     rows: list[list[str | Link]] = [
         [
             score.implementation,
-            f"{subject(score.task, score.context, score.split)}, {METRIC_NAMES[score.metric]}",
+            f"{subject(score.task, score.context, score.split)}, {METRICS[score.metric].title}",
             mean_and_deviation(score.mean, score.deviation),
             f"{anchor.value:.3f}",
             Link(anchor.told, anchor.url),
@@ -279,7 +279,7 @@ def _by_task(quality: list[seeds.Score]) -> list[tuple[str, str, list[seeds.Scor
     """(task and split, metric, scores)."""
     found: dict[tuple[str, str], list[seeds.Score]] = {}
     for score in quality:
-        found.setdefault((subject(score.task, score.context, score.split), METRIC_NAMES[score.metric]), []).append(
+        found.setdefault((subject(score.task, score.context, score.split), METRICS[score.metric].title), []).append(
             score
         )
     return [(*which, scores) for which, scores in found.items()]

@@ -15,12 +15,14 @@ from typing import Any, NamedTuple
 
 from harness.data.download import sha256_of
 from harness.data.fetch import data_folder
+from harness.data.kinds import KINDS
 from harness.data.read import read_split
-from harness.data.task import Context, Task, load_task, task_files
+from harness.data.reading import Context, task_files
+from harness.data.task import Task, load_task
 from harness.errors import BadInput, Failure
 from harness.file_cache import per_file
-from harness.measure.evaluate import Predictions, score
 from harness.records import record
+from harness.statistics.score import Predictions, score
 
 MOST = 64  # tasks, and splits whose examples are kept, while records are scored
 Scores = tuple[list[dict[str, Any]], list[record.Flag]]  # metrics, flags
@@ -95,7 +97,7 @@ def _rescored(path: Path, each: record.Quality, known: _Data, scored: dict[str, 
     name, kind, hashes = each.task["name"], each.task["kind"], each.task["data"]
     if each.task["suite"] == "own" and name not in known.sources:
         raise BadInput(f"{path}: task {name} is not built in; name its YAML file with --task")
-    context: Context | None = each.task["context"] if kind == "tagging" else None
+    context: Context | None = each.task["context"] if "context" in KINDS[kind].fields else None
     answers: Predictions = record.predictions_of(path, each, *(metric["split"] for metric in each.metrics))
     try:
         for split in answers:

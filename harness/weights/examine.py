@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.data.download import cache_folder
-from harness.data.task import Task
+from harness.data.reading import Reading
 from harness.errors import BadInput
 from harness.weights.find import Weights
 from harness.weights.random_weights import NAMES as RANDOM
@@ -46,7 +46,7 @@ def _sound(weights: Weights) -> Path:
     return cache_folder() / "weights" / "sound" / weights.sha256
 
 
-def check_fit(config: dict[str, Any], tokenizer: Tokenizer, folder: Path, tasks: Sequence[Task]) -> None:
+def check_fit(config: dict[str, Any], tokenizer: Tokenizer, folder: Path, tasks: Sequence[Reading]) -> None:
     """BadInput unless the model has a row for all that the tokenizer gives, and for the second text of pairs."""
     largest, rows = tokenizer.size - 1, config["vocab_size"]
     if largest >= rows:

@@ -7,8 +7,8 @@ import pytest
 
 from catalog.load import read_folder
 from catalog.schema import ENTRY_SCHEMA, KINDS, vocabulary, written_schema
-from harness.data.task import METRIC_NAMES
 from harness.measure.deviations import DEVIATIONS
+from harness.statistics.metrics import METRICS
 from tests.catalog.conftest import Write
 
 
@@ -222,7 +222,9 @@ def test_the_vocabulary_has_what_the_harness_says_of_implementations() -> None:
 
 
 def test_the_vocabulary_has_the_metrics_of_the_harness() -> None:
-    assert {name: names["en"] for name, names in vocabulary()["metrics"].items()} == METRIC_NAMES
+    assert {name: names["en"] for name, names in vocabulary()["metrics"].items()} == {
+        name: each.title for name, each in METRICS.items()
+    }
 
 
 def test_the_vocabulary_has_both_languages() -> None:

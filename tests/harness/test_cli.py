@@ -259,7 +259,7 @@ def test_the_report_beside_the_records_is_of_all_of_them(
         yield quality_record()
 
     runs = tmp_path / "runs"
-    monkeypatch.setattr("harness.measure.run.run_time", measured)
+    monkeypatch.setattr("harness.measure.main_path.run_time", measured)
     record.write(quality_record("transformers"), runs / "before.json")
     code, out, _ = main("time", "--device", "cpu", "--runs", str(runs))
     assert code == 0

@@ -110,7 +110,7 @@ def measured(
 def test_the_report_of_a_run_is_written_before_the_screen(
     main: Main, quality_record: Callable[..., Quality], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("harness.measure.run.run_time", measured(quality_record, tmp_path / "runs", None))
+    monkeypatch.setattr("harness.measure.main_path.run_time", measured(quality_record, tmp_path / "runs", None))
     monkeypatch.setattr("harness.commands.measure.terminal", broken_screen)
     main("time", "--device", "cpu", "--runs", str(tmp_path / "runs"))
     assert (tmp_path / "runs" / "report.md").is_file()
@@ -131,7 +131,7 @@ def test_what_is_finished_is_shown_where_a_library_cannot_go_on(
     end: BaseException,
     message: str,
 ) -> None:
-    monkeypatch.setattr("harness.measure.run.run_time", measured(quality_record, tmp_path / "runs", end))
+    monkeypatch.setattr("harness.measure.main_path.run_time", measured(quality_record, tmp_path / "runs", end))
     code, out, err = main("time", "--device", "cpu", "--runs", str(tmp_path / "runs"))
     assert code == 1
     assert "0.750-0.875" in out
@@ -146,7 +146,7 @@ def test_a_report_that_cannot_be_written_is_shown_all_the_same(
     def full(*_: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("harness.measure.run.run_time", measured(quality_record, tmp_path / "runs", None))
+    monkeypatch.setattr("harness.measure.main_path.run_time", measured(quality_record, tmp_path / "runs", None))
     monkeypatch.setattr("harness.report.table.write_report", full)
     code, out, err = main("time", "--device", "cpu", "--runs", str(tmp_path / "runs"))
     assert code == 1
@@ -163,9 +163,9 @@ def test_a_full_disk_is_no_failure_of_the_implementation_that_met_it(monkeypatch
     with Worker(describe(STUBS / "plain.py")[0]) as plain:
         monkeypatch.setattr(client, "receive", lambda _: next(answers))
         with pytest.raises(Failure, match=r"the disk is full \(x\)"):
-            plain.call("memory")
+            plain.memory()
         with pytest.raises(WorkerError, match="no"):
-            plain.call("memory")
+            plain.memory()
 
 
 @pytest.mark.parametrize(

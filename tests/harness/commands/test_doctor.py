@@ -11,7 +11,7 @@ import pytest
 
 from harness.commands import doctor
 from harness.commands.doctor import Check, diagnose
-from harness.records import provenance
+from harness.records import machine, provenance
 from reference import native
 from reference.compile import Compiled
 
@@ -55,12 +55,12 @@ def test_absent_and_old_packages_are_missing(tmp_path: Path, monkeypatch: pytest
     assert found.advice == "pip install 'no-such-package>=2' 'numpy>=999'"
 
 
-@pytest.mark.parametrize("step", ["machine", "usable_cores", "throttled", "git_commit"])
+@pytest.mark.parametrize("step", ["describe", "usable_cores", "throttled", "git_commit"])
 def test_a_check_that_fails_says_so(monkeypatch: pytest.MonkeyPatch, step: str) -> None:
     def broken(*_: object) -> None:
         raise RuntimeError("no such luck")
 
-    monkeypatch.setattr(provenance, step, broken)
+    monkeypatch.setattr(provenance if step == "git_commit" else machine, step, broken)
     failed = [each for each in diagnose() if each.detail == "could not be checked: RuntimeError: no such luck"]
 
     assert failed
@@ -97,14 +97,14 @@ def fast_paths(
 ) -> dict[str, Check]:
     """What the doctor says of them on a processor with these features."""
     flags = f"model name : one of ours\nflags : {' '.join(sorted(features))}\n"
-    monkeypatch.setattr(provenance, "_text", lambda path: flags if path.name == "cpuinfo" else "")
+    monkeypatch.setattr(machine, "_text", lambda path: flags if path.name == "cpuinfo" else "")
     monkeypatch.setattr("reference.processor._all_features", lambda: features)
     monkeypatch.setattr("reference.processor.seen_by_torch", frozenset)
     monkeypatch.setattr("reference.native.panel_columns", lambda: 32)
     for name in ("native", "adamw"):
         monkeypatch.setattr(f"reference.{name}.compiled", lambda *_: built)
     monkeypatch.setenv("BERT_ATLAS_MAX_CPU_ISA", switch)
-    for name in provenance.LIBRARY_SWITCHES:
+    for name in machine.LIBRARY_SWITCHES:
         monkeypatch.delenv(name, raising=False)
     native.abilities.cache_clear()
     found = {each.name: each for each in diagnose()}
@@ -177,7 +177,7 @@ def gpus(monkeypatch: pytest.MonkeyPatch, known: bool, cuda: Any) -> Check:
     import torch
 
     card = {"name": "NVIDIA H100", "memory": 2**36, "driver": "570.1"}
-    monkeypatch.setattr(provenance, "_gpus", lambda: [card] if known else [])
+    monkeypatch.setattr(machine, "_gpus", lambda: [card] if known else [])
     monkeypatch.setattr(torch, "cuda", cuda)
     return check("gpu")
 

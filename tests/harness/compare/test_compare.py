@@ -21,7 +21,7 @@ from harness.data.task import load_task
 from harness.errors import BadInput
 from harness.records import record
 from harness.records.record import Quality
-from harness.statistics.metrics import STATISTICS, features, score
+from harness.statistics.metrics import METRICS, features, score
 from harness.statistics.significance import holm, mcnemar, randomisation
 
 Qualities: TypeAlias = Callable[..., record.Quality]
@@ -141,7 +141,7 @@ def test_randomisation_draws_what_all_swaps_would_give(metric: str) -> None:
     rows_a, rows_b = rows[:9], rows[9:]
 
     def value(of: Any) -> float:
-        return float(STATISTICS[metric](of)(np.ones((1, 9), np.int64))[0])
+        return float(METRICS[metric].statistic(of)(np.ones((1, 9), np.int64))[0])
 
     apart = abs(value(rows_a) - value(rows_b))
     swaps = [np.array(each)[:, None] for each in itertools.product([False, True], repeat=9)]

@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_matrix
 
-from harness.data.read import TextExample, WordExample, read_split
-from harness.data.task import FOLDER, load_task, suites, task_files
+from harness.data.examples import TextExample, WordExample
+from harness.data.read import read_split
+from harness.data.reading import task_files
+from harness.data.task import FOLDER, load_task, suites
 
 TASKS = suites()["mini"] + suites()["mini-hard"]
 LABELLED = [name for name in TASKS if load_task(name).kind == "classification"]

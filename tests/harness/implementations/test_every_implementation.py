@@ -39,7 +39,7 @@ def exact(tiny_checkpoint: Path, batch: Batch) -> tuple[Outputs, float]:
         hidden = {}
         for precision in ("fp32", "fp64"):
             worker.load(tiny_checkpoint, None, "cpu", precision, 1)
-            hidden[precision] = worker.call("encode", batch._asdict())[1]["hidden"]
+            hidden[precision] = worker.encode(batch).hidden
     return Outputs(hidden["fp64"], None), float(np.abs(hidden["fp64"] - hidden["fp32"]).max())
 
 
@@ -80,11 +80,11 @@ def test_it_computes_bert_or_says_what_it_does_otherwise(
         if error.state == "skipped":  # bfloat16, on a processor without it
             pytest.skip(str(error))
         raise
-    _, arrays = worker.call("encode", batch._asdict())
-    seconds = worker.call("time", batch._asdict(), sequences=2, tokens=None, repeats=2)[1]
-    assert arrays["hidden"].shape == exact[0].hidden.shape
-    assert (seconds["wall"] > 0).all()
-    found = verdict({"fp32": differences(Outputs(arrays["hidden"], None), exact[0])}, exact[1])
+    hidden = worker.encode(batch).hidden
+    seconds = worker.time(batch, 2, None, 2)
+    assert hidden.shape == exact[0].hidden.shape
+    assert (seconds.wall > 0).all()
+    found = verdict({"fp32": differences(Outputs(hidden, None), exact[0])}, exact[1])
     if found != "exact":
         own_precision = worker.info["precision"] != "fp32"
         assert worker.implementation.deviations or own_precision, f"{found}, and DEVIATIONS does not say why"

@@ -13,7 +13,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from harness.data.read import TextExample, read_split
+from harness.data.examples import TextExample
+from harness.data.read import read_split
 from harness.data.task import load_task
 from harness.implementations import bert_pytorch_pretraining as pretraining
 from harness.port.hf_folder import is_uncased, read_vocabulary

@@ -211,12 +211,12 @@ def test_in_its_worker_it_says_who_computes(tiny_checkpoint: Path, batch: Batch,
     port(name)
     with Worker(find(name)) as worker:
         worker.load(tiny_checkpoint, None, "cpu", "fp64", 1)
-        _, arrays = worker.call("encode", batch._asdict())
+        hidden = worker.encode(batch).hidden
     own = find(name).name.split(":")[0]
     assert worker.info["version"].startswith("torch " if own == "torch-encoder" else f"{own} ")
     assert worker.info["batching"] == "padded"
     assert worker.info["trainable"] == (name in TRAINABLE)
-    assert largest(arrays["hidden"], outputs(load(name, tiny_checkpoint), batch)[0]) <= EXACT * 10
+    assert largest(hidden, outputs(load(name, tiny_checkpoint), batch)[0]) <= EXACT * 10
 
 
 # -- heads --

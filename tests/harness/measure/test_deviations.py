@@ -18,9 +18,8 @@ from transformers.masking_utils import eager_mask
 import reference
 from harness.measure.deviations import DEVIATIONS, Diagnosis, Found, diagnose, plain_bert, sentence
 from harness.measure.parity import Outputs, published_batch
-from harness.port.batch import Batch, from_lists, pad
+from harness.port.batch import Array, Batch, from_lists, pad
 from harness.port.hf_folder import read_folder
-from harness.worker.messages import Array
 from reference.model import Packed
 from reference.tokenizer import Tokenizer
 

@@ -13,7 +13,7 @@ import pytest
 from harness import affinity
 from harness.measure import load
 from harness.measure.load import Stretch, load_of, watched
-from harness.records import provenance
+from harness.records import machine
 
 BURN = "import time\nwhile time.process_time() < {seconds}: pass"
 
@@ -185,8 +185,8 @@ V2 = "usage_usec 1\nuser_usec 1\nnr_periods {all}\nnr_throttled {periods}\nthrot
 def test_a_quota_that_runs_out_is_counted_and_said_to_disturb(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own_group: str, file: str, form: str
 ) -> None:
-    monkeypatch.setattr(provenance, "PROC", tmp_path / "proc")
-    monkeypatch.setattr(provenance, "CGROUP", tmp_path / "cgroup")
+    monkeypatch.setattr(machine, "PROC", tmp_path / "proc")
+    monkeypatch.setattr(machine, "CGROUP", tmp_path / "cgroup")
     (tmp_path / "proc/self").mkdir(parents=True)
     (tmp_path / "proc/self/cgroup").write_text(f"{own_group}\n")
     stat = tmp_path / "cgroup" / file
@@ -210,8 +210,8 @@ def test_a_quota_that_runs_out_is_counted_and_said_to_disturb(
 
 
 def test_without_a_quota_nothing_is_throttled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(provenance, "PROC", tmp_path)
-    monkeypatch.setattr(provenance, "CGROUP", tmp_path)
+    monkeypatch.setattr(machine, "PROC", tmp_path)
+    monkeypatch.setattr(machine, "CGROUP", tmp_path)
     stretches: list[Stretch] = []
     with watched(stretches):
         pass

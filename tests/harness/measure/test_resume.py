@@ -27,7 +27,8 @@ import sys
 import time
 from pathlib import Path
 
-from harness.measure import evaluate, parity, quality, run, speed
+from harness.measure import evaluate, main_path, parity, quality, speed
+from harness.measure.bench import Bench
 from harness.weights.checkpoints import Checkpoints
 from harness.measure.plan import Options, prepare_each
 
@@ -42,7 +43,7 @@ def work(result):
     return {"dev": [[str(number), "negative"] for number in range(50)]}
 
 
-def fine_tuned(start, made, result, task, checkpoint, show, keep=None, for_encoders=None):
+def fine_tuned(bench, run, result, keep=None, for_encoders=None):
     predictions = work(result)
     if for_encoders is not None:
         for name in ("bert_atlas.json", "config.json", "model.safetensors"):
@@ -50,12 +51,12 @@ def fine_tuned(start, made, result, task, checkpoint, show, keep=None, for_encod
     return predictions
 
 
-def encoded(worker, made, result, task, tuned, show):
+def encoded(bench, run, result, worker, tuned):
     assert sorted(path.name for path in tuned.iterdir()) == ["bert_atlas.json", "config.json", "model.safetensors"]
     return work(result)
 
 
-def measure(made, implementation, homes, checkpoints, exact, result, show):
+def measure(bench, implementation, target, result):
     result.verdict = "exact"
     result.implementation["trainable"] = implementation.name == "reference"
 
@@ -68,8 +69,8 @@ class NoWorker:
 
 
 evaluate.fine_tuned, evaluate.encoded = fine_tuned, encoded
-parity._measure, parity._exact = measure, lambda *_: None
-quality.start_worker = lambda *_, **__: NoWorker()
+parity._measure, parity._target = measure, lambda *_: None
+Bench.start = lambda *_, **__: NoWorker()
 speed.run_speed = lambda *_: iter(())
 os.fsync = lambda _: time.sleep(0.003)  # a file is half-written for this long, on the fastest disk too
 Checkpoints.with_head = lambda self, task, seed: self.folder
@@ -104,7 +105,7 @@ def start(plans):
     if pid:
         return pid
     try:
-        assert len(list(run.run(plans, lambda *_: None))) == RUNS + 2
+        assert len(list(main_path.run(plans, lambda *_: None))) == RUNS + 2
     except BaseException:
         traceback.print_exc()
         os._exit(3)
@@ -126,7 +127,7 @@ def look(runs):
 for name in ("first", "undisturbed"):  # after the first, what keys are made of is known to all that are forked
     os.environ["BERT_ATLAS_CACHE"] = str(folder / name)
     began = time.perf_counter()
-    assert len(list(run.run(plans_in(folder / name), lambda *_: None))) == RUNS + 2
+    assert len(list(main_path.run(plans_in(folder / name), lambda *_: None))) == RUNS + 2
     longest = time.perf_counter() - began
 while kills < KILLS:
     runs = folder / str(finished)
@@ -157,7 +158,7 @@ plans = plans_for(folder / "runs")
 (folder / f"ready-{os.getpid()}").touch()
 while len(list(folder.glob("ready-*"))) < 2:
     time.sleep(0.001)
-states = [each.state for each in run.run(plans, lambda what, *_: waited.append(what))]
+states = [each.state for each in main_path.run(plans, lambda what, *_: waited.append(what))]
 assert set(states) == {"ok"}
 print(len(states), sum("another process" in what for what in waited))
 """

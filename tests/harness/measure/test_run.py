@@ -13,7 +13,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +25,12 @@ from filelock import FileLock
 from harness import cli
 from harness.data.task import load_task
 from harness.errors import Failure
-from harness.measure import evaluate, parity, plan, quality, run, speed
+from harness.measure import evaluate, main_path, parity, plan, quality, speed
+from harness.measure.bench import Bench
 from harness.measure.client import Worker, WorkerError
 from harness.measure.parity import Outputs
 from harness.measure.plan import Options, prepare
+from harness.measure.run import Run
 from harness.records import record
 from harness.records.record import Parity, Quality, Record, Speed
 from harness.weights.checkpoints import Checkpoints
@@ -66,7 +67,7 @@ CATALOG_ID = "small"
 FITS = 4
 
 
-class Model(reference.Model):
+class Model(reference.TrainableEncoder):
     def logits(self, batch):
         if self.module.training and len(batch.lengths) > FITS:
             raise MemoryError(f"{len(batch.lengths)} sequences")
@@ -260,8 +261,8 @@ def test_speeds_are_of_one_comparison(done: Done) -> None:
 # ---- again ----
 
 
-def no_parity(worker: Worker, made: plan.Plan, checkpoints: Any, batch: Any, precision: str) -> Any:
-    """Replaces the workers' answers in tests of later steps."""
+def no_parity(worker: Worker, bench: Bench, batch: Any, precision: str) -> Any:
+    """What workers would answer, for tests of what comes after them."""
     info = {"version": "1", "trainable": True, "precision": precision, "computed": precision}
     return Outputs(np.ones((len(batch.ids), 32)), None), info
 
@@ -278,7 +279,7 @@ def first_quality(options: Options) -> tuple[Quality, list[str | None]]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Worker, "load", spy)
         patch.setattr(parity, "_outputs", no_parity)
-        records = run.run([prepare(options)], lambda *_: None)
+        records = main_path.run([prepare(options)], lambda *_: None)
         quality = next(each for each in records if isinstance(each, Quality))
         records.close()  # type: ignore[attr-defined]
     return quality, heads
@@ -314,9 +315,9 @@ def test_nothing_starts_for_parity_that_is_recorded(
     options: Callable[..., Options], done: Done, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And whether an implementation can be trained is known from the record."""
-    monkeypatch.setattr(parity, "start_worker", None)
+    monkeypatch.setattr(Bench, "start", None)
     made = prepare(options(implementations=["reference", "tbert"], tasks=["mini-sentiment", "mini-ner"]))
-    records = run.run([made], lambda *_: None)
+    records = main_path.run([made], lambda *_: None)
     before = {each.key: each for each in record.read_all([done.runs])}
     again = [next(records) for _ in range(6)]
     records.close()  # type: ignore[attr-defined]
@@ -330,13 +331,13 @@ def test_parity_is_measured_anew_by_its_own_command_and_where_it_failed(
     monkeypatch.setattr(parity, "_outputs", no_parity)
     runs = Path(shutil.copytree(done.runs, tmp_path / "runs"))
     (before,) = [each for each in done.records(Parity) if each.implementation["name"] == "reference"]
-    anew = next(run.run_parity(prepare(options(runs=runs)), lambda *_: None))
+    anew = next(main_path.run_parity(prepare(options(runs=runs)), lambda *_: None))
     assert (anew.key, anew.verdict) == (before.key, "exact")
     assert anew.started > before.started
-    broken = next(run.run([prepare(options(runs=runs, implementations=["broken"]))], lambda *_: None))
+    broken = next(main_path.run([prepare(options(runs=runs, implementations=["broken"]))], lambda *_: None))
     assert broken.state == "failed"
     again = prepare(options(runs=runs, implementations=["broken"], rerun="failed"))
-    assert next(run.run([again], lambda *_: None)).started > broken.started
+    assert next(main_path.run([again], lambda *_: None)).started > broken.started
 
 
 def test_each_seed_and_precision_has_a_record_of_its_own(tiny_checkpoint: Path, tmp_path: Path) -> None:
@@ -391,21 +392,21 @@ def test_what_is_finished_is_shown_where_the_work_cannot_go_on(
 
 
 def compute(made: plan.Plan, result: Quality, folder: Path) -> dict[str, list[Any]]:
-    start = partial(Worker, made.implementations[0])
-    return evaluate.fine_tuned(start, made, result, made.tasks[0], folder, lambda *_: None)
+    checkpoints = Checkpoints(made.weights.folder, made.tokenizer, folder)
+    bench = Bench(made, {"small": Path(sys.executable)}, checkpoints, lambda *_: None)
+    return evaluate.fine_tuned(bench, Run(made, made.implementations[0], made.tasks[0], 42), result)
 
 
 @pytest.fixture
 def small(options: Callable[..., Options], quality_record: Callable[..., Quality]) -> tuple[plan.Plan, Quality]:
     """An implementation with too little memory for a batch of 8, and the record that its run fills."""
     made = prepare(options(implementations=["small"], batch_size=8))
-    return made, quality_record(recipe=plan.recipe(made, made.tasks[0]), metrics=[], limit=LIMIT)
+    return made, quality_record(recipe=made.recipe(made.tasks[0]), metrics=[], limit=LIMIT)
 
 
 def test_out_of_memory_each_batch_goes_in_two_pieces(small: tuple[plan.Plan, Quality], tmp_path: Path) -> None:
     made, result = small
-    folder = Checkpoints(made, tmp_path).with_head(made.tasks[0], 42)
-    assert len(compute(made, result, folder)["dev"]) == LIMIT
+    assert len(compute(made, result, tmp_path)["dev"]) == LIMIT
     assert result.metrics
     assert result.recipe["micro_batches"] == 2
     assert [flag["text"] for flag in result.flags if "out of memory" in str(flag["text"])] == [
@@ -614,7 +615,7 @@ def test_what_a_killed_process_left_in_the_temporary_folder_is_deleted(
             os.utime(folder, times=(time.time() - 7200,) * 2)
     with FileLock(alive / "lock"):
         os.utime(alive, times=(time.time() - 7200,) * 2)
-        steps = run.run([prepared(runs=tmp_path / "runs", implementations=["reference"])], lambda *_: None)
+        steps = main_path.run([prepared(runs=tmp_path / "runs", implementations=["reference"])], lambda *_: None)
         next(steps)
         (own,) = {*tmp_path.glob("bert-atlas-run-*")} - {left, alive, young}
         assert not left.exists()

@@ -6,6 +6,7 @@ import pytest
 
 from harness.measure import keys
 from harness.measure.plan import Plan
+from harness.measure.run import Run
 from harness.records.compiled_here import compiled_here
 from reference.compile import compiled
 
@@ -26,8 +27,8 @@ def keys_of(made: Plan) -> list[str]:
     implementation, task = made.implementations[0], made.tasks[0]
     shape = {"name": "1 x 16", "sequences": 1, "tokens": 16, "lengths": [[16, 1]]}
     return [
-        keys.quality_key(made, implementation, task, 42),
-        keys.quality_key(made, implementation, task, 42, "encoded"),
+        Run(made, implementation, task, 42).key,
+        Run(made, implementation, task, 42, "encoded").key,
         keys.parity_key(made, implementation),
         keys.speed_key(made, [implementation], shape, "inference"),
     ]

@@ -97,4 +97,4 @@ def test_two_models_are_not_compared(
     with pytest.raises(
         BadInput, match=r"not comparable, these differ: configuration: num_attention_heads \(2 against 4\)"
     ):
-        compare.compare(str(tmp_path / "a"), str(tmp_path / "b"), runs=tmp_path)
+        compare(str(tmp_path / "a"), str(tmp_path / "b"), runs=tmp_path)

@@ -15,13 +15,14 @@ import pytest
 import yaml
 
 from harness.data.read import read_split
-from harness.data.task import Task, load_task, task_files
+from harness.data.reading import task_files
+from harness.data.task import Task, load_task
 from harness.errors import BadInput, Failure
-from harness.measure import evaluate
 from harness.records import record
 from harness.records.record import Parity, Quality, Speed
 from harness.results import rescore as rescoring
 from harness.results.rescore import Change, rescore
+from harness.statistics.score import score
 
 ROOT = Path(__file__).parents[3]
 Recorded = Callable[..., Path]
@@ -42,7 +43,7 @@ def recorded(quality_record: Callable[..., Quality], tmp_path: Path) -> Recorded
         result = quality_record(
             **{"task": said | {"data": data}, "metrics": [], "predictions": f"{task.name}.gz"} | fields
         )
-        result.metrics, result.flags = evaluate.score(result, task, examples, answers)
+        result.metrics, result.flags = score(result, task, examples, answers)
         record.write_predictions(folder / f"{task.name}.gz", answers)
         record.write(result, folder / f"{task.name}.json")
         return folder / f"{task.name}.json"

@@ -13,12 +13,13 @@ import pytest
 from seqeval.metrics import f1_score
 
 from harness.data.read import read_split
-from harness.data.task import load_task, task_files
+from harness.data.reading import task_files
+from harness.data.task import load_task
 from harness.errors import BadInput, Failure
-from harness.measure import evaluate
 from harness.records import record
 from harness.records.record import Quality
 from harness.results.submit import GLUE, check_glue, conll, glue
+from harness.statistics.score import score
 
 ROWS = {  # the server's, written down a second time
     "CoLA.tsv": 1063,
@@ -443,7 +444,7 @@ def tagged(quality_record: Callable[..., Quality], tmp_path: Path) -> Answered:
         result = quality_record(
             **{"task": said | {"data": {split: sha256}}, "metrics": [], "predictions": f"{name}.gz"} | fields
         )
-        result.metrics, result.flags = evaluate.score(result, task, {split: examples}, stored)
+        result.metrics, result.flags = score(result, task, {split: examples}, stored)
         record.write_predictions(tmp_path / "runs" / f"{name}.gz", stored)
         record.write(result, tmp_path / "runs" / f"{name}.json")
         return tmp_path / "runs" / f"{name}.json"

@@ -8,10 +8,11 @@ from typing import Any, TypeAlias
 
 import pytest
 
+from harness.data.kinds import KINDS
 from harness.records import record
 from harness.records.record import Quality, Record, flag
 from harness.results.publish import write_index
-from harness.statistics.metrics import baseline, degenerate, score
+from harness.statistics.metrics import METRICS, Answers, score
 from harness.statistics.seeds import Runs, Score, group, has_collapsed, scores
 
 Qualities: TypeAlias = Callable[..., Quality]
@@ -90,8 +91,9 @@ def test_collapse_is_what_predictions_say_is_degenerate(
     """It is told from the metrics alone, and must agree with the flag that is made of the predictions."""
     settings: Any = {"labels": ["yes", "no"], "positive": "yes"}
     made = score("classification", names, GOLD, predicted, task="t", split="dev", draws=10, **settings)
-    metrics = [metric(each.value, each.name, base=baseline("classification", each.name, GOLD, "yes")) for each in made]
-    flagged = degenerate("classification", GOLD, predicted) is not None
+    given = Answers(GOLD, predicted, ("yes", "no"), "yes")
+    metrics = [metric(each.value, each.name, base=METRICS[each.name].baseline(given)) for each in made]
+    flagged = KINDS["classification"].degenerate(GOLD, predicted) is not None
     assert has_collapsed(quality_record(metrics=metrics), "dev") == flagged
 
 

@@ -46,11 +46,11 @@ def toy(kind: str, sequences: int = 20) -> tuple[Batch, Array]:
     return batch, told % 3
 
 
-def exact_model(folder: Path, head: str, dtype: torch.dtype = torch.float64) -> reference.Model:
+def exact_model(folder: Path, head: str, dtype: torch.dtype = torch.float64) -> reference.TrainableEncoder:
     """Without dropout and, unless asked otherwise, in float64: only the order of summation is left to differ."""
     checkpoint = read(folder)
     config = replace(checkpoint.config, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
-    return reference.Model(build(replace(checkpoint, config=config), head, dtype), "cpu")
+    return reference.TrainableEncoder(build(replace(checkpoint, config=config), head, dtype), "cpu")
 
 
 def quiet(**_: Any) -> None:

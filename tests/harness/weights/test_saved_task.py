@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from harness.data.saved_task import declared, from_declared
 from harness.data.task import Task, load_task, task_names
 from harness.errors import BadInput
+from harness.weights.saved_task import declared, from_declared
 
 
 @pytest.mark.parametrize("name", task_names())
@@ -51,7 +51,7 @@ def change(task: Task, **values: Any) -> Any:
     [
         (None, "not a task as"),
         ([1], "not a task as"),
-        ({"name": "x"}, "no field title"),
+        ({"name": "x"}, "no field kind"),
         (change(load_task("rte"), more=1), "unknown fields more"),
         (change(load_task("rte"), labels=[["a"]]), "not a task as"),
         (change(load_task("rte"), files={"test": {"header": True}}), "not a task as"),

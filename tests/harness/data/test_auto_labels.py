@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from harness.data.labels import told
+from harness.data.leakage import label_notes
 from harness.data.read import read_split
 from harness.data.task import load_task
 from harness.errors import BadInput
@@ -17,8 +17,8 @@ AUTO: dict[str, Any] = {"labels": "auto"}
 def test_labels_are_those_of_the_training_split_by_name(tmp_path: Path) -> None:
     task = own_task(tmp_path, "text\tlabel\nx\tpos\ny\tneg\nz\tpos\n", **AUTO)
     assert task.outputs == ("neg", "pos")
-    assert list(told(task)) == ["`labels: auto` takes 2 labels from the training split: neg, pos"]
-    assert list(told(own_task(tmp_path, "text\tlabel\nx\ta\n"))) == []
+    assert list(label_notes(task)) == ["`labels: auto` takes 2 labels from the training split: neg, pos"]
+    assert list(label_notes(own_task(tmp_path, "text\tlabel\nx\ta\n"))) == []
 
 
 def test_numbers_are_in_order_of_their_value(tmp_path: Path) -> None:
@@ -65,7 +65,7 @@ def test_invisible_differences_make_no_label_and_are_counted(tmp_path: Path) -> 
 def test_labels_that_differ_in_case_or_width_are_named(tmp_path: Path) -> None:
     task = own_task(tmp_path, "text\tlabel\nx\tpos\nx\tPos\nx\tneg\nx\t\uff4e\uff45\uff47\n", **AUTO)
     assert len(task.outputs) == 4
-    assert [line.partition(" are labels")[0] for line in told(task)][1:] == [
+    assert [line.partition(" are labels")[0] for line in label_notes(task)][1:] == [
         "'Pos' and 'pos'",
         "'neg' and '\uff4e\uff45\uff47'",
     ]

@@ -1,10 +1,12 @@
-"""A task as JSON: what a saved model keeps of the task that it was trained on."""
+"""A task as JSON, as a saved model keeps the task that it was trained on."""
 
 from dataclasses import MISSING, asdict, fields
 from pathlib import Path
 from typing import Any
 
-from harness.data.task import Recipe, SplitFile, Task
+from harness.data.kinds import KINDS
+from harness.data.reading import SplitFile
+from harness.data.task import Recipe, Task
 from harness.errors import BadInput
 
 
@@ -18,13 +20,15 @@ def declared(task: Task) -> dict[str, Any]:
 
 
 def from_declared(said: Any) -> Task:
-    """The task that ``declared`` wrote down. BadInput where it is not of that form."""
+    """The task that ``declared`` returned. BadInput where it is not of that form."""
     try:
         known = {field.name: field.default for field in fields(Task)}
         if unknown := said.keys() - known.keys():
             raise ValueError(f"unknown fields {', '.join(sorted(unknown))}")
         if missing := [name for name, default in known.items() if default is MISSING and name not in said]:
             raise ValueError(f"no field {', '.join(missing)}")
+        if said["kind"] not in KINDS:
+            raise ValueError(f"no kind {said['kind']!r}")
         values = dict(said) | {name: tuple(value) for name, value in said.items() if isinstance(value, list)}
         values["labels"] = {str(value): str(name) for value, name in said["labels"]}
         values["files"] = {

@@ -8,14 +8,14 @@ import pytest
 
 from harness.data.task import load_task
 from harness.errors import BadInput
-from harness.predict.saved_model import DESCRIPTION, describe, read_description
+from harness.weights.saved_model import DESCRIPTION, describe, read_description
 
 
 def test_the_whole_task_is_kept_and_how_the_run_computed(tmp_path: Path) -> None:
     task = replace(load_task("msra_ner", "document"), separator="tab", encoding="gbk", max_length=77)
     describe(task, "0" * 64, "cuda:1", "bf16", tmp_path)
     saved = read_description(tmp_path)
-    assert saved.task == task
+    assert saved.reading == task
     assert (saved.device, saved.precision, saved.lacks) == ("cuda", "bf16", "")
 
 
@@ -24,15 +24,15 @@ def test_no_folder_of_its_owner_is_written_down(tmp_path: Path) -> None:
     mine = replace(task, files={"dev": replace(task.files["dev"], path=tmp_path / "dev.tsv")}, evaluate=("dev",))
     describe(mine, "0" * 64, "cpu", "fp32", tmp_path)
     assert str(tmp_path) not in (tmp_path / DESCRIPTION).read_text(encoding="utf-8")
-    assert read_description(tmp_path).task.files["dev"].path == Path("dev.tsv")
+    assert read_description(tmp_path).reading.files["dev"].path == Path("dev.tsv")
 
 
 def test_a_folder_of_an_older_version_says_what_it_lacks(tmp_path: Path) -> None:
     said = {"task": "mine", "kind": "regression", "pairs": True, "max_length": 32, "record": "0" * 64}
     (tmp_path / DESCRIPTION).write_text(json.dumps(said))
     saved = read_description(tmp_path)
-    assert saved.task.files["test"].columns == {"text": "text", "pair": "pair"}
-    assert (saved.task.max_length, saved.precision) == (32, None)
+    assert saved.reading.files["test"].columns == {"text": "text", "pair": "pair"}
+    assert (saved.reading.max_length, saved.precision) == (32, None)
     assert "columns and encoding" in saved.lacks
 
 
