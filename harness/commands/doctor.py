@@ -18,8 +18,8 @@ from typing import Any, Literal
 import psutil
 
 from harness.errors import BadInput, Failure
-from harness.measure.load import Stretch, load_of, watched
 from harness.records import machine, provenance
+from harness.records.load import Stretch, load_of, watched
 from reference.processor import SWITCH
 
 State = Literal["ok", "missing", "warning", "info"]
@@ -315,7 +315,7 @@ def _data() -> Check:
 
 
 def _disk() -> Check:
-    from harness.data.download import cache_folder
+    from harness.files import cache_folder
 
     folder = cache_folder()
     free = shutil.disk_usage(_existing(folder)).free

@@ -290,7 +290,8 @@ def _exit(records: list["Record"], error: BaseException | None) -> None:
 
 def _write_report(records: list["Record"], runs: Path) -> None:
     """The report of all records in the folder, including those of earlier commands."""
-    from harness.records.record import exclusive, read_all
+    from harness.files import exclusive
+    from harness.records.record import read_all
     from harness.report.table import write_report
 
     with exclusive(runs / "report.json", lambda: None):  # of two commands that end now, the later reads all records

@@ -142,7 +142,8 @@ def figures(
     ] = False,
 ) -> None:
     """Write the tables in Markdown files from records: what each shows is said in a comment above it."""
-    from harness.records.record import read_all, write_whole
+    from harness.files import write_whole
+    from harness.records.record import read_all
     from harness.report.figures import with_figures
 
     records, old = read_all([results]), []

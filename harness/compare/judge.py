@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from harness.compare.result import Comparison, Difference, Disagreement, Ratio
 from harness.data.kinds import KINDS
 from harness.errors import BadInput
-from harness.records import record
+from harness.files import write_json
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -93,7 +93,7 @@ def write(comparison: Comparison, path: Path) -> None:
     for each in values["differences"]:
         for one in each["disagreements"]:
             del one["gold"]
-    record.write_json(values, path)
+    write_json(values, path)
 
 
 def judge(comparison: Comparison, margin: float) -> tuple[list[str], list[str]]:

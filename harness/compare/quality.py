@@ -115,9 +115,9 @@ def _gold(
     each: record.Quality, split: str, data: Path | None, own_tasks: dict[str, Task]
 ) -> tuple[Task, dict[str, Any]] | str:
     """The task and the right answers by example id; or why they cannot be known."""
-    from harness.data.download import sha256_of
     from harness.data.fetch import data_folder
     from harness.data.read import read_split
+    from harness.files import sha256_of
 
     name = each.task["name"]
     try:

@@ -1,9 +1,6 @@
 """Downloads: resumed when interrupted, checked by sha256 before use, unpacked safely."""
 
 import email.utils
-import errno
-import hashlib
-import os
 import re
 import shutil
 import stat
@@ -17,15 +14,14 @@ from itertools import chain
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
-import platformdirs
 import requests
 from filelock import FileLock
 from requests.exceptions import ContentDecodingError, RequestException
 from urllib3.exceptions import HTTPError
 
 from harness.data.network import hopeless, is_page, offline, proxy_variable, reason
-from harness.errors import BadInput, Failure
-from harness.files import expanded, user_folder
+from harness.errors import Failure
+from harness.files import disk_errors, sha256_of
 
 WAITS = (1.0, 2.0, 4.0, 8.0)  # seconds before the second, third, ... try
 LONGEST_WAIT = 120.0  # seconds; a server that asks for more is a Failure, not a command that seems to hang
@@ -39,26 +35,6 @@ class _TransferError(Exception):
     def __init__(self, reason: str, wait: float | None = None) -> None:
         super().__init__(reason)
         self.wait = wait
-
-
-def cache_folder() -> Path:
-    """The folder for what can be downloaded again: ``BERT_ATLAS_CACHE``, else the platform's cache.
-
-    BadInput where neither is known.
-    """
-    given = os.environ.get("BERT_ATLAS_CACHE")
-    if given:
-        return expanded(given)
-    folder = user_folder(platformdirs.user_cache_path)
-    if folder is None:
-        raise BadInput("no home folder is known; set BERT_ATLAS_CACHE to a folder that you may write in")
-    return folder
-
-
-def sha256_of(path: Path) -> str:
-    """The sha256 of a file's bytes, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def download(url: str, target: Path, *, sha256: str | None, size: int | None = None, progress: bool = True) -> Path:
@@ -118,22 +94,6 @@ def unzip(archive: Path, folder: Path, members: dict[str, str] | None = None) ->
     # RuntimeError: encrypted, or a compression that this Python lacks.
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
         raise Failure(f"{archive.name} cannot be unpacked ({error}); delete it and run the command again") from error
-
-
-@contextmanager
-def disk_errors(folder: Path) -> Iterator[None]:
-    """Turn errors of writing in ``folder`` into Failure or BadInput with a clear message."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise Failure(
-                f"the disk is full: {folder} has no room for more. "
-                f"Free some space and run the command again; it goes on where it stopped."
-            ) from error
-        if isinstance(error, PermissionError | FileExistsError | NotADirectoryError) or error.errno == errno.EROFS:
-            raise BadInput(f"cannot write in {folder} ({error.strerror}); choose another folder") from error
-        raise
 
 
 def _mismatch(path: Path, sha256: str | None, size: int | None) -> str | None:

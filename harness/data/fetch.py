@@ -16,10 +16,10 @@ from urllib.parse import urlsplit
 import yaml
 from filelock import FileLock
 
-from harness.data.download import cache_folder, disk_errors, download, sha256_of, unzip
+from harness.data.download import download, unzip
 from harness.data.network import offline
 from harness.errors import BadInput, Failure
-from harness.files import expanded
+from harness.files import cache_folder, disk_errors, expanded, sha256_of
 
 SOURCES = Path(__file__).with_name("sources.yaml")
 MANIFEST = ".bert-atlas.json"  # in a data set's folder: where its files came from, and the sha256 of each

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from packaging.requirements import Requirement
 
-from harness.data.download import sha256_of
 from harness.data.reading import task_files
 from harness.data.task import Task
 from harness.file_cache import per_file
+from harness.files import sha256_of
 from harness.measure.plan import TOKENIZER_FILES, Plan, training_task
 from harness.records import code, machine, provenance
 from harness.records.compiled_here import compiled_here

@@ -12,6 +12,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from harness.errors import BadInput
+from harness.files import exclusive, sweep
 from harness.measure import parity, quality, speed, training_speed
 from harness.measure.bench import Bench, find_interpreters
 from harness.measure.concurrent import together
@@ -110,6 +111,6 @@ def _temporary_folder() -> Iterator[Path]:
 def _alone(bench: Bench) -> Iterator[None]:
     """No other process that writes to the same folder times anything meanwhile."""
     folder = bench.plan.options.runs / "speed"
-    with record.exclusive(folder, partial(bench.show, "waiting for another process that is timing")):
-        record.sweep(folder)
+    with exclusive(folder, partial(bench.show, "waiting for another process that is timing")):
+        sweep(folder)
         yield

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from harness.errors import Failure
+from harness.files import exclusive
 from harness.measure import keys, tokenization
 from harness.measure.bench import Bench, Missing
 from harness.measure.client import Loaded, Worker, WorkerError
@@ -144,7 +145,7 @@ def write_missing(plan: Plan, missing: Missing) -> record.Parity:
     result = _empty_record(plan, missing.implementation, starts=False)
     result.state, result.reason = missing.state, missing.reason
     path = _path(plan, result)
-    with record.exclusive(path, lambda: None):
+    with exclusive(path, lambda: None):
         record.write(result, path)
     return result
 
@@ -164,7 +165,7 @@ def _once(bench: Bench, implementation: Implementation, target: Callable[[], Tar
     result = _empty_record(bench.plan, implementation)
     path = _path(bench.plan, result)
     label = f"{implementation.name}: parity"
-    with record.exclusive(path, partial(bench.show, f"{label}, which another process measures now")):
+    with exclusive(path, partial(bench.show, f"{label}, which another process measures now")):
         kept = find_kept(bench.plan, record.Parity, result.key, path)
         if kept is None:
             bench.show(label)

@@ -12,7 +12,6 @@ import psutil
 
 from harness import affinity
 from harness.data import leakage
-from harness.data.download import cache_folder
 from harness.data.fetch import data_folder
 from harness.data.kinds import KINDS
 from harness.data.read import read_split
@@ -20,7 +19,7 @@ from harness.data.reading import Context
 from harness.data.task import Task, load_task, suites
 from harness.data.yaml_file import read_yaml
 from harness.errors import BadInput
-from harness.files import expanded, user_folder
+from harness.files import cache_folder, expanded, user_folder
 from harness.measure.tokenization import check_folder
 from harness.records import machine
 from harness.registry.implementations import Implementation, find, implementations

@@ -9,7 +9,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from harness.data.download import cache_folder
+from harness.files import cache_folder, exclusive
 from harness.measure import evaluate, keys
 from harness.measure.bench import Bench
 from harness.measure.client import Worker, WorkerError
@@ -32,7 +32,7 @@ def run_trained(bench: Bench, run: Run, for_encoders: bool) -> record.Quality:
         if for_encoders and run.implementation.name == "reference":
             tuned = _tuned_folder(run)
             waiting = partial(bench.show, f"{run.label}, whose weights another process makes now")
-            stack.enter_context(record.exclusive(tuned, waiting))
+            stack.enter_context(exclusive(tuned, waiting))
         return _once(bench, run, partial(_fine_tune, bench, run, tuned), tuned)
 
 
@@ -54,7 +54,7 @@ def _once(bench: Bench, run: Run, work: Work, tuned: Path | None = None) -> reco
 
     ``tuned`` is a folder whose model must exist too. Predictions are written first: no record is ever without them.
     """
-    with record.exclusive(run.path, partial(bench.show, f"{run.label}, which another process does now")):
+    with exclusive(run.path, partial(bench.show, f"{run.label}, which another process does now")):
         kept = run.kept()
         if kept is not None and (tuned is None or kept.state == "failed" or key_of(tuned)):
             return kept
@@ -143,7 +143,7 @@ def _tuned(bench: Bench, run: Run) -> Path:
     """The same folder, trained now if no run of the reference did it; WorkerError if the reference fails."""
     folder, training = _tuned_folder(run), _training_run(run)
     label = f"weights for {run.task.name}, seed {run.seed}"
-    with record.exclusive(folder, partial(bench.show, f"{label}, which another process makes now")):
+    with exclusive(folder, partial(bench.show, f"{label}, which another process makes now")):
         if not _use(folder):
             with replaced_folder(folder) as unfinished:
                 result = _empty_record(training)

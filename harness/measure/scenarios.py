@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from harness.measure import energy
 from harness.measure.client import Worker
-from harness.measure.load import Stretch, load_of, watched
 from harness.port.batch import SEQUENCES, TOKENS, Batch
 from harness.progress import Show
+from harness.records.load import Stretch, load_of, watched
 
 Floats = NDArray[np.float64]
 # Arrivals (seconds), bound (seconds), number that may exceed the bound -> latency of each query (seconds), in order.

@@ -16,18 +16,18 @@ from typing import Any
 import numpy as np
 from filelock import FileLock
 
-from harness.data.download import cache_folder
 from harness.data.kinds import KINDS
 from harness.data.task import Task
+from harness.files import cache_folder, write_json
 from harness.measure import evaluate, keys, scenarios
 from harness.measure.bench import Bench
 from harness.measure.client import Seconds, Worker, WorkerError
-from harness.measure.load import Stretch, load_of, watched
 from harness.measure.plan import Plan
 from harness.measure.recording import common_fields, find_kept
 from harness.port.batch import SEQUENCES, TOKENS, Array, Batch
 from harness.progress import Show, labelled
 from harness.records import record
+from harness.records.load import Stretch, load_of, watched
 from harness.records.models import model_of
 from harness.registry.implementations import Implementation
 
@@ -206,7 +206,7 @@ def against_quiet(result: record.Speed) -> float:
     with FileLock(f"{file}.lock"):
         known = _fastest(file)
         known[key] = min(fastest, known.get(key, fastest))
-        record.write_json(known, file)
+        write_json(known, file)
     usual, mean = float(figures["p50"]), median(map(fmean, figures["wall"]))
     return round((mean if mean > CONTENDED * usual else usual) / known[key], 3)
 

@@ -8,8 +8,8 @@ from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
 
-from harness.data.download import cache_folder, sha256_of
 from harness.errors import BadInput
+from harness.files import cache_folder, sha256_of
 from harness.measure.client import ROOT, Worker
 from reference.files.vocabulary import read_json
 from reference.tokenizer import Tokenizer

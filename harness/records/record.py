@@ -5,24 +5,19 @@ seed, ``Speed`` all implementations of one comparison on one shape, ``Parity`` o
 """
 
 import dataclasses
-import glob
 import gzip
 import json
 import math
-import os
 import re
-import tempfile
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean, median
 from typing import Any, ClassVar
 
-from filelock import FileLock, Timeout
-
-from harness.errors import BadInput, Failure
+from harness.errors import BadInput
+from harness.files import write_json, write_whole
 
 SCHEMA = 2
 NAME = re.compile(r"\w[\w.-]*(:[\w.-]+)?")  # an implementation, with its variant
@@ -200,11 +195,6 @@ def write(record: Record, path: Path) -> None:
     write_json({"kind": record.kind, **dataclasses.asdict(record)}, path)
 
 
-def write_json(values: dict[str, Any], path: Path) -> None:
-    """Write a JSON file atomically. ValueError for a number that is not finite."""
-    write_whole(path, (json.dumps(values, indent=1, allow_nan=False) + "\n").encode())
-
-
 def write_predictions(path: Path, predictions: dict[str, list[Any]]) -> None:
     """Write predictions by split, compressed; equal predictions always give equal bytes."""
     write_whole(path, gzip.compress(json.dumps(predictions, ensure_ascii=False).encode(), mtime=0))
@@ -235,55 +225,6 @@ def predictions_of(path: Path, record: Quality, *splits: str) -> dict[str, list[
             known = ", ".join(stored) or "none"
             raise BadInput(f"{path}: no predictions of the split {split}, only of {known}; run it again with --splits")
     return stored
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write or replace a file atomically. Failure, with advice, if it cannot be written."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, partial = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(partial).chmod(0o644)
-            Path(partial).replace(path)
-        except BaseException:
-            Path(partial).unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise Failure(f"{path} could not be written: {error.strerror}; make room or name another folder") from error
-
-
-@contextmanager
-def exclusive(path: Path, waiting: Callable[[], None]) -> Iterator[None]:
-    """Work on a record, or any other file, while no other process does; ``waiting()`` is called before waiting for one.
-
-    The lock of a killed process is free at once; the ``.part`` file that it left of this record is deleted. Failure if
-    the folder cannot be written to.
-    """
-    lock = FileLock(path.with_name(f".{path.stem}.lock"))
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            waiting()
-            lock.acquire()
-    except OSError as error:
-        raise Failure(f"{path.parent} cannot be written to: {error.strerror}; name another folder") from error
-    try:
-        sweep(path.parent, path.stem)
-        yield
-    finally:
-        lock.release()
-
-
-def sweep(folder: Path, stem: str = "") -> None:
-    """Delete half-written files of killed processes; only for the process that holds the lock (``exclusive``)."""
-    for partial in folder.glob(f"{glob.escape(stem)}*.part"):
-        partial.unlink()
 
 
 def read(path: Path) -> Record:

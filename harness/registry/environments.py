@@ -22,8 +22,8 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
-from harness.data.download import cache_folder
 from harness.errors import BadInput, Failure
+from harness.files import cache_folder
 from harness.progress import Show
 from harness.registry.implementations import Implementation, Requirements, implementations
 

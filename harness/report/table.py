@@ -10,6 +10,7 @@ from rich.console import CONSOLE_SVG_FORMAT, Console
 from rich.table import Table
 from rich.text import Text
 
+from harness.files import write_whole
 from harness.records import record
 from harness.report.arrange import Report, arrange
 
@@ -133,5 +134,5 @@ def write_report(records: list[record.Record], folder: Path) -> list[Path]:
         "report.json": to_json(records),
     }
     for name, text in texts.items():
-        record.write_whole(folder / name, text.encode())
+        write_whole(folder / name, text.encode())
     return [folder / name for name in texts]

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import BadInput
+from harness.files import write_json
 from harness.records import record
 from harness.records.models import model_of
 from harness.results import published
@@ -22,7 +23,7 @@ def write_index(results: Path, output: Path) -> int:
         raise BadInput(f"no records in {results}; `python -m harness publish` puts some there")
     index = {"schema": record.SCHEMA, "records": [_values(each) for each in found], "scores": scores(found)}
     output.parent.mkdir(parents=True, exist_ok=True)
-    record.write_json(index, output)
+    write_json(index, output)
     return len(found)
 
 

@@ -13,7 +13,6 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from harness.data.download import sha256_of
 from harness.data.fetch import data_folder
 from harness.data.kinds import KINDS
 from harness.data.read import read_split
@@ -21,6 +20,7 @@ from harness.data.reading import Context, task_files
 from harness.data.task import Task, load_task
 from harness.errors import BadInput, Failure
 from harness.file_cache import per_file
+from harness.files import sha256_of
 from harness.records import record
 from harness.statistics.score import Predictions, score
 

@@ -15,7 +15,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from harness.data.download import sha256_of
 from harness.data.examples import TextExample, WordExample
 from harness.data.fetch import data_folder
 from harness.data.leakage import aligned
@@ -23,6 +22,7 @@ from harness.data.read import read_split
 from harness.data.reading import task_files
 from harness.data.task import Task, load_task
 from harness.errors import BadInput, Failure
+from harness.files import sha256_of
 from harness.measure.plan import training_task
 from harness.records import record
 from harness.records.models import model_of

@@ -6,9 +6,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.data.download import cache_folder
 from harness.data.reading import Reading
 from harness.errors import BadInput
+from harness.files import cache_folder
 from harness.weights.find import Weights
 from harness.weights.random_weights import NAMES as RANDOM
 from reference.tokenizer import Tokenizer

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from harness.data.download import cache_folder, disk_errors, download, sha256_of, unzip
+from harness.data.download import download, unzip
 from harness.errors import BadInput, Failure
-from harness.files import expanded
+from harness.files import cache_folder, disk_errors, expanded, sha256_of
 from harness.weights.random_weights import NAMES as RANDOM
 from harness.weights.random_weights import find_random, random_folder
 from reference.errors import CheckpointError

@@ -14,9 +14,8 @@ import platformdirs
 import pytest
 
 from harness.commands import doctor
-from harness.data import download
 from harness.errors import DISK, BadInput, Failure
-from harness.files import home_folder, user_folder
+from harness.files import cache_folder, home_folder, user_folder
 from harness.measure import client, plan
 from harness.measure.client import Worker, WorkerError
 from harness.records import provenance, record
@@ -204,9 +203,9 @@ def test_without_a_home_folder_the_cache_must_be_named(monkeypatch: pytest.Monke
     with pytest.raises(
         BadInput, match="no home folder is known; set BERT_ATLAS_CACHE to a folder that you may write in"
     ):
-        download.cache_folder()
+        cache_folder()
     monkeypatch.setenv("BERT_ATLAS_CACHE", str(tmp_path))
-    assert download.cache_folder() == tmp_path
+    assert cache_folder() == tmp_path
 
 
 @pytest.mark.usefixtures("homeless")

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from catalog.add import fetch
-from harness.data import download
+from harness import files
 
 
 @pytest.mark.parametrize("given", ["plain", "~/of-the-home", None])
@@ -20,6 +20,6 @@ def test_the_catalog_keeps_its_answers_in_the_cache_of_the_harness(
     expected = {"plain": tmp_path / "plain", "~/of-the-home": tmp_path / "home/of-the-home"}
     assert (
         fetch.cache_folder().parent
-        == download.cache_folder()
+        == files.cache_folder()
         == expected.get(str(given), tmp_path / "platform/bert-atlas")
     )

@@ -20,8 +20,9 @@ import pytest
 import requests
 
 from harness.data import download as module
-from harness.data.download import CHUNK, cache_folder, download, sha256_of, unzip
+from harness.data.download import CHUNK, download, unzip
 from harness.errors import BadInput, Failure
+from harness.files import cache_folder, sha256_of
 from tests.harness.server import CERTIFICATE, Fault, Server
 
 CONTENT = bytes(range(256)) * 4000  # about 1 MB: several chunks

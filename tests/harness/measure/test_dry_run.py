@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from harness.files import write_json
 from harness.measure.dry_run import duration, outline, print_dry_run
 from harness.measure.plan import Plan
 from harness.measure.run import Run
@@ -160,7 +161,7 @@ def test_published_records_tell_the_time_too(
     made = prepared()
     published = quality_record(seconds=7200.0, **like(made))
     record.write(published, tmp_path / "results" / "machine" / "reference" / "one.json")
-    record.write_json({"schema": 1}, tmp_path / "results" / "index.json")
+    write_json({"schema": 1}, tmp_path / "results" / "index.json")
     assert "about 2 h 0 min for 1 of the runs to do" in printed([made], tmp_path / "results", capsys)
 
 

@@ -12,10 +12,10 @@ import pytest
 from harness.measure import scenarios, speed
 from harness.measure.bench import Bench
 from harness.measure.client import Seconds, Worker, WorkerError
-from harness.measure.load import Stretch
 from harness.measure.plan import Options, prepare
 from harness.port.batch import SEQUENCES, TOKENS, Batch
 from harness.records import machine, record
+from harness.records.load import Stretch
 from harness.registry.implementations import describe
 from harness.weights.checkpoints import Checkpoints
 

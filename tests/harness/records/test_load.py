@@ -11,9 +11,8 @@ import psutil
 import pytest
 
 from harness import affinity
-from harness.measure import load
-from harness.measure.load import Stretch, load_of, watched
-from harness.records import machine
+from harness.records import load, machine
+from harness.records.load import Stretch, load_of, watched
 
 BURN = "import time\nwhile time.process_time() < {seconds}: pass"
 
