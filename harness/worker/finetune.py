@@ -21,7 +21,7 @@ from harness.worker.messages import Array
 from harness.worker.used_words import UsedWords
 
 BATCHES = {"by length": shuffled_by_length, "random": shuffled}
-REPORT = 10  # steps between two looks at the loss on a GPU, each of which waits for all that it still has to do
+REPORT = 10  # steps between two reports of the loss on a GPU, each of which waits for all queued work
 
 
 def _squared_error(logits: Tensor, labels: Tensor) -> Tensor:
