@@ -94,6 +94,7 @@ def test_statistic_of_resamples_is_the_librarys_value(kind: Kind, metric: str, d
     assert values.tolist() == pytest.approx(expected, abs=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "metric", "draw"), [("classification", "f1", names), ("regression", "spearman", numbers)]
 )
@@ -163,6 +164,7 @@ def test_pearson_interval_covers_the_truth() -> None:
     assert 0.90 <= coverage(sample, STATISTICS["pearson"], 0.6) <= 0.98
 
 
+@pytest.mark.slow
 def test_spearman_interval_covers_the_truth() -> None:
     truth = 6 / np.pi * np.arcsin(0.6 / 2)  # of a bivariate normal distribution
     assert 0.90 <= coverage(correlated, spearman, truth) <= 0.98
