@@ -93,6 +93,7 @@ def test_statistic_of_resamples_is_the_librarys_value(kind: str, metric: str, dr
     assert values.tolist() == pytest.approx(expected, abs=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "metric", "draw"), [("classification", "f1", names), ("regression", "spearman", numbers)]
 )
@@ -162,6 +163,7 @@ def test_pearson_interval_covers_the_truth() -> None:
     assert 0.90 <= coverage(sample, METRICS["pearson"].statistic, 0.6) <= 0.98
 
 
+@pytest.mark.slow
 def test_spearman_interval_covers_the_truth() -> None:
     truth = 6 / np.pi * np.arcsin(0.6 / 2)  # of a bivariate normal distribution
     assert 0.90 <= coverage(correlated, spearman, truth) <= 0.98
