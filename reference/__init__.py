@@ -2,18 +2,29 @@
 
 >>> import reference
 >>> model = reference.load("path/to/a/checkpoint")
+>>> vectors = reference.SentenceEncoder("minilm-l6").encode(["a sentence", "another"])
 """
 
 import logging
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import torch
 
+    from reference.encoder import SentenceEncoder as SentenceEncoder
     from reference.heads import Head
     from reference.model import Bert, BertConfig
+
+
+def __getattr__(name: str) -> Any:
+    """``SentenceEncoder``, imported when it is first asked for: importing torch takes a second."""
+    if name != "SentenceEncoder":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from reference.encoder import SentenceEncoder
+
+    return SentenceEncoder
 
 
 def load(

@@ -1,5 +1,6 @@
 """Options that several commands have, and functions that parse their values."""
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -41,6 +42,43 @@ def checkouts(given: list[str] | None) -> dict[str, Path]:
             raise BadInput(f"--checkout {text!r} is not of the form NAME=FOLDER")
         folders[name] = expanded(folder)
     return folders
+
+
+def roles(columns: str) -> dict[str, str]:
+    """Columns by role, of ``--columns``."""
+    found = {}
+    for each in names(columns):
+        role, equals, column = each.partition("=")
+        if not (role and equals and column):
+            raise BadInput(f"--columns: {each!r} is not of the form ROLE=COLUMN, such as text=message")
+        found[role] = column
+    return found
+
+
+def thread_count(given: int | None) -> int:
+    """As many as a run takes, unless ``--threads`` says how many."""
+    from harness.records.machine import usable_cores
+
+    if given is not None and given < 1:
+        raise BadInput(f"--threads is {given}; it must be above 0")
+    return given or usable_cores()
+
+
+def check_precision(precision: str) -> None:
+    """BadInput for a ``--precision`` that is none."""
+    from harness.measure.plan import PRECISIONS
+
+    if precision not in PRECISIONS:
+        raise BadInput(f"--precision {precision!r} is not one of {', '.join(PRECISIONS)}")
+
+
+def check_output(output: Path) -> None:
+    """BadInput before the work, rather than after it, where ``--output`` cannot be written."""
+    if output.is_dir() or not output.parent.is_dir():
+        what = "it is a folder" if output.is_dir() else "its folder is not there"
+        raise BadInput(f"--output: {output} cannot be written: {what}")
+    if not os.access(output if output.exists() else output.parent, os.W_OK):
+        raise BadInput(f"--output: {output} cannot be written: Permission denied")
 
 
 def command_line(data: Path | None = None) -> str:

@@ -1,13 +1,12 @@
 """The command predict: answers of a fine-tuned model."""
 
-import os
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from harness.commands.options import Device, Threads, names
+from harness.commands.options import Device, Threads, check_output, check_precision, roles, thread_count
 from harness.errors import BadInput
 from harness.printable import printable
 
@@ -54,9 +53,11 @@ def predict(
         raise BadInput("give a file, - for standard input, or --text: one of these")
     if text and (form or columns):
         raise BadInput("--format and --columns are for files; a --text is taken as it is")
-    _check(output, precision)
+    check_precision(precision)
+    if output is not None:
+        check_output(output)
     if text:
-        found = predict_texts(model, text, device, precision=precision, threads=_threads(threads), output=output)
+        found = predict_texts(model, text, device, precision=precision, threads=thread_count(threads), output=output)
     else:
         assert file is not None
         found = predict_file(
@@ -64,9 +65,9 @@ def predict(
             file,
             device,
             form=form,
-            columns=_roles(columns),
+            columns=roles(columns),
             precision=precision,
-            threads=_threads(threads),
+            threads=thread_count(threads),
             output=output,
         )
     _write(found.text, output)
@@ -74,41 +75,6 @@ def predict(
         print(printable(note), file=sys.stderr)
     if found.cut:
         print(f"{found.cut} of {found.inputs} inputs were cut to what the model reads", file=sys.stderr)
-
-
-def _check(output: Path | None, precision: str) -> None:
-    """BadInput before the work, rather than after it."""
-    from harness.measure.plan import PRECISIONS
-
-    if precision not in PRECISIONS:
-        raise BadInput(f"--precision {precision!r} is not one of {', '.join(PRECISIONS)}")
-    if output is None:
-        return
-    if output.is_dir() or not output.parent.is_dir():
-        what = "it is a folder" if output.is_dir() else "its folder is not there"
-        raise BadInput(f"--output: {output} cannot be written: {what}")
-    if not os.access(output if output.exists() else output.parent, os.W_OK):
-        raise BadInput(f"--output: {output} cannot be written: Permission denied")
-
-
-def _roles(columns: str) -> dict[str, str]:
-    """Columns by role."""
-    found = {}
-    for each in names(columns):
-        role, equals, column = each.partition("=")
-        if not (role and equals and column):
-            raise BadInput(f"--columns: {each!r} is not of the form ROLE=COLUMN, such as text=message")
-        found[role] = column
-    return found
-
-
-def _threads(given: int | None) -> int:
-    """As many as a run takes."""
-    from harness.records.machine import usable_cores
-
-    if given is not None and given < 1:
-        raise BadInput(f"--threads is {given}; it must be above 0")
-    return given or usable_cores()
 
 
 def _write(text: str, output: Path | None) -> None:

@@ -95,6 +95,10 @@ EXCLUDED = (
         "old places of modules, which hand their names on",
     ),
     Excluded(("reference.errors",), "it says what is wrong"),
+    Excluded(
+        ("reference.encoder", "reference.named", "reference.pooling", "reference.sentence_folder"),
+        "sentence vectors, which no run measures",
+    ),
     Excluded(("harness.__main__", "harness.cli", "harness.commands"), "what a user types"),
     Excluded(("harness.weights.saved_model", "harness.weights.saved_task"), "they describe a model that was scored"),
     Excluded(("harness.predict",), "it uses saved models"),

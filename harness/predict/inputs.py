@@ -49,11 +49,14 @@ def from_texts(reading: Reading, texts: list[str]) -> Inputs:
     return Inputs(reading, examples, lines, [i for i, line in enumerate(lines) if line])
 
 
-def from_file(reading: Reading, file: Path, form: str | None = None, columns: dict[str, str] | None = None) -> Inputs:
+def from_file(
+    reading: Reading, file: Path, form: str | None = None, columns: dict[str, str] | None = None, ids: bool = True
+) -> Inputs:
     """The examples of a file, or of standard input where it is "-".
 
     ``form`` replaces the form that the file's name implies; ``columns`` maps roles (text, pair, id; word) to columns,
-    instead of those of the task's files. BadInput names the file and the line, and says what would be right.
+    instead of those of the task's files, the first of which counts first. Without ``ids`` a column called id is
+    ignored. BadInput names the file and the line, and says what would be right.
     """
     chosen = _form(reading, file, form)
     path = Path("standard input") if file == STANDARD_INPUT else file
@@ -71,7 +74,7 @@ def from_file(reading: Reading, file: Path, form: str | None = None, columns: di
     if chosen == "conll":
         return _of_words(reading, path, content, columns or {}, notes)
     reading = replace(reading, format=chosen)
-    reading = replace(reading, files={SPLIT: _split_file(reading, path, content, columns or {})})
+    reading = replace(reading, files={SPLIT: _split_file(reading, path, content, columns or {}, ids)})
     try:
         found = read_content(reading, SPLIT, path, content)
     except BadInput as error:
@@ -190,20 +193,20 @@ def _sentences(reading: Reading, at: dict[str, int], path: Path, content: str) -
     return [*sentences(reading, {"word": at["word"]}, path, content, lambda _: False, repairs)], repairs
 
 
-def _split_file(reading: Reading, path: Path, content: str, given: dict[str, str]) -> SplitFile:
+def _split_file(reading: Reading, path: Path, content: str, given: dict[str, str], ids: bool) -> SplitFile:
     """The columns of the texts: the given ones, else those of a file of the task, else columns called text and pair."""
     line, first = next(READERS[reading.format](path, content, Repairs(path.name)))
     names = list(first)
     needed = ["text", "pair"] if _pairs(reading) else ["text"]
-    by_number = bool(given) and all(each.isdigit() for each in given.values())
-    if by_number and reading.format != "jsonl" and not _named(given, names):
+    if _numbered(reading, path, line, names, given):
         numbers: dict[str, str | int] = {role: int(column) for role, column in given.items()}
         return _checked(SplitFile(path, False, numbers), needed, path, line, len(names))
     plain: dict[str, str | int] = {role: role for role in needed}
     for file in [*reading.files.values(), SplitFile(path, True, plain)]:
         columns = {role: file.columns[role] for role in needed} | given
         if (file.header or reading.format == "jsonl" or given) and _named(columns, names):
-            return SplitFile(path, True, columns | _id(columns.get("id") or file.columns.get("id"), names))
+            own_id = _id(columns.get("id") or file.columns.get("id"), names) if ids else {}
+            return SplitFile(path, True, columns | own_id)
     for file in reading.files.values():
         if not file.header and not given and reading.format != "jsonl":
             columns = {role: file.columns[role] for role in (*needed, "id") if role in file.columns}
@@ -214,6 +217,24 @@ def _split_file(reading: Reading, path: Path, content: str, given: dict[str, str
     raise BadInput(
         f"{path}:{line}: no column {missing!r}, the task's {role}, among the {len(names)} there; "
         f"`--columns {role}=NAME` says which it is"
+    )
+
+
+def _numbered(reading: Reading, path: Path, line: int, names: list[str], given: dict[str, str]) -> bool:
+    """Whether the columns that are given are numbers of columns; BadInput where they may be names as well.
+
+    Where the first line holds numbers alone, as that of a table without names of columns, these are names.
+    """
+    if not given or reading.format == "jsonl" or not all(each.isdigit() for each in given.values()):
+        return False
+    if not _named(given, names):
+        return True
+    if all(name.isdigit() or not name for name in names):
+        return False
+    role, column = next(iter(given.items()))
+    raise BadInput(
+        f"{path}:{line}: {column!r} is in the first line, so --columns {role}={column} may mean a column of this name "
+        "or of this number; add a first line with the names of the columns, without numbers, and give the name"
     )
 
 

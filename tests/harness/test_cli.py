@@ -32,6 +32,7 @@ COMMANDS = [
         "list",
         "doctor",
         "predict",
+        "embed",
         "publish",
         "check-record",
     ),
