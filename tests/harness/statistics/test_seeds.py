@@ -11,7 +11,7 @@ import pytest
 from harness.data.kinds import KINDS
 from harness.records import record
 from harness.records.record import Quality, Record, flag
-from harness.results.publish import write_index
+from harness.results.index import write_index
 from harness.statistics.metrics import METRICS, Answers, score
 from harness.statistics.seeds import Runs, Score, group, has_collapsed, scores
 
@@ -215,7 +215,8 @@ def test_the_index_of_results_holds_the_same_scores(quality_record: Qualities, t
     records = runs_of(quality_record, {1: 0.7, 2: 0.5, 3: 0.8}, predictions=None)
     for number, each in enumerate(records):
         record.write(each, tmp_path / f"{number}.json")
-    index = json.loads(write_index(tmp_path).read_text(encoding="utf-8"))
+    write_index(tmp_path, tmp_path / "index.json")
+    index = json.loads((tmp_path / "index.json").read_text(encoding="utf-8"))
     (found,) = index["scores"]
     _, wanted = only(records)
     assert (found["mean"], found["deviation"], found["collapsed"]) == (wanted.mean, wanted.deviation, [2])
