@@ -53,7 +53,7 @@ def cut_by_comment(event: Any, lines: list[str]) -> str | None:
 
 
 def changed_by_escape(event: Any, lines: list[str]) -> str | None:
-    r"""The first escape in double quotes that stands for a control character or a space, such as ``\t``."""
+    r"""The first escape in double quotes for a control character or a space, such as ``\t``."""
     if getattr(event, "style", None) != '"':
         return None
     odd = (found[1] for found in _ESCAPE.finditer(_raw(event, lines)) if found[1])

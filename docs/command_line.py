@@ -96,11 +96,11 @@ def _row(parameter: Any, required: str) -> str:
     return _cells(f"`{name}`", _escaped(meaning), required if parameter.required else _default(parameter, default))
 
 
-def _default(parameter: Any, told: str) -> str:
-    """The default that the help text tells, else the value; nothing where an absent option changes nothing."""
+def _default(parameter: Any, in_help: str) -> str:
+    """The default that the help text names, else the value; nothing where an absent option changes nothing."""
     value = parameter.default
-    if told or value in (None, "", False):
-        return _escaped(told.removesuffix("]"))
+    if in_help or value in (None, "", False):
+        return _escaped(in_help.removesuffix("]"))
     if isinstance(value, Path) and value.is_absolute():
         value = value.relative_to(ROOT)
     return f"`{value}`"

@@ -36,7 +36,7 @@ class Score:
     collapsed: list[int]  # seeds no better than a constant answer
     failed: list[int]  # seeds without a figure
     with_collapsed: list[float | None] | None  # mean and deviation of all seeds, if they differ
-    published: list[dict[str, Any]] = field(default_factory=list)  # figures of others for the same: value, told, url
+    published: list[dict[str, Any]] = field(default_factory=list)  # figures of others for the same: value, source, url
     # caveats, each with a split (None for all splits) and a text
     flags: list[dict[str, str | None]] = field(default_factory=list)
 

@@ -1,4 +1,4 @@
-"""What stands on the screen: tables on standard output, progress beside them on standard error."""
+"""What the user sees: tables on standard output, progress on standard error."""
 
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -28,7 +28,7 @@ def log_console() -> "Console":
 
 
 def print_rows(head: Sequence[str], rows: "Iterable[Sequence[str | Text]]", title: str | None = None) -> None:
-    """A table without lines. What stands in brackets, such as an extra of a package, is no markup."""
+    """A table without lines. Text in brackets, such as the extra of a package, is not markup."""
     from rich.table import Table
     from rich.text import Text
 

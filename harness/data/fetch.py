@@ -66,7 +66,7 @@ class Dataset:
     tasks: list[str]  # that need it
     licence: str
     downloads: list[Download]
-    group: str | None = None  # a name that stands for several data sets
+    group: str | None = None  # a name for several data sets
     warning: str | None = None  # printed whenever the data is fetched
     hub: Hub | None = None
 

@@ -194,7 +194,7 @@ def _score(score: seeds.Score, runs: seeds.Runs, task: str, row: str) -> tuple[C
     metric, beside = METRICS[score.metric].title, published.beside(runs, score)
     lines = [*score_lines(score), *(f"published {each.value:.3f}" for each in beside)]
     what = f"published, not measured by us: {row} on {task}{split}, {metric}"
-    notes = [f"{what}: {each.value:.3f} ({each.told}, {each.url})" for each in beside]
+    notes = [f"{what}: {each.value:.3f} ({each.source}, {each.url})" for each in beside]
     return Cell(f"{task}{split}\n{metric}", lines), notes
 
 
@@ -283,7 +283,7 @@ def _timed(speed: record.Speed, figures: dict[str, Any], shape: str, row: str) -
         percentiles.append(f"{1000 * figures['p99']:.1f}" if enough_for_p99(figures) else "–")
         cells = [Cell(f"{shape}\nms p50/90/99", [" / ".join(percentiles), *compared], latest=True)]
         if not enough_for_p99(figures):
-            notes.append(f"{shape}: – stands for a 99th percentile of fewer than {PASSES} passes")
+            notes.append(f"{shape}: – replaces a 99th percentile of fewer than {PASSES} passes")
     else:
         unit = "seq/s, own lengths" if speed.shape["own_lengths"] else "seq/s"
         cells = [Cell(f"{shape}\n{unit}", [f"{figures['sequences_per_second']:.0f}", *compared], latest=True)]
@@ -313,7 +313,7 @@ def _scenarios(scenarios: dict[str, dict[str, Any]], row: str, shape: str) -> tu
     offline, server = scenarios["offline"], scenarios["server"]
     energy = offline["energy"]
     joules = [f"{energy['joules_per_1000_samples']:.3g} J for 1,000"] if "joules" in energy else []
-    rate = "none held" if server["rate"] is None else f"{server['rate']:.1f}"
+    rate = "none met" if server["rate"] is None else f"{server['rate']:.1f}"
     bound = f"p99 within {1000 * server['bound']:g} ms"
     cells = [
         Cell(f"{shape}\noffline, samples/s", [f"{offline['samples_per_second']:.0f}", *joules], latest=True),

@@ -403,8 +403,8 @@ def test_a_published_figure_links_to_its_source(catalog: Path, tmp_path: Path) -
         for each in index["scores"]
         if each["main"] and (each["implementation"], each["task"]) == ("transformers", "mini-ner")
     )
-    told = {"value": 0.912, "told": '"one" run'}
-    score["published"] = [told | {"url": "https://example.org/paper"}, told | {"url": "javascript:alert(1)"}]
+    other = {"value": 0.912, "source": '"one" run'}
+    score["published"] = [other | {"url": "https://example.org/paper"}, other | {"url": "javascript:alert(1)"}]
     path.write_text(json.dumps(index), "utf-8")
     text = page(made(catalog, tmp_path, path), "en/leaderboard.md")
     assert text.count("published 0.912") == 1

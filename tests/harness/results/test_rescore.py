@@ -356,9 +356,9 @@ def test_the_command_says_what_differs_and_exits_with_1_until_it_is_written(
     assert rescored(runs) == (0, "1 scored again, 0 different\n", "")
     right = record.read(path).metrics[0]["value"]  # type: ignore[attr-defined]
     changed(path, lambda values: values["metrics"][0].update(value=0.5))
-    told = f"{path}: dev accuracy value: 0.5 -> {right}\n1 scored again, 1 different"
-    assert rescored(runs) == (1, f"{told}\n", "")
-    assert rescored(runs, "--write") == (0, f"{told}, rewritten\n", "")
+    line = f"{path}: dev accuracy value: 0.5 -> {right}\n1 scored again, 1 different"
+    assert rescored(runs) == (1, f"{line}\n", "")
+    assert rescored(runs, "--write") == (0, f"{line}, rewritten\n", "")
     assert rescored(runs)[0] == 0
     changed(path, lambda values: values["task"]["data"].update(dev="0" * 64))
     code, out, err = rescored(runs)
