@@ -38,7 +38,7 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture
 def bystander() -> Iterator[tuple[str, list[bytes]]]:
-    """A server on another address of this machine, which stands for one inside a private network; what it heard."""
+    """A server on another address of this machine, like one inside a private network, and the requests that it got."""
     heard: list[bytes] = []
     listening = socket.create_server(("127.0.0.2", 0))
 

@@ -392,7 +392,7 @@ def test_several_seeds_are_a_mean_a_deviation_and_a_range(catalog: Path, tmp_pat
         in text
     )
     assert "5 个种子中 1 个崩溃" in chinese
-    assert "killed" in text, "the reason stands among the gaps"
+    assert "killed" in text, "the reason is among the gaps"
 
 
 def test_a_published_figure_links_to_its_source(catalog: Path, tmp_path: Path) -> None:

@@ -623,7 +623,7 @@ def test_unzip_says_what_is_missing(tmp_path: Path) -> None:
 def test_a_damaged_member_never_gets_its_name(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         archive.writestr("train.tsv", b"the training file")
-    damaged = (tmp_path / "a.zip").read_bytes().replace(b"the training file", b"the training lies")
+    damaged = (tmp_path / "a.zip").read_bytes().replace(b"the training file", b"the training fill")
     (tmp_path / "a.zip").write_bytes(damaged)
     (tmp_path / "train.tsv").write_bytes(b"good")
     with pytest.raises(Failure, match=r"cannot be unpacked.*CRC"):

@@ -137,7 +137,7 @@ def test_near_duplicates_are_found() -> None:
 
 
 def test_files_are_in_the_package() -> None:
-    """What setuptools is told to install covers every file of the suite."""
+    """What setuptools installs covers every file of the suite."""
     root = Path(__file__).parents[3]
     patterns = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]["harness"]
     installed = {path for pattern in patterns for path in (root / "harness").glob(pattern)}

@@ -1,4 +1,4 @@
-"""BERT in Chainer, from a repository that the user brings; a small one written here stands in for it."""
+"""BERT in Chainer, from a repository that the user brings; a small one written here takes its place."""
 
 import shutil
 from collections.abc import Callable, Iterator

@@ -169,9 +169,9 @@ def train_a_little(worker: Worker, batch: Batch, kind: str) -> None:
     labels = np.full(len(batch.ids), IGNORE) if kind == "tagging" else np.array([0, 2, 1])
     labels[:2] = 1
     worker.start_training(batch, labels, recipe, kind, seed=0)
-    told: list[dict[str, Any]] = []
-    assert worker.train_epoch(lambda **what: told.append(what)).loss > 0
-    assert [what["done"] for what in told] == [1, 2]
+    progress: list[dict[str, Any]] = []
+    assert worker.train_epoch(lambda **what: progress.append(what)).loss > 0
+    assert [what["done"] for what in progress] == [1, 2]
 
 
 @pytest.mark.parametrize("name", NAMES[:2])

@@ -199,4 +199,4 @@ def test_its_own_tokenizer_gives_our_ids(load: Load, tiny_checkpoint: Path, name
     theirs = load(name, tiny_checkpoint).tokenize(texts)
     assert theirs is not None
     differing = [i for i, (mine, own) in enumerate(zip(ours, theirs, strict=True)) if mine != own]
-    assert differing == ([1] if name == "keras-hub:fixed" else []), "KerasHub keeps accents, unless told otherwise"
+    assert differing == ([1] if name == "keras-hub:fixed" else []), "KerasHub keeps accents, unless it is set otherwise"

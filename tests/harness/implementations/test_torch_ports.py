@@ -227,11 +227,11 @@ def toy(kind: str) -> tuple[Batch, Array]:
     generator = np.random.default_rng(7)
     ids = [[101, *map(int, generator.integers(1000, 1012, generator.integers(2, 9))), 102] for _ in range(32)]
     batch = from_lists(ids, [[0] * len(sequence) for sequence in ids])
-    told = np.array([sequence[1] for sequence in ids])
+    first = np.array([sequence[1] for sequence in ids])
     labels: dict[str, Array] = {
-        "classification": told % 3,
-        "regression": ((told - 1000) / 6).astype(np.float32),
-        "multi-label": (told[:, None] >> np.arange(4) & 1).astype(np.float32),
+        "classification": first % 3,
+        "regression": ((first - 1000) / 6).astype(np.float32),
+        "multi-label": (first[:, None] >> np.arange(4) & 1).astype(np.float32),
         "tagging": np.where(batch.ids >= 1000, batch.ids % 5, IGNORE),
     }
     return batch, labels[kind]

@@ -461,9 +461,9 @@ def test_a_pooler_that_is_missing_is_drawn_for_tasks_that_need_one(
     assert drawn_at_random(made.weights, made.pooler, "classification") == ([], "")
     made = prepared(weights=weights(without("pooler")))
     assert not made.pooler
-    drawn, told = drawn_at_random(made.weights, made.pooler, "classification")
+    drawn, note = drawn_at_random(made.weights, made.pooler, "classification")
     assert drawn == ["bert.pooler.dense.weight", "bert.pooler.dense.bias"]
-    assert "it was drawn at random" in told
+    assert "it was drawn at random" in note
     assert drawn_at_random(made.weights, made.pooler, "tagging") == ([], "")
     for_timing = replace(made.weights, name="random/bert-base")
     assert "nothing was pre-trained" in drawn_at_random(for_timing, True, "tagging")[1]

@@ -81,7 +81,7 @@ def plans_for(runs):
     seeds = (42, 43, 44)
     return prepare_each(Options(names, tasks, weights=weights, runs=runs, device="cpu", seeds=seeds), ["fp32", "bf16"])
 """
-# Kills as many as it is told, in folder after folder; looks at all records after each.
+# Kills as many processes as asked, in one folder after another, and checks all records after each.
 KILLER = """
 import dataclasses
 import json

@@ -293,12 +293,12 @@ def test_a_finished_run_is_not_repeated_unless_asked(
     again, heads = first_quality(options(runs=runs))
     assert again == before[again.key]
     assert heads == [], "no worker was started for it"
-    anew, heads = first_quality(options(runs=runs, rerun="all"))
+    again, heads = first_quality(options(runs=runs, rerun="all"))
     assert heads == ["classification"]
-    first = before[anew.key]
-    assert anew.started > first.started
-    assert (anew.metrics, anew.training["losses"]) == (first.metrics, first.training["losses"]), "same seed, same run"
-    assert record.read(runs / "quality" / f"reference-mini-sentiment-42-{anew.key[:12]}.json") == anew
+    first = before[again.key]
+    assert again.started > first.started
+    assert (again.metrics, again.training["losses"]) == (first.metrics, first.training["losses"]), "same seed, same run"
+    assert record.read(runs / "quality" / f"reference-mini-sentiment-42-{again.key[:12]}.json") == again
 
 
 @pytest.mark.parametrize(("rerun", "times"), [("missing", 0), ("failed", 1), ("all", 1)])
@@ -331,9 +331,9 @@ def test_parity_is_measured_anew_by_its_own_command_and_where_it_failed(
     monkeypatch.setattr(parity, "_outputs", no_parity)
     runs = Path(shutil.copytree(done.runs, tmp_path / "runs"))
     (before,) = [each for each in done.records(Parity) if each.implementation["name"] == "reference"]
-    anew = next(main_path.run_parity(prepare(options(runs=runs)), lambda *_: None))
-    assert (anew.key, anew.verdict) == (before.key, "exact")
-    assert anew.started > before.started
+    again = next(main_path.run_parity(prepare(options(runs=runs)), lambda *_: None))
+    assert (again.key, again.verdict) == (before.key, "exact")
+    assert again.started > before.started
     broken = next(main_path.run([prepare(options(runs=runs, implementations=["broken"]))], lambda *_: None))
     assert broken.state == "failed"
     again = prepare(options(runs=runs, implementations=["broken"], rerun="failed"))

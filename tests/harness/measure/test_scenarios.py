@@ -181,9 +181,9 @@ def test_the_highest_rate_is_the_one_that_theory_says(first: float) -> None:
         f"server, trial {number}, {trial['rate']:.1f} queries/s" for number, trial in enumerate(found["trials"], 1)
     ]
     assert found["trials"][0]["rate"] == first
-    held = {trial["rate"]: trial["held"] for trial in found["trials"]}
-    assert held[found["rate"]]
-    assert min(rate for rate, ok in held.items() if not ok) <= found["rate"] * (1 + found["resolution"])
+    met = {trial["rate"]: trial["held"] for trial in found["trials"]}
+    assert met[found["rate"]]
+    assert min(rate for rate, ok in met.items() if not ok) <= found["rate"] * (1 + found["resolution"])
 
 
 def test_what_is_claimed_is_said() -> None:
@@ -208,7 +208,7 @@ BATCH = Batch(np.arange(6), np.zeros(6, np.int64), np.array([0, 1, 3, 6]))
 
 
 class Simulated:
-    """A worker whose passes take as long as it is told; it is faster once it is warm."""
+    """A worker whose passes take as long as it is set to; it is faster once it is warm."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds, self.passes = seconds, 0

@@ -268,8 +268,8 @@ def test_what_the_same_code_was_timed_on_is_not_timed_again(
     (lost,) = (tmp_path / "runs" / "speed").glob("*-8x128-*.json")
     lost.unlink()
     third = {each.shape["name"]: each for each in timed()}
-    anew = [each.shape["name"] for each in first if third[each.shape["name"]] != each]
-    assert anew == ["8 x 128"]
+    repeated = [each.shape["name"] for each in first if third[each.shape["name"]] != each]
+    assert repeated == ["8 x 128"]
 
     other = timed(shapes=((1, 128),), precision="bf16")
     assert not {each.key for each in other} & {each.key for each in first}

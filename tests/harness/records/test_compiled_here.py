@@ -21,7 +21,7 @@ def forget() -> Iterator[None]:
 
 
 def keys_of(made: Plan) -> list[str]:
-    """Of fine-tuning, of encoding with what the reference fine-tuned, of parity and of timing; each looked up anew."""
+    """Of fine-tuning, of encoding with what the reference fine-tuned, of parity and of timing; each looked up again."""
     for cached in (compiled, compiled_here):
         cached.cache_clear()
     implementation, task = made.implementations[0], made.tasks[0]

@@ -77,7 +77,7 @@ def test_a_system_that_does_not_tell_of_steal(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_system_that_shows_nothing_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Android, and sandboxes: what is not told is unknown, and not none."""
+    """Android, and sandboxes: what is not reported is unknown, not none."""
 
     def refuse(*_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied", "/proc/stat")

@@ -460,7 +460,7 @@ def sentences_of(path: Path) -> list[list[list[str]]]:
 
 
 def check_columns(path: Path, output: Path, task: str, split: str, data: Path | None) -> list[list[list[str]]]:
-    """Words and tags are the data's, and the score of what stands in the file is that of the record."""
+    """Words and tags are the data's, and the score of the file is that of the record."""
     sentences = sentences_of(output)
     assert all(len(columns) == 3 for sentence in sentences for columns in sentence)
     examples: list[Any] = [*read_split(load_task(task), split, data)]

@@ -1,4 +1,4 @@
-"""Metrics: their values, their signatures, and what they are told apart from."""
+"""Metrics: values, signatures, and what is not a metric."""
 
 import math
 import random

@@ -88,7 +88,7 @@ GOLD = ["yes"] * 6 + ["no"] * 4
 def test_collapse_is_what_predictions_say_is_degenerate(
     predicted: list[str], names: list[str], quality_record: Qualities
 ) -> None:
-    """It is told from the metrics alone, and must agree with the flag that is made of the predictions."""
+    """The metrics alone decide, and must agree with the flag that comes from the predictions."""
     settings: Any = {"labels": ["yes", "no"], "positive": "yes"}
     made = score("classification", names, GOLD, predicted, task="t", split="dev", draws=10, **settings)
     given = Answers(GOLD, predicted, ("yes", "no"), "yes")
