@@ -1,4 +1,5 @@
 # One command each on a fresh machine: every target makes .venv and installs what it needs.
+MAKEFLAGS += --no-print-directory
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
@@ -9,6 +10,7 @@ PORTS ?= all
 # Tests of what depends on the processor, and how it is made one with AVX2 alone, which most people have.
 OF_PROCESSOR := tests/reference $(patsubst %,tests/harness/%.py,commands/test_doctor measure/test_speed \
 	measure/test_training_speed records/test_compiled_here worker/test_finetune worker/test_roofline worker/test_session)
+ENGINE_TESTS := tests/harness/implementations/test_engine_ports.py
 AVX2_ALONE := BERT_ATLAS_MAX_CPU_ISA=AVX2 ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2
 
 # What `results` measures, and where its records are kept so that it goes on where it stopped.
@@ -17,7 +19,8 @@ SMALL := rte,mrpc,cola,stsb,wnli,wnut17
 LARGE := sst2,conll2003
 RUNS ?= build/results
 
-.PHONY: help run results test test-avx2 lint site test-site test-ports ci
+.PHONY: help run results test test-suite test-engines benchmarks quick soak test-avx2 lint site test-site test-ports \
+	install ci
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -31,23 +34,43 @@ results: .venv/.run  ## add what is missing to the published results: real data,
 	$(BIN)/python -m harness run --impl reference,transformers --tasks $(SMALL),$(LARGE) --seeds 2 --runs $(RUNS)
 	$(BIN)/python -m harness publish $(RUNS)
 
-# Files go to as many processes as there are cores; what measures its own cost runs alone.
+# Files go to as many processes as there are cores, the longest first; what measures its own cost runs alone.
+PARALLEL := --numprocesses auto --dist loadfile --no-loadscope-reorder
+
 test: .venv/.test  ## all tests but those in a browser
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
+	$(MAKE) --jobs=2 test-suite test-engines
+	$(MAKE) benchmarks
+
+test-suite: .venv/.test
+	$(BIN)/python -m pytest $(PARALLEL)
+
+test-engines: .venv/.test
+	$(BIN)/python -m pytest -m engines $(ENGINE_TESTS)
+
+benchmarks: .venv/.test
 	$(BIN)/python -m pytest tests/benchmarks
-	$(BIN)/python -m pytest -m engines tests/harness/implementations/test_engine_ports.py
+
+quick: .venv/.test  ## the tests that take two seconds or less each
+	$(BIN)/python -m pytest $(PARALLEL) -m 'not slow and not ports and not engines and not soak'
+
+soak: .venv/.test  ## rare things, at length (half an hour): writes tests/soak.md
+	$(BIN)/python tests/soak.py
 
 test-avx2: .venv/.test  ## what depends on the processor, as on one with AVX2 alone
 	@if [ -n "$$($(AVX2_ALONE) $(BIN)/python -c 'from reference.processor import hidden; print(*hidden())')" ]; then \
-		$(AVX2_ALONE) $(BIN)/python -m pytest --numprocesses auto --dist loadfile $(OF_PROCESSOR); \
+		$(AVX2_ALONE) $(BIN)/python -m pytest $(PARALLEL) $(OF_PROCESSOR); \
 	else echo "test-avx2 is left out: this processor has nothing beyond AVX2 to hide"; fi
 
 lint: .venv/.test  ## style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/codespell
+	$(BIN)/python -m harness figures docs/records.md --check
 
 site: .venv/.test  ## build the catalog's site into build/site
+	$(BIN)/python -m harness index --output build/index.json
 	$(BIN)/python -m catalog build
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --config-file mkdocs.zh.yml
@@ -59,8 +82,19 @@ test-ports: .venv/.test  ## tests of implementations in environments of their ow
 	$(BIN)/python -m harness env create $(PORTS)
 	$(BIN)/python -m pytest -m ports
 
-ci: lint test test-avx2 test-site  ## what the gate runs: all of these, and ports of TensorFlow and Chainer
-	$(MAKE) test-ports PORTS="bert-tensorflow bert-chainer"
+# What the gate runs. The first three share the cores: pip and the browser mostly wait. Tests have the cores to themselves.
+ci:  ## what the gate runs: lint, all tests, and the ports of TensorFlow and Chainer; says the seconds of each
+	@mkdir -p build && rm -f build/seconds
+	@$(MAKE) timed-install
+	@$(MAKE) --jobs=3 --output-sync=target PORTS="bert-tensorflow bert-chainer" timed-lint timed-test-site timed-test-ports
+	@$(MAKE) timed-test
+	@$(MAKE) timed-test-avx2
+	@cat build/seconds
+
+timed-%:
+	@start=$$(date +%s); $(MAKE) $* && echo "$$(($$(date +%s) - start)) s $*" >> build/seconds
+
+install: .venv/.test
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv

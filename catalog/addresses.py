@@ -1,4 +1,4 @@
-"""Addresses of web pages: which may stand in an entry, and when two lead to the same page."""
+"""Addresses of web pages: which are allowed in an entry, and when two lead to the same page."""
 
 import re
 import unicodedata
@@ -9,7 +9,7 @@ ADDRESS = r"^https?://[^\s<>\"\\^`{|}]+$"
 _TRACKING = re.compile(
     r"^(utm_\w+|spm|spm_id_from|fbclid|gclid|msclkid|yclid|igshid|mc_[ce]id|ref_src|share_\w+|vd_source|from_wecom)="
 )
-_REDIRECTS = {  # hosts that lead elsewhere, and where their addresses say whereto
+_REDIRECTS = {  # hosts that only redirect, and the query parameter with the target
     "link.zhihu.com": "target",
     "link.csdn.net": "target",
     "link.juejin.cn": "target",
@@ -23,7 +23,7 @@ _ARCHIVED = re.compile(r"^https?://web\.archive\.org/web/\d+(?:[a-z]{2}_)?/(http
 
 
 def split(text: str) -> SplitResult | None:
-    """The parts of an address; of one without https:// too, where its first part is a host. None for other text.
+    """The parts of an address, with or without https:// before the host. None for other text.
 
     >>> split("arxiv.org/abs/1810.04805").hostname
     'arxiv.org'
@@ -34,14 +34,14 @@ def split(text: str) -> SplitResult | None:
         text = f"https://{text}"
     try:
         parts = urlsplit(text)
-        _ = parts.port  # read here, since a port that is no number is noticed only when it is asked for
+        _ = parts.port  # reading it raises ValueError if the port is not a number
     except ValueError:
         return None
     return parts if parts.scheme in ("http", "https") else None
 
 
 def host_of(parts: SplitResult) -> str:
-    """The host as it compares: without www, names in other scripts as registrars write them (xn--)."""
+    """The host in the form used for comparison: without www, names in other scripts in their ASCII form (xn--)."""
     host = unicodedata.normalize("NFKC", parts.hostname or "").rstrip(".").removeprefix("www.")
     try:
         return host if host.isascii() else host.encode("idna").decode("ascii")
@@ -50,7 +50,7 @@ def host_of(parts: SplitResult) -> str:
 
 
 def normal_address(address: str) -> str:
-    """``address`` without what does not change where it leads, to compare by: scheme, www, tracking, slash at the end.
+    """``address`` in the form used for comparison: without scheme, www, tracking parameters and final slash.
 
     >>> normal_address("http://www.Example.org/a/?utm_source=x#top")
     'example.org/a'
@@ -68,12 +68,14 @@ def normal_address(address: str) -> str:
         return f"youtube.com/watch?v={video[0]}"
     port = f":{parts.port}" if parts.port not in (None, 80, 443) else ""
     path = re.sub(r"/(index\.html?)?$", "", re.sub("/{2,}", "/", path))
-    route = f"#{parts.fragment}" if re.match("!?/", parts.fragment) else ""  # pages of one script are told apart by it
+    route = (
+        f"#{parts.fragment}" if re.match("!?/", parts.fragment) else ""
+    )  # distinguishes the pages of a single-page application
     return f"{host}{port}{path}{'?' if query else ''}{query}{route}"
 
 
 def target(address: str) -> str | None:
-    """Where an address leads that only redirects, such as those that Zhihu puts around links; None for others."""
+    """The target of an address that only redirects, such as those Zhihu puts around links; None for others."""
     parts = split(address)
     if parts is None:
         return None
@@ -84,7 +86,7 @@ def target(address: str) -> str | None:
 
 
 def wrong_address(address: str) -> str | None:
-    """Why ``address`` cannot stand in an entry; None where it can."""
+    """Why ``address`` is not allowed in an entry; None if it is."""
     if git := re.fullmatch(r"(?:ssh://|git://)?git@([\w.-]+)[:/](.+?)(?:\.git)?/?", address.strip()):
         return f"{address!r} is for git - did you mean {f'https://{git[1]}/{git[2]}'!r}?"
     scheme = re.match(r"^\s*([A-Za-z][A-Za-z0-9+.-]*):", address)
@@ -93,14 +95,14 @@ def wrong_address(address: str) -> str | None:
     ):
         return f"{address!r} is for git - did you mean {f'https://{git[1]}'!r}?"
     if scheme is None or (not scheme[1].lower().startswith("http") and "." in scheme[1]):
-        return f"{address!r} is no web address - did you mean {'https://' + address.strip().lstrip('/')!r}?"
+        return f"{address!r} is not a web address - did you mean {'https://' + address.strip().lstrip('/')!r}?"
     if scheme[1].lower() not in ("http", "https"):
         return f"{scheme[1]!r} addresses are not allowed, only https and http"
     parts = split(address)
     if not re.match(ADDRESS, address) or parts is None or not parts.hostname:
-        return f'{address!r} is no valid web address (spaces and the characters <>"\\^`{{|}} are written as %XX)'
+        return f'{address!r} is not a valid web address (spaces and the characters <>"\\^`{{|}} are written as %XX)'
     if parts.username is not None or parts.password is not None:
-        return f"{address!r} holds a user name or password; leave it out"
+        return f"{address!r} contains a user name or password; leave it out"
     if "." not in parts.hostname or re.fullmatch(r"[\d.]+", parts.hostname) or ":" in parts.hostname:
         return f"{address!r} is not an address of the public web"
     if elsewhere := target(address):

@@ -1,4 +1,4 @@
-"""What is wrong between entries: two files for one thing, ids that lead nowhere, dates to come."""
+"""Checks across entries: two files for one resource, ids that do not exist, dates in the future."""
 
 import datetime
 import re
@@ -15,12 +15,12 @@ from catalog.schema import Article, Entry, Paper, Repository
 from catalog.values import nearest
 
 IDENTIFYING = ("arxiv", "doi", "url", "renamed_to")
-ONE_EACH = ("arXiv id", "ACL Anthology id", "OpenReview id")  # of which a work has one
-SIMILAR = 0.9  # of two titles, from 0 to 1; what differs less is taken for the same
+ONE_EACH = ("arXiv id", "ACL Anthology id", "OpenReview id")  # a work has at most one of each
+SIMILAR = 0.9  # similarity from 0 to 1 above which two titles are taken for the same
 
 
 def check(folder: Path = ENTRIES) -> list[Problem]:
-    """All that is wrong with the entries in ``folder``, by file and line. BadInput if there is no such folder."""
+    """All problems of the entries in ``folder``, by file and line. BadInput if there is no such folder."""
     documents = read_folder(folder)
     for compare in (_ids, _references, _identifiers, _titles, _dates):
         compare(documents)
@@ -28,7 +28,7 @@ def check(folder: Path = ENTRIES) -> list[Problem]:
 
 
 def github_annotation(problem: Problem) -> str:
-    """``problem`` as a workflow command of GitHub Actions, which shows it beside the line in a pull request."""
+    """``problem`` as a workflow command of GitHub Actions, which shows it at that line of a pull request."""
 
     def escaped(text: str, more: dict[str, str]) -> str:
         for character, code in {"%": "%25", "\r": "%0D", "\n": "%0A", **more}.items():
@@ -41,7 +41,7 @@ def github_annotation(problem: Problem) -> str:
 
 
 def identities(data: Mapping[str, Any]) -> Iterator[tuple[str, identifiers.Identity]]:
-    """(field, identity) of all in an entry's data that names its resource and no other."""
+    """The (field, identity) pairs of all fields in an entry's data that identify its resource."""
     for name in IDENTIFYING:
         text = data.get(name)
         if isinstance(text, str) and text:
@@ -49,17 +49,17 @@ def identities(data: Mapping[str, Any]) -> Iterator[tuple[str, identifiers.Ident
 
 
 def same_title(one: Entry, other: Entry) -> bool:
-    """Whether the titles of two entries are so near that they may be one thing.
+    """Whether the titles of two entries are so similar that both may describe one resource.
 
-    Two repositories of one name are told apart by their addresses. Names of models and data sets differ in a word
-    (base, large), so only equal ones count; so do only equal ones of two kinds. Entries that name each other are
-    known to be two things, and so are a paper and a repository that is its code.
+    Two repositories of the same name are distinguished by their addresses. Names of models and data sets differ in
+    one word (base, large), so only equal names count, and the same holds for entries of different kinds. Entries that
+    name each other are known to be different, and so are a paper and the repository of its code.
     """
     if type(one) is type(other) is Repository or _linked(one.model_dump(), other.model_dump()) or _code(one, other):
         return False
     a, b = _words(one.title), _words(other.title)
     if a == b:
-        return bool(a) or one.title == other.title  # of two titles of signs alone, no word is left
+        return bool(a) or one.title == other.title  # titles of punctuation alone have no words
     numbers = [[word for word in words if re.fullmatch(r"\d+|[ivx]+", word)] for words in (a, b)]
     if type(one) is not type(other) or not isinstance(one, Paper | Article):
         return False
@@ -74,7 +74,7 @@ def _code(one: Entry, other: Entry) -> bool:
 
 
 def _linked(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Whether one entry names the other, and so says that they are two things."""
+    """Whether one entry names the other, and thereby says that they are different."""
     return other.get("id") in _named(one) or one.get("id") in _named(other)
 
 
@@ -84,7 +84,7 @@ def _named(data: Mapping[str, Any]) -> list[Any]:
 
 
 def _words(title: str) -> list[str]:
-    """The words of a title as they compare: no case, accents, punctuation; each Chinese character is a word."""
+    """The words of a title without case, accents and punctuation; each Chinese character is a word."""
     return re.findall(r"[\u3400-\u9fff]|[^\W_\u3400-\u9fff]+", unaccented(title))
 
 
@@ -93,7 +93,7 @@ def _valid(documents: Iterable[Document]) -> Iterator[tuple[Document, Entry]]:
 
 
 def _ids(documents: list[Document]) -> None:
-    """Ids are unique across kinds; so are the places in the list of 2018."""
+    """Check that ids are unique across kinds, and so are the places in the 2018 list."""
     for name, what in (("id", "id"), ("seed", "item of the 2018 list")):
         seen: dict[str, Document] = {}
         for document in documents:
@@ -103,7 +103,7 @@ def _ids(documents: list[Document]) -> None:
 
 
 def _references(documents: list[Document]) -> None:
-    """What an entry points to exists, and is of the right kind."""
+    """Check that the entries that an entry points to exist and are of the right kind."""
     known = {text: doc for doc in documents for text in (doc.data.get("id"), doc.file.stem) if isinstance(text, str)}
     for document, entry in _valid(documents):
         implements = getattr(entry, "implements", [])
@@ -120,7 +120,7 @@ def _references(documents: list[Document]) -> None:
 
 
 def _identifiers(documents: list[Document]) -> None:
-    """No work is named by two entries, in whichever fields and by whichever addresses; no entry names two works."""
+    """Check that no two entries identify one work, by whichever fields and addresses, and no entry identifies two."""
     seen: dict[tuple[str, str], tuple[Document, str]] = {}
     for document in documents:
         own: dict[str, str] = {}
@@ -134,7 +134,7 @@ def _identifiers(documents: list[Document]) -> None:
 
 
 def _titles(documents: list[Document]) -> None:
-    """Only titles that share all words but one of each are compared by letters: all with all would be slow."""
+    """Find similar titles. Only titles that share all words but one are compared letter by letter, for speed."""
     groups: dict[tuple[str, ...], list[tuple[Document, Entry]]] = {}
     reported = set()
     for document, entry in _valid(documents):
@@ -155,15 +155,17 @@ def _titles(documents: list[Document]) -> None:
 
 
 def _dates(documents: list[Document]) -> None:
-    tomorrow = datetime.date.today() + datetime.timedelta(days=1)  # it may be tomorrow where the entry was written
+    tomorrow = datetime.date.today() + datetime.timedelta(
+        days=1
+    )  # where the entry was written, it may be tomorrow already
     for document, entry in _valid(documents):
         if entry.year > tomorrow.year:
-            document.wrong(f"{entry.year} is to come", ("year",))
+            document.wrong(f"{entry.year} is in the future", ("year",))
         for name in ("added", "last_commit"):
             if (getattr(entry, name, None) or "") > tomorrow.isoformat():
-                document.wrong(f"{getattr(entry, name)} is to come", (name,))
+                document.wrong(f"{getattr(entry, name)} is in the future", (name,))
 
 
 def _near(file: Document, seen_from: Document) -> str:
-    """The folder and name of a file, enough to find it."""
+    """The file's name, with its folder if that is another one than that of ``seen_from``."""
     return file.file.name if file.file.parent == seen_from.file.parent else "/".join(file.file.parts[-2:])

@@ -1,4 +1,4 @@
-"""The command line. Heavy imports stand inside the commands, so that ``--help`` answers at once."""
+"""The command line. Heavy imports are inside the commands, so that ``--help`` answers at once."""
 
 import sys
 from enum import StrEnum
@@ -17,25 +17,30 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-Entries = Annotated[Path, typer.Option(help="Folder of the entries.")]
+Entries = Annotated[
+    Path, typer.Option(help="Folder with the entries (papers/, articles/, ...).", show_default="catalog/entries")
+]
 ENTRIES = Path(__file__).with_name("entries")
-Site = Annotated[str, typer.Option(envvar="SITE_URL", help="Address of the English home page.")]
-EXPORT, PAGES, INDEX = Path("build/export"), Path("build/docs"), Path("results/index.json")
-HOME = "http://127.0.0.1:8000/"  # of `mkdocs serve`
+Site = Annotated[str, typer.Option(envvar="SITE_URL", help="Address of the English home page, used in feeds.")]
+EXPORT, PAGES, INDEX = Path("build/export"), Path("build/docs"), Path("build/index.json")
+HOME = "http://127.0.0.1:8000/"  # where `mkdocs serve` shows the site
 STATUS = Path(__file__).with_name("link_status.json")
 
 
 class Format(StrEnum):
-    """How `check` prints problems."""
+    """The formats in which `check` prints problems."""
 
     text = "text"
     github = "github"
 
 
 def main() -> None:
-    """Run the command line; exit code 0 all well, 1 something is wrong with the entries or failed, 2 bad input."""
+    """Run the command line.
+
+    Exit codes: 0 success, 1 problems in the entries or a failure, 2 bad input, 130 interrupted.
+    """
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # letters that it cannot show are written as escapes
+        if hasattr(stream, "reconfigure"):  # characters that the terminal cannot show are written as escapes
             stream.reconfigure(errors="backslashreplace")
     try:
         app()
@@ -45,16 +50,21 @@ def main() -> None:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         raise SystemExit(130) from None
-    except BrokenPipeError:  # the reader of our output, such as `head`, has seen enough
+    except BrokenPipeError:  # the program that reads our output, such as `head`, has closed the pipe
         raise SystemExit(0) from None
 
 
-@app.command(epilog="Example: python -m catalog check --format github")
+@app.command(short_help="Check all entries.", epilog="Example: python -m catalog check --format github")
 def check(
     entries: Entries = ENTRIES,
-    form: Annotated[Format, typer.Option("--format", help="text, or github for annotations.")] = Format.text,
+    form: Annotated[
+        Format, typer.Option("--format", help="Output format: text, or github for annotations.")
+    ] = Format.text,
 ) -> None:
-    """Check all entries; print what is wrong as file:line: field: message. Exit code 1 if anything is."""
+    """Check all entries and print each problem as file:line: field: message.
+
+    The exit code is 1 if there is a problem.
+    """
     from catalog.check import check as find
     from catalog.check import github_annotation
 
@@ -68,11 +78,11 @@ def check(
     print("no problems", file=sys.stderr)
 
 
-@app.command(epilog="Example: python -m catalog schema")
+@app.command(short_help="Write the JSON Schema of an entry.", epilog="Example: python -m catalog schema")
 def schema(
-    output: Annotated[Path | None, typer.Option(help="The file to write.  [default: the committed one]")] = None,
+    output: Annotated[Path | None, typer.Option(help="File to write.  [default: catalog/entry.schema.json]")] = None,
 ) -> None:
-    """Write the JSON Schema of an entry, for editors."""
+    """Write the JSON Schema of an entry, which editors use to complete and check entries."""
     from catalog.schema import ENTRY_SCHEMA, written_schema
 
     target = output or ENTRY_SCHEMA
@@ -84,19 +94,25 @@ def schema(
 
 
 @app.command(
-    epilog="Examples:\n\npython -m catalog add 1810.04805\n\npython -m catalog add https://github.com/google-research/bert"
+    short_help="Write the file of a new entry.",
+    epilog="Examples:\n\npython -m catalog add 1810.04805\n\npython -m catalog add https://github.com/google-research/bert",
 )
 def add(
-    what: Annotated[str, typer.Argument(help="An arXiv id, a DOI, or the address of a repository or any page.")],
+    what: Annotated[str, typer.Argument(help="arXiv id, DOI, or the address of a repository or any other page.")],
     kind: Annotated[
-        str | None, typer.Option(help="paper, article, repository, model or dataset, where unclear.")
+        str | None,
+        typer.Option(
+            help="Kind of the entry, if the argument does not show it: paper, article, repository, model or dataset."
+        ),
     ] = None,
-    name: Annotated[str | None, typer.Option("--id", help="The entry's id.  [default: from the title]")] = None,
-    offline: Annotated[bool, typer.Option("--offline", help="Ask no server; write a skeleton.")] = False,
+    name: Annotated[str | None, typer.Option("--id", help="Id of the entry.  [default: made from the title]")] = None,
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Contact no server; write only what the argument itself says.")
+    ] = False,
     entries: Entries = ENTRIES,
 ) -> None:
-    """Write a new entry's file, filled in from arXiv, Crossref or GitHub, and say what is missing."""
-    from catalog.add import add as write
+    """Write the file of a new entry, filled in from arXiv, Crossref or GitHub, and list the fields still missing."""
+    from catalog.add.add import add as write
     from catalog.errors import printable
 
     done = write(what, kind=kind, name=name, offline=offline, entries=entries)
@@ -105,18 +121,20 @@ def add(
         print(f"note: {note}")
     if done.required:
         print(f"still needed: {', '.join(done.required)}")
-    print(f"wanted too: {', '.join(done.wanted)}")
-    print("then: python -m catalog check")
+    print(f"good to have: {', '.join(done.wanted)}")
+    print("next: python -m catalog check")
 
 
-@app.command(epilog="Example: python -m catalog links")
+@app.command(short_help="Check all links of the entries.", epilog="Example: python -m catalog links")
 def links(
     entries: Entries = ENTRIES,
-    status: Annotated[Path, typer.Option(help="File that keeps what is known of each link.")] = STATUS,
+    status: Annotated[
+        Path, typer.Option(help="File that keeps the state of each link.", show_default="catalog/link_status.json")
+    ] = STATUS,
 ) -> None:
-    """Ask after all links of the entries, slowly; note which are dead, and where an archived copy is.
+    """Check all links of the entries, slowly, and record which are dead and where an archived copy is.
 
-    Meant for a schedule, not for pull requests: whatever the links' state, the exit code is 0.
+    Meant for a schedule, not for pull requests: the exit code is 0 whatever state the links are in.
     """
     from catalog.links import update
 
@@ -129,26 +147,29 @@ def links(
     print(", ".join(f"{count} {state}" for state, count in counts.items()))
 
 
-@app.command(epilog="Example: python -m catalog titles")
+@app.command(short_help="Compare titles with those on arXiv.", epilog="Example: python -m catalog titles")
 def titles(entries: Entries = ENTRIES) -> None:
-    """Compare the titles of all papers with those at arXiv; exit code 1 if one differs or arXiv has no such paper.
+    """Compare the title of each paper with its title on arXiv, to find mistyped arXiv ids.
 
-    Meant for a schedule, not for pull requests.
+    The exit code is 1 if a title differs or arXiv has no such paper. Meant for a schedule, not for pull requests.
     """
-    from catalog.titles import compare
+    from catalog.add.titles import compare
 
     problems = compare(entries)
     for problem in problems:
         print(problem)
     if problems:
         raise SystemExit(1)
-    print("all titles are those at arXiv")
+    print("all titles agree with arXiv")
 
 
-@app.command(epilog="Example: python -m catalog export --output build/export")
+@app.command(
+    short_help="Write JSON, CSV, BibTeX, Atom and Markdown.",
+    epilog="Example: python -m catalog export --output build/export",
+)
 def export(
-    output: Annotated[Path, typer.Option(help="Folder for the JSON, CSV, BibTeX and Atom files.")] = EXPORT,
-    markdown: Annotated[Path, typer.Option(help="The catalog for reading on GitHub.")] = Path("CATALOG.md"),
+    output: Annotated[Path, typer.Option(help="Folder to write the JSON, CSV, BibTeX and Atom files to.")] = EXPORT,
+    markdown: Annotated[Path, typer.Option(help="Markdown file to write, for reading on GitHub.")] = Path("CATALOG.md"),
     site: Site = HOME,
     entries: Entries = ENTRIES,
 ) -> None:
@@ -161,20 +182,24 @@ def export(
         print(path)
 
 
-@app.command(epilog="Example: python -m catalog build && mkdocs serve")
+@app.command(short_help="Write the pages of the site.", epilog="Example: python -m catalog build && mkdocs serve")
 def build(
-    results: Annotated[Path, typer.Option(help="The harness's index of published results.")] = INDEX,
-    docs: Annotated[Path, typer.Option(help="Hand-written pages, styles and scripts.")] = Path("docs"),
-    output: Annotated[Path, typer.Option(help="Folder for the pages; en and zh in it are made anew.")] = PAGES,
+    results: Annotated[Path, typer.Option(help="Index of published results, written by the harness.")] = INDEX,
+    docs: Annotated[Path, typer.Option(help="Folder with the hand-written pages, styles and scripts.")] = Path("docs"),
+    output: Annotated[
+        Path, typer.Option(help="Folder to write the pages to; its subfolders en and zh are replaced.")
+    ] = PAGES,
     site: Site = HOME,
-    status: Annotated[Path, typer.Option(help="What `links` found: which are dead.")] = STATUS,
+    status: Annotated[
+        Path, typer.Option(help="File of link states that `links` wrote.", show_default="catalog/link_status.json")
+    ] = STATUS,
     entries: Entries = ENTRIES,
 ) -> None:
-    """Write the site's pages, which mkdocs.yml (English) and mkdocs.zh.yml (Chinese) render."""
+    """Write the pages of the site as Markdown, for MkDocs: mkdocs.yml (English) and mkdocs.zh.yml (Chinese)."""
     from catalog.links import read_status
     from catalog.load import load
-    from catalog.pages import build as write
+    from catalog.site.pages import build as write
 
     if results != INDEX and not results.exists():
-        raise BadInput(f"--results: {results} is not there; `python -m harness publish` makes it")
+        raise BadInput(f"--results: {results} does not exist; `python -m harness index` writes it")
     print(f"{write(load(entries), results, docs, output, site, read_status(status))} pages in {output}")

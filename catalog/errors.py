@@ -1,20 +1,20 @@
-"""What can be wrong: with an entry (a Problem, of which there may be many), or with a command."""
+"""Problems of entries, of which `check` reports many at once, and the exceptions that end a command."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
 
 class BadInput(Exception):
-    """What the user gave cannot be used; the message says what is wrong and what to do. Exit code 2."""
+    """The input cannot be used; the message says what is wrong and what to do. Exit code 2."""
 
 
 class Failure(Exception):
-    """The input was good, but the work could not be done. Exit code 1."""
+    """The input is good, but the work could not be done. Exit code 1."""
 
 
 @dataclass(frozen=True, order=True)
 class Problem:
-    """One thing wrong in one file; ``field`` is empty where the file as a whole is meant."""
+    """One problem in one file; ``field`` is empty if it concerns the whole file."""
 
     file: Path
     line: int  # from 1
@@ -27,6 +27,6 @@ class Problem:
 
 
 def printable(path: Path) -> str:
-    """``path`` as seen from the working folder, without characters that would steer a terminal."""
+    """``path`` relative to the working folder, with control characters escaped."""
     near = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
     return "".join(letter if letter.isprintable() else f"\\x{ord(letter):02x}" for letter in str(near))

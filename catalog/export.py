@@ -1,6 +1,7 @@
-"""The catalog in the formats that other programs read: JSON, CSV, BibTeX, Atom, and one Markdown file for GitHub."""
+"""Exports the catalog as JSON, CSV, BibTeX, Atom, and as one Markdown file for GitHub."""
 
 import csv
+import functools
 import html
 import io
 import itertools
@@ -12,8 +13,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import yaml
+
 from catalog.errors import Failure
-from catalog.schema import FOLDERS, Entry, vocabulary
+from catalog.schema import FIELDS, FOLDERS, Entry, vocabulary
 
 LICENSE = "CC0-1.0"
 FEED_LENGTH = 50
@@ -24,47 +27,23 @@ KIND_NAMES = {
     "model": {"en": "Models", "zh": "模型"},
     "dataset": {"en": "Data sets", "zh": "数据集"},
 }
-COLUMNS = (
-    *(
-        "id",
-        "kind",
-        "title",
-        "title_zh",
-        "authors",
-        "and_others",
-        "year",
-        "venue",
-        "venue_year",
-        "arxiv",
-        "doi",
-        "url",
-        "code",
-    ),
-    *("license", "language", "tags", "implements", "relates_to", "supersedes", "renamed_to", "status", "last_commit"),
-    *("archived_url", "seed", "summary_en", "summary_zh", "added"),
+_FIRST_COLUMNS = (  # other programs may count on this order; fields that are new in the models come after these
+    *("id", "kind", "title", "title_zh", "authors", "and_others", "year", "venue", "venue_year", "arxiv", "doi", "url"),
+    *("code", "license", "language", "tags", "implements", "relates_to", "supersedes", "renamed_to", "status"),
+    *("last_commit", "archived_url", "seed", "summary_en", "summary_zh", "added"),
 )
-# Venues that are journals or series of books; all others are taken for conferences.
-JOURNAL = re.compile(
-    r"^(?!.*\b(conference|workshop|proceedings|symposium|findings)\b)"
-    r"(.*\b(journal|transactions|letters|magazine|reviews?|surveys|annals|bulletin|frontiers)\b.*"
-    r"|(npj|nature|science china|plos|bmc|scientific|artificial intelligence in) .*|nature|science"
-    r"|IEEE Access|AI Open|Big Data|Bioinformatics|Computational Linguistics|Computer Speech & Language|Database"
-    r"|Artificial Intelligence|Information Fusion|Information Processing & Management|Information Sciences"
-    r"|Knowledge-Based Systems|Language Resources and Evaluation|Natural Language Engineering|Neural Computation"
-    r"|Neural Networks|Neurocomputing|Expert Systems with Applications|Patterns|Pattern Recognition"
-    r"|TACL|JMLR|TMLR|JAIR|TKDE|TOIS|TIST|TASLP|TALLIP|CACM|JAMIA)$",
-    re.IGNORECASE,
-)
-BOOKS = re.compile(r"^(Synthesis Lectures on|Foundations and Trends in) ", re.IGNORECASE)
+COLUMNS = (*_FIRST_COLUMNS, *(name for name in FIELDS if name not in _FIRST_COLUMNS and name != "sources"))
+VENUES = Path(__file__).with_name("venues.yaml")
+_CONTAINER = {"article": "journal", "inproceedings": "booktitle", "book": "series"}  # BibTeX's field for the venue
 
 
 def fields(entry: Entry) -> dict[str, Any]:
-    """What is written in an entry, as JSON has it; fields that are absent stay absent."""
+    """The fields written in an entry, as JSON values; absent fields stay absent."""
     return entry.model_dump(exclude_defaults=True)
 
 
 def links(entry: dict[str, Any]) -> list[tuple[str, str]]:
-    """Where an entry leads: (name, address) pairs, the most useful first. All are http or https addresses."""
+    """The links of an entry as (name, address) pairs, the most useful first. All are http or https addresses."""
     found = []
     if entry.get("renamed_to"):
         found.append(("today", entry["renamed_to"]))
@@ -94,8 +73,8 @@ def to_json(entries: Iterable[Entry]) -> str:
 def to_csv(entries: Iterable[Entry]) -> str:
     """One line for each entry; lists are joined with "; ".
 
-    A spreadsheet would run a cell that begins with ``=`` as a formula; such a cell gets an apostrophe before it, and
-    so does one that has an apostrophe there already, so that taking one away gives the value back.
+    A spreadsheet would run a cell that begins with ``=`` as a formula. Such a cell gets an apostrophe in front, and so
+    does one that already begins with an apostrophe, so that removing one gives the value back.
     """
     out = io.StringIO()
     writer = csv.DictWriter(out, COLUMNS, extrasaction="ignore", lineterminator="\n")
@@ -105,7 +84,9 @@ def to_csv(entries: Iterable[Entry]) -> str:
     return out.getvalue()
 
 
-_FORMULA = re.compile("'*[=+@＝＋＠\\-－\t\r\n]")  # what begins one, under East Asian Windows full-width too
+_FORMULA = re.compile(
+    "'*[=+@＝＋＠\\-－\t\r\n]"
+)  # how formulas begin; in East Asian Windows full-width signs count too
 
 
 def _cell(value: Any) -> str:
@@ -156,13 +137,24 @@ def bibtex(entry: dict[str, Any]) -> str:
 
 def _published_as(venue: str) -> tuple[str, str]:
     """BibTeX's type of a paper in this venue, and its field for the venue."""
-    if BOOKS.search(venue):
-        return "book", "series"
-    return ("article", "journal") if JOURNAL.search(venue) else ("inproceedings", "booktitle")
+    name = venue.lower()
+    words = set(re.findall(r"\w+", name))
+    for rule in _venues():
+        begins = any(name.startswith(f"{each.lower()} ") for each in rule.get("beginnings", []))
+        named = name in (each.lower() for each in rule.get("names", []))
+        if begins or named or not words.isdisjoint(rule.get("words", [])):
+            return rule["type"], _CONTAINER[rule["type"]]
+    return "inproceedings", _CONTAINER["inproceedings"]
+
+
+@functools.cache
+def _venues() -> list[dict[str, Any]]:
+    rules: list[dict[str, Any]] = yaml.load(VENUES.read_text(encoding="utf-8"), yaml.CSafeLoader)
+    return rules
 
 
 def _authors(entry: dict[str, Any]) -> str:
-    """Names joined by ``and``; braces keep one name whole that BibTeX would take apart."""
+    """Names joined by ``and``; braces protect a name that BibTeX would split."""
     names = []
     for name in entry["authors"]:
         text = _latex(name)
@@ -171,7 +163,7 @@ def _authors(entry: dict[str, Any]) -> str:
 
 
 def _verbatim(identifier: str) -> str:
-    """An identifier as it is: BibTeX's fields for them are not text. Braces alone would end the field."""
+    """An identifier without LaTeX escapes, which BibTeX does not apply to such fields; braces would end the field."""
     return identifier.replace("{", "%7B").replace("}", "%7D").replace("\\", "%5C")
 
 
@@ -183,7 +175,7 @@ def _latex(text: str) -> str:
 
 
 def newest(entries: Iterable[Entry]) -> list[Entry]:
-    """The entries by the day they were added, the last first."""
+    """The entries by the day they were added, the newest first."""
     return sorted(entries, key=lambda entry: (entry.added or "", entry.year, entry.id), reverse=True)
 
 
@@ -215,9 +207,9 @@ def _element(
     parent: ET.Element | None, name: str, attributes: dict[str, str] | None = None, text: str = ""
 ) -> ET.Element:
     tag = f"{{http://www.w3.org/2005/Atom}}{name}"
-    made = ET.Element(tag, attributes or {}) if parent is None else ET.SubElement(parent, tag, attributes or {})
-    made.text = text or None
-    return made
+    element = ET.Element(tag, attributes or {}) if parent is None else ET.SubElement(parent, tag, attributes or {})
+    element.text = text or None
+    return element
 
 
 def _moment(day: str | None) -> str:
@@ -260,7 +252,7 @@ def _markdown_line(entry: dict[str, Any], folder: str) -> str:
 
 
 def escape_markdown(text: str) -> str:
-    """``text``, within a line of Markdown, such that neither HTML nor Markdown in it has an effect."""
+    """``text`` for a line of Markdown, escaped so that neither HTML nor Markdown in it has an effect."""
     plain = html.escape(" ".join(text.split()), quote=False)
     return re.sub(r"[\\`*_\[\]{}|#~!$^]", lambda found: f"&#{ord(found[0])};", plain)
 
@@ -269,10 +261,13 @@ def escape_markdown(text: str) -> str:
 
 
 def export(entries: list[Entry], folder: Path, site: str) -> list[Path]:
-    """Write ``catalog.json``, ``.csv``, ``.bib`` and ``feed.xml`` into ``folder``; the files. Failure if that fails."""
+    """Write ``catalog.json``, ``.csv``, ``.bib`` and ``feed.xml`` into ``folder`` and return the files.
+
+    Failure if one cannot be written.
+    """
     texts = {
         "catalog.json": to_json(entries),
-        "catalog.csv": "\ufeff" + to_csv(entries),  # without the mark, Excel reads UTF-8 in the system's own encoding
+        "catalog.csv": "\ufeff" + to_csv(entries),  # without the byte order mark, Excel assumes the system's encoding
         "catalog.bib": to_bibtex(entries),
         "feed.xml": to_atom(entries, site, "en"),
     }
@@ -280,7 +275,7 @@ def export(entries: list[Entry], folder: Path, site: str) -> list[Path]:
 
 
 def write(path: Path, text: str) -> Path:
-    """Write one file, with its folder; Failure where that is not possible."""
+    """Write one file, and its folder if missing. Failure if that is not possible."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8", newline="\n")

@@ -1,6 +1,6 @@
-"""What names a work: arXiv ids, DOIs, ids of other archives, repositories; found in whatever address people paste.
+"""Identifiers of works: arXiv ids, DOIs, ids of other archives and repositories, found in the addresses people paste.
 
-One work has one identity, whichever address leads to it. Sources of the rules: arXiv's "identifiers"
+A work has one identity, whichever address leads to it. Sources of the rules: arXiv's "identifiers"
 (info.arxiv.org/help/arxiv_identifier.html), the ACL Anthology's "Anthology Identifiers" (aclanthology.org/info/ids),
 and Crossref's "DOIs and matching regular expressions".
 """
@@ -18,6 +18,7 @@ ARXIV = (  # since 2015 with five digits, since April 2007 with four, before tha
     rf"^(?:(?:1[5-9]|[2-9]\d){_MONTH}\.\d{{5}}|(?:0[7-9]|1[0-4]){_MONTH}\.\d{{4}}|[a-z-]+/\d{{2}}{_MONTH}\d{{3}})$"
 )
 DOI = r"^10\.\d{4,9}/\S+$"
+ENTRY_ID = "^[a-z0-9]+(-[a-z0-9]+)*$"  # of an entry of the catalog, which is also its file's name
 
 _ARXIV_BARE = re.compile(
     r"(?:arxiv:\s*|arxiv\s+)?(\d{4}\.\d{4,5}|[a-z-]+(?:\.[a-z]{2})?/\d{7})(?:v\d+)?(?:\.pdf)?(?:\s*\[[\w.-]+\])?/?",
@@ -114,12 +115,12 @@ What = Literal[
 
 @dataclass(frozen=True)
 class Identity:
-    """What a work is known by: equal for all addresses of one work."""
+    """The identity of a work: equal for all of its addresses."""
 
     what: What
     normal: str
-    address: str = ""  # the work's own page, in the letters that were given; empty for arXiv ids and DOIs
-    doi: str = ""  # by which it was named, where the identity is not the DOI itself
+    address: str = ""  # the work's page, in the case that was given; empty for arXiv ids and DOIs
+    doi: str = ""  # the DOI that was given, if the identity is another identifier
 
     def __str__(self) -> str:
         return f"DOI {self.doi}" if self.doi else f"{self.what} {self.normal}"
@@ -144,7 +145,7 @@ def identify(text: str) -> Identity:
 
 
 def trimmed(text: str) -> str:
-    """``text`` without what surrounds it in a sentence: brackets, quotes, the full stop at its end.
+    """``text`` without the brackets, quotes and punctuation that surround it in a sentence.
 
     >>> trimmed("(https://doi.org/10.1016/j.neunet.2019.01.001)."), trimmed("https://example.org/a_(b)")
     ('https://doi.org/10.1016/j.neunet.2019.01.001', 'https://example.org/a_(b)')
@@ -185,7 +186,7 @@ def arxiv_id(text: str) -> str | None:
 
 
 def arxiv_year(identifier: str) -> int:
-    """The year in which an arXiv id was given out.
+    """The year in which arXiv assigned an id.
 
     >>> arxiv_year("1810.04805"), arxiv_year("cs/9901001")
     (2018, 1999)
@@ -195,7 +196,7 @@ def arxiv_year(identifier: str) -> int:
 
 
 def doi(text: str) -> str | None:
-    """The DOI in a DOI or an address, in lower case (case has no meaning in one); None where there is none.
+    """The DOI in a DOI or an address, in lower case (case has no meaning in one); None if there is none.
 
     >>> doi("https://dl.acm.org/doi/abs/10.1145/3292500.3330701?download=true")
     '10.1145/3292500.3330701'
@@ -205,7 +206,7 @@ def doi(text: str) -> str | None:
 
 
 def doi_as_written(text: str) -> str | None:
-    """The DOI in a DOI, a doi.org address, or a publisher's address that holds one; None where there is none."""
+    """The DOI in a DOI, a doi.org address, or a publisher's address that contains one; None if there is none."""
     text = trimmed(text)
     if bare := _DOI_BARE.fullmatch(text):
         return trimmed(unquote(bare[1]))
@@ -229,7 +230,7 @@ def doi_as_written(text: str) -> str | None:
 
 
 def repository(address: str) -> str | None:
-    """``host/owner/name`` of an address that shows a repository as a whole on a known host; otherwise None.
+    """``host/owner/name`` of an address that shows a whole repository on a known host; otherwise None.
 
     >>> repository("git@github.com:Google-Research/BERT.git")
     'github.com/google-research/bert'
@@ -247,7 +248,7 @@ def _plain_arxiv(found: str) -> str | None:
 
 
 def _acl(text: str) -> Identity | None:
-    """A paper of the ACL Anthology, by its address or by the DOI that is made of its id."""
+    """A paper of the ACL Anthology, by its address or by the DOI made from its id."""
     written = doi_as_written(text)
     if written and (named := _ACL_DOI.fullmatch(written.lower())):
         return Identity("ACL Anthology id", named[1], doi=written.lower())
@@ -297,7 +298,7 @@ def _repository(text: str) -> Identity | None:
 
 
 def _within_repository(text: str) -> str | None:
-    """A folder or file on a repository's main branch, whatever that is called."""
+    """A folder or file on a repository's main branch, whether that is called main or master."""
     parts = split(text)
     host, path = (host_of(parts), [part for part in parts.path.split("/") if part]) if parts else ("", [])
     path = [part for part in path if part != "-"]

@@ -1,8 +1,11 @@
-"""The state of the addresses in the entries, asked after on a schedule.
+"""The state of the addresses in the entries, checked on a schedule.
 
-A link is dead only after its server has denied it on several days; a server that refuses robots, is busy or slow says
-nothing about the link. Every connection is refused that would lead to an address that is not public, also after
-redirects: entries come from strangers, and the machine that asks may stand inside a network.
+A link is dead only after its server has denied it on several days; a server that refuses robots, is busy or is slow
+says nothing about the link. Entries come from strangers, and the machine that checks may be inside a network, so every
+connection is refused that would go to an address that is not public, also after a redirect.
+
+Not lychee, although the tests use it: with ``--exclude-all-private``, version 0.24 still connects to a private address
+that a host name resolves to, and to one that a redirect names. It also keeps no state from one day to the next.
 """
 
 import datetime
@@ -31,9 +34,9 @@ from catalog.load import read_folder
 State = Literal["ok", "unknown", "dead"]
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
-DAYS = 3  # on so many different days a link must be denied to be called dead
+DAYS = 3  # number of different days on which a link must be denied before it counts as dead
 PAUSE = 3.0  # seconds between two requests to one host; arXiv asks for 3
-HOSTS = 8  # asked at the same time
+HOSTS = 8  # hosts contacted at the same time
 REDIRECTS = 8
 TIMEOUT = (10.0, 20.0)  # seconds to connect, and to wait for an answer
 DENIED = (404, 410)
@@ -46,18 +49,18 @@ ARCHIVE = "https://archive.org"
 
 @dataclass(frozen=True)
 class Link:
-    """What is known of one address. Days are written 2026-11-22."""
+    """The state of one address. Days are written 2026-11-22."""
 
     state: State
-    reason: str = ""  # why it is not ok: "404", "timeout", ...
-    first_failed: str | None = None  # the first day of trouble since it was last ok
-    denied: list[str] = field(default_factory=list)  # days since then on which its server denied it
-    archived: str | None = None  # the address of an archived copy, proposed for `archived_url`
+    reason: str = ""  # why the state is not ok: "404", "timeout", ...
+    first_failed: str | None = None  # first day without an ok since the last ok
+    denied: list[str] = field(default_factory=list)  # days since then on which the server denied it
+    archived: str | None = None  # address of an archived copy, proposed for `archived_url`
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What one attempt showed: the link works, is denied, or neither can be said."""
+    """The result of one attempt: the link works, is denied, or the answer is unclear."""
 
     verdict: Literal["ok", "unclear", "denied"]
     reason: str = ""
@@ -71,13 +74,13 @@ def update(
     allowed: Callable[[Address], bool] | None = None,
     archive: str = ARCHIVE,
 ) -> dict[str, Link]:
-    """Ask after every address of the entries; the states, by address, also written to ``status``.
+    """Check every address of the entries; return the states by address, and write them to ``status``.
 
-    ``allowed`` says which network addresses may be connected to (public ones).
+    ``allowed`` decides which network addresses may be connected to; by default the public ones.
 
     Raises:
-        BadInput: no folder of entries, or ``status`` is not such a file.
-        Failure: nothing answers, so that nothing can be said; ``status`` stays as it was.
+        BadInput: there is no folder of entries, or ``status`` is not a file of link states.
+        Failure: no server answers, so there is probably no network; ``status`` is not changed.
     """
     day = (today or datetime.date.today()).isoformat()
     before = read_status(status)
@@ -85,18 +88,20 @@ def update(
     allowed = allowed or is_public
     answers = ask_all(addresses, allowed)
     if answers and all(answer.reason in ("no such host", "no connection", "timeout") for answer in answers.values()):
-        raise Failure("not one address answers: is there a network? Nothing was noted")
+        raise Failure("not one address answers: is there a network? No state was recorded")
     links = {address: judge(before.get(address), answers[address], day) for address in addresses}
     for address, link in links.items():
         if link.state == "dead" and link.archived is None:
             links[address] = replace(link, archived=archived_copy(address, str(link.first_failed), archive, allowed))
-    text = json.dumps({"checked": day, "links": {k: _told(v) for k, v in links.items()}}, indent=1, ensure_ascii=False)
+    text = json.dumps(
+        {"checked": day, "links": {k: _written(v) for k, v in links.items()}}, indent=1, ensure_ascii=False
+    )
     status.write_text(text + "\n", encoding="utf-8")
     return links
 
 
 def addresses_of(entries: Path) -> list[str]:
-    """All addresses in the entries, sorted; not those of what is known to be gone."""
+    """All addresses in the entries, sorted, without the pages that an entry says are gone."""
     found: set[str] = set()
     for document in read_folder(entries):
         if (entry := document.entry) is None:
@@ -107,17 +112,19 @@ def addresses_of(entries: Path) -> list[str]:
 
 
 def read_status(file: Path) -> dict[str, Link]:
-    """The states that ``update`` wrote; none if the file is not there. BadInput if it is not such a file."""
+    """The states that ``update`` wrote; none if there is no file. BadInput if it is not a file of link states."""
     if not file.exists():
         return {}
     try:
         return {address: Link(**link) for address, link in json.loads(file.read_text("utf-8"))["links"].items()}
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise BadInput(f"{file} is no file of link states ({error}); restore it, or remove it to begin anew") from None
+        raise BadInput(
+            f"{file} is not a file of link states ({error}); restore it, or remove it to start again"
+        ) from None
 
 
 def judge(before: Link | None, answer: Answer, day: str) -> Link:
-    """The state after ``answer`` came on ``day``."""
+    """The new state, given the state before and the answer on ``day``."""
     if answer.verdict == "ok":
         return Link("ok")
     known = before or Link("unknown")
@@ -127,7 +134,7 @@ def judge(before: Link | None, answer: Answer, day: str) -> Link:
 
 
 def ask_all(addresses: Iterable[str], allowed: Callable[[Address], bool]) -> dict[str, Answer]:
-    """Ask after all addresses: several hosts at once, the addresses of one host in turn with a pause between."""
+    """Check all addresses: several hosts at once, the addresses of one host in turn with a pause between them."""
     by_host = itertools.groupby(sorted(addresses, key=_host), key=_host)
     groups = [list(group) for _, group in by_host]
     with ThreadPoolExecutor(HOSTS) as pool:
@@ -143,17 +150,17 @@ def archived_copy(address: str, day: str, archive: str, allowed: Callable[[Addre
             copy = session.get(query, timeout=TIMEOUT).json()["archived_snapshots"]["closest"]
         return re.sub("^http:", "https:", str(copy["url"])) if copy["available"] and copy["status"] == "200" else None
     except (requests.RequestException, _NotPublic, _NoHost, ValueError, KeyError, TypeError):
-        return None  # asked again the next time
+        return None  # `update` asks again next time
 
 
 def is_public(address: Address) -> bool:
-    """Whether an IP address is one of the public internet, also behind IPv6's ways to write an IPv4 address."""
+    """Whether an IP address belongs to the public internet; IPv4 addresses written as IPv6 are judged as IPv4."""
     if isinstance(address, ipaddress.IPv6Address) and (inner := address.ipv4_mapped or address.sixtofour):
         return is_public(inner)
     return address.is_global and not address.is_multicast
 
 
-def _told(link: Link) -> dict[str, Any]:
+def _written(link: Link) -> dict[str, Any]:
     return {name: value for name, value in asdict(link).items() if value}
 
 
@@ -168,14 +175,14 @@ def _ask_host(addresses: list[str], allowed: Callable[[Address], bool]) -> dict[
             if at:
                 time.sleep(PAUSE)
             answers[address] = ask(address, session)
-            if answers[address].reason == "429":  # the host has enough of us: leave it alone for this time
+            if answers[address].reason == "429":  # the host limits our rate: skip its other addresses this time
                 rest = dict.fromkeys(addresses[at + 1 :], Answer("unclear", "not asked: the host asked to wait"))
                 return answers | rest
     return answers
 
 
 def ask(address: str, session: requests.Session) -> Answer:
-    """One attempt, with redirects followed by hand: each is judged anew, and no body is read."""
+    """One attempt. Redirects are followed here, so that each connection is checked; no body is read."""
     for _ in range(REDIRECTS):
         try:
             with session.get(address, timeout=TIMEOUT, stream=True) as answer:
@@ -203,11 +210,11 @@ def ask(address: str, session: requests.Session) -> Answer:
 
 
 class _NotPublic(Exception):
-    """A host has a network address that may not be connected to."""
+    """The host has a network address that may not be connected to."""
 
 
 class _NoHost(Exception):
-    """A host's name leads to no network address; ``certain`` if the name service says that there is none."""
+    """The host's name has no network address; ``certain`` if the name service says so, rather than failing."""
 
     def __init__(self, certain: bool) -> None:
         super().__init__("no such host")
@@ -215,17 +222,17 @@ class _NoHost(Exception):
 
 
 class _OneStep(requests.Session):
-    """Requests would read the body of a redirect and parse its target, even where it is told not to follow."""
+    """Requests reads the body of a redirect and parses its target even with ``allow_redirects=False``."""
 
     def get_redirect_target(self, resp: requests.Response) -> None:
         return None
 
 
 def _session(allowed: Callable[[Address], bool]) -> requests.Session:
-    """A session whose every connection goes to an ``allowed`` network address.
+    """A session that connects only to ``allowed`` network addresses.
 
-    The check is made where the connection is: between a check by name and a connection by name, the name could
-    change its address.
+    The check is made when connecting: between a check of the name and a later connection, the name could change its
+    address.
     """
 
     class Plain(HTTPConnection):
@@ -245,7 +252,7 @@ def _session(allowed: Callable[[Address], bool]) -> requests.Session:
     adapter = HTTPAdapter()
     adapter.poolmanager.pool_classes_by_scheme = {"http": PlainPool, "https": SecurePool}
     session = _OneStep()
-    session.trust_env = False  # no proxy, which would connect in our place, and no passwords from .netrc
+    session.trust_env = False  # no proxy, which would connect for us without the check, and no passwords from .netrc
     session.headers.update(HEADERS)
     session.mount("http://", adapter)
     session.mount("https://", adapter)

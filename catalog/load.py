@@ -1,4 +1,8 @@
-"""From the files of entries to entries, keeping the line of each value for what has to be said about it."""
+"""Reads the files of entries, and keeps the line of each value for error messages.
+
+YAML is read as a stream of events rather than loaded: that keeps line numbers, treats every scalar as text, and with
+libyaml reads a thousand entries in a second.
+"""
 
 import os
 import re
@@ -16,27 +20,27 @@ from catalog.values import nearest
 from catalog.yaml_text import TEXTS, changed_by_escape, changed_by_folding, cut_by_comment, look_alike
 
 ENTRIES = Path(__file__).with_name("entries")
-LARGEST = 1_000_000  # bytes of one file; a real one has about 1,500
-_PARSER: Any = getattr(yaml, "CBaseLoader", yaml.BaseLoader)  # events only: libyaml where there is one, 8 times faster
+LARGEST = 1_000_000  # bytes in one file; a typical one has about 1,500
+_PARSER: Any = getattr(yaml, "CBaseLoader", yaml.BaseLoader)  # used for its events alone; libyaml's is 8 times faster
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\ufffe\uffff]")
 
-Place = tuple[str | int, ...]  # ("tags", 1) is the second tag; () the file
+Place = tuple[str | int, ...]  # ("tags", 1) is the second tag, () the file
 
 
 @dataclass
 class Document:
-    """One file, read but not yet judged: all scalars are text, whatever YAML would take them for."""
+    """One file as read: all scalars are text, whatever type YAML would give them."""
 
     file: Path
     data: dict[str, Any] = field(default_factory=dict)
     lines: dict[Place, int] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
-    nothing: dict[Place, str] = field(default_factory=dict)  # words that YAML reads as no value: null, ~
-    text: list[str] = field(default_factory=list)  # by line
-    entry: Entry | None = None  # where nothing is wrong
+    nothing: dict[Place, str] = field(default_factory=dict)  # words that YAML reads as an absent value: null, ~
+    text: list[str] = field(default_factory=list)  # the lines of the file
+    entry: Entry | None = None  # None if the file has problems
 
     def wrong(self, message: str, place: Place = (), line: int | None = None) -> None:
-        """Note a problem; the line is that of ``place``, or of the nearest thing around it."""
+        """Record a problem, at the line of ``place`` or of the nearest value around it."""
         name = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place).lstrip(".")
         while line is None and place not in self.lines and place:
             place = place[:-1]
@@ -44,7 +48,7 @@ class Document:
 
 
 class _Unreadable(Exception):
-    """The file's YAML is not such as an entry has."""
+    """The YAML of the file is not that of an entry."""
 
     def __init__(self, message: str, line: int) -> None:
         super().__init__(message)
@@ -52,7 +56,7 @@ class _Unreadable(Exception):
 
 
 def load(folder: Path = ENTRIES) -> list[Entry]:
-    """All entries, sorted by id. BadInput names the first problems where there are any; `check` shows them all."""
+    """All entries, sorted by id. BadInput, with the first ten problems, if there are any; `check` shows all of them."""
     documents = read_folder(folder)
     problems = sorted(problem for document in documents for problem in document.problems)
     if problems:
@@ -62,9 +66,9 @@ def load(folder: Path = ENTRIES) -> list[Entry]:
 
 
 def read_folder(folder: Path = ENTRIES) -> list[Document]:
-    """All files of ``folder``, read and judged one by one. BadInput if there is no such folder."""
+    """All files of ``folder``, each read and validated on its own. BadInput if there is no such folder."""
     if not folder.is_dir():
-        raise BadInput(f"{folder} is no folder; name the one that holds {', '.join(FOLDERS)}")
+        raise BadInput(f"{folder} is not a folder; name the one that contains {', '.join(FOLDERS)}")
     documents = []
     for path in sorted(Path(where) / name for where, _, names in os.walk(folder) for name in names):
         if not path.name.startswith("."):
@@ -73,14 +77,17 @@ def read_folder(folder: Path = ENTRIES) -> list[Document]:
 
 
 def read_entry(file: Path, below: tuple[str, ...]) -> Document:
-    """Read one file that lies in the folders ``below`` that of the entries, and judge it by its kind's model."""
+    """Read one file and validate it against the model of its kind.
+
+    ``below`` is the path from the folder of the entries to that of the file: one name, which gives the kind.
+    """
     document = Document(file)
     if len(below) != 1 or below[0] not in FOLDERS:
         hint = nearest(below[0], FOLDERS) if len(below) == 1 else ""
-        document.wrong(f"is in no folder of a kind: {', '.join(FOLDERS)}{hint}")
+        document.wrong(f"is not in the folder of a kind: {', '.join(FOLDERS)}{hint}")
         return document
     if file.suffix != ".yaml":
-        document.wrong(f"is no .yaml file; rename it to {file.with_suffix('.yaml').name!r} or remove it")
+        document.wrong(f"is not a .yaml file; rename it to {file.with_suffix('.yaml').name!r} or remove it")
         return document
     text = _text(document)
     if text is not None and _typed(document) and _parse(document, text):
@@ -89,7 +96,7 @@ def read_entry(file: Path, below: tuple[str, ...]) -> Document:
 
 
 def _text(document: Document) -> str | None:
-    """The file's text; None, with a problem noted, where it cannot be read."""
+    """The text of the file; None, with a problem recorded, if it cannot be read."""
     file = document.file
     if file.is_symlink() or not file.is_file():
         document.wrong("is not a plain file")
@@ -113,18 +120,18 @@ def _text(document: Document) -> str | None:
         text = text.replace("\r\n", "\n").replace("\r", "\n")
     if "\t" in text:
         line = text.count("\n", 0, text.index("\t")) + 1
-        document.wrong("holds a tab; write spaces", line=line)
+        document.wrong("contains a tab; write spaces", line=line)
         return None
     if control := _CONTROL.search(text):
         line = text.count("\n", 0, control.start()) + 1
-        document.wrong(f"holds the control character U+{ord(control[0]):04X}; remove it", line=line)
+        document.wrong(f"contains the control character U+{ord(control[0]):04X}; remove it", line=line)
         return None
     document.text = text.split("\n")
     return text
 
 
 def _typed(document: Document) -> bool:
-    """Whether names and indentation are of the characters that YAML means; those of Chinese keyboards look alike."""
+    """Whether names and indentation use the characters of YAML, not look-alikes from Chinese keyboards."""
     found = [(number, wrong) for number, line in enumerate(document.text, 1) if (wrong := look_alike(line))]
     for number, wrong in found:
         document.wrong(wrong, line=number)
@@ -132,19 +139,19 @@ def _typed(document: Document) -> bool:
 
 
 def _parse(document: Document, text: str) -> bool:
-    """Fill ``document.data`` and ``document.lines`` from YAML; False, with a problem noted, where it is none."""
+    """Fill ``document.data`` and ``document.lines`` from YAML; False, with a problem recorded, if it is not valid."""
     parser = _PARSER(text)
     try:
-        parser.get_event(), parser.get_event()  # the stream and the document begin
+        parser.get_event(), parser.get_event()  # start of the stream and of the document
         first = parser.get_event()
         if not isinstance(first, MappingStartEvent):
             empty = first is None or (isinstance(first, ScalarEvent) and not first.value)
-            raise _Unreadable("is empty" if empty else "is no list of `field: value` lines", 1)
+            raise _Unreadable("is empty" if empty else "is not a list of `field: value` lines", 1)
         _plain(first)
         _mapping(document, parser, first)
-        parser.get_event()  # the document ends
+        parser.get_event()  # end of the document
         if not isinstance(last := parser.get_event(), yaml.StreamEndEvent):
-            raise _Unreadable("holds more than one document; remove `---`", _line(last))
+            raise _Unreadable("contains more than one document; remove `---`", _line(last))
     except _Unreadable as error:
         document.wrong(str(error), line=error.line)
     except yaml.YAMLError as error:
@@ -162,26 +169,27 @@ def _parse(document: Document, text: str) -> bool:
 
 
 def _in_words(problem: str) -> str:
-    """What YAML's parser says, and what is nearly always the reason."""
+    """A message of the YAML parser with its usual cause."""
     if "mapping values are not allowed" in problem:
-        return "is no YAML: a value that holds ': ' needs quotes"
+        return "is not valid YAML: a value that contains ': ' needs quotes"
     if "expected ':'" in problem:
-        return "is no YAML: no `field: value`; a value goes on in lines that are indented, and a remark begins with #"
+        return "is not valid YAML: no `field: value`; indent lines that continue a value, and begin a remark with #"
     if "invalid Unicode character escape" in problem:
-        return "is no YAML: half a character as an escape, such as \\ud83d; write the character itself"
+        return "is not valid YAML: half a character as an escape, such as \\ud83d; write the character itself"
     if "escape" in problem:
-        return "is no YAML: a backslash in double quotes begins an escape; write the value in single quotes"
-    return f"is no YAML: {problem}; a value that begins with one of []{{}}\"'@`#&*!|>% or holds ': ' needs quotes"
+        return "is not valid YAML: a backslash in double quotes begins an escape; write the value in single quotes"
+    quoted = "a value that begins with one of []{}\"'@`#&*!|>% or contains ': ' needs quotes"
+    return f"is not valid YAML: {problem}; {quoted}"
 
 
 def _mapping(document: Document, parser: Any, start: Event) -> None:
     document.lines[()] = _line(start)
     while isinstance(event := parser.get_event(), ScalarEvent):
         name = event.value
-        if not name.isprintable():  # it will stand in what is said of it
+        if not name.isprintable():  # the name appears in messages
             break
         if name in document.data:
-            raise _Unreadable(f"{name}: stands here twice (also in line {document.lines[(name,)]})", _line(event))
+            raise _Unreadable(f"{name}: is written twice (also in line {document.lines[(name,)]})", _line(event))
         document.lines[(name,)] = _line(event)
         document.data[name] = _value(document, parser, (name,))
     if not isinstance(event, yaml.MappingEndEvent):
@@ -189,7 +197,7 @@ def _mapping(document: Document, parser: Any, start: Event) -> None:
 
 
 def _value(document: Document, parser: Any, place: Place) -> Any:
-    """A text or a list of texts. Nothing else is needed, and nothing else can explode or recurse."""
+    """A text or a list of texts. Entries need nothing else, and without nesting no file can exhaust memory."""
     event = parser.get_event()
     _plain(event)
     if isinstance(event, ScalarEvent):
@@ -211,9 +219,9 @@ def _value(document: Document, parser: Any, place: Place) -> Any:
 
 
 def _unchanged(document: Document, event: Event, place: Place) -> None:
-    """Note what YAML cut from a text or changed in it."""
+    """Record what YAML cut from a text or changed in it."""
     if escape := changed_by_escape(event, document.text):
-        what = f"holds {escape}, which in double quotes is an escape; write the value in single quotes"
+        what = f"contains {escape}, which in double quotes is an escape; write the value in single quotes"
         document.wrong(what, place, line=_line(event))
     if place[0] not in TEXTS:
         return
@@ -222,7 +230,7 @@ def _unchanged(document: Document, event: Event, place: Place) -> None:
         document.wrong(what, place, line=_line(event))
     if (gap := changed_by_folding(event, document.text)) and not str(place[0]).endswith(
         "_zh"
-    ):  # those are judged below
+    ):  # Chinese text is checked by its own type
         document.wrong(f"has a space ({gap!r}) where its lines are joined; write it on one line", place)
 
 
@@ -243,16 +251,16 @@ def _line(event: Event) -> int:
 
 
 def _judge(document: Document, expected: str) -> None:
-    """Set ``document.entry``, or note what the model of its kind has against it."""
+    """Validate the data against the model of its kind: set ``document.entry`` or record the problems."""
     data, kind = document.data, document.data.get("kind")
     if kind != expected:
         if kind is None:
             document.wrong(f"the required field is missing; add `kind: {expected}`", ("kind",))
         elif kind in KINDS:
             right = next(folder for folder, each in FOLDERS.items() if each == kind)
-            document.wrong(f"a {kind} belongs into {right}/, not {document.file.parent.name}/", ("kind",))
+            document.wrong(f"a {kind} belongs in {right}/, not {document.file.parent.name}/", ("kind",))
         else:
-            document.wrong(f"{_short(kind)} is no kind ({', '.join(KINDS)}) - did you mean {expected!r}?", ("kind",))
+            document.wrong(f"{_short(kind)} is not a kind ({', '.join(KINDS)}) - did you mean {expected!r}?", ("kind",))
             return
     if "id" in data and data["id"] != document.file.stem:
         hint = f"did you mean {document.file.stem!r}, or to rename the file?"
@@ -271,7 +279,7 @@ def _judge(document: Document, expected: str) -> None:
 
 
 def _line_of_character(document: Document, place: Place, message: str) -> int | None:
-    """The line of the character that ``message`` names, in a value of several lines."""
+    """The line with the character that ``message`` names, for values of several lines."""
     named, start = re.search(r"U\+([0-9A-F]{4,6})", message), document.lines.get(place)
     if named is None or start is None:
         return None
@@ -279,7 +287,7 @@ def _line_of_character(document: Document, place: Place, message: str) -> int | 
 
 
 def _message(error: Any, model: type[Entry]) -> str:
-    """One of pydantic's errors, in words that say what to do."""
+    """The message for one of pydantic's errors, which says what to do."""
     given, context, name = error["input"], error.get("ctx", {}), error["loc"][-1] if error["loc"] else ""
     match error["type"]:
         case "value_error":

@@ -1,4 +1,4 @@
-"""What an entry is: one model for each kind of resource, and the JSON Schema for editors made from them."""
+"""The models of an entry, one for each kind of resource, and the JSON Schema that editors use."""
 
 import json
 from pathlib import Path
@@ -41,27 +41,27 @@ ENTRY_SCHEMA = Path(__file__).with_name("entry.schema.json")
 
 
 class _Entry(BaseModel):
-    """What all kinds have. Nothing derived stands here: link states, stars, BibTeX keys are made, not written."""
+    """The fields of all kinds. Nothing derived is among them: link states and BibTeX keys are computed, not written."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, str_strip_whitespace=True)
     identified_by: ClassVar[tuple[str, ...]] = ("url", "doi")
 
     id: Id = Field(description="The file's name without .yaml; unique across kinds.")
-    title: Line = Field(description="As the resource itself writes it.")
+    title: Line = Field(description="The title as the resource itself writes it.")
     title_zh: Chinese | None = Field(None, description="The title in Chinese, where it differs.")
-    authors: Unique[Author] = Field([], description="Names that were seen, one a line; never `et al.`")
+    authors: Unique[Author] = Field([], description="Names as seen, one per line; never `et al.`")
     and_others: True_ = Field(False, description="There are more authors than those listed.")
-    year: Year = Field(description="Of first public appearance; for a paper on arXiv rarely later than there.")
+    year: Year = Field(description="Year of first public appearance; for a paper on arXiv rarely later than there.")
     doi: Doi | None = None
     url: Address | None = Field(None, description="The page itself: article, repository, model card.")
-    language: Unique[Language] = Field([], description="Of the resource itself.")
+    language: Unique[Language] = Field([], description="Language of the resource itself.")
     tags: Annotated[Unique[Tag], Field(max_length=4)] = Field(
         description="One to four words of vocabulary.yaml, the most specific first."
     )
     relates_to: Unique[Id] = Field([], description="Ids of entries this one builds on or belongs with.")
     supersedes: Id | None = Field(None, description="Id of the entry that this one replaces.")
-    renamed_to: Address | None = Field(None, description="The address today.")
-    status: Literal["active", "archived", "gone", "renamed"] | None = Field(None, description="As last seen.")
+    renamed_to: Address | None = Field(None, description="Current address.")
+    status: Literal["active", "archived", "gone", "renamed"] | None = Field(None, description="State as last seen.")
     archived_url: Address | None = Field(None, description="An archived copy that was seen to exist.")
     seed: SeedItem | None = Field(None, description="Section and number in the list of 2018 that this began with.")
     summary_en: SummaryEnglish | None = Field(None, description="One to three sentences in your own words.")
@@ -80,19 +80,19 @@ class _Entry(BaseModel):
     @classmethod
     def _some_author(cls, value: bool, others: ValidationInfo) -> bool:
         if others.data.get("authors") == []:
-            raise ValueError("stands without `authors`; list the names that are known")
+            raise ValueError("is given without `authors`; list the names that are known")
         return value
 
     @field_validator("status")
     @classmethod
     def _new_address(cls, value: str | None, others: ValidationInfo) -> str | None:
         if value == "renamed" and others.data.get("renamed_to", "wrong") is None:
-            raise ValueError("'renamed' needs the field `renamed_to`, the address today")
+            raise ValueError("'renamed' needs the field `renamed_to`, the current address")
         return value
 
 
 class _Published(_Entry):
-    """What appears somewhere."""
+    """A resource that is published in a venue."""
 
     venue: Line | None = Field(None, description="Conference, journal or site, without the year.")
     venue_year: Year | None = Field(None, description="The venue's own year.")
@@ -101,7 +101,7 @@ class _Published(_Entry):
     @classmethod
     def _in_order(cls, value: int | None, others: ValidationInfo) -> int | None:
         if value is not None and value < others.data.get("year", value):
-            raise ValueError(f"{value} is before `year`, {others.data['year']}: that of first public appearance")
+            raise ValueError(f"{value} is before `year`, {others.data['year']}: the year of first public appearance")
         return value
 
 
@@ -120,7 +120,7 @@ class Paper(_Published):
         if value is not None and identifiers.arxiv_year(value) < others.data.get("year", 0):
             raise ValueError(
                 f"{value!r} is of {identifiers.arxiv_year(value)}, before `year`, {others.data['year']}: "
-                "`year` is that of first public appearance, `venue_year` that of the venue"
+                "`year` is the year of first public appearance, `venue_year` that of the venue"
             )
         return value
 
@@ -165,12 +165,13 @@ MODELS: dict[Kind, type[Entry]] = {
     "model": Model,
     "dataset": Dataset,
 }
+FIELDS: tuple[str, ...] = tuple(dict.fromkeys(name for model in MODELS.values() for name in model.model_fields))
 
 
 def json_schema() -> dict[str, Any]:
     """The JSON Schema of an entry (draft 2020-12), for editors.
 
-    The kinds are told apart by if/then rather than oneOf, so that an editor marks the one wrong line instead of
+    The kinds are distinguished by if/then rather than oneOf, so that an editor marks the one wrong line instead of
     saying that the file fits none of five schemas.
     """
     definitions: dict[str, Any] = {
@@ -201,7 +202,7 @@ def json_schema() -> dict[str, Any]:
 
 
 def _tidy(schema: Any) -> Any:
-    """A field that is not there is left out, never null: so null is no choice, and no default is shown.
+    """A field that is not there is left out, never null: so null is not a choice, and no default is shown.
 
     Pydantic's titles go too: they only repeat the names of the fields.
     """
@@ -217,5 +218,5 @@ def _tidy(schema: Any) -> Any:
 
 
 def written_schema() -> str:
-    """``json_schema()`` as it stands in entry.schema.json."""
+    """``json_schema()`` as the text of entry.schema.json."""
     return json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n"

@@ -1,4 +1,4 @@
-"""The values of an entry's fields: the types that the kinds are made of, and what is wrong with a wrong one."""
+"""The types of an entry's fields, and the messages for values that do not fit."""
 
 import datetime
 import difflib
@@ -14,6 +14,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 
 from catalog import addresses, identifiers
 from catalog.characters import wrong_character
+from catalog.errors import BadInput
 
 VOCABULARY = Path(__file__).with_name("vocabulary.yaml")
 
@@ -23,25 +24,40 @@ _DATE = r"^\d{4}-\d{2}-\d{2}$"
 _SEED = r"^[123]\.\d{1,2}[ab]?$"
 
 
+FAMILY = ("member", "about", "neutral")  # what a tag can say of the family tree of BERT
+
+
 @functools.cache
 def vocabulary() -> dict[str, dict[str, dict[str, str]]]:
     """The controlled words: ``vocabulary()["tags"]["ner"]["zh"]`` is the Chinese name of a tag.
 
-    So are "languages", and "deviations" of implementations.
+    The other groups are "languages", "deviations" of implementations, and "metrics". BadInput where a word lacks a
+    name, or a tag does not say what it means for the family tree.
     """
-    with VOCABULARY.open(encoding="utf-8") as file:
+    return read_vocabulary(VOCABULARY)
+
+
+def read_vocabulary(path: Path) -> dict[str, dict[str, dict[str, str]]]:
+    """As ``vocabulary``, from any file."""
+    with path.open(encoding="utf-8") as file:
         found: dict[str, dict[str, dict[str, str]]] = yaml.load(file, yaml.CSafeLoader)
+    for group, words in found.items():
+        for word, about in words.items():
+            if lacking := [language for language in ("en", "zh") if not about.get(language)]:
+                raise BadInput(f"{path.name}: {group}: {word}: has no name in {' and '.join(lacking)}")
+            if group == "tags" and about.get("family") not in FAMILY:
+                raise BadInput(f"{path.name}: tags: {word}: add `family:` with one of {', '.join(FAMILY)}")
     return found
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """`` - did you mean 'x'?`` for the nearest of the ``known`` words, or nothing if none is near."""
+    """The hint `` - did you mean 'x'?`` with the most similar of the ``known`` words; empty if none is similar."""
     lower = {each.lower(): each for each in known}
     near = difflib.get_close_matches(word.lower(), lower, n=1, cutoff=0.6)
     return f" - did you mean {lower[near[0]]!r}?" if near else ""
 
 
-# --- checks of single values; each raises ValueError with what is wrong -----------------------------------------------
+# --- checks of single values; each raises ValueError with a message -----------------------------------------------
 
 
 def _text(value: str) -> str:
@@ -74,7 +90,7 @@ def _english(value: str) -> str:
 
 def _author(value: str) -> str:
     if re.search(r"\bet\.? ?al\b|\band others\b|等人?$", value, re.IGNORECASE):
-        raise ValueError(f"{value!r} is no author; list the names that are known and write `and_others: true`")
+        raise ValueError(f"{value!r} is not an author; list the names that are known and write `and_others: true`")
     if re.search("[;；，、]", value):
         raise ValueError(f"{value!r} is several authors; write a list of one name each, with `, ` between them")
     if re.fullmatch(r"(?:[A-Z]\.[ -]?)+|[A-Z]|(?:Jr|Sr|Ltd|Inc|Ph\.?D|I{2,3})\.?", value):
@@ -83,9 +99,9 @@ def _author(value: str) -> str:
 
 
 def _identifier(value: str) -> str:
-    if not re.fullmatch("[a-z0-9]+(-[a-z0-9]+)*", value):
+    if not re.fullmatch(identifiers.ENTRY_ID, value):
         slug = "-".join(re.findall("[a-z0-9]+", value.lower()))
-        raise ValueError(f"{value!r} is no id (lower case, digits, single hyphens) - did you mean {slug!r}?")
+        raise ValueError(f"{value!r} is not an id (lower case, digits, single hyphens) - did you mean {slug!r}?")
     return value
 
 
@@ -93,7 +109,7 @@ def _arxiv(value: str) -> str:
     if not re.match(identifiers.ARXIV, value):
         meant = identifiers.arxiv_id(value)
         hint = f"- did you mean {meant!r}?" if meant else "(such as 1810.04805 or cs/9901001)"
-        raise ValueError(f"{value!r} is no arXiv id {hint}")
+        raise ValueError(f"{value!r} is not an arXiv id {hint}")
     return value
 
 
@@ -101,7 +117,7 @@ def _doi(value: str) -> str:
     meant = identifiers.doi_as_written(value)
     if meant is None or (meant != value and "%25" not in value):
         hint = f"- did you mean {meant!r}?" if meant else "(such as 10.18653/v1/N19-1423)"
-        raise ValueError(f"{value!r} is no DOI {hint}")
+        raise ValueError(f"{value!r} is not a DOI {hint}")
     if arxiv := identifiers.arxiv_id(value):
         raise ValueError(f"{value!r} is arXiv's DOI - did you mean `arxiv: {arxiv!r}`?")
     return value
@@ -142,34 +158,34 @@ def _license(value: str) -> str:
     if value == "none-found" or right == value:
         return value
     right = right or _spdx(re.sub(r"\s+", "-", value))
-    hint = f"- did you mean {right!r}?" if right else "(see spdx.org/licenses; `none-found` where there is none)"
-    raise ValueError(f"{value!r} is no SPDX licence {hint}")
+    hint = f"- did you mean {right!r}?" if right else "(see spdx.org/licenses; `none-found` if there is none)"
+    raise ValueError(f"{value!r} is not an SPDX licence {hint}")
 
 
 def _year(value: Any) -> Any:
-    """YAML scalars are read as text; this is one of the two places where another type is meant."""
+    """The year as a number: all YAML scalars are read as text, and only this field and `and_others` are not text."""
     if isinstance(value, str) and re.fullmatch(r"[0-9]{4}", value):
         return int(value)
     if isinstance(value, str):
-        raise ValueError(f"{value!r} is no year of four digits")
+        raise ValueError(f"{value!r} is not a year of four digits")
     return value
 
 
 def _true(value: Any) -> Any:
     if value not in ("true", True):
-        raise ValueError(f"{value!r} is not `true`; leave the line out where all authors are listed")
+        raise ValueError(f"{value!r} is not `true`; leave the line out if all authors are listed")
     return True
 
 
 def _seed_item(value: str) -> str:
     if not re.match(_SEED, value):
-        raise ValueError(f"{value!r} is no item of the 2018 list; write section.number, such as '3.1'")
+        raise ValueError(f"{value!r} is not an item of the 2018 list; write section.number, such as '3.1'")
     return value
 
 
 def _date(value: str) -> str:
     if not re.match(_DATE, value):
-        raise ValueError(f"{value!r} is no date of the form 2018-10-11")
+        raise ValueError(f"{value!r} is not a date of the form 2018-10-11")
     datetime.date.fromisoformat(value)  # its ValueError says which part is out of range
     return value
 
@@ -177,7 +193,7 @@ def _date(value: str) -> str:
 def _no_repeats(values: list[str]) -> list[str]:
     twice = {value for value in values if values.count(value) > 1} if len(set(values)) < len(values) else ()
     if twice:
-        raise ValueError(f"{', '.join(map(repr, sorted(twice)))} stands here twice")
+        raise ValueError(f"{', '.join(map(repr, sorted(twice)))} is in the list twice")
     return values
 
 
@@ -185,7 +201,7 @@ def _no_repeats(values: list[str]) -> list[str]:
 
 
 def _shown(pattern: str, **more: str) -> Any:
-    """A pattern for editors; here the validator beside it says what is wrong in words."""
+    """A pattern for the JSON Schema alone; here a validator reports the problem in words."""
     return Field(json_schema_extra={"pattern": pattern, **more})
 
 
@@ -193,7 +209,7 @@ T = TypeVar("T")
 Text = Annotated[str, AfterValidator(_text)]
 Line = Annotated[Text, Field(max_length=300), AfterValidator(_line)]
 Chinese = Annotated[Line, AfterValidator(_chinese)]
-Id = Annotated[Line, AfterValidator(_identifier), _shown("^[a-z0-9]+(-[a-z0-9]+)*$")]
+Id = Annotated[Line, AfterValidator(_identifier), _shown(identifiers.ENTRY_ID)]
 Author = Annotated[Line, AfterValidator(_author)]
 Arxiv = Annotated[Line, AfterValidator(_arxiv), _shown(identifiers.ARXIV)]
 Doi = Annotated[Line, AfterValidator(_doi), _shown(identifiers.DOI)]

@@ -1,7 +1,7 @@
-"""What YAML would cut, change or misread in a file written by hand, found in the text itself.
+"""Finds in the text of a file what YAML would cut, change or misread.
 
-The parser sees a value only after YAML's rules were applied to it: comments are cut, lines joined, escapes replaced.
-It names the line after a look-alike colon, or none.
+The parser sees a value only after YAML has cut comments, joined lines and replaced escapes. At a look-alike colon it
+reports the next line, or nothing.
 """
 
 import re
@@ -11,26 +11,26 @@ from typing import Any
 from catalog.schema import MODELS
 
 _FIELDS = "|".join(sorted({name for model in MODELS.values() for name in model.model_fields}))
-_SPACE = "\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000"  # that look like spaces, and are letters to YAML
+_SPACE = "\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000"  # look like spaces, but are letters to YAML
 _COLONS = "：﹕∶꞉ː։"
 _BEFORE = re.compile(rf"([ {_SPACE}-]*[{_SPACE}])\S")
 _NAME = re.compile(rf"[\"'“‘]?({_FIELDS})[\"'”’]?([ {_SPACE}]*)([{_COLONS}:])([ {_SPACE}]*)(.*)", re.IGNORECASE)
 _COMMENT = re.compile(r"(?:, *| +)(#.*)")
-_ESCAPE = re.compile(  # those of letters, then all others as a group
+_ESCAPE = re.compile(  # escapes of letters; the group is any other escape
     r"\\(?:[\"\\/\n]|x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8})|\\(.)"
 )
 _WIDE = re.compile("[\u3000-\u303f\u3400-\u9fff\uff00-\uff64]")
-TEXTS = ("title", "title_zh", "authors", "venue", "summary_en", "summary_zh", "sources")  # in which anything may stand
+TEXTS = ("title", "title_zh", "authors", "venue", "summary_en", "summary_zh", "sources")  # fields with free text
 
 
 def look_alike(line: str) -> str | None:
-    """What is wrong with a line that has other characters where YAML wants a space or a colon; None where none has.
+    """What is wrong with a line that has a look-alike where YAML needs a space or a colon; None if nothing is.
 
     >>> look_alike("year：2019")
     "has the full-width colon '：' after `year`; write `year: 2019`"
     """
     if before := _BEFORE.match(line):
-        return f"begins with {_code(before[1])}, which is no plain space; write plain spaces"
+        return f"begins with {_code(before[1])}, which is not a plain space; write plain spaces"
     if not (found := _NAME.match(line)):
         return None
     name, gap, colon, space, rest = found.groups()
@@ -38,14 +38,14 @@ def look_alike(line: str) -> str | None:
         what = "full-width colon" if colon == "：" else "sign"
         return f"has the {what} {colon!r} after `{name}`; write `{name}: {rest[:40].strip()}`"
     if odd := re.search(f"[{_SPACE}]", gap + space):
-        return f"has {_code(odd[0])} beside the colon of `{name}`, which is no plain space; write one"
+        return f"has {_code(odd[0])} beside the colon of `{name}`, which is not a plain space; write one"
     if rest and not space and name == name.lower():
         return f"has no space after the colon of `{name}`; write `{name}: {rest[:40].strip()}`"
     return None
 
 
 def cut_by_comment(event: Any, lines: list[str]) -> str | None:
-    """The comment that ends an unquoted text; None where there is none."""
+    """The comment that ends an unquoted text; None if there is none."""
     if not event.implicit[0]:  # in quotes, or a block
         return None
     found = _COMMENT.match(lines[event.end_mark.line], event.end_mark.column)
@@ -53,7 +53,7 @@ def cut_by_comment(event: Any, lines: list[str]) -> str | None:
 
 
 def changed_by_escape(event: Any, lines: list[str]) -> str | None:
-    r"""The first escape in double quotes that is no letter but a control character or a space, such as ``\t``."""
+    r"""The first escape in double quotes for a control character or a space, such as ``\t``."""
     if getattr(event, "style", None) != '"':
         return None
     odd = (found[1] for found in _ESCAPE.finditer(_raw(event, lines)) if found[1])
@@ -61,7 +61,7 @@ def changed_by_escape(event: Any, lines: list[str]) -> str | None:
 
 
 def changed_by_folding(event: Any, lines: list[str]) -> str | None:
-    """The two letters between which joined lines got a space that the text has not; None where there are none."""
+    """The two letters between which joining lines added a space that the text does not have; None if there are none."""
     if event.start_mark.line == event.end_mark.line or event.style == "|":
         return None
     parts = [line.strip() for line in _raw(event, lines).split("\n")]

@@ -1,3 +1,3 @@
-"""The old place of ``harness.worker.messages``, for implementations in other packages; it goes after one release."""
+"""The old place of ``harness.port.Array``, for implementations in other packages; it goes after one release."""
 
-from harness.worker.messages import Array as Array
+from harness.port.batch import Array as Array

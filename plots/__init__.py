@@ -1,7 +1,7 @@
-"""Plots as SVG, drawn by hand: few kinds, no dependency, colours from the page's style sheet.
+"""Plots as SVG without dependencies; colours come from the style sheet of the page.
 
-A drawing is an ElementTree element, so that whatever text goes into it is escaped. Each names itself to readers who
-do not see it; whoever shows it puts its numbers in a table beside it. The report and the catalog's site draw with it.
+A plot is an ElementTree element, so that all text in it is escaped. Each has a label for screen readers; the page that
+shows it also has its numbers in a table. The harness's report and the catalog's site use these plots.
 """
 
 import math
@@ -11,15 +11,15 @@ from itertools import pairwise
 from xml.etree.ElementTree import Element, SubElement
 
 WIDTH = 640
-LEFT, RIGHT, TOP, BOTTOM = 52, 16, 26, 44  # margins of a plot with two axes
-ROW = 22  # height of a row of a plot with names at the left
-LETTER = 6.4  # width of a letter of a label
-FEW = 8  # so many points can all be named; of more, those that none beats, and the reference
+LEFT, RIGHT, TOP, BOTTOM = 52, 16, 26, 44  # margins of a plot with two axes, in pixels as all lengths here
+ROW = 22  # height of a row in plots with names at the left
+LETTER = 6.4  # width of a letter in a label
+FEW = 8  # up to this many points are all labelled; of more, only the reference and those that no other beats
 
 
 @dataclass(frozen=True)
 class Point:
-    """One implementation: how fast, in the slowest and the fastest round too, and how right, with its interval."""
+    """An implementation: its rate with the slowest and fastest round, and its score with an interval."""
 
     name: str
     rate: float
@@ -33,7 +33,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Curve:
-    """One implementation: a value at each of some places, in order."""
+    """An implementation: points (place, value) in order of place."""
 
     name: str
     points: list[tuple[float, float]]
@@ -42,16 +42,16 @@ class Curve:
 
 @dataclass(frozen=True)
 class Row:
-    """One implementation: its values, the same in kind for all rows of a plot."""
+    """An implementation: values of the kind that all rows of a plot have."""
 
     name: str
     values: list[float]
-    mark: float | None = None  # such as their mean
-    hollow: tuple[float, ...] = ()  # values that do not count
+    mark: float | None = None  # drawn as a line, such as the mean
+    hollow: tuple[float, ...] = ()  # values drawn as hollow dots, because they do not count
 
 
 def scatter(points: list[Point], title: str, x_label: str, y_label: str) -> Element:
-    """Score against rate, on a log scale; lines are the score's interval and the range of the rate."""
+    """Plot score against rate (log scale); lines show the score's interval and the range of the rate."""
     height = 340
     low, high = min(point.slowest for point in points) / 1.25, max(point.fastest for point in points) * 1.5
     bottom, top = _padded(min(point.low for point in points), max(point.high for point in points))
@@ -73,8 +73,8 @@ def scatter(points: list[Point], title: str, x_label: str, y_label: str) -> Elem
         px, py = places[id(point)]
         kind = "reference" if point.is_reference else "named" if point in named else "other"
         mark = SubElement(svg, "g", {"class": f"mark {kind}"})
-        told = f"{point.name}: {point.score:.3f} ({point.low:.3f} to {point.high:.3f}), {point.rate:.0f} a second"
-        SubElement(mark, "title").text = told
+        text = f"{point.name}: {point.score:.3f} ({point.low:.3f} to {point.high:.3f}), {point.rate:.0f} a second"
+        SubElement(mark, "title").text = text
         _line(mark, "interval", px, y(point.low), px, y(point.high))
         _line(mark, "interval", x(math.log(point.slowest)), py, x(math.log(point.fastest)), py)
         SubElement(mark, "circle", {"cx": f"{px:.1f}", "cy": f"{py:.1f}", "r": "4.5"})
@@ -83,7 +83,7 @@ def scatter(points: list[Point], title: str, x_label: str, y_label: str) -> Elem
 
 
 def curves(lines: list[Curve], title: str, x_label: str, y_label: str) -> Element:
-    """A line for each name, both axes on log scales; the lowest at its end and the reference are named."""
+    """Plot a line per implementation on log axes; the reference and those lowest at their end are labelled."""
     height = 340
     places = sorted({place for line in lines for place, _ in line.points})
     values = [value for line in lines for _, value in line.points]
@@ -119,7 +119,7 @@ def curves(lines: list[Curve], title: str, x_label: str, y_label: str) -> Elemen
 
 
 def dots(rows: list[Row], title: str, x_label: str) -> Element:
-    """A row for each name: its values as dots, its mark as a line; hollow values do not count."""
+    """Plot a row per implementation: values as dots, the mark as a line, values that do not count as hollow dots."""
     every = [value for row in rows for value in (*row.values, *row.hollow)]
     bottom, top = _padded(min(every), max(every))
     svg, x = _rows(rows, title, x_label, lambda left: _scale(bottom, top, left, WIDTH - RIGHT), _ticks(bottom, top))
@@ -134,7 +134,7 @@ def dots(rows: list[Row], title: str, x_label: str) -> Element:
 
 
 def ranges(rows: list[Row], names: Sequence[str], title: str, x_label: str) -> Element:
-    """A row for each name: a line from its first value to its last, on a log scale, each value marked by ``names``."""
+    """Plot a row per implementation on a log scale: a line from first to last value, with a dot for each name."""
     every = [value for row in rows for value in row.values]
     low, high = min(every) / 1.15, max(every) * 1.15
 
@@ -152,7 +152,7 @@ def ranges(rows: list[Row], names: Sequence[str], title: str, x_label: str) -> E
 
 
 def bars(pairs: list[tuple[int, int]], title: str, x_label: str, y_label: str) -> Element:
-    """How often each number comes, in at most 40 bins of equal width."""
+    """Plot a histogram of (number, count) pairs, in at most 40 bins of equal width."""
     height, last = 220, max(number for number, _ in pairs)
     width = max(1, math.ceil((last + 1) / 40))
     counts = [0] * (last // width + 1)
@@ -193,7 +193,7 @@ def _rows(
     scale: Callable[[float], Callable[[float], float]],
     ticks: list[float],
 ) -> tuple[Element, Callable[[float], float]]:
-    """The drawing with names, lines and axis of a plot by rows, and where a value stands."""
+    """The drawing of a plot by rows with names, lines and axis, and the scale from a value to its x."""
     left = min(max(len(row.name) for row in rows) * LETTER + 14, 0.45 * WIDTH)
     bottom = TOP + len(rows) * ROW
     x, svg = scale(left), _drawing(WIDTH, bottom + BOTTOM - 4, title)
@@ -220,15 +220,15 @@ def _text(parent: Element, x: float, y: float, text: str, kind: str = "") -> Non
     SubElement(parent, "text", {"class": kind, "x": f"{x:.1f}", "y": f"{y:.1f}"}).text = text
 
 
-def _dot(parent: Element, kind: str, x: float, y: float, told: str) -> None:
+def _dot(parent: Element, kind: str, x: float, y: float, text: str) -> None:
     dot = SubElement(parent, "circle", {"class": kind, "cx": f"{x:.1f}", "cy": f"{y:.1f}", "r": "4.5"})
-    SubElement(dot, "title").text = told
+    SubElement(dot, "title").text = text
 
 
 def _label(
     svg: Element, names: list[tuple[str, float, float]], points: list[tuple[float, float]], height: float
 ) -> None:
-    """Names beside their points, or as near as there is room, over no other name or point."""
+    """Write names beside their points, or as near as there is room without covering another name or point."""
     taken = [(x - 5, y - 5, x + 5, y + 5) for x, y in points]
     for name, x, y in names:
         width = LETTER * len(name)
@@ -253,20 +253,20 @@ def _scale(low: float, high: float, start: float, end: float) -> Callable[[float
 
 
 def _padded(low: float, high: float) -> tuple[float, float]:
-    """A little more than the range; a range also where all values are equal."""
+    """The range widened a little, so that it is not empty if all values are equal."""
     pad = max(0.05 * (high - low), 0.005)
     return low - pad, high + pad
 
 
 def _ticks(low: float, high: float) -> list[float]:
-    """About five round numbers between the two."""
+    """About five round numbers from ``low`` to ``high``."""
     step = 10 ** math.floor(math.log10((high - low) / 4))
     step *= next(factor for factor in (1, 2, 5, 10) if (high - low) / (step * factor) <= 6)
     return [round(step * n, 10) for n in range(math.ceil(low / step), math.floor(high / step) + 1)]
 
 
 def _log_ticks(low: float, high: float) -> list[float]:
-    """1, 2 and 5 times powers of ten between the two; where these are few, equal steps."""
+    """1, 2 and 5 times powers of ten from ``low`` to ``high``; equal steps if there are fewer than two."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     ticks = [digit * 10.0**power for power in powers for digit in (1, 2, 5) if low <= digit * 10.0**power <= high]
     return ticks if len(ticks) >= 2 else _ticks(low, high)

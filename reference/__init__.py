@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     import torch
 
     from reference.encoder import SentenceEncoder as SentenceEncoder
-    from reference.model import BertConfig
+    from reference.heads import Head
+    from reference.model import Bert, BertConfig
 
 
 def __getattr__(name: str) -> Any:
@@ -32,21 +33,25 @@ def load(
     device: str = "auto",
     precision: str = "auto",
     frozen: bool = False,
-) -> "torch.nn.Module":
-    """A ``reference.model.Bert``, or a head of ``reference.heads.HEADS`` on one, ready to use.
+) -> "Bert | Head":
+    """Load a ``reference.model.Bert``, or with ``head`` one of ``reference.heads.HEADS``, in eval mode.
 
-    ``folder`` is a Hugging Face folder, a folder of Google's or a TensorFlow checkpoint. ``device`` "auto" is
-    CUDA where there is one. ``frozen`` is for inference alone and faster on a CPU (``reference.kernels``).
-    ``precision`` "auto" is bf16 where the device is fast at it (on a CPU only if frozen) and fp32 elsewhere; what
-    was chosen is in the module's attributes ``device_used`` and ``precision_used``. "int8" is for frozen models on a
-    CPU where it is faster than float32. Of bf16 and fp16, on a CPU without such instructions, the module has the
-    rounded weights, in float32; ``precision_computed`` says what products are computed in, and a warning once.
-    With a model on the CPU this process keeps the memory that it frees.
-    Raises CheckpointError, naming the tensors, where the checkpoint does not hold what was asked for, and ValueError
-    for a device or precision that is not to be had.
+    ``folder``: a Hugging Face folder, a folder of Google's, one file of weights or a TensorFlow checkpoint's prefix.
+    ``device``: "auto" is CUDA if there is one, else the CPU. ``frozen``: only for inference, and faster on a CPU
+    (``reference.frozen``).
+
+    ``precision``: "auto" is bf16 where the device is fast at it (on a CPU only if frozen), else fp32. "int8" is for
+    frozen models on a CPU that computes it faster than float32. On a CPU without instructions for bf16 or fp16, these
+    mean rounded weights in float32, and a warning says so once.
+
+    The module's attributes say what was chosen: ``device_used``, ``precision_used``, and ``precision_computed``, in
+    which the products are computed. With a model on the CPU this process keeps the memory that it frees.
+
+    Raises CheckpointError, which names the tensors, if the checkpoint lacks what was asked for, and ValueError for a
+    device or precision that is not available.
     """
     from reference.checkpoint import build, read
-    from reference.kernels import freeze, keep_freed_memory
+    from reference.frozen import freeze, keep_freed_memory
 
     device = resolve_device(device)
     if precision == "auto" and frozen and device == "cpu" and fast_bf16():
@@ -58,48 +63,47 @@ def load(
     checkpoint = read(folder)
     if int8 and (reason := no_int8(checkpoint.config)):
         raise ValueError(reason)
-    stored = computed_precision("bf16", device) if int8 else precision  # what is not multiplied, in int8
+    stored = computed_precision("bf16", device) if int8 else precision  # of the weights that are not quantised
     module = build(checkpoint, head, torch_dtype(stored)).to(device)
     if frozen:
         freeze(module, int8)
     computed = precision if int8 else cast(module, precision, device, frozen)
     if device == "cpu":
         keep_freed_memory()
-    module.device_used, module.precision_used = device, precision  # type: ignore[assignment]
-    module.precision_computed = computed  # type: ignore[assignment]
+    module.device_used, module.precision_used, module.precision_computed = device, precision, computed
     return module
 
 
 def cast(module: "torch.nn.Module", precision: str, device: str, frozen: bool = False) -> str:
-    """Give a module's weights this precision, as ``load`` does; what products are computed in then.
+    """Cast a module's weights to a precision, as ``load`` does, and return the precision of its products.
 
-    One that is ``frozen`` has it already.
+    A ``frozen`` module already has the precision, and is left as it is.
     """
     computed = computed_precision(precision, device)
     if computed != precision:
-        _say_once(f"products in {precision} are computed in float32, of rounded weights: this processor has none")
+        _warn_once(f"this processor has no instructions for {precision}: computing in float32 with rounded weights")
     if not frozen:
         module.to(torch_dtype(precision)).to(torch_dtype(computed))
     return computed
 
 
 def fast_bf16() -> bool:
-    """Whether this processor multiplies bf16 itself: AMX, or AVX-512 with BF16."""
+    """Whether this processor has instructions for products in bf16: AMX or AVX-512 BF16."""
     from reference.processor import seen_by_torch
 
     return not seen_by_torch().isdisjoint({"amx_bf16", "avx512_bf16"})
 
 
 def computed_precision(precision: str, device: str) -> str:
-    """What products are computed in: as asked, but float32 on a CPU that has no instructions for bf16 or fp16."""
+    """The precision of products: as asked, but "fp32" on a CPU without instructions for bf16 or fp16."""
     from reference.processor import multiplies
 
     return "fp32" if device == "cpu" and precision in ("bf16", "fp16") and not multiplies(precision) else precision
 
 
 def no_int8(config: "BertConfig") -> str | None:
-    """Why int8 would be slower than float32 on this machine, for such a model; None where it is faster."""
-    from reference.layers import routine_of_sizes
+    """Why int8 would be slower than float32 for such a model on this machine; None if it is faster."""
+    from reference.native import routine_of_sizes
     from reference.processor import multiplies
 
     routine, reason = routine_of_sizes(config, "int8")
@@ -109,18 +113,21 @@ def no_int8(config: "BertConfig") -> str | None:
 
 
 @cache
-def _say_once(text: str) -> None:
+def _warn_once(text: str) -> None:
     logging.getLogger(__name__).warning(text)
 
 
 def resolve_device(device: str) -> str:
-    """What "auto" means on this machine: cuda, else cpu."""
+    """The device to use: "auto" is "cuda" if there is one, else "cpu".
+
+    Raises ValueError for a device that torch cannot use.
+    """
     import torch
 
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        known = torch.device(device).type != "meta"  # has shapes, but no numbers
+        known = torch.device(device).type != "meta"  # a device of shapes without numbers
     except RuntimeError:
         known = False
     if not known:
@@ -131,7 +138,7 @@ def resolve_device(device: str) -> str:
 
 
 def resolve_precision(precision: str, device: str) -> str:
-    """What "auto" means on this device: bf16 on a GPU that has it, else fp32."""
+    """The precision to use: "auto" is "bf16" on a GPU that supports it, else "fp32"."""
     import torch
 
     if precision == "auto":
@@ -140,7 +147,7 @@ def resolve_precision(precision: str, device: str) -> str:
 
 
 def torch_dtype(precision: str) -> "torch.dtype":
-    """The torch type of "fp64", "fp32", "bf16" or "fp16"; ValueError for anything else."""
+    """The torch type of "fp64", "fp32", "bf16" or "fp16". Raises ValueError for anything else."""
     import torch
 
     names = {"fp64": torch.float64, "fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}

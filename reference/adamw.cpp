@@ -1,8 +1,8 @@
-// AdamW of weights that a model has in bfloat16 while they are learned in float32: all of a step in one pass.
+// AdamW in mixed precision: the model computes with weights in bfloat16, the optimizer updates float32 master weights.
+// A step is one pass over memory.
 //
-// What it saves, next to autocast with torch's own: weights need no rounding before each product, gradients stay as the
-// products leave them until they are used, and clipping is a factor instead of a pass of its own. That matters most
-// where batches have few tokens.
+// Compared with autocast and torch's AdamW, it saves rounding the weights before each product, converting the gradients
+// to float32, and a pass for clipping, which is a factor here. That matters most for batches of few tokens.
 #include <omp.h>
 
 #include <algorithm>
@@ -14,27 +14,28 @@
 
 using bf16 = uint16_t;
 
-constexpr int64_t PIECE = 16384;  // numbers that a thread takes at a time; sums are of these, whatever the threads
+constexpr int64_t CHUNK = 16384;  // elements; partial sums are per chunk, so results do not depend on the threads
 
-// What the caller fills in (adamw.py).
+// Filled in by adamw.py.
 struct Weight {
-  float *master, *mean, *square;  // mean and square: the moving averages of the gradient and of its square
-  bf16* rounded;                  // the master as the model has it; null where the model has the master itself
-  const void* gradient;           // in bfloat16 where there is `rounded`, otherwise in float32
+  float *master, *exp_avg, *exp_avg_sq;  // moving averages of the gradient and of its square
+  bf16* rounded;                         // the model's copy of the master; null if the model uses the master itself
+  const void* gradient;                  // bfloat16 if there is `rounded`, else float32
   int64_t size;
-  float rate, decay;
+  float lr, weight_decay;
 };
 
-// What adamw.py checks: the size of the struct, and where its fields are.
-struct Place {
-  const char* name;  // of a field; null at the end
-  int64_t number;
+// The size of the struct and the offsets of its fields, which adamw.py compares with its own.
+struct LayoutEntry {
+  const char* name;  // null at the end
+  int64_t value;
 };
-#define AT(FIELD) {#FIELD, offsetof(Weight, FIELD)}
-extern "C" const Place layout[] = {{"size", sizeof(Weight)}, AT(master), AT(mean),  AT(square), AT(rounded),
-                                   AT(gradient),             AT(size),   AT(rate),  AT(decay),  {nullptr, 0}};
+#define FIELD(NAME) {#NAME, offsetof(Weight, NAME)}
+extern "C" const LayoutEntry layout[] = {
+    {"size", sizeof(Weight)}, FIELD(master), FIELD(exp_avg), FIELD(exp_avg_sq),   FIELD(rounded),
+    FIELD(gradient),          FIELD(size),   FIELD(lr),      FIELD(weight_decay), {nullptr, 0}};
 
-struct Piece {
+struct Chunk {
   const Weight* weight;
   int64_t start, end;
 };
@@ -48,67 +49,70 @@ static bf16 round(float x) {
   return x == x ? bf16(nearest) : bf16(0x7fc0);
 }
 
-static std::vector<Piece> cut(const Weight* weights, int64_t count) {
-  std::vector<Piece> pieces;
+static std::vector<Chunk> split(const Weight* weights, int64_t count) {
+  std::vector<Chunk> chunks;
   for (const Weight* each = weights; each != weights + count; ++each)
-    for (int64_t start = 0; start < each->size; start += PIECE)
-      pieces.push_back({each, start, std::min(start + PIECE, each->size)});
-  return pieces;
+    for (int64_t start = 0; start < each->size; start += CHUNK)
+      chunks.push_back({each, start, std::min(start + CHUNK, each->size)});
+  return chunks;
 }
 
 template <typename Number>
-static double squares(const Number* gradient, int64_t start, int64_t end) {
+static double sum_of_squares(const Number* gradient, int64_t start, int64_t end) {
   double sum = 0;
 #pragma omp simd reduction(+ : sum)
   for (int64_t i = start; i < end; ++i) sum += double(widen(gradient[i])) * widen(gradient[i]);
   return sum;
 }
 
-struct Rates {
-  float mean, square, epsilon, correction, root, factor;
+struct Hyperparameters {
+  float beta1, beta2, epsilon;
+  float bias_correction1, inverse_root2;  // 1 - beta1^t, and 1 / sqrt(1 - beta2^t)
+  float gradient_scale;                   // clips the norm
 };
 
 template <typename Number>
-static void learn(const Weight& weight, const Number* __restrict gradient, int64_t start, int64_t end, Rates rates) {
-  const float kept = 1 - weight.rate * weight.decay, length = weight.rate / rates.correction;
-  float *__restrict master = weight.master, *__restrict mean = weight.mean, *__restrict square = weight.square;
+static void update(const Weight& weight, const Number* __restrict gradient, int64_t start, int64_t end,
+                   Hyperparameters with) {
+  const float decay = 1 - weight.lr * weight.weight_decay, step_size = weight.lr / with.bias_correction1;
+  float *__restrict master = weight.master, *__restrict mean = weight.exp_avg, *__restrict square = weight.exp_avg_sq;
   bf16* __restrict rounded = weight.rounded;
   for (int64_t i = start; i < end; ++i) {
-    const float slope = widen(gradient[i]) * rates.factor;
-    mean[i] += (1 - rates.mean) * (slope - mean[i]);
-    square[i] = rates.square * square[i] + (1 - rates.square) * slope * slope;
-    master[i] = kept * master[i] - length * mean[i] / (std::sqrt(square[i]) * rates.root + rates.epsilon);
+    const float g = widen(gradient[i]) * with.gradient_scale;
+    mean[i] += (1 - with.beta1) * (g - mean[i]);
+    square[i] = with.beta2 * square[i] + (1 - with.beta2) * g * g;
+    master[i] = decay * master[i] - step_size * mean[i] / (std::sqrt(square[i]) * with.inverse_root2 + with.epsilon);
     if constexpr (sizeof(Number) == sizeof(bf16)) rounded[i] = round(master[i]);
   }
 }
 
-// The norm of all gradients together.
+// The norm of all gradients, as one vector.
 extern "C" double norm(const Weight* weights, int64_t count, int64_t threads) {
-  const auto pieces = cut(weights, count);
-  std::vector<double> sums(pieces.size());
+  const auto chunks = split(weights, count);
+  std::vector<double> sums(chunks.size());
 #pragma omp parallel for num_threads(threads) schedule(static)
-  for (size_t i = 0; i < pieces.size(); ++i) {
-    const auto& [weight, start, end] = pieces[i];
-    sums[i] = weight->rounded ? squares(static_cast<const bf16*>(weight->gradient), start, end)
-                              : squares(static_cast<const float*>(weight->gradient), start, end);
+  for (size_t i = 0; i < chunks.size(); ++i) {
+    const auto& [weight, start, end] = chunks[i];
+    sums[i] = weight->rounded ? sum_of_squares(static_cast<const bf16*>(weight->gradient), start, end)
+                              : sum_of_squares(static_cast<const float*>(weight->gradient), start, end);
   }
   double sum = 0;
   for (double each : sums) sum += each;
   return std::sqrt(sum);
 }
 
-// One step, the `number`th from 1; gradients are multiplied by `factor` first.
-extern "C" void step(const Weight* weights, int64_t count, int64_t number, double mean, double square, double epsilon,
-                     double factor, int64_t threads) {
-  const Rates rates = {float(mean), float(square), float(epsilon), float(1 - std::pow(mean, number)),
-                       float(1 / std::sqrt(1 - std::pow(square, number))), float(factor)};
-  const auto pieces = cut(weights, count);
+// Step number t, counted from 1. Gradients are multiplied by `gradient_scale` first.
+extern "C" void step(const Weight* weights, int64_t count, int64_t t, double beta1, double beta2, double epsilon,
+                     double gradient_scale, int64_t threads) {
+  const Hyperparameters with = {float(beta1), float(beta2), float(epsilon), float(1 - std::pow(beta1, t)),
+                                float(1 / std::sqrt(1 - std::pow(beta2, t))), float(gradient_scale)};
+  const auto chunks = split(weights, count);
 #pragma omp parallel for num_threads(threads) schedule(static)
-  for (size_t i = 0; i < pieces.size(); ++i) {
-    const auto& [weight, start, end] = pieces[i];
+  for (size_t i = 0; i < chunks.size(); ++i) {
+    const auto& [weight, start, end] = chunks[i];
     if (weight->rounded)
-      learn(*weight, static_cast<const bf16*>(weight->gradient), start, end, rates);
+      update(*weight, static_cast<const bf16*>(weight->gradient), start, end, with);
     else
-      learn(*weight, static_cast<const float*>(weight->gradient), start, end, rates);
+      update(*weight, static_cast<const float*>(weight->gradient), start, end, with);
   }
 }

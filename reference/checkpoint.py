@@ -1,8 +1,9 @@
-"""Weights at the edge: from a Hugging Face folder or Google's TensorFlow checkpoint, and to a Hugging Face folder.
+"""Reads weights from a Hugging Face folder or Google's TensorFlow checkpoint, and writes a Hugging Face folder.
 
 In between, a checkpoint is a plain dict of tensors under Hugging Face's names, with the prefix ``bert.``.
-Nothing is ever initialised silently: a tensor of the encoder that is missing, left over or of another shape is an
-error that names it; a new head is asked for with ``add_head``, which draws a pooler where there is none (``drawn``).
+Nothing is initialised silently. If a tensor of the encoder is missing, unexpected or of another shape, an error names
+it. A new head has to be asked for, with ``add_head``; if the head needs a pooler and there is none, ``drawn`` says that
+``add_head`` draws one.
 """
 
 import json
@@ -16,16 +17,16 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from reference.config import read_config_file
 from reference.errors import CheckpointError
-from reference.heads import HEADS
+from reference.files.config import read_config_file
+from reference.files.names import HEADS as HEAD_PREFIXES
+from reference.files.names import TIED, standard_names, unwrap
+from reference.files.tensors import read_tensors
+from reference.files.weights import WeightFiles, config_file, find_weight_files
+from reference.heads import HEADS, Head
 from reference.model import Bert, BertConfig
-from reference.tensor_files import read_tensors
-from reference.tensor_names import HEADS as HEAD_PREFIXES
-from reference.tensor_names import TIED, standard_names, unwrap
-from reference.weight_files import WeightFiles, config_file, find_weight_files
 
-# From our names to Hugging Face's; the first rule that fits is applied.
+# From our names to Hugging Face's; the first rule that matches is applied.
 RENAMES = [
     (r"^bert\.embeddings\.(word|position)\.", r"bert.embeddings.\1_embeddings."),
     (r"^bert\.embeddings\.segment\.", r"bert.embeddings.token_type_embeddings."),
@@ -43,7 +44,7 @@ RENAMES = [
 ]
 QKV = re.compile(r"^bert\.layers\.(\d+)\.attention\.qkv\.(weight|bias)$")
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
-POOLED = ("classification", "regression", "multi-label")  # heads that need a pooler
+POOLED = ("classification", "regression", "multi-label")  # the heads that need a pooler
 POOLER = ("bert.pooler.dense.weight", "bert.pooler.dense.bias")
 
 ARCHITECTURES = {
@@ -68,17 +69,17 @@ class Checkpoint:
 
     config: BertConfig
     tensors: dict[str, Tensor]  # Hugging Face names, encoder under "bert."
-    labels: tuple[str, ...] = ()  # names of the classes, in order, where the folder says them
-    notes: tuple[str, ...] = ()  # what of the files was renamed, or is left out
+    labels: tuple[str, ...] = ()  # names of the classes, in order, if the folder has them
+    notes: tuple[str, ...] = ()  # sentences about tensors that were renamed or left out
 
 
 def read(path: Path | str, values: bool = True) -> Checkpoint:
     """Read a Hugging Face folder, a folder of Google's, one file of weights, or a TensorFlow checkpoint's prefix.
 
-    The encoder that is given back is whole: every tensor of the configuration is there in its shape, but for a pooler,
-    and none that the configuration does not have. ``values``: the numbers too are looked at, which takes time with
-    many: that they are finite, and what TensorFlow's checksums say.
-    Raises CheckpointError, naming the file and saying what to do, where there is no such checkpoint.
+    The encoder that is returned is complete: it has exactly the tensors of the configuration, each in its shape; only a
+    pooler is optional. ``values``: also check that all numbers are finite, and TensorFlow's checksums, which takes time
+    for large models.
+    Raises CheckpointError, which names the file and says what to do, if there is no such checkpoint.
     """
     found = find_weight_files(path)
     config, labels = read_config(path)
@@ -91,17 +92,17 @@ def read(path: Path | str, values: bool = True) -> Checkpoint:
         if values:
             _check_finite({name: tensor for name, tensor in kept.items() if name.startswith("bert.")})
     except CheckpointError as error:
-        raise CheckpointError(f"{_said(found)}: {error}") from error
+        raise CheckpointError(f"{_location(found)}: {error}") from error
     others += [*unwrapped.others, *(name for name in named if name not in kept)]
     return Checkpoint(config, kept, labels, tuple(_notes(unwrapped.prefix, others, kept)))
 
 
 def read_config(path: Path | str) -> tuple[BertConfig, tuple[str, ...]]:
-    """The configuration of a checkpoint and the names of its classes, without its weights."""
+    """The configuration of a checkpoint and the names of its classes; does not read the weights."""
     return read_config_file(config_file(path))
 
 
-def _said(found: WeightFiles) -> str:
+def _location(found: WeightFiles) -> str:
     return str(found.files[0] if len(found.files) == 1 else found.folder)
 
 
@@ -114,7 +115,7 @@ def _notes(prefix: str, others: list[str], kept: Mapping[str, Tensor]) -> Iterat
 
 
 def _check_encoder(tensors: Mapping[str, Tensor], config: BertConfig) -> None:
-    """CheckpointError unless the tensors under ``bert.`` are the encoder of this configuration, as numbers."""
+    """Raise CheckpointError unless the tensors under ``bert.`` are the encoder of this configuration."""
     own = {name: tensor for name, tensor in tensors.items() if name.startswith("bert.")}
     _check_layers(own, config)
     with torch.device("meta"):
@@ -132,7 +133,7 @@ def _check_there(tensors: Mapping[str, Tensor], wanted: Collection[str], hint: s
 
 
 def _check_shapes(tensors: Mapping[str, Tensor], wanted: Mapping[str, tuple[int, ...]]) -> None:
-    """CheckpointError naming what has another shape, or is no number that a model computes with."""
+    """Raise CheckpointError, which names the tensor, for another shape or for numbers that no model computes with."""
     for name, expected in wanted.items():
         tensor = tensors[name]
         if (shape := tuple(tensor.shape)) != expected:
@@ -148,7 +149,7 @@ def _check_finite(tensors: Mapping[str, Tensor]) -> None:
 
 
 def _finite(tensor: Tensor) -> bool:
-    """Whether all numbers are: by their sum, which takes no memory, unless that alone is too large."""
+    """Whether all numbers are finite. Their sum shows it without extra memory, unless the sum itself overflows."""
     total = tensor.sum(dtype=torch.promote_types(tensor.dtype, torch.float32))
     return bool(total.isfinite()) or bool(tensor.isfinite().all())
 
@@ -158,16 +159,16 @@ def _check_layers(tensors: Mapping[str, Tensor], config: BertConfig) -> None:
     if (layers := max(numbers, default=-1) + 1) != config.num_hidden_layers:
         raise CheckpointError(
             f"num_hidden_layers is {config.num_hidden_layers}, and the weights have {layers} layers; "
-            "put the configuration there that belongs to the weights"
+            "use the configuration that belongs to the weights"
         )
 
 
-def build(checkpoint: Checkpoint, head: str | None = None, dtype: torch.dtype = torch.float32) -> nn.Module:
-    """A ``Bert``, or a head of ``reference.heads`` on one, with the weights of the checkpoint; in eval mode.
+def build(checkpoint: Checkpoint, head: str | None = None, dtype: torch.dtype = torch.float32) -> Bert | Head:
+    """A ``Bert``, or with ``head`` one of ``reference.heads.HEADS``, with the checkpoint's weights; in eval mode.
 
-    Raises CheckpointError naming every tensor that is missing or of another shape.
+    Raises CheckpointError, which names the tensors that are missing or of another shape.
     """
-    with torch.device("meta"):  # nothing is initialised, nothing takes memory
+    with torch.device("meta"):  # without initial values and without memory
         module = _empty(checkpoint, head)
     wanted = list(_wanted(module, bare=head is None))
     _check_head(checkpoint.tensors, {part for _, parts, _ in wanted for part in parts}, head)
@@ -183,14 +184,14 @@ def _of_head(name: str) -> bool:
 
 
 def _wanted(module: nn.Module, bare: bool) -> Iterator[tuple[str, list[str], tuple[int, ...]]]:
-    """Each of our names with Hugging Face's names of its parts, and the shape of each part."""
+    """Each of our tensors' names, with Hugging Face's names of its parts and the shape of a part."""
     for name, tensor in module.state_dict().items():
         parts = hugging_face_names(name, bare)
         yield name, parts, (tensor.shape[0] // len(parts), *tensor.shape[1:])
 
 
-def _empty(checkpoint: Checkpoint, head: str | None) -> nn.Module:
-    """The module this checkpoint and head call for, on whatever device is current."""
+def _empty(checkpoint: Checkpoint, head: str | None) -> Bert | Head:
+    """The module for this checkpoint and head, on torch's current device."""
     if head is None:
         return Bert(checkpoint.config, pooler="bert.pooler.dense.weight" in checkpoint.tensors)
     if head not in HEADS:
@@ -218,9 +219,9 @@ def _check_head(tensors: Mapping[str, Tensor], required: Collection[str], head: 
 
 
 def hugging_face_names(name: str, bare: bool = False) -> list[str]:
-    """What Hugging Face calls this tensor of ours; three names for the fused query, key and value.
+    """Hugging Face's name of one of our tensors; three names for the fused query, key and value.
 
-    ``bare``: the name is that of a ``Bert`` without a head, so it lacks the prefix ``bert.``.
+    ``bare``: the name is from a ``Bert`` without a head, so it lacks the prefix ``bert.``.
     """
     if bare:
         name = f"bert.{name}"
@@ -243,14 +244,14 @@ def tensors_of(module: nn.Module) -> dict[str, Tensor]:
 
 
 def drawn(checkpoint: Checkpoint, head: str) -> list[str]:
-    """The tensors below the head that ``add_head`` draws, as the checkpoint lacks them: those of a pooler, or none."""
+    """The tensors of a pooler if ``add_head`` draws one, because the head needs it and the checkpoint lacks it."""
     return [name for name in POOLER if head in POOLED and name not in checkpoint.tensors]
 
 
 def add_head(checkpoint: Checkpoint, head: str, labels: list[str], seed: int) -> Checkpoint:
-    """The same encoder under a new head, drawn as the paper initialises weights.
+    """The same encoder with a new head, drawn at random as the paper initialises weights, with this ``seed``.
 
-    A pooler that the checkpoint lacks and the head needs is new too. Any head it had is dropped.
+    A pooler that the head needs and the checkpoint lacks is drawn too. A previous head is dropped.
     """
     config = checkpoint.config
     hidden, generator = config.hidden_size, torch.Generator().manual_seed(seed)
@@ -272,7 +273,7 @@ def add_head(checkpoint: Checkpoint, head: str, labels: list[str], seed: int) ->
 
 
 def save(checkpoint: Checkpoint, folder: Path | str, head: str | None = None) -> None:
-    """Write ``config.json`` and ``model.safetensors`` as transformers reads them."""
+    """Write ``config.json`` and ``model.safetensors`` in the format of transformers."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     config: dict[str, Any] = {"architectures": [ARCHITECTURES[head]], "model_type": "bert"}
@@ -282,10 +283,10 @@ def save(checkpoint: Checkpoint, folder: Path | str, head: str | None = None) ->
     if checkpoint.labels:
         config["id2label"] = {str(i): label for i, label in enumerate(checkpoint.labels)}
         config["label2id"] = {label: i for i, label in enumerate(checkpoint.labels)}
-    elif "classifier.weight" in checkpoint.tensors:  # without names, transformers would take it for two
+    elif "classifier.weight" in checkpoint.tensors:  # transformers assumes two otherwise
         config["num_labels"] = checkpoint.tensors["classifier.weight"].shape[0]
     tensors = {name: tensor.contiguous() for name, tensor in checkpoint.tensors.items()}
-    partial = folder / "model.safetensors.part"  # a killed save never leaves half a file under the real name
+    partial = folder / "model.safetensors.part"  # so that an interrupted save leaves no partial file under the name
     save_file(tensors, partial, metadata={"format": "pt"})
     partial.replace(folder / "model.safetensors")
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")

@@ -30,11 +30,11 @@ from tqdm import tqdm
 import reference
 from reference import named
 from reference.errors import CheckpointError
+from reference.files.tokenizer import read_folder
 from reference.model import Packed, check, fill, kernel_rows
 from reference.pooling import POOLINGS, pool
 from reference.sentence_folder import SentenceFolder, read_sentence_folder, width_after
 from reference.tokenizer import Tokenizer
-from reference.tokenizer_files import read_folder
 
 CPU_TOKENS, GPU_TOKENS = 2048, 16384  # of a batch: what an L2 cache holds, and what keeps a GPU busy
 AT_ONCE = 4096  # texts that are tokenized, and sorted by their number of tokens, together

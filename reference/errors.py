@@ -1,4 +1,4 @@
-"""What goes wrong when weights are read."""
+"""The error that reading weights raises."""
 
 
 class CheckpointError(ValueError):

@@ -1,9 +1,10 @@
-"""What stands on the encoder: one small module per task, each with its ``forward`` and its ``loss``.
+"""Task heads: a small module for each kind of task, with its ``forward`` and ``loss``, on top of the encoder.
 
-All take a ``Packed`` batch. Names of their tensors in a Hugging Face folder are in ``reference.checkpoint``.
+All take a ``Packed`` batch. ``reference.checkpoint`` has the names of their tensors in a Hugging Face folder.
+Shapes: T tokens of the batch, B sequences. Sections and figures are the paper's (arXiv 1810.04805).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -12,11 +13,20 @@ from torch import Tensor, nn
 from reference.dropout import Dropout
 from reference.model import ACTIVATIONS, Bert, Packed, initialize
 
-IGNORE = -100  # a label that takes no part in the loss
+IGNORE = -100  # the loss skips tokens with this label
 
 
-class PreTraining(nn.Module):
-    """Masked words and next sentence (section 3.1 of the paper); the output words are the input embeddings."""
+class Head(nn.Module):
+    """A module on top of an encoder."""
+
+    bert: Bert
+    device_used: str  # these three are set by ``reference.load``
+    precision_used: str
+    precision_computed: str
+
+
+class PreTraining(Head):
+    """Masked words and next sentence (section 3.1). The output weights are the input embeddings (tied)."""
 
     def __init__(self, bert: Bert) -> None:
         super().__init__()
@@ -31,20 +41,20 @@ class PreTraining(nn.Module):
             initialize(layer, config.initializer_range)
 
     def forward(self, batch: Packed) -> tuple[Tensor, Tensor]:
-        """Scores of the words [T, vocabulary] and of (is next, is not next) [B, 2]."""
+        """Logits of the word pieces [T, vocabulary] and of (is next, is not next) [B, 2]."""
         hidden = self.bert(batch)
         words = self.norm(self.activation(self.dense(hidden)))
         word_logits = F.linear(words, self.bert.embeddings.word.weight, self.bias)
         return word_logits, self.next_sentence(pooled(self.bert, hidden, batch))
 
     def loss(self, logits: tuple[Tensor, Tensor], labels: tuple[Tensor, Tensor]) -> Tensor:
-        """Sum of the two mean cross-entropies; word labels [T] are IGNORE where nothing was masked."""
+        """Sum of the two mean cross-entropies. Word labels [T] are IGNORE for tokens that were not masked."""
         words, next_sentence = (F.cross_entropy(x, y, ignore_index=IGNORE) for x, y in zip(logits, labels, strict=True))
         return words + next_sentence
 
 
-class SequenceClassification(nn.Module):
-    """One of several classes: pooled output, dropout, linear (section 4.1)."""
+class SequenceClassification(Head):
+    """One of several classes for a sequence: pooler, dropout, linear (section 4.1)."""
 
     def __init__(self, bert: Bert, num_labels: int) -> None:
         super().__init__()
@@ -54,35 +64,35 @@ class SequenceClassification(nn.Module):
         initialize(self.classifier, bert.config.initializer_range)
 
     def forward(self, batch: Packed) -> Tensor:
-        """[B, labels]"""
+        """Logits [B, labels]."""
         hidden = self.bert(batch)
         return self.classifier(self.dropout(pooled(self.bert, hidden, batch)))
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Mean cross-entropy; labels [B] are class numbers."""
+        """Mean cross-entropy. Labels [B] are class indices."""
         return F.cross_entropy(logits, labels, ignore_index=IGNORE)
 
 
 class Regression(SequenceClassification):
-    """A score, such as the similarity of two sentences."""
+    """A score for a sequence or a pair, such as the similarity of two sentences (STS-B)."""
 
     def __init__(self, bert: Bert, num_labels: int = 1) -> None:
         super().__init__(bert, num_labels)
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Mean squared error; labels [B] are scores."""
+        """Mean squared error. Labels [B] are scores."""
         return F.mse_loss(logits.squeeze(-1), labels.to(logits.dtype))
 
 
 class MultiLabel(SequenceClassification):
-    """Any number of labels at once, each with a sigmoid of its own."""
+    """Any number of labels for a sequence, each with a separate sigmoid."""
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Mean binary cross-entropy; labels [B, labels] are 0 or 1."""
+        """Mean binary cross-entropy. Labels [B, labels] are 0 or 1."""
         return F.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype))
 
 
-class TokenClassification(nn.Module):
+class TokenClassification(Head):
     """A label for every token: dropout, linear (section 5.3)."""
 
     def __init__(self, bert: Bert, num_labels: int) -> None:
@@ -93,16 +103,16 @@ class TokenClassification(nn.Module):
         initialize(self.classifier, bert.config.initializer_range)
 
     def forward(self, batch: Packed) -> Tensor:
-        """[T, labels]"""
+        """Logits [T, labels]."""
         return self.classifier(self.dropout(self.bert(batch)))
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Mean cross-entropy over labels [T] that are not IGNORE."""
+        """Mean cross-entropy over the tokens whose label, of [T], is not IGNORE."""
         return F.cross_entropy(logits, labels, ignore_index=IGNORE)
 
 
-class QuestionAnswering(nn.Module):
-    """Where the answer starts and where it ends (section 4.2)."""
+class QuestionAnswering(Head):
+    """The tokens at which the answer starts and ends (section 4.2)."""
 
     def __init__(self, bert: Bert) -> None:
         super().__init__()
@@ -111,13 +121,13 @@ class QuestionAnswering(nn.Module):
         initialize(self.span, bert.config.initializer_range)
 
     def forward(self, batch: Packed) -> Tensor:
-        """[T, 2]: score of each token as start and as end."""
+        """Logits [T, 2] of each token as start and as end."""
         return self.span(self.bert(batch))
 
     def loss(self, logits: Tensor, batch: Packed, starts: Tensor, ends: Tensor) -> Tensor:
-        """Mean of the two cross-entropies over the tokens of each sequence; starts and ends [B] count within it.
+        """Mean of the two cross-entropies over each sequence's tokens. Starts and ends [B] are indices in the sequence.
 
-        Padding takes no part (there is none); in Google's code and in transformers padded places do.
+        In Google's code and in transformers padding is part of the softmax; here there is no padding.
         """
         spans = logits.split(list(batch.lengths))
         losses = [
@@ -127,39 +137,7 @@ class QuestionAnswering(nn.Module):
         return torch.stack(losses).mean()
 
 
-class SentenceEmbedding(nn.Module):
-    """One vector per sentence, by the pooling strategies of bert-as-service.
-
-    ``pooling``: "none" (a vector for every token), "pooled" (the pooler's output) or one of POOLINGS.
-    ``layers`` are numbers of hidden states (0 the embeddings, -1 the last layer); several are concatenated.
-    """
-
-    def __init__(self, bert: Bert, pooling: str = "mean", layers: Sequence[int] = (-1,)) -> None:
-        super().__init__()
-        if pooling not in POOLINGS and pooling not in ("none", "pooled"):
-            raise ValueError(f"pooling {pooling!r} is not one of none, pooled, {', '.join(POOLINGS)}")
-        self.bert, self.pooling, self.layers = bert, pooling, tuple(layers)
-
-    def forward(self, batch: Packed) -> Tensor:
-        """[B, size]; for "none" the tokens themselves, [T, size]."""
-        states = self.bert.all_hidden_states(batch)
-        if self.pooling == "pooled":  # as bert-as-service does, whatever the layers
-            return pooled(self.bert, states[-1], batch)
-        hidden = torch.cat([states[layer] for layer in self.layers], dim=-1)
-        if self.pooling == "none":
-            return hidden
-        return torch.stack([POOLINGS[self.pooling](tokens) for tokens in hidden.split(list(batch.lengths))])
-
-
-POOLINGS: dict[str, Callable[[Tensor], Tensor]] = {
-    "max": lambda tokens: tokens.amax(0),
-    "mean": lambda tokens: tokens.mean(0),
-    "mean-max": lambda tokens: torch.cat([tokens.mean(0), tokens.amax(0)]),
-    "first token": lambda tokens: tokens[0],  # [CLS]
-    "last token": lambda tokens: tokens[-1],  # [SEP]
-}
-
-HEADS: dict[str, type[nn.Module]] = {
+HEADS: dict[str, Callable[..., Head]] = {
     "pre-training": PreTraining,
     "classification": SequenceClassification,
     "regression": Regression,
@@ -172,5 +150,5 @@ HEADS: dict[str, type[nn.Module]] = {
 def pooled(bert: Bert, hidden: Tensor, batch: Packed) -> Tensor:
     """The pooler's output, [B, H]."""
     if bert.pooler is None:
-        raise ValueError("this needs a BERT with a pooler")
+        raise ValueError("this head needs a BERT with a pooler")
     return bert.pooler(hidden, batch)

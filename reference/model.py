@@ -3,21 +3,19 @@
 The original model of Devlin et al. 2018 (arXiv 1810.04805) and of https://github.com/google-research/bert:
 post-norm Transformer encoder, learned positions, two segments, gelu, a tanh pooler on the first token.
 
-The native layout is *packed*: the tokens of all sequences end to end, ``[tokens, ...]``, with
-``cu_seqlens`` saying where each sequence starts, so that no arithmetic is spent on padding.
-``pack`` and ``unpack`` lead from a padded rectangle to it and back.
+The layout is *packed*: the tokens of all sequences end to end, ``[T, ...]``, without padding. Only attention needs to
+know where a sequence ends; everything else treats each token alone. So most of the code below has no batch dimension,
+and no arithmetic is spent on padding. ``pack`` and ``unpack`` convert from and to a padded rectangle.
 
-Shapes in the comments: T tokens of the batch, B sequences, S longest sequence, H hidden size,
-N attention heads, D = H / N.
+Shapes in the comments: T tokens of the batch, B sequences, S longest sequence, H hidden size (768 in BERT-base),
+N attention heads (12), D = H / N size of a head (64), I intermediate size (3072).
 """
 
-import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import cached_property, partial
 from itertools import groupby
-from pathlib import Path
 from typing import Any, Self
 
 import torch
@@ -27,29 +25,29 @@ from torch import Tensor, nn
 from reference.dropout import Dropout, dropout
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "gelu": F.gelu,  # x Phi(x) by erf: Google's code until 2019-02, and what every released checkpoint means
-    "gelu_new": partial(F.gelu, approximate="tanh"),  # Google's code since
-    "gelu_pytorch_tanh": partial(F.gelu, approximate="tanh"),
+    "gelu": F.gelu,  # x Phi(x), exact: in Google's code until 2019-02, and in every checkpoint that Google released
+    "gelu_new": partial(F.gelu, approximate="tanh"),  # in Google's code since then
+    "gelu_pytorch_tanh": partial(F.gelu, approximate="tanh"),  # another name for it in transformers
     "relu": F.relu,
 }
 
 
 @dataclass(frozen=True)
 class BertConfig:
-    """The numbers that make a BERT; the defaults are those of BERT-base, uncased."""
+    """The sizes and settings of a BERT, under Hugging Face's names; the defaults are BERT-base, uncased."""
 
     vocab_size: int = 30522
-    hidden_size: int = 768
+    hidden_size: int = 768  # H
     num_hidden_layers: int = 12
-    num_attention_heads: int = 12
-    intermediate_size: int = 3072
+    num_attention_heads: int = 12  # N
+    intermediate_size: int = 3072  # I: 4 H in all of Google's models
     hidden_act: str = "gelu"
     hidden_dropout_prob: float = 0.1
     attention_probs_dropout_prob: float = 0.1
     max_position_embeddings: int = 512
     type_vocab_size: int = 2
-    initializer_range: float = 0.02
-    layer_norm_eps: float = 1e-12  # Google's bert_config.json does not name it; its code has 1e-12
+    initializer_range: float = 0.02  # standard deviation of the initial weights
+    layer_norm_eps: float = 1e-12  # not in Google's bert_config.json, but in its code
 
     def __post_init__(self) -> None:
         if self.hidden_act not in ACTIVATIONS:
@@ -64,9 +62,9 @@ class BertConfig:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
-        """Take what is BERT's from a Hugging Face ``config.json`` or Google's ``bert_config.json``.
+        """Select the settings of BERT from a Hugging Face ``config.json`` or Google's ``bert_config.json``.
 
-        Raises ValueError where the file describes another architecture.
+        Raises ValueError if the values describe another architecture.
         """
         model_type = values.get("model_type", "bert")
         if model_type != "bert":
@@ -74,11 +72,6 @@ class BertConfig:
         if values.get("position_embedding_type", "absolute") != "absolute" or values.get("is_decoder"):
             raise ValueError("relative positions and decoders are not the original BERT")
         return cls(**{field.name: values[field.name] for field in fields(cls) if field.name in values})
-
-    @classmethod
-    def from_json(cls, path: Path | str) -> Self:
-        """Read ``config.json`` (Hugging Face) or ``bert_config.json`` (Google)."""
-        return cls.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
 
 
 @dataclass(frozen=True)
@@ -88,12 +81,15 @@ class Packed:
     ids: Tensor  # [T] word piece ids
     segments: Tensor  # [T] 0 for the first text, 1 for the second ("token type ids")
     positions: Tensor  # [T] index into the position table
-    cu_seqlens: Tensor  # [B + 1] int32: sequence i is tokens cu_seqlens[i] to cu_seqlens[i + 1]
-    lengths: tuple[int, ...]  # [B] the same as Python numbers, so that no GPU is asked for them
+    cu_seqlens: Tensor  # [B + 1] int32, cumulative lengths: sequence i is tokens cu_seqlens[i] to cu_seqlens[i + 1] - 1
+    lengths: tuple[int, ...]  # B lengths, on the host: reading them from a GPU would wait for all its pending work
 
     @classmethod
     def from_lengths(cls, ids: Tensor, lengths: list[int], segments: Tensor | None = None) -> Self:
-        """Pack ``ids`` [T], whose sequences have these lengths; positions count from 0 in each."""
+        """Pack ``ids`` [T], whose sequences have these lengths; positions count from 0 in each sequence.
+
+        ``segments`` [T] are 0 by default. Raises ValueError for a length below 1 or lengths that do not add up to T.
+        """
         if not lengths or min(lengths) < 1:
             raise ValueError("a batch needs at least one sequence, and a sequence at least one token")
         if sum(lengths) != ids.numel():
@@ -110,24 +106,24 @@ class Packed:
 
     @cached_property
     def first(self) -> Tensor:
-        """[B] where each sequence starts: the place of its [CLS]."""
+        """[B] index of each sequence's first token, [CLS]."""
         return self.cu_seqlens[:-1].long()
 
     @cached_property
     def runs(self) -> list[tuple[int, int]]:
-        """Neighbours of one length, as (sequences, length): a batch sorted by length has few of them."""
+        """Runs of neighbouring sequences of equal length, as (sequences, length); few in a batch sorted by length."""
         return [(len(list(neighbours)), length) for length, neighbours in groupby(self.lengths)]
 
     @cached_property
     def slots(self) -> Tensor:
-        """[T] each token's place in a flattened [B, S] rectangle whose rows are filled from the left."""
+        """[T] each token's index in a flattened [B, S] rectangle that is padded on the right."""
         longest = max(self.lengths)
         slots = torch.cat([torch.arange(n) + row * longest for row, n in enumerate(self.lengths)])
         return slots.to(self.ids.device, non_blocking=True)
 
     @cached_property
     def mask(self) -> Tensor | None:
-        """[B, 1, 1, S] True where that rectangle holds a token; None if it has no holes."""
+        """[B, 1, 1, S] True where that rectangle holds a token; None if it has no padding."""
         longest = max(self.lengths)
         if min(self.lengths) == longest:
             return None
@@ -138,7 +134,7 @@ class Packed:
 def pack(input_ids: Tensor, attention_mask: Tensor | None = None, segments: Tensor | None = None) -> Packed:
     """Take the real tokens out of a padded rectangle [B, S].
 
-    ``attention_mask`` [B, S] is 1 (or True) at real tokens. A token keeps the position of its column,
+    ``attention_mask`` [B, S] is 1 (or True) at real tokens; None: everywhere. A token's position is its column,
     whichever side the padding is on, as in Google's code and in transformers.
     """
     keep = torch.ones_like(input_ids, dtype=torch.bool) if attention_mask is None else attention_mask.bool()
@@ -155,22 +151,30 @@ def unpack(values: Tensor, attention_mask: Tensor) -> Tensor:
     return padded
 
 
+# Attention: first as the paper writes it, to be read; then the same with fused kernels. It has no weights itself.
+# ``drop`` is the dropout probability, which is 0 unless the model is in training.
+
+
 def attention_as_in_the_paper(qkv: Tensor, batch: Packed, drop: float) -> Tensor:
     """softmax(q k^T / sqrt(D)) v, sequence by sequence. qkv [T, 3, N, D] -> [T, N, D]"""
     contexts = []
     for sequence in qkv.split(list(batch.lengths)):
         q, k, v = sequence.permute(1, 2, 0, 3)  # 3 x [N, length, D]
+        # Each token (row) scores every token (column) of its sequence, in both directions: there is no causal mask.
+        # A dot product sums D products; if these have unit variance, it has the variance D. Dividing it by sqrt(D)
+        # keeps the softmax from saturating, where its gradient vanishes.
         scores = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])  # [N, length, length]
-        contexts.append((F.dropout(scores.softmax(-1), drop) @ v).transpose(0, 1))
+        # Dropout of probabilities, not of values: now and then, a token ignores another one entirely.
+        contexts.append((F.dropout(scores.softmax(-1), drop) @ v).transpose(0, 1))  # [length, N, D]
     return torch.cat(contexts)
 
 
 def attention(qkv: Tensor, batch: Packed, drop: float) -> Tensor:
-    """The same by fused kernels; ``drop`` is the probability of dropout. qkv [T, 3, N, D] -> [T, N, D]"""
+    """The same by the fastest kernel for the device. qkv [T, 3, N, D] -> [T, N, D]"""
     if drop:
         return attention_in_rectangle(qkv, batch, drop)
-    if flash_attention_fits(qkv):
-        from torch.nn.attention.varlen import varlen_attn  # here, as importing it takes a second
+    if flash_attention_fits(qkv):  # it takes packed sequences as they are
+        from torch.nn.attention.varlen import varlen_attn  # imported late, because the import takes a second
 
         q, k, v = qkv.unbind(1)  # 3 x [T, N, D]
         longest = max(batch.lengths)
@@ -179,7 +183,7 @@ def attention(qkv: Tensor, batch: Packed, drop: float) -> Tensor:
 
 
 def attention_by_runs(qkv: Tensor, batch: Packed, drop: float) -> Tensor:
-    """Sequences of one length at a time, where they lie: no copy, no mask, but a call for each run."""
+    """All sequences of a run at once, as views of qkv: no copy and no mask, but one call for each run of lengths."""
     contexts = []
     for run, (count, length) in zip(qkv.split([n * length for n, length in batch.runs]), batch.runs, strict=True):
         q, k, v = run.unflatten(0, (count, length)).permute(2, 0, 3, 1, 4)  # 3 x [count, N, length, D]
@@ -189,11 +193,11 @@ def attention_by_runs(qkv: Tensor, batch: Packed, drop: float) -> Tensor:
 
 
 def attention_in_rectangle(qkv: Tensor, batch: Packed, drop: float) -> Tensor:
-    """All sequences in one call; only attention pays for the padding."""
+    """All sequences in one call, copied into a padded rectangle. Only attention pays for the padding."""
     rectangle = qkv.new_zeros(len(batch.lengths) * max(batch.lengths), *qkv.shape[1:])
     rectangle = rectangle.index_copy(0, batch.slots, qkv).unflatten(0, (len(batch.lengths), -1))
     q, k, v = rectangle.permute(2, 0, 3, 1, 4)  # 3 x [B, N, S, D]
-    if drop and qkv.is_cpu:  # where PyTorch has no fused kernel that drops
+    if drop and qkv.is_cpu:  # PyTorch has no fused kernel with dropout for the CPU
         scores = (q / math.sqrt(q.shape[-1])) @ k.transpose(-1, -2)  # [B, N, S, S]
         scores = scores if batch.mask is None else scores.masked_fill(~batch.mask, -math.inf)
         context = dropout(scores.softmax(-1), drop) @ v
@@ -203,13 +207,17 @@ def attention_in_rectangle(qkv: Tensor, batch: Packed, drop: float) -> Tensor:
 
 
 def flash_attention_fits(qkv: Tensor) -> bool:
-    """Whether flash attention takes packed sequences here: half precision, on a GPU from Ampere on."""
+    """Whether flash attention for packed sequences is available: half precision, on a GPU since Ampere."""
     half = qkv.dtype in (torch.bfloat16, torch.float16)
     return half and qkv.is_cuda and torch.cuda.get_device_capability(qkv.device) >= (8, 0)
 
 
 class Embeddings(nn.Module):
-    """Word piece + position + segment, then LayerNorm and dropout (section 3, figure 2 of the paper)."""
+    """Word piece + position + segment, then LayerNorm and dropout (section 3, figure 2 of the paper).
+
+    Attention does not depend on the order of tokens, so the order enters here, as a learned vector for each position;
+    a text longer than the position table cannot be computed.
+    """
 
     def __init__(self, config: BertConfig) -> None:
         super().__init__()
@@ -220,12 +228,13 @@ class Embeddings(nn.Module):
         self.dropout = Dropout(config.hidden_dropout_prob)
 
     def forward(self, batch: Packed) -> Tensor:
-        embedded = self.word(batch.ids) + self.segment(batch.segments) + self.position(batch.positions)
-        return self.dropout(self.norm(embedded))  # [T, H]
+        # In this order, as in Google's code: another one rounds differently.
+        embedded = self.word(batch.ids) + self.segment(batch.segments) + self.position(batch.positions)  # [T, H]
+        return self.dropout(self.norm(embedded))
 
 
 def table(rows: int, size: int) -> nn.Embedding:
-    """An embedding left for ``Bert`` to initialise, as PyTorch's own way takes a second on the meta device."""
+    """An uninitialised embedding [rows, size], for ``Bert`` to initialise: PyTorch takes a second, even on meta."""
     return nn.Embedding.from_pretrained(torch.empty(rows, size), freeze=False)
 
 
@@ -235,25 +244,31 @@ class SelfAttention(nn.Module):
     def __init__(self, config: BertConfig) -> None:
         super().__init__()
         self.heads = config.num_attention_heads
-        self.qkv = nn.Linear(config.hidden_size, 3 * config.hidden_size)  # query, key, value in one product
-        self.output = nn.Linear(config.hidden_size, config.hidden_size)
+        # Query, key and value of all heads in one product, which is faster than three: the outputs are [3, N, D].
+        self.qkv = nn.Linear(config.hidden_size, 3 * config.hidden_size)
+        self.output = nn.Linear(config.hidden_size, config.hidden_size)  # mixes the heads
         self.dropout = config.attention_probs_dropout_prob
-        self.attend = attention
+        self.attend = attention  # see ``Bert.use_attention``
 
     def forward(self, hidden: Tensor, batch: Packed) -> Tensor:
         qkv = self.qkv(hidden).unflatten(-1, (3, self.heads, -1))  # [T, 3, N, D]
-        tokens = batch.ids.numel()
+        tokens = batch.ids.numel()  # on the CPU ``hidden`` has a few more rows: see ``kernel_rows``
         context = self.attend(qkv[:tokens], batch, self.dropout if self.training else 0.0)  # [T, N, D]
-        return self.output(fill(context.flatten(1), len(hidden)))  # [T, H]
+        return self.output(fill(context.flatten(1), len(hidden)))  # heads side by side: [T, N, D] -> [T, H]
 
 
 class Layer(nn.Module):
-    """Attention and feed-forward, each followed by dropout, the residual and LayerNorm, in that order."""
+    """Attention and feed-forward, each followed by dropout, the residual and LayerNorm, in that order (post-norm).
+
+    LayerNorm is on the residual path itself, not inside the branch as in most later models. Deep post-norm models need
+    a warm-up of the learning rate to train.
+    """
 
     def __init__(self, config: BertConfig) -> None:
         super().__init__()
         self.attention = SelfAttention(config)
         self.attention_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        # The feed-forward network treats each token alone. It has two thirds of a layer's weights: 8 H^2 of 12 H^2.
         self.up = nn.Linear(config.hidden_size, config.intermediate_size)
         self.down = nn.Linear(config.intermediate_size, config.hidden_size)
         self.output_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
@@ -266,7 +281,7 @@ class Layer(nn.Module):
 
 
 class Layers(nn.ModuleList):
-    """All of them, one after another."""
+    """The stack of layers. ``reference.frozen`` replaces it by one that computes all layers in one call."""
 
     def forward(self, hidden: Tensor, batch: Packed) -> Tensor:
         for layer in self:
@@ -275,18 +290,29 @@ class Layers(nn.ModuleList):
 
 
 class Pooler(nn.Module):
-    """tanh of a dense layer on the first token; pre-training taught it next-sentence prediction."""
+    """tanh of a dense layer on the first token, [CLS]: one vector for a sequence.
+
+    Pre-training taught it next-sentence prediction, and classification is fine-tuned on top of it. Without
+    fine-tuning, it is not a good sentence embedding.
+    """
 
     def __init__(self, config: BertConfig) -> None:
         super().__init__()
         self.dense = nn.Linear(config.hidden_size, config.hidden_size)
 
     def forward(self, hidden: Tensor, batch: Packed) -> Tensor:
-        return self.dense(hidden[batch.first]).tanh()  # [B, H]
+        return self.dense(hidden[batch.first]).tanh()  # [T, H] -> [B, H]
 
 
 class Bert(nn.Module):
-    """The encoder. Heads (``reference.heads``) stand on it; weights come from ``reference.checkpoint``."""
+    """The encoder. ``reference.heads`` has task heads for it; ``reference.checkpoint`` loads weights.
+
+    ``pooler=False`` leaves out the pooler, as in checkpoints for tagging and question answering.
+    """
+
+    device_used: str  # these three are set by ``reference.load``
+    precision_used: str
+    precision_computed: str
 
     def __init__(self, config: BertConfig, pooler: bool = True) -> None:
         super().__init__()
@@ -299,12 +325,12 @@ class Bert(nn.Module):
     def forward(self, batch: Packed) -> Tensor:
         """Hidden states of the last layer, [T, H]."""
         check(batch, self.config)
-        hidden = self.embeddings(batch)
+        hidden = self.embeddings(batch)  # [T, H]
         tokens = len(hidden)
-        return self.layers(fill(hidden, kernel_rows(hidden)), batch)[:tokens]
+        return self.layers(fill(hidden, kernel_rows(hidden)), batch)[:tokens]  # [T, H]
 
     def all_hidden_states(self, batch: Packed) -> list[Tensor]:
-        """The embeddings and then every layer's hidden states, each [T, H]."""
+        """The output of the embeddings and of every layer, each [T, H]: ``num_hidden_layers + 1`` tensors."""
         check(batch, self.config)
         embedded = self.embeddings(batch)
         states = [fill(embedded, kernel_rows(embedded))]
@@ -313,25 +339,26 @@ class Bert(nn.Module):
         return [hidden[: len(embedded)] for hidden in states]
 
     def padded(self, ids: Tensor, mask: Tensor | None = None, segments: Tensor | None = None) -> Tensor:
-        """The same for a rectangle [B, S] of ids -> [B, S, H]; zeros where ``mask`` [B, S] is 0."""
+        """Hidden states of the last layer for a rectangle of ids, [B, S] -> [B, S, H]; 0 where ``mask`` [B, S] is 0."""
         hidden = self(pack(ids, mask, segments))
         return unpack(hidden, torch.ones_like(ids) if mask is None else mask)
 
     def use_attention(self, attend: Callable[[Tensor, Packed, float], Tensor]) -> None:
         """Compute attention by this function: ``attention`` (the default) or ``attention_as_in_the_paper``.
 
-        ValueError of a frozen model, whose layers have their own.
+        Raises ValueError for a frozen model, whose layers have fixed their attention.
         """
         if not all(isinstance(layer, Layer) for layer in self.layers):
-            raise ValueError("a frozen model has an attention of its own; choose one before it is frozen")
+            raise ValueError("the attention of a frozen model cannot be changed; choose it before freezing")
         for layer in self.layers:
             layer.attention.attend = attend  # type: ignore[union-attr]
 
 
 def kernel_rows(hidden: Tensor) -> int:
-    """How many rows to compute with: those of ``hidden`` [T, H], on the CPU a few more.
+    """The number of rows to compute with: T for ``hidden`` [T, H]; on the CPU, T rounded up.
 
-    oneDNN compiles a kernel for every new number of rows and keeps it; unrounded, fine-tuning fills the memory.
+    oneDNN compiles a kernel for every new number of rows and keeps it. T differs from batch to batch, so without
+    rounding, fine-tuning would fill the memory with kernels. The steps grow with T, so that few rows are added.
     """
     if not hidden.is_cpu:
         return len(hidden)
@@ -340,14 +367,14 @@ def kernel_rows(hidden: Tensor) -> int:
 
 
 def fill(rows: Tensor, count: int) -> Tensor:
-    """Add rows of zeros, which nothing reads, up to ``count``."""
+    """Append rows of zeros up to ``count`` rows. No token attends to them, and they are cut off in the end."""
     return rows if len(rows) == count else F.pad(rows, (0, 0, 0, count - len(rows)))
 
 
 def check(batch: Packed, config: BertConfig) -> None:
-    """Raise ValueError for a sequence longer than the position table, and on the CPU for ids outside of theirs.
+    """Raise ValueError for a sequence longer than the position table and, on the CPU, for ids outside their table.
 
-    A GPU would have to be waited for; there the embedding stops the process with an assertion of CUDA's.
+    Checking ids on a GPU would wait for it; there, the embedding fails with an assertion of CUDA's.
     """
     longest = max(batch.lengths)
     if longest > config.max_position_embeddings:
@@ -365,7 +392,10 @@ def check(batch: Packed, config: BertConfig) -> None:
 
 
 def initialize(module: nn.Module, std: float) -> None:
-    """Truncated normal weights, zero biases (google-research/bert, modeling.py: create_initializer)."""
+    """Truncated normal weights, zero biases (google-research/bert, modeling.py: create_initializer).
+
+    LayerNorm keeps PyTorch's initial values, 1 and 0, which are Google's too. Weights on the meta device are skipped.
+    """
     if isinstance(module, nn.Linear | nn.Embedding) and not module.weight.is_meta:
         nn.init.trunc_normal_(module.weight, std=std, a=-2 * std, b=2 * std)
     if isinstance(module, nn.Linear) and module.bias is not None:

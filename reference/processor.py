@@ -1,7 +1,7 @@
-"""What this processor can do, less what the user hides of it, as on a smaller one: for tests, and for comparisons.
+"""The instruction sets of this processor, except those that the user hides, for tests and comparisons.
 
-Libraries have switches of the same kind: ``ONEDNN_MAX_CPU_ISA``, whose words ours takes, and ``ATEN_CPU_CAPABILITY``
-of PyTorch. To see what a smaller processor does, set all three.
+``BERT_ATLAS_MAX_CPU_ISA`` hides them from our code, as ``ONEDNN_MAX_CPU_ISA``, which has the same values, does from
+oneDNN and ``ATEN_CPU_CAPABILITY`` from PyTorch. Set all three to emulate a smaller processor.
 """
 
 import os
@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 SWITCH = "BERT_ATLAS_MAX_CPU_ISA"
-# What each level adds to those before it, in Linux' words.
+# The features that each level adds to those before it, by Linux' names.
 LEVELS: dict[str, frozenset[str]] = {
     "AVX2": frozenset(),
     "AVX512_CORE": frozenset({"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"}),
@@ -18,16 +18,16 @@ LEVELS: dict[str, frozenset[str]] = {
     "AVX512_CORE_BF16": frozenset({"avx512_bf16"}),
     "AVX512_CORE_AMX": frozenset({"avx512_fp16", "amx_tile", "amx_bf16", "amx_int8"}),
 }
-BEYOND_AVX2 = ("avx512", "avx10", "avx_", "amx_")  # how the names of all that came later begin
-# Instructions for products, of which one is enough; on Arm they are called bf16, asimdhp and i8mm.
+BEYOND_AVX2 = ("avx512", "avx10", "avx_", "amx_")  # prefixes of all later features
+# Features with instructions for products, any of which is enough; bf16 and asimdhp are Arm's.
 PRODUCTS = {
     "bf16": frozenset({"avx512_bf16", "amx_bf16", "bf16"}),
     "fp16": frozenset({"avx512_fp16", "amx_fp16", "asimdhp"}),
     "int8": frozenset({"avx512_vnni", "amx_int8"}),
 }
-# What compilers must be kept from where it is hidden.
+# The compiler flags that disable hidden features.
 FLAGS = {
-    "avx512f": "-mno-avx512f",  # and with it all of AVX-512
+    "avx512f": "-mno-avx512f",  # disables all of AVX-512
     "avx512_vnni": "-mno-avx512vnni",
     "avx512_bf16": "-mno-avx512bf16",
     "avx512_fp16": "-mno-avx512fp16",
@@ -39,16 +39,19 @@ FLAGS = {
 
 
 def features() -> frozenset[str]:
-    """What may be used of the processor, in Linux' words; nothing on other systems.
+    """The processor's features that may be used, by Linux' names; none on other systems.
 
-    ValueError where ``BERT_ATLAS_MAX_CPU_ISA`` is none of the levels.
+    Raises ValueError if ``BERT_ATLAS_MAX_CPU_ISA`` is not one of the levels.
     """
     found = _all_features()
     return found - hidden(found)
 
 
 def hidden(found: Iterable[str] | None = None) -> frozenset[str]:
-    """Those of these features (of this processor's) that ``BERT_ATLAS_MAX_CPU_ISA`` hides; ValueError as above."""
+    """The features among ``found``, or this processor's, that ``BERT_ATLAS_MAX_CPU_ISA`` hides.
+
+    Raises ValueError as ``features`` does.
+    """
     level = os.environ.get(SWITCH, "").upper()
     if not level:
         return frozenset()
@@ -61,7 +64,7 @@ def hidden(found: Iterable[str] | None = None) -> frozenset[str]:
 
 
 def compiler_flags() -> list[str]:
-    """What keeps a compiler from instructions that are hidden."""
+    """The flags that keep a compiler from using hidden features."""
     return [FLAGS[name] for name in sorted(hidden()) if name in FLAGS]
 
 
@@ -71,7 +74,7 @@ def multiplies(precision: str) -> bool:
 
 
 def seen_by_torch() -> frozenset[str]:
-    """What PyTorch knows of the processor, on other systems too."""
+    """The processor's features as PyTorch reports them, also on other systems than Linux."""
     import torch
 
     asked = {

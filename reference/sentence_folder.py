@@ -15,9 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from reference.errors import CheckpointError
+from reference.files.tensors import read_tensors
+from reference.files.weights import find_weight_files
 from reference.pooling import POOLINGS
-from reference.tensor_files import read_tensors
-from reference.weight_files import find_weight_files
 
 PACKAGE = "sentence_transformers."  # how the names of its classes begin; all others are a model's own code
 FLAGS = {  # of older files, in the order in which several are concatenated

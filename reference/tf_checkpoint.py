@@ -1,10 +1,10 @@
-"""Reads TensorFlow checkpoints without TensorFlow, and gives their tensors the names PyTorch BERTs use.
+"""Reads TensorFlow checkpoints without TensorFlow, and renames their tensors as in Hugging Face's BERT.
 
 A checkpoint ``X`` of ``tf.train.Saver`` (the "tensor bundle", V2) is an index ``X.index`` and one or more
 shards ``X.data-00000-of-0000N``. The index is a sorted string table, the file format of LevelDB: blocks of
 key-value pairs, each block followed by its compression type and checksum, then an index of the blocks, then a
-footer. Its values are protocol buffers: under the empty key the header, under each variable's name where its
-bytes are.
+footer. Its values are protocol buffers: the header under the empty key, and under each variable's name the position of
+its bytes.
 """
 
 import re
@@ -18,14 +18,14 @@ import numpy as np
 
 from reference.errors import CheckpointError
 
-Bytes = np.ndarray  # of uint8
+Bytes = np.ndarray  # an array of uint8
 Value = TypeVar("Value", int, bytes)
 
 FOOTER_SIZE = 48
 TABLE_MAGIC = 0xDB4775248B80FB57
 NO_COMPRESSION, SNAPPY = 0, 1
 BFLOAT16 = 14
-DTYPES = {1: "<f4", 2: "<f8", 3: "<i4", 9: "<i8", BFLOAT16: "<u2", 19: "<f2"}  # of tensorflow's DataType
+DTYPES = {1: "<f4", 2: "<f8", 3: "<i4", 9: "<i8", BFLOAT16: "<u2", 19: "<f2"}  # numbers of TensorFlow's DataType
 OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"  # the variable that only object-based checkpoints have
 
 
@@ -34,9 +34,9 @@ def read_tf_checkpoint(
 ) -> dict[str, np.ndarray]:
     """Read the tensors of the checkpoint whose files begin with ``prefix`` (``.../bert_model.ckpt``).
 
-    Returns the tensors by TensorFlow's names, in the index's order; only those in ``wanted``, where that is given.
-    They are read-only views of the memory-mapped shards, except bfloat16, which comes as float32. ``verify`` compares
-    each tensor's bytes with its checksum (about 0.6 s for 100 MB); the checksums of the index are always compared.
+    Returns the tensors by TensorFlow's names, in the index's order; only those in ``wanted``, if it is given. They are
+    read-only views of the memory-mapped shards, except bfloat16, which is converted to float32. ``verify`` compares
+    each tensor's bytes with its checksum (about 0.6 s for 100 MB); the index's own checksums are always compared.
 
     Raises:
         CheckpointError: a file is missing, truncated or damaged, or of a kind that is not supported: the V1
@@ -65,9 +65,9 @@ def bundle_variables(prefix: Path) -> list[str]:
 
 
 def bundle_files(prefix: Path) -> list[Path]:
-    """The index, and the shards that hold BERT's variables: the files that are read. Others may lie beside them.
+    """The files that are read: the index, and the shards with BERT's variables. Other shards are not needed.
 
-    Raises CheckpointError where one of them is missing, or the index cannot be read.
+    Raises CheckpointError if one of them is missing or the index cannot be read.
     """
     shard_count, entries = _open_index(prefix)
     numbers = {entries[name].shard for name in google_names(entries)[0]} or {0}
@@ -107,7 +107,7 @@ def _open_index(prefix: Path) -> "tuple[int, dict[str, _Entry]]":
 
 _COUNTS = ("global_step", "beta1_power", "beta2_power", "loss_scale", "good_steps", "bad_steps")
 _LAYER = r"bert/encoder/layer_\d+"
-_NAMES = [  # what Google calls a tensor -> what Hugging Face does, but for "layer_N" and the slashes
+_NAMES = [  # Google's names -> Hugging Face's, still with "layer_N" and slashes
     (r"(bert/embeddings/(?:word|position|token_type)_embeddings)", r"\1/weight"),
     (
         rf"((?:bert/embeddings|{_LAYER}/attention/output|{_LAYER}/output|cls/predictions/transform)/LayerNorm)"
@@ -128,12 +128,11 @@ _PARAMETERS = {"kernel": "weight", "gamma": "weight", "beta": "bias", "weights":
 
 
 def google_names(variables: Iterable[str]) -> tuple[dict[str, str], list[str]]:
-    """Hugging Face's names of Google's variables, by Google's; and those variables that are none of BERT's.
+    """A mapping from Google's variable names to Hugging Face's names; and the variables that are not BERT's.
 
-    As Google's code does, what is not in the model is passed over. State that an optimizer keeps of a variable,
-    whatever the optimizer, has a name that goes on after the variable's (``.../kernel/adam_m``); it and the counts of
-    steps are in neither. The heads are those of Google's scripts: pre-training (``cls.predictions``,
-    ``cls.seq_relationship``), ``classifier`` and ``qa_outputs``.
+    Variables outside the model are ignored, as in Google's code. Neither result contains step counts and the state of
+    an optimizer, whose names continue a variable's name (``.../kernel/adam_m``). The heads are those of Google's
+    scripts: pre-training (``cls.predictions``, ``cls.seq_relationship``), ``classifier`` and ``qa_outputs``.
 
     Raises:
         CheckpointError: a variable is inside the encoder, where Google's BERT has none of this name.
@@ -152,7 +151,7 @@ def google_names(variables: Iterable[str]) -> tuple[dict[str, str], list[str]]:
 
 
 def _is_state(name: str) -> bool:
-    """Whether an optimizer keeps this, or the training loop: a slot of a variable, or a count."""
+    """Whether a variable belongs to training: an optimizer's slot of a variable, or a count of steps."""
     parts = name.split("/")
     of_variable = any(_hugging_face_name("/".join(parts[:length])) for length in range(1, len(parts)))
     return of_variable or parts[-1] in _COUNTS
@@ -161,8 +160,8 @@ def _is_state(name: str) -> bool:
 def to_hugging_face_names(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Rename the tensors of a Google BERT as Hugging Face does (``bert.encoder.layer.0...``); see ``google_names``.
 
-    Kernels, which TensorFlow keeps as (in, out), are transposed to PyTorch's (out, in), and copied; every
-    other tensor is passed on.
+    Kernels are transposed from TensorFlow's (in, out) to PyTorch's (out, in), and copied; other tensors are returned as
+    they are.
     """
     return {
         new_name: np.ascontiguousarray(tensors[name].T) if name.endswith("/kernel") else tensors[name]
@@ -184,7 +183,7 @@ def _hugging_face_name(name: str) -> str | None:
 
 @dataclass(frozen=True)
 class _Entry:
-    """Where a tensor is: a BundleEntryProto."""
+    """The position of a tensor's bytes: a BundleEntryProto."""
 
     dtype: int
     shape: tuple[int, ...]
@@ -199,7 +198,7 @@ def _map_shard(path: Path) -> Bytes:
     if not path.is_file():
         raise CheckpointError(f"{path}: no such file, but the checkpoint's index refers to it")
     if path.stat().st_size == 0:
-        return np.zeros(0, np.uint8)  # which cannot be mapped
+        return np.zeros(0, np.uint8)  # an empty file cannot be mapped
     return np.memmap(path, np.uint8, mode="r")
 
 
@@ -213,7 +212,7 @@ def _tensor(entry: _Entry, shard: Bytes, verify: bool) -> np.ndarray:
     for length in entry.shape:
         count *= length
     if count * dtype.itemsize != entry.size:
-        raise ValueError(f"{entry.size} bytes stored, which is not what shape {entry.shape} of {dtype} takes")
+        raise ValueError(f"{entry.size} bytes stored, which does not match shape {entry.shape} of {dtype}")
     if entry.offset + entry.size > len(shard):
         raise ValueError(f"ends at byte {entry.offset + entry.size}, but the file has only {len(shard)}")
     data = np.asarray(shard[entry.offset : entry.offset + entry.size])
@@ -232,7 +231,7 @@ def _read_index(table: bytes) -> tuple[int, dict[str, _Entry]]:
     if len(table) < FOOTER_SIZE or struct.unpack("<Q", table[-8:])[0] != TABLE_MAGIC:
         raise ValueError("not the index of a TensorFlow checkpoint, or truncated")
     footer = table[-FOOTER_SIZE:]
-    _, position = _varint(footer, 0)  # the handle of the block of filters, which a checkpoint does not have
+    _, position = _varint(footer, 0)  # the handle of the filter block, which checkpoints do not use
     _, position = _varint(footer, position)
     values = dict(_table_values(table, *_block_handle(footer, position)))
     header = _message(values.pop(b"", b""))
@@ -242,7 +241,7 @@ def _read_index(table: bytes) -> tuple[int, dict[str, _Entry]]:
         raise ValueError(
             "an object-based checkpoint (tf.train.Checkpoint, as of TensorFlow 2) is not supported; use tf.train.Saver"
         )
-    # A key that begins with 0 is not a name, but a slice of a partitioned variable, which `_tensor` refuses.
+    # A key that begins with 0 is not a name but a slice of a partitioned variable, which `_tensor` rejects.
     entries = {key.decode(): _entry(value) for key, value in values.items() if key[0] != 0}
     return _field(header, 1, 1), entries
 
@@ -259,7 +258,7 @@ def _block_handle(data: bytes, position: int) -> tuple[int, int]:
 
 
 def _block(table: bytes, offset: int, size: int) -> Iterator[tuple[bytes, bytes]]:
-    """The key-value pairs of a block. Each key is stored as what differs from the key before it."""
+    """The key-value pairs of a block. Each key is stored as its difference from the previous key."""
     end = offset + size
     if end + 5 > len(table) - FOOTER_SIZE:
         raise ValueError("truncated: a block goes beyond the end")
@@ -273,7 +272,7 @@ def _block(table: bytes, offset: int, size: int) -> Iterator[tuple[bytes, bytes]
         raise ValueError(f"compression number {compression} is not supported")
 
     (restart_count,) = struct.unpack("<I", block[-4:])
-    end = len(block) - 4 * (restart_count + 1)  # restart points serve binary search, which we do not need
+    end = len(block) - 4 * (restart_count + 1)  # restart points are for binary search: not needed
     position, key = 0, b""
     while position < end:
         shared, position = _varint(block, position)
@@ -305,7 +304,7 @@ def _entry(data: bytes) -> _Entry:
 
 
 def _message(data: bytes) -> dict[int, Any]:
-    """The fields of a protocol buffer by number; of a repeated field, the last."""
+    """The fields of a protocol buffer by number; the last one if a field is repeated."""
     return dict(_fields(data))
 
 
@@ -317,7 +316,7 @@ def _field(fields: dict[int, Any], number: int, default: Value) -> Value:
 
 
 def _fields(data: bytes) -> Iterator[tuple[int, Any]]:
-    """The number and content of each field: an ``int``, or ``bytes`` to be parsed in turn."""
+    """The number and content of each field: an ``int``, or ``bytes``, which the caller parses."""
     position = 0
     while position < len(data):
         tag, position = _varint(data, position)
@@ -340,7 +339,7 @@ def _fields(data: bytes) -> Iterator[tuple[int, Any]]:
 
 
 def _varint(data: bytes, position: int) -> tuple[int, int]:
-    """The integer at ``position`` (seven bits a byte, lowest first), and the position after it."""
+    """The integer at ``position`` (seven bits in each byte, lowest first), and the position after it."""
     value = 0
     for shift in range(0, 70, 7):
         if position >= len(data):
@@ -353,7 +352,7 @@ def _varint(data: bytes, position: int) -> tuple[int, int]:
 
 
 def snappy_decompress(data: bytes) -> bytes:
-    """Decompress one block of Snappy's raw format; a damaged one raises ``ValueError``."""
+    """Decompress one block of Snappy's raw format. Raises ValueError if it is damaged."""
     size, position = _varint(data, 0)
     output = bytearray()
     while position < len(data):
@@ -367,7 +366,7 @@ def snappy_decompress(data: bytes) -> bytes:
             length = (number if extra else upper) + 1
             output += data[position : position + length]
             position += length
-        else:  # a copy of what was output before
+        else:  # a copy of earlier output
             length, offset = (4 + (upper & 7), upper >> 3 << 8 | number) if kind == 1 else (upper + 1, number)
             if not 0 < offset <= len(output):
                 raise ValueError("damaged: a Snappy copy from before the beginning")
@@ -382,7 +381,7 @@ def snappy_decompress(data: bytes) -> bytes:
 
 
 # -- checksums -------------------------------------------------------------------------------------
-# A CRC is linear over GF(2), so that the lanes of a long text are computed side by side and then combined.
+# A CRC is linear over GF(2), so the lanes of a long input can be computed side by side and then combined.
 
 _POLYNOMIAL = np.uint32(0x82F63B78)  # Castagnoli's, bits reversed
 _CHUNK = 1 << 20  # bytes
@@ -419,14 +418,14 @@ def crc32c(data: Bytes) -> int:
 
 def _crc_in_lanes(state: int, chunk: Bytes) -> int:
     lane_count = 1 << (-(-len(chunk) // _LANE) - 1).bit_length()
-    padded = np.zeros(lane_count * _LANE, np.uint8)  # zeros before the text do not change a CRC that starts at 0
+    padded = np.zeros(lane_count * _LANE, np.uint8)  # leading zeros do not change a CRC that starts at 0
     padded[-len(chunk) :] = chunk
     first = padded[len(padded) - len(chunk) :][:4]
-    first ^= np.frombuffer(struct.pack("<I", state), np.uint8)  # is the same as to start at `state`
+    first ^= np.frombuffer(struct.pack("<I", state), np.uint8)  # equivalent to starting at `state`
 
     words = padded.view("<u2").reshape(lane_count, -1).T.astype(np.uint32, order="C")  # (words of a lane, lanes)
     states = _crc_of_words(np.zeros(lane_count, np.uint32), words)
-    # What each of the 32 bits of a state becomes as one lane of zeros passes: the columns of a matrix.
+    # The effect of one lane of zeros on each of the 32 bits of a state: the columns of a matrix.
     shift = _crc_of_words(np.uint32(1) << np.arange(32, dtype=np.uint32), np.zeros((_LANE // 2, 1), np.uint32))
     while len(states) > 1:
         states = _apply(shift, states[0::2]) ^ states[1::2]

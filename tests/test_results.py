@@ -11,12 +11,13 @@ from harness.records import record
 from harness.results.rescore import Change, rescore
 from harness.statistics import metrics
 
+pytestmark = pytest.mark.slow
 RESULTS = Path(__file__).parents[1] / "results"
 EMBEDDED = {name for name in task_names() if all(file.path.is_absolute() for file in load_task(name).files.values())}
 
 
 def published(embedded: bool) -> list[Path]:
-    """Records of finished quality runs, on tasks whose data is in the repository or on the others."""
+    """Records of finished quality runs on tasks whose data is in the repository, or on the other tasks."""
     found = [(path, record.read(path)) for path in record.files(RESULTS)]
     return [
         path
@@ -31,7 +32,7 @@ def unversioned(value: Any) -> Any:
 
 
 def differing(paths: list[Path], data: Path | None = None) -> dict[str, list[Change]]:
-    """By record, what is not as it was published."""
+    """The differences from what was published, by file name of the record."""
     found = {}
     for path, changes in rescore(paths, data):
         if true := [each for each in changes if unversioned(each.old) != unversioned(each.new)]:
@@ -48,7 +49,7 @@ def test_metrics_of_the_embedded_suite_follow_from_their_predictions() -> None:
 def test_metrics_of_real_tasks_follow_from_their_predictions(
     data_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Intervals take seconds where there are thousands of examples: those of the first record of each task."""
+    """Intervals of thousands of examples take seconds, so that those of the first record of each task are compared."""
     first: dict[str, Path] = {}
     paths = published(embedded=False)
     for path in paths:

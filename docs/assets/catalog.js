@@ -1,6 +1,6 @@
 // What pages do beyond being read: filter and sort tables, remember the chosen language.
 
-// The state of the filter stands in the address, so that a filtered table can be linked to.
+// The state of the filter is in the address, so that a filtered table can be linked to.
 function filterTable() {
   const form = document.getElementById("filter")
   if (!form) return

@@ -18,8 +18,8 @@ from typing import Any, Literal
 import psutil
 
 from harness.errors import BadInput, Failure
-from harness.measure.load import Stretch, load_of, watched
-from harness.records import provenance
+from harness.records import machine, provenance
+from harness.records.load import Stretch, load_of, watched
 from reference.processor import SWITCH
 
 State = Literal["ok", "missing", "warning", "info"]
@@ -124,7 +124,7 @@ def _torch() -> Check:
 
 
 def _compiler() -> Check:
-    from reference.compiled import NotCompiled, compiler
+    from reference.compile import NotCompiled, compiler
 
     try:
         command, name = compiler()
@@ -157,13 +157,13 @@ def _uv() -> Check:
 
 
 def _processor() -> Check:
-    found = provenance.machine()
+    found = machine.describe()
     abilities = ", ".join(found["flags"]) or "none that matter here"
     return Check("processor", "info", f"{found['cpu']}; {abilities}")
 
 
 def _switches() -> Check:
-    if hidden := provenance.hidden():
+    if hidden := machine.hidden():
         advice = f"Unset {SWITCH} and those of libraries; records made now cannot be published."
         return Check("switches", "warning", f"parts of the processor are switched off: {', '.join(hidden)}", advice)
     return Check("switches", "ok", "nothing of the processor is switched off")
@@ -174,35 +174,35 @@ def _switches() -> Check:
 
 def _products(precision: str) -> Check:
     """Of inference with frozen layers."""
-    from reference import computed_precision, layers
+    from reference import computed_precision, native
 
     if computed_precision(precision, "cpu") != precision:
-        why = layers.why_none_here(precision)
+        why = native.why_none_here(precision)
         return Check(precision, "info", f"float32 products of weights rounded to {precision}: {why}")
-    here = layers.routines_here(precision)
+    here = native.routines_here(precision)
     if not here:
-        return _not_compiled(precision, "oneDNN's products", layers.why_none_here(precision))
+        return _not_compiled(precision, "oneDNN's products", native.why_none_here(precision))
     sizes = f"gelu and sizes that are multiples of {here[0].columns}"
-    made = f"{here[0].name} of layers.cpp ({layers.built().compiler})"
+    made = f"{here[0].name} of native_layers.cpp ({native.built().compiler})"
     otherwise = "none" if precision == "int8" else "oneDNN's"
     return Check(precision, "ok", f"{made}, for {sizes}; else {otherwise}")
 
 
 def _int8() -> Check:
-    from reference import layers
+    from reference import native
     from reference.processor import multiplies
 
-    if layers.routines_here("int8"):
+    if native.routines_here("int8"):
         return _products("int8")
     instead = "PyTorch's products, slow" if multiplies("int8") else "not on this machine"
-    return _not_compiled("int8", instead, layers.why_none_here("int8"))
+    return _not_compiled("int8", instead, native.why_none_here("int8"))
 
 
 def _training() -> Check:
     """Of the reference; others are trained by PyTorch's own optimizer."""
     from reference import adamw
 
-    if not provenance.hardware_bf16():
+    if not machine.hardware_bf16():
         return Check("training", "info", "in float32: the processor has no products in bf16")
     found = adamw.built()
     if found.library is None:
@@ -212,7 +212,7 @@ def _training() -> Check:
 
 def _not_compiled(name: str, instead: str, reason: str) -> Check:
     """A warning where it is for the lack of a compiler, not of instructions."""
-    from reference.layers import AVX2
+    from reference.native import AVX2
     from reference.processor import features
 
     if name != "training" and not features() >= AVX2:
@@ -221,7 +221,7 @@ def _not_compiled(name: str, instead: str, reason: str) -> Check:
 
 
 def _cores() -> Check:
-    physical, logical = provenance.usable_cores(), provenance.machine()["logical_cores"]
+    physical, logical = machine.usable_cores(), machine.describe()["logical_cores"]
     detail = f"{physical} that we may use ({logical} logical), of {psutil.cpu_count()} logical"
     if physical < 2:
         return Check("cores", "warning", detail, "Timings need a second core for whatever else runs.")
@@ -229,7 +229,7 @@ def _cores() -> Check:
 
 
 def _memory() -> Check:
-    total = provenance.machine()["memory"]
+    total = machine.describe()["memory"]
     free = min(total, psutil.virtual_memory().available)
     detail = f"{free / GIB:.1f} GiB free of {total / GIB:.1f}"
     if free < ENOUGH_MEMORY:
@@ -238,7 +238,7 @@ def _memory() -> Check:
 
 
 def _gpu() -> Check:
-    known = ", ".join(f"{gpu['name']} (driver {gpu['driver']})" for gpu in provenance.machine()["gpus"])
+    known = ", ".join(f"{gpu['name']} (driver {gpu['driver']})" for gpu in machine.describe()["gpus"])
     try:
         import torch
     except (ImportError, OSError):
@@ -300,7 +300,8 @@ def _weights() -> Check:
 
 def _data() -> Check:
     from harness.data.fetch import data_folder
-    from harness.data.task import load_task, task_files, task_names
+    from harness.data.reading import task_files
+    from harness.data.task import load_task, task_names
 
     folder = data_folder(None)
     tasks = {name: task_files(load_task(name), folder).values() for name in task_names()}
@@ -314,7 +315,7 @@ def _data() -> Check:
 
 
 def _disk() -> Check:
-    from harness.data.download import cache_folder
+    from harness.files import cache_folder
 
     folder = cache_folder()
     free = shutil.disk_usage(_existing(folder)).free

@@ -8,6 +8,7 @@ import typer
 
 from harness.commands.terminal import print_rows, progress
 from harness.errors import BadInput, Failure
+from harness.progress import labelled
 
 app = typer.Typer()
 data_app = typer.Typer(
@@ -120,7 +121,7 @@ def env_create(
                 print(f"{each.name}: runs beside the harness, needs no environment")
                 continue
             try:
-                made = create(each.requirements, lambda what, name=each.name: show(f"{name}: {what}"))
+                made = create(each.requirements, labelled(show, each.name))
                 print(f"{each.name}: {made.folder}")
             except Failure as error:
                 failed.append(f"{each.name}: {error}")

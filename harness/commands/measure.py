@@ -2,9 +2,10 @@
 
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Generator
+from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,20 +19,21 @@ from harness.commands.options import (
     Threads,
     Weights,
     checkouts,
+    command_line,
     names,
-    repeatable,
 )
-from harness.commands.terminal import progress, terminal
+from harness.commands.terminal import log_console, progress, terminal
 from harness.errors import BadInput, Failure, ours
 from harness.printable import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from harness.measure.plan import Plan
     from harness.records.record import Record
 
 app = typer.Typer()
-MOST_SEEDS = 10_000  # each is a run of its own
+MAX_SEEDS = 10_000  # each needs a run
 
 
 @app.command(
@@ -56,33 +58,32 @@ def run(
     runs: Runs = Path("runs"),
     device: Device = "auto",
     precision: Annotated[
-        str, typer.Option(help="Of evaluation and timing: auto, fp32, bf16, fp16, or several of these, with commas.")
+        str, typer.Option(help="Precision of evaluation and timing: auto, fp32, bf16, fp16, or several with commas.")
     ] = "auto",
-    seed: Annotated[int, typer.Option(help="Of the new head, the order of examples and dropout.")] = 42,
-    seeds: Annotated[int, typer.Option(help="How many seeds, counted up from --seed.")] = 1,
+    seed: Annotated[int, typer.Option(help="Seed for the new head, the example order and dropout.")] = 42,
+    seeds: Annotated[int, typer.Option(help="Number of seeds, counted up from --seed.")] = 1,
     threads: Threads = None,
     lr: Annotated[float | None, typer.Option(help="Peak learning rate, instead of the task's.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training data, instead of the task's.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Examples a step, instead of the task's.")] = None,
-    max_length: Annotated[int | None, typer.Option(help="Tokens a sequence, instead of the task's.")] = None,
-    context: Annotated[str | None, typer.Option(help="For NER: sentence or document.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Examples per step, instead of the task's.")] = None,
+    max_length: Annotated[int | None, typer.Option(help="Tokens per sequence, instead of the task's.")] = None,
+    context: Annotated[str | None, typer.Option(help="What a model reads in NER: sentence or document.")] = None,
     select: Annotated[str, typer.Option(help="Epoch to score: last, or dev for the best on the dev set.")] = "last",
-    limit: Annotated[int | None, typer.Option(help="Use only so many examples of each split.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Use only this many examples of each split.")] = None,
     save_model: Annotated[Path | None, typer.Option(help="Write the fine-tuned model to this folder.")] = None,
     load: Annotated[
         float | None,
-        typer.Option(metavar="MS", help="Also find the highest query rate whose p99 latency stays below this."),
+        typer.Option(metavar="MS", help="Also find the highest query rate with a p99 latency below this."),
     ] = None,
     rerun: Annotated[
         str, typer.Option(help="missing: run what has no record; failed: also what failed before; all: everything.")
     ] = "missing",
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show what would be run, and about how long it takes; run nothing.")
+        bool, typer.Option("--dry-run", help="Show what would be run and about how long it would take; run nothing.")
     ] = False,
 ) -> None:
     """Fine-tune, score and time implementations; print the table and write the records."""
-    from harness.data.labels import told
-    from harness.measure import run as main_path
+    from harness.measure import main_path
     from harness.measure.dry_run import print_dry_run
     from harness.measure.plan import Options, prepare_each
 
@@ -91,8 +92,8 @@ def run(
         raise BadInput(f"--context {context!r} is neither sentence nor document")
     if load is not None and not 0 < load < float("inf"):
         raise BadInput(f"--load is {load}; it is a latency in milliseconds, above 0")
-    if not 1 <= seeds <= MOST_SEEDS:
-        raise BadInput(f"--seeds is {seeds}; it must be from 1 to {MOST_SEEDS}")
+    if not 1 <= seeds <= MAX_SEEDS:
+        raise BadInput(f"--seeds is {seeds}; it must be from 1 to {MAX_SEEDS}")
     plans = prepare_each(
         Options(
             implementations=names(impl),
@@ -117,18 +118,17 @@ def run(
             dry_run=dry_run,
             checkouts=checkouts(checkout),
             bound=None if load is None else load / 1000,
-            command=repeatable(data, runs),
+            command=command_line(data),
         ),
         names(precision),
     )
-    _print_notes(plans[0].notes)
-    for each in plans[0].tasks:
-        for line in told(each):
-            print(f"{each.name}: {line}", file=sys.stderr)
+    _print_notes(plans)
     if dry_run:
         print_dry_run(plans, terminal())
-    else:
-        _run(plans, runs, main_path.run)
+        return
+    with progress(log := log_console()) as show:
+        records, error = _collected(main_path.run(plans, show), log)
+    _finish(records, error, runs)
 
 
 @app.command(epilog="Example: python -m harness parity --impl transformers,keras-hub --layers")
@@ -142,7 +142,7 @@ def parity(
     layers: Annotated[bool, typer.Option("--layers", help="Show the differences after every layer.")] = False,
 ) -> None:
     """Compare hidden states with the reference in float64, and find out why they differ where they do."""
-    from harness.measure import run as main_path
+    from harness.measure import main_path
     from harness.measure.plan import Options, prepare
 
     options = Options(
@@ -153,11 +153,13 @@ def parity(
         device=device,
         threads=threads,
         checkouts=checkouts(checkout),
-        command=repeatable(None, runs),
+        command=command_line(),
     )
-    made = prepare(options, tasks_needed=False)
-    _print_notes(made.notes)
-    _run(made, runs, main_path.run_parity, layers)
+    plan = prepare(options, tasks_needed=False)
+    _print_notes([plan])
+    with progress(log := log_console()) as show:
+        records, error = _collected(main_path.run_parity(plan, show), log)
+    _finish(records, error, runs, layers)
 
 
 @app.command(
@@ -168,22 +170,24 @@ def parity(
 def time(
     impl: Impl = "reference",
     checkout: Checkout = None,
-    shapes: Annotated[str, typer.Option(help="SEQUENCESxLENGTH, separated by commas.")] = "1x128,8x128,32x128",
-    tasks: Annotated[str, typer.Option(help="Tasks whose own lengths are timed too; see `list`.")] = "",
-    sentences: Annotated[int, typer.Option(help="How many of a task are timed.")] = 128,
+    shapes: Annotated[
+        str, typer.Option(help="Shapes to time: SEQUENCESxLENGTH, separated by commas.")
+    ] = "1x128,8x128,32x128",
+    tasks: Annotated[str, typer.Option(help="Tasks to time at their own lengths too; see `list`.")] = "",
+    sentences: Annotated[int, typer.Option(help="Number of examples of each task to time.")] = 128,
     by_length: Annotated[
-        bool, typer.Option("--by-length", help="Sort these by length for all implementations.")
+        bool, typer.Option("--by-length", help="Sort the examples by length for all implementations.")
     ] = False,
     training: Annotated[bool, typer.Option("--training", help="Time fine-tuning on --tasks instead.")] = False,
     weights: Weights = "minilm-l6",
     data: Data = None,
     runs: Runs = Path("runs"),
     device: Device = "auto",
-    precision: Annotated[str, typer.Option(help="auto, fp32, bf16, fp16.")] = "auto",
+    precision: Annotated[str, typer.Option(help="Precision: auto, fp32, bf16 or fp16.")] = "auto",
     threads: Threads = None,
 ) -> None:
     """Time implementations in turn, without fine-tuning; the reference takes part, as the ratios are to it."""
-    from harness.measure import run as main_path
+    from harness.measure import main_path
     from harness.measure.plan import Options, prepare
 
     if training and not names(tasks):
@@ -202,17 +206,18 @@ def time(
         precision=precision,
         threads=threads,
         checkouts=checkouts(checkout),
-        command=repeatable(data, runs),
+        command=command_line(data),
     )
-    made = prepare(options, tasks_needed=bool(options.tasks))
-    _print_notes(made.notes)
-    _run(made, runs, main_path.run_time)
+    plan = prepare(options, tasks_needed=bool(options.tasks))
+    _print_notes([plan])
+    with progress(log := log_console()) as show:
+        records, error = _collected(main_path.run_time(plan, show), log)
+    _finish(records, error, runs)
 
 
-def _print_notes(notes: Iterable[str]) -> None:
-    """What was done with the weights' files before anything else."""
-    for note in notes:
-        print(printable(f"weights: {note}"), file=sys.stderr)
+def _print_notes(plans: list["Plan"]) -> None:
+    for note in plans[0].notes:
+        print(printable(note), file=sys.stderr)
 
 
 def _shapes(text: str) -> tuple[tuple[int, int], ...]:
@@ -227,59 +232,73 @@ def _shapes(text: str) -> tuple[tuple[int, int], ...]:
     return tuple(shapes)
 
 
-def _run(made: Any, runs: Path, path: Callable[..., Iterator["Record"]], layers: bool = False) -> None:
-    """Go along the path with progress; print and write the tables, even of what was finished before an error."""
-    from rich.console import Console
-
-    from harness.records.provenance import ROOT, git_refusal
-    from harness.records.record import Quality
-    from harness.report.table import arrange, layer_tables, print_report
-
-    records: list[Record] = []
-    ended: BaseException | None = None
-    log = Console(stderr=True)
-    for note in (made[0] if isinstance(made, list) else made).tokenizer.notes:
-        log.print(printable(f"tokenizer: {note}"), highlight=False, markup=False, soft_wrap=True)
-    with progress(log) as show:
-        try:
-            for each in path(made, show):
+def _collected(steps: Generator["Record", None, None], log: "Console") -> tuple[list["Record"], BaseException | None]:
+    """All records, with a line for each as soon as it is finished; and the error that ended the work, if any did."""
+    records = []
+    try:
+        with closing(steps):
+            for each in steps:
                 records.append(each)
                 log.print(printable(_line(each)), highlight=False, markup=False, soft_wrap=True)
-        except KeyboardInterrupt as error:
-            ended = error
-        except Exception as error:
-            ended = ours(error) or error  # what is finished is shown all the same
+    except KeyboardInterrupt as error:
+        return records, error
+    except Exception as error:
+        return records, ours(error) or error
+    return records, None
+
+
+def _finish(records: list["Record"], error: BaseException | None, runs: Path, layers: bool = False) -> None:
+    """Report what is finished, even before an error; then raise the error, or exit with 1 if anything failed."""
     if records:
-        try:
-            _write_report(records, runs, log)  # before the screen, which may be a pipe that ends
-        except (BadInput, Failure, OSError) as error:
-            ended = ended or ours(error)
-        print_report(arrange(records), terminal())
-        for table in layer_tables(records) if layers else []:
-            terminal().print(table)
-        if refused := git_refusal(ROOT):
-            log.print(printable(f"records name no commit: {refused}"), highlight=False, markup=False, soft_wrap=True)
-        log.print(f"records and report in {runs}/", highlight=False)
-    if isinstance(ended, KeyboardInterrupt):
-        log.print("interrupted; the same command goes on from there: what is finished is kept", highlight=False)
-    if ended is not None:
-        raise ended
+        unwritten = _report(records, runs, layers)
+        error = error or unwritten
+    _exit(records, error)
+
+
+def _report(records: list["Record"], runs: Path, layers: bool) -> BaseException | None:
+    """Write the report and print the tables of these records. Returns the error if the report cannot be written."""
+    from harness.records.provenance import ROOT, git_refusal
+    from harness.report.arrange import arrange
+    from harness.report.table import layer_tables, print_report
+
+    unwritten = None
+    try:
+        _write_report(records, runs)  # before the screen, which may be a pipe that ends
+    except (BadInput, Failure, OSError) as error:
+        unwritten = ours(error)
+    print_report(arrange(records), terminal())
+    for table in layer_tables(records) if layers else []:
+        terminal().print(table)
+    if refused := git_refusal(ROOT):
+        print(printable(f"records name no commit: {refused}"), file=sys.stderr)
+    print(f"records and report in {runs}/", file=sys.stderr)
+    return unwritten
+
+
+def _exit(records: list["Record"], error: BaseException | None) -> None:
+    from harness.records.record import Quality
+
+    if isinstance(error, KeyboardInterrupt):
+        print("interrupted; the same command goes on from there: what is finished is kept", file=sys.stderr)
+    if error is not None:
+        raise error
     if any(isinstance(each, Quality) and each.state == "failed" for each in records):
-        log.print("failed runs are not repeated; --rerun failed repeats them", highlight=False)
+        print("failed runs are not repeated; --rerun failed repeats them", file=sys.stderr)
     if any(each.state == "failed" for each in records) or any(_partly_failed(each) for each in records):
         raise SystemExit(1)
 
 
-def _write_report(records: list["Record"], runs: Path, log: "Console") -> None:
-    """The report of all records in the folder, those of earlier commands too."""
-    from harness.records.record import exclusive, read_all
+def _write_report(records: list["Record"], runs: Path) -> None:
+    """The report of all records in the folder, including those of earlier commands."""
+    from harness.files import exclusive
+    from harness.records.record import read_all
     from harness.report.table import write_report
 
-    with exclusive(runs / "report.json", lambda: None):  # of two that end now, the later reads what both wrote
+    with exclusive(runs / "report.json", lambda: None):  # of two commands that end now, the later reads all records
         try:
             records = read_all([runs])
         except BadInput as error:
-            log.print(f"the report is of this command's records alone: {error}", highlight=False, markup=False)
+            print(printable(f"the report is of this command's records alone: {error}"), file=sys.stderr)
         write_report(records, runs)
 
 

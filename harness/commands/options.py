@@ -1,4 +1,4 @@
-"""Options that several commands have, and what their text stands for."""
+"""Options that several commands have, and functions that parse their values."""
 
 import os
 import sys
@@ -12,29 +12,29 @@ from harness.files import expanded
 
 Impl = Annotated[str, typer.Option(help="Implementations, separated by commas, or all; see `list`.")]
 Checkout = Annotated[
-    list[str] | None, typer.Option(help="Where an implementation's repository lies: NAME=FOLDER. Repeatable.")
+    list[str] | None, typer.Option(help="Folder of an implementation's repository: NAME=FOLDER. Repeatable.")
 ]
-Weights = Annotated[str, typer.Option(help="A name of `list`, a Hub id, a folder or a TensorFlow checkpoint.")]
-Data = Annotated[Path | None, typer.Option(envvar="BERT_ATLAS_DATA", help="Folder of task data (see `data get`).")]
+Weights = Annotated[str, typer.Option(help="Weights: a name of `list`, a Hub id, a folder or a TensorFlow checkpoint.")]
+Data = Annotated[Path | None, typer.Option(envvar="BERT_ATLAS_DATA", help="Folder of task data; see `data get`.")]
 Runs = Annotated[Path, typer.Option(help="Folder for the records.")]
-Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+Device = Annotated[str, typer.Option(help="Device: auto, cpu or cuda.")]
 Threads = Annotated[
     int | None,
     typer.Option(
         help="CPU threads, whatever OMP_NUM_THREADS says.  [default: all cores that affinity and quota leave]"
     ),
 ]
-OwnTasks = Annotated[list[Path] | None, typer.Option(help="A task of your own: its YAML file. Repeatable.")]
+OwnTasks = Annotated[list[Path] | None, typer.Option(help="YAML file of a task of your own. Repeatable.")]
 Records = Annotated[list[Path], typer.Argument(help="Records, or folders of them.")]
 
 
 def names(text: str) -> list[str]:
-    """What stands between the commas."""
+    """The names in a list with commas."""
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def checkouts(given: list[str] | None) -> dict[str, Path]:
-    """Folders by name."""
+    """Folders of repositories, by name of implementation. BadInput for text of another form."""
     folders = {}
     for text in given or []:
         name, equals, folder = text.partition("=")
@@ -57,7 +57,7 @@ def roles(columns: str) -> dict[str, str]:
 
 def thread_count(given: int | None) -> int:
     """As many as a run takes, unless ``--threads`` says how many."""
-    from harness.records.provenance import usable_cores
+    from harness.records.machine import usable_cores
 
     if given is not None and given < 1:
         raise BadInput(f"--threads is {given}; it must be above 0")
@@ -81,8 +81,8 @@ def check_output(output: Path) -> None:
         raise BadInput(f"--output: {output} cannot be written: Permission denied")
 
 
-def repeatable(data: Path | None, runs: Path) -> str:
-    """The command that is running, as a record names it: it can be given again elsewhere."""
+def command_line(data: Path | None = None) -> str:
+    """The command that is running, as records name it: it can be repeated on another machine."""
     from harness.records.provenance import command
 
     folders = {"BERT_ATLAS_DATA": data.resolve()} if data else {}

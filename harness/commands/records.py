@@ -27,7 +27,8 @@ def report(
 ) -> None:
     """Print the table of finished runs."""
     from harness.records.record import read_all
-    from harness.report.table import arrange, print_report, write_report
+    from harness.report.arrange import arrange
+    from harness.report.table import print_report, write_report
 
     found = read_all(records)
     if not found:
@@ -66,17 +67,17 @@ def compare(
 
     if fail_if_worse is not None:
         check_margin(fail_if_worse)
-    made = compare_records(a, b, runs, data, task or [])
+    comparison = compare_records(a, b, runs, data, task or [])
     if output is not None:
-        write(made, output)
-    print_comparison(made, terminal(), examples)
+        write(comparison, output)
+    print_comparison(comparison, terminal(), examples)
     if fail_if_worse is None:
         return
-    worse, unsure = judge(made, fail_if_worse)
+    worse, unsure = judge(comparison, fail_if_worse)
     for subject in unsure:
-        print(f"{subject}: that {made.b} is worse by more than {fail_if_worse:g} points is not ruled out")
+        print(f"{subject}: that {comparison.b} is worse by more than {fail_if_worse:g} points is not ruled out")
     if worse:
-        raise Failure(f"{made.b} is worse by more than {fail_if_worse:g} points on {', '.join(worse)}")
+        raise Failure(f"{comparison.b} is worse by more than {fail_if_worse:g} points on {', '.join(worse)}")
 
 
 @app.command(epilog="Example: python -m harness rescore results --data ~/data")
@@ -94,7 +95,7 @@ def rescore(
         for change in changes:
             print(printable(f"{path}: {change.what}: {change.old} -> {change.new}"))
         total, differ = total + 1, differ + bool(changes)
-    print(f"{total} scored again, {differ} different{', written anew' if differ and write else ''}")
+    print(f"{total} scored again, {differ} different{', rewritten' if differ and write else ''}")
     if differ and not write:
         raise SystemExit(1)
 
@@ -128,6 +129,51 @@ def publish(
 
     for path in copy(records, results):
         print(printable(str(path)))
+
+
+@app.command(
+    epilog="Examples:\n\npython -m harness figures docs/records.md\n\npython -m harness figures docs/records.md --check"
+)
+def figures(
+    documents: Annotated[list[Path], typer.Argument(help="Markdown files with blocks of figures.")],
+    results: Annotated[Path, typer.Option(help="The records that the figures are of.")] = Path("results"),
+    check: Annotated[
+        bool, typer.Option("--check", help="Write nothing; exit code 1 where a table is not up to date.")
+    ] = False,
+) -> None:
+    """Write the tables in Markdown files from records: what each shows is said in a comment above it."""
+    from harness.files import write_whole
+    from harness.records.record import read_all
+    from harness.report.figures import with_figures
+
+    records, old = read_all([results]), []
+    for document in documents:
+        try:
+            text = document.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise BadInput(f"{document} cannot be read: {error}") from error
+        try:
+            written = with_figures(text, records)
+        except BadInput as error:
+            raise BadInput(f"{document}, {error}") from None
+        if written != text and not check:
+            write_whole(document, written.encode())
+        old += [str(document)] if written != text else []
+    if check and old:
+        raise Failure(
+            f"not what the records say: {', '.join(old)}; `python -m harness figures {' '.join(old)}` writes it"
+        )
+
+
+@app.command(epilog="Example: python -m harness index --output build/index.json")
+def index(
+    results: Annotated[Path, typer.Option(help="The folder of published records.")] = Path("results"),
+    output: Annotated[Path, typer.Option(help="The JSON file to write.")] = Path("build/index.json"),
+) -> None:
+    """Write all published records into one file, which `python -m catalog build` makes the site from."""
+    from harness.results.index import write_index
+
+    print(f"{write_index(results, output)} records in {output}")
 
 
 @app.command("check-record", epilog="Example: python -m harness check-record results")

@@ -1,11 +1,12 @@
-"""What stands on the screen: tables on standard output, progress beside them on standard error."""
+"""What the user sees: tables on standard output, progress on standard error."""
 
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from harness.printable import printable
+from harness.progress import Show
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -19,8 +20,15 @@ def terminal() -> "Console":
     return Console() if sys.stdout.isatty() else Console(width=160)
 
 
+def log_console() -> "Console":
+    """Standard error."""
+    from rich.console import Console
+
+    return Console(stderr=True)
+
+
 def print_rows(head: Sequence[str], rows: "Iterable[Sequence[str | Text]]", title: str | None = None) -> None:
-    """A table without lines. What stands in brackets, such as an extra of a package, is no markup."""
+    """A table without lines. Text in brackets, such as the extra of a package, is not markup."""
     from rich.table import Table
     from rich.text import Text
 
@@ -31,15 +39,15 @@ def print_rows(head: Sequence[str], rows: "Iterable[Sequence[str | Text]]", titl
 
 
 @contextmanager
-def progress(console: "Console") -> Iterator[Any]:
-    """A bar that ``show(what, done, total)`` moves; on a pipe there is none."""
+def progress(console: "Console") -> Iterator[Show]:
+    """A bar that shows progress; on a pipe there is none."""
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns = (BarColumn(bar_width=24), TimeElapsedColumn(), TextColumn("{task.description}"))
     with Progress(*columns, console=console, transient=True) as progress:
         bar = progress.add_task("", total=None)
 
-        def show(what: str, done: int = 0, total: int = 1) -> None:
+        def show(what: str, done: float = 0, total: float = 1) -> None:
             progress.update(bar, description=what, completed=done, total=total)
 
         yield show

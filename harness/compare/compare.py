@@ -28,18 +28,20 @@ def compare(a: str, b: str, runs: Path, data: Path | None = None, own_tasks: Seq
     names = (name_a, name_b) if name_a != name_b else (a, b)
     if names[0] == names[1]:
         raise BadInput(f"{a} and {b} are the same; name two implementations, or two folders of records")
-    made = Comparison(*names)
+    comparison = Comparison(*names)
     tasks = {task.name: task for task in (load_task(str(path)) for path in own_tasks)}
-    side_a, side_b = grouped(made, names[0], found_a), grouped(made, names[1], found_b)
-    paired = pairs(made, side_a, side_b, failed(found_b))
+    side_a, side_b = grouped(comparison, names[0], found_a), grouped(comparison, names[1], found_b)
+    paired = pairs(comparison, side_a, side_b, failed(found_b))
     for what, runs_a, runs_b in paired:
-        made.differences += differences(made, what, runs_a, runs_b, data, tasks)
+        comparison.differences += differences(comparison, what, runs_a, runs_b, data, tasks)
     speeds = {path.resolve(): each for path, each in [*found_a, *found_b] if isinstance(each, record.Speed)}
-    made.ratios = ratios(made, list(speeds.values()), name_a, name_b)
-    if not made.differences and not made.ratios:
-        raise BadInput(f"{a} and {b}: no task and no timing is in both; {'; '.join(made.notes) or 'run both first'}")
-    made.differences, made.ratios = _corrected(made.differences), _corrected(made.ratios)
-    return made
+    comparison.ratios = ratios(comparison, list(speeds.values()), name_a, name_b)
+    if not comparison.differences and not comparison.ratios:
+        raise BadInput(
+            f"{a} and {b}: no task and no timing is in both; {'; '.join(comparison.notes) or 'run both first'}"
+        )
+    comparison.differences, comparison.ratios = _corrected(comparison.differences), _corrected(comparison.ratios)
+    return comparison
 
 
 def _corrected(tested: list[Tested]) -> list[Tested]:

@@ -6,24 +6,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.compare.result import Comparison, Difference, Disagreement, Ratio
+from harness.data.kinds import KINDS
 from harness.errors import BadInput
-from harness.records import record
+from harness.files import write_json
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 
-def verdicts(made: Comparison) -> list[str]:
+def verdicts(comparison: Comparison) -> list[str]:
     """One sentence for each task and split, and each shape: size, uncertainty, and what is shown."""
-    tests = sum(each.p is not None for each in made.differences)
-    scores = [_verdict(made, each, tests) for each in made.differences]
-    return scores + [_speed_verdict(made, each) for each in made.ratios]
+    tests = sum(each.p is not None for each in comparison.differences)
+    scores = [_verdict(comparison, each, tests) for each in comparison.differences]
+    return scores + [_speed_verdict(comparison, each) for each in comparison.ratios]
 
 
-def _verdict(made: Comparison, each: Difference, tests: int) -> str:
+def _verdict(comparison: Comparison, each: Difference, tests: int) -> str:
     points = f"{abs(100 * each.value):.1f}"
     size = f"{points} points {'better' if each.value > 0 else 'worse'} than" if float(points) else "0.0 points from"
-    said = f"{made.b} is {size} {made.a} on {each.subject}"
+    said = f"{comparison.b} is {size} {comparison.a} on {each.subject}"
     seeds = f"{len(each.by_seed)} seeds" if len(each.by_seed) > 1 else "one seed"
     if each.p_holm is None or each.low is None or each.high is None:
         return f"{said} ({each.metric}, {each.n} examples, {seeds}, no interval): too little to tell"
@@ -33,11 +34,11 @@ def _verdict(made: Comparison, each: Difference, tests: int) -> str:
     return f"{said} ({each.metric}, {interval}): {shown} shown by {each.n} examples and {seeds}{alone}"
 
 
-def _speed_verdict(made: Comparison, each: Ratio) -> str:
-    size = f"{made.b} is {each.ratio:.2f} times as fast as {made.a} at {each.shape}"
+def _speed_verdict(comparison: Comparison, each: Ratio) -> str:
+    size = f"{comparison.b} is {each.ratio:.2f} times as fast as {comparison.a} at {each.shape}"
     if each.p_holm is None or each.low is None or each.high is None:
         return f"{size} (one round, no interval): too little to tell"
-    tests = sum(other.p is not None for other in made.ratios)
+    tests = sum(other.p is not None for other in comparison.ratios)
     interval = f"95% interval {each.low:.2f} to {each.high:.2f}, {_p(each.p_holm, tests)}"
     shown = "a difference is" if each.p_holm < 0.05 else "no difference"
     return f"{size} ({interval}): {shown} shown by {each.rounds} rounds"
@@ -48,17 +49,17 @@ def _p(p: float, tests: int) -> str:
     return f"p {value}" + (f" after Holm's correction over {tests} tests" if tests > 1 else "")
 
 
-def print_comparison(made: Comparison, console: "Console", examples: int = 10) -> None:
+def print_comparison(comparison: Comparison, console: "Console", examples: int = 10) -> None:
     """The sentences, what to know besides, and on each task the first examples that are answered differently."""
 
     def line(text: str, style: str | None = None) -> None:
         console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
 
-    for sentence in verdicts(made):
+    for sentence in verdicts(comparison):
         line(sentence)
-    for note in made.notes:
+    for note in comparison.notes:
         line(note, "yellow")
-    for each in made.differences:
+    for each in comparison.differences:
         seeds = ", ".join(f"seed {seed} {100 * value:+.1f}" for seed, value in each.by_seed.items())
         test = f"; {each.test} p {each.p:.3g}, bootstrap p {each.p_bootstrap:.3g}, uncorrected" if each.test else ""
         line(f"\n{each.subject}: {each.metric} {each.a:.4f}, {each.b:.4f}; {seeds}{test}")
@@ -66,15 +67,15 @@ def print_comparison(made: Comparison, console: "Console", examples: int = 10) -
         for one in each.disagreements[:examples]:
             where, a, b, gold = _shown(each.kind, one)
             right = "" if gold is None else f"; gold {gold}"
-            line(f"  seed {one.seed}, example {one.id}{where}: {made.a} {a}, {made.b} {b}{right}")
+            line(f"  seed {one.seed}, example {one.id}{where}: {comparison.a} {a}, {comparison.b} {b}{right}")
 
 
 def _shown(kind: str, one: Disagreement) -> tuple[str, str, str, str | None]:
     """Which words, and the answers as text; of two sequences of tags only the words where they differ."""
     a, b, gold = one.a, one.b, one.gold
     where = ""
-    if kind == "tagging":
-        places = [place for place, (tag, other) in enumerate(zip(a, b, strict=False)) if tag != other]
+    places = KINDS[kind].places(a, b)
+    if places is not None:
         where = f", place {', '.join(map(str, places))}"
         a, b, gold = (tags if tags is None else tuple(tags[place] for place in places) for tags in (a, b, gold))
     return where, _text(a), _text(b), None if gold is None else _text(gold)
@@ -86,16 +87,16 @@ def _text(answer: Any) -> str:
     return f"{answer:.4g}" if isinstance(answer, float) else str(answer)
 
 
-def write(made: Comparison, path: Path) -> None:
+def write(comparison: Comparison, path: Path) -> None:
     """Everything as JSON, but gold answers, which a file that is passed on must not hold."""
-    values = asdict(made) | {"verdicts": verdicts(made)}
+    values = asdict(comparison) | {"verdicts": verdicts(comparison)}
     for each in values["differences"]:
         for one in each["disagreements"]:
             del one["gold"]
-    record.write_json(values, path)
+    write_json(values, path)
 
 
-def judge(made: Comparison, margin: float) -> tuple[list[str], list[str]]:
+def judge(comparison: Comparison, margin: float) -> tuple[list[str], list[str]]:
     """Where B is shown to be worse than A by more than ``margin`` points, and where that is not ruled out.
 
     Shown: the whole 95% interval is below -margin, or B has no score where A has one, as it lacks the
@@ -105,14 +106,16 @@ def judge(made: Comparison, margin: float) -> tuple[list[str], list[str]]:
     negative margin, and where there is no interval to tell by.
     """
     check_margin(margin)
-    intervals = {each.subject: (each.low, each.high) for each in made.differences}
-    untold = [subject for subject, (low, _) in intervals.items() if low is None]
-    if untold or not intervals:
-        raise BadInput(f"--fail-if-worse cannot tell of {', '.join(untold) or 'speed alone'}: it needs scores and data")
+    intervals = {each.subject: (each.low, each.high) for each in comparison.differences}
+    unknown = [subject for subject, (low, _) in intervals.items() if low is None]
+    if unknown or not intervals:
+        raise BadInput(
+            f"--fail-if-worse cannot tell of {', '.join(unknown) or 'speed alone'}: it needs scores and data"
+        )
     worse = [subject for subject, (_, high) in intervals.items() if high is not None and 100 * high < -margin]
     unsure = [subject for subject, (low, _) in intervals.items() if low is not None and 100 * low < -margin]
     unsure = [subject for subject in unsure if subject not in worse]
-    return worse + [f"{subject} (no score of {made.b})" for subject in made.lacking], unsure
+    return worse + [f"{subject} (no score of {comparison.b})" for subject in comparison.lacking], unsure
 
 
 def check_margin(margin: float) -> None:

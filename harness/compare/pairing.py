@@ -9,6 +9,7 @@ from harness.errors import BadInput
 from harness.files import expanded
 from harness.records import record
 from harness.records.models import configuration_of
+from harness.records.subject import subject
 
 Run = tuple[Path, record.Quality]  # a record and its file
 Runs = dict[int, Run]  # by seed
@@ -72,7 +73,7 @@ def _setting(each: record.Quality) -> dict[str, Any]:
 
 
 def grouped(
-    made: Comparison, name: str, found: list[tuple[Path, record.Record]]
+    comparison: Comparison, name: str, found: list[tuple[Path, record.Record]]
 ) -> dict[str, dict[str, dict[int, Run]]]:
     """Runs by task, setting and seed; of the same the one that was started last. Those that failed are in the notes."""
     groups: dict[str, dict[str, Runs]] = {}
@@ -80,7 +81,7 @@ def grouped(
         if not isinstance(each, record.Quality):
             continue
         if each.state != "ok":
-            made.notes.append(f"{name} on {each.task['name']}, seed {each.seed}, {each.state}: {each.reason}")
+            comparison.notes.append(f"{name} on {each.task['name']}, seed {each.seed}, {each.state}: {each.reason}")
             continue
         setting = json.dumps(_setting(each), sort_keys=True)
         groups.setdefault(_task(each), {}).setdefault(setting, {})[each.seed] = (path, each)
@@ -94,12 +95,11 @@ def failed(found: list[tuple[Path, record.Record]]) -> set[tuple[str, int]]:
 
 
 def _task(each: record.Quality) -> str:
-    whole = each.task["kind"] == "tagging" and each.task["context"] == "document"
-    return each.task["name"] + (", document" if whole else "")
+    return subject(each.task["name"], each.task["context"])
 
 
 def pairs(
-    made: Comparison,
+    comparison: Comparison,
     side_a: dict[str, dict[str, Runs]],
     side_b: dict[str, dict[str, Runs]],
     failed_b: set[tuple[str, int]],
@@ -112,24 +112,24 @@ def pairs(
     for task in [*side_a, *(task for task in side_b if task not in side_a)]:
         settings_a, settings_b = side_a.get(task, {}), side_b.get(task, {})
         if not settings_a or not settings_b:
-            made.notes.append(f"{task}: only {made.a if settings_a else made.b} has it")
-            made.lacking += [task] if settings_a else []
+            comparison.notes.append(f"{task}: only {comparison.a if settings_a else comparison.b} has it")
+            comparison.lacking += [task] if settings_a else []
             continue
         same = [(each, each) for each in settings_a if each in settings_b]
         if not same:
             if len(settings_a) > 1 or len(settings_b) > 1:
                 raise BadInput(
-                    f"{task}: {len(settings_a)} kinds of runs of {made.a}, {len(settings_b)} of {made.b}, none alike: "
-                    f"{_apart([*settings_a, *settings_b])}; name the record files to compare"
+                    f"{task}: {len(settings_a)} kinds of runs of {comparison.a}, {len(settings_b)} of {comparison.b}, "
+                    f"none alike: {_apart([*settings_a, *settings_b])}; name the record files to compare"
                 )
             same = [(next(iter(settings_a)), next(iter(settings_b)))]
         elif others := len({*settings_a} ^ {*settings_b}):
-            made.notes.append(f"{task}: {others} kinds of runs have no counterpart and are left out")
+            comparison.notes.append(f"{task}: {others} kinds of runs have no counterpart and are left out")
         for one, other in same:
             what = task + (f" ({_apart(list(settings_a), one)})" if len(same) > 1 else "")
             alone = sorted(settings_a[one].keys() - settings_b[other].keys())
-            made.lacking += [f"{what}, seed {seed}" for seed in alone if (task, seed) in failed_b]
-            found.append((what, *_same_seeds(made, what, settings_a[one], settings_b[other])))
+            comparison.lacking += [f"{what}, seed {seed}" for seed in alone if (task, seed) in failed_b]
+            found.append((what, *_same_seeds(comparison, what, settings_a[one], settings_b[other])))
     return found
 
 
@@ -142,19 +142,19 @@ def _apart(settings: list[str], of: str | None = None) -> str:
     return "; ".join(f"{key} {' / '.join(dict.fromkeys(str(each.get(key)) for each in read))}" for key in keys)
 
 
-def _same_seeds(made: Comparison, what: str, runs_a: Runs, runs_b: Runs) -> tuple[Runs, Runs]:
+def _same_seeds(comparison: Comparison, what: str, runs_a: Runs, runs_b: Runs) -> tuple[Runs, Runs]:
     both = sorted(runs_a.keys() & runs_b.keys())
     said = " against ".join(", ".join(map(str, sorted(runs))) for runs in (runs_a, runs_b))
     if not both:
         raise BadInput(f"{what}: the seeds differ ({said}); run both with the same")
     if len(both) < max(len(runs_a), len(runs_b)):
-        made.notes.append(f"{what}: seeds {said}; only those of both are compared")
+        comparison.notes.append(f"{what}: seeds {said}; only those of both are compared")
     for seed in both:
-        _check_same(made, what, runs_a[seed][1], runs_b[seed][1])
+        _check_same(comparison, what, runs_a[seed][1], runs_b[seed][1])
     return {seed: runs_a[seed] for seed in both}, {seed: runs_b[seed] for seed in both}
 
 
-def _check_same(made: Comparison, what: str, a: record.Quality, b: record.Quality) -> None:
+def _check_same(comparison: Comparison, what: str, a: record.Quality, b: record.Quality) -> None:
     """BadInput where the numbers are not of the same thing; a note where something else may explain a difference."""
     measured = [
         {
@@ -181,4 +181,4 @@ def _check_same(made: Comparison, what: str, a: record.Quality, b: record.Qualit
         raise BadInput(f"{what}: not comparable, these differ: {'; '.join(wrong)}; run both on the same")
     if differ:
         note = f"{what}: these differ too, and may be the reason: {'; '.join(differ.values())}"
-        made.notes += [note] if note not in made.notes else []
+        comparison.notes += [note] if note not in comparison.notes else []

@@ -14,7 +14,9 @@ import numpy as np
 
 from harness.compare.pairing import Run, Runs
 from harness.compare.result import Comparison, Difference, Disagreement
-from harness.data.task import Task, load_task, task_files
+from harness.data.kinds import KINDS
+from harness.data.reading import task_files
+from harness.data.task import Task, load_task
 from harness.errors import BadInput
 from harness.records import record
 from harness.statistics.intervals import Floats
@@ -23,7 +25,7 @@ from harness.statistics.significance import SEED, mcnemar, paired_bootstrap, ran
 
 
 def differences(
-    made: Comparison, what: str, runs_a: Runs, runs_b: Runs, data: Path | None, own_tasks: dict[str, Task]
+    comparison: Comparison, what: str, runs_a: Runs, runs_b: Runs, data: Path | None, own_tasks: dict[str, Task]
 ) -> list[Difference]:
     """One for each split, in its first metric."""
     first = next(iter(runs_a.values()))[1]
@@ -31,12 +33,18 @@ def differences(
     for metric in first.metrics:
         main.setdefault(metric["split"], metric)
     if not main:
-        made.notes.append(f"{what}: no scored split")
-    return [_difference(made, what, split, runs_a, runs_b, data, own_tasks) for split in main]
+        comparison.notes.append(f"{what}: no scored split")
+    return [_difference(comparison, what, split, runs_a, runs_b, data, own_tasks) for split in main]
 
 
 def _difference(
-    made: Comparison, what: str, split: str, runs_a: Runs, runs_b: Runs, data: Path | None, own_tasks: dict[str, Task]
+    comparison: Comparison,
+    what: str,
+    split: str,
+    runs_a: Runs,
+    runs_b: Runs,
+    data: Path | None,
+    own_tasks: dict[str, Task],
 ) -> Difference:
     first = next(iter(runs_a.values()))[1]
     metric = next(m["name"] for m in first.metrics if m["split"] == split)
@@ -66,14 +74,13 @@ def _difference(
             if _differ(answers[0][seed][each], answers[1][seed][each])
         ],
     )
-    for name, runs in ((made.a, runs_a), (made.b, runs_b)):
+    for name, runs in ((comparison.a, runs_a), (comparison.b, runs_b)):
         if collapsed := [str(seed) for seed, (_, run) in runs.items() if has_collapsed(run, split)]:
             seeds = ", ".join(collapsed)
-            made.notes.append(f"{found.subject}: collapsed, and compared like the others: {name}, seed {seeds}")
-    if found.kind == "regression":
-        found.disagreements.sort(key=lambda each: -abs(each.a - each.b))
+            comparison.notes.append(f"{found.subject}: collapsed, and compared like the others: {name}, seed {seeds}")
+    found.disagreements.sort(key=lambda each: -KINDS[found.kind].distance(each.a, each.b))
     if isinstance(known, str):
-        made.notes.append(f"{found.subject}: recorded values alone, no interval and no test: {known}")
+        comparison.notes.append(f"{found.subject}: recorded values alone, no interval and no test: {known}")
         return found
     task, right = known
     if not set(ids) <= right.keys():
@@ -108,10 +115,9 @@ def _gold(
     each: record.Quality, split: str, data: Path | None, own_tasks: dict[str, Task]
 ) -> tuple[Task, dict[str, Any]] | str:
     """The task and the right answers by example id; or why they cannot be known."""
-    from harness.data.download import sha256_of
-    from harness.data.encode import gold
     from harness.data.fetch import data_folder
     from harness.data.read import read_split
+    from harness.files import sha256_of
 
     name = each.task["name"]
     try:
@@ -125,7 +131,7 @@ def _gold(
     if sha256_of(file) != each.task["data"].get(split):
         return f"{file.name} here is not the file that the records were made with (another sha256)"
     examples: list[Any] = [*read_split(task, split, folder)]
-    answers = gold(task, examples)
+    answers = KINDS[task.kind].gold(examples)
     if answers is None:
         return f"{split} has no labels"
     return task, {example.id: answer for example, answer in zip(examples, answers, strict=True)}
@@ -138,9 +144,9 @@ def _features(task: Task, metric: str, gold: list[Any], predicted: list[Any]) ->
 
 
 def _check_value(path: Path, metric: str, rows: Floats, recorded: float) -> None:
-    from harness.statistics.metrics import STATISTICS
+    from harness.statistics.metrics import METRICS
 
-    value = float(STATISTICS[metric](rows)(np.ones((1, len(rows)), np.int64))[0])
+    value = float(METRICS[metric].statistic(rows)(np.ones((1, len(rows)), np.int64))[0])
     if not math.isclose(value, recorded, abs_tol=1e-6):
         raise BadInput(f"{path}: {metric} is {recorded:.6f} there, but {value:.6f} of its predictions; run it again")
 

@@ -11,7 +11,7 @@ from harness.records import record
 from harness.records.models import model_of, named_apart
 
 
-def ratios(made: Comparison, speeds: list[record.Speed], a: str, b: str) -> list[Ratio]:
+def ratios(comparison: Comparison, speeds: list[record.Speed], a: str, b: str) -> list[Ratio]:
     """One for each shape at which both were timed in turn; the last of those timed under the same conditions."""
     last: dict[tuple[str, ...], record.Speed] = {}
     for each in sorted(named_apart(speeds), key=lambda each: each.started):
@@ -20,7 +20,7 @@ def ratios(made: Comparison, speeds: list[record.Speed], a: str, b: str) -> list
             conditions = (each.checkpoint["name"], each.precision["resolved"], record.hardware(each))
             last[each.shape["name"], *conditions, model_of(each)] = each
     if not last:
-        made.notes.append("speed: the two were not timed in turn in one comparison; `run --impl A,B` does that")
+        comparison.notes.append("speed: the two were not timed in turn in one comparison; `run --impl A,B` does that")
     varied = [len({key[number] for key in last}) > 1 for number in range(1, 4)]
     found = []
     for (shape, *timed, _), each in last.items():
@@ -28,7 +28,7 @@ def ratios(made: Comparison, speeds: list[record.Speed], a: str, b: str) -> list
         turns = [record.turn_seconds(each.shape, each.implementations[who]) for who in (a, b)]
         found.append(speed_ratio(name, *turns))
         if each.load.get("noisy"):
-            made.notes.append(f"{name}: unreliable, as the machine was busy or slow while it was timed")
+            comparison.notes.append(f"{name}: unreliable, as the machine was busy or slow while it was timed")
     return found
 
 

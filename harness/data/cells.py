@@ -1,4 +1,4 @@
-"""What a cell of the label column means: its format says what it is, the task which label that stands for."""
+"""The label column of a table: what each cell means, given the file's format and the task's labels."""
 
 import math
 import re
@@ -6,14 +6,14 @@ from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
-from harness.data.spelling import difference, loose, narrow, plain, unique
-from harness.data.task import Task
+from harness.data.examples import Label
+from harness.data.reading import Reading
+from harness.data.spelling import caseless, difference, narrow, plain, unique
 
-Label = str | float | tuple[str, ...]
 Note = Callable[[str], None]  # called with each repair
 
 NUMBER = re.compile(r"[-+]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]{1,4})?")
-NO_GOLD = ("-", "-1", "_", "?", "")  # what data sets write where annotators did not agree, or nobody asked them
+NO_GOLD = ("-", "-1", "_", "?", "")  # what data sets write where annotators did not agree or there were none
 MOST_DIGITS = 28  # of a number that is a label
 
 
@@ -37,117 +37,94 @@ def text_of(cell: Any) -> str:
     raise ValueError(f"is {'a list' if isinstance(cell, list) else 'an object'}, not one label")
 
 
-def is_ignored(task: Task, cell: Any) -> bool:
-    """Whether the task leaves out the examples with this in their label column."""
-    if not task.ignore or isinstance(cell, list | dict):
-        return False
-    if cell is None:
-        return None in task.ignore
-    text = plain(text_of(cell))
-    numbers = task.kind == "regression"
-    return any(text == value or (numbers and _same_number(text, value)) for value in task.ignore if value is not None)
-
-
 class LabelColumn:
-    """Reads the cells of one split's label column; ``note`` hears of each that is not written as declared."""
+    """Reads the cells of one split's label column; a subclass for each form of label.
 
-    def __init__(self, task: Task, column: str | int, note: Note) -> None:
-        self._task, self._where, self._note = task, f"the label, column {column!r},", note
+    ``note`` is called with each repair: a label that is not written as it is declared.
+    """
+
+    def __init__(self, reading: Reading, column: str | int, note: Note) -> None:
+        self._reading, self._where, self._note = reading, f"the label, column {column!r},", note
         self._header = str(column)
-        self._plain = unique(plain, task.labels)
-        self._numbers = unique(_number_text, task.labels)
-        self._only_digits = task.kind == "multi-label" and task.label == "names" and _numbered(task)
+        self._plain = unique(plain, reading.labels)
+        self._numbers = unique(_number_text, reading.labels)
 
     def read(self, cell: Any) -> Label:
-        """What the cell stands for; ValueError, with the reason, if that is nothing the task declares."""
+        """The label in a cell; ValueError, with the reason, if the task declares no such label."""
         try:
-            if self._task.kind == "regression":
-                return self._number(cell)
-            if self._task.kind == "multi-label":
-                return self._several(cell)
-            return self._task.labels[self._value(cell)]
+            return self._read(cell)
         except ValueError as error:
             raise ValueError(f"{self._where} {error}") from None
 
+    def _read(self, cell: Any) -> Label:
+        raise NotImplementedError
+
     def finish(self) -> None:
-        """ValueError where every list of names read could as well be a 0 or 1 for each label."""
-        if self._only_digits:
-            raise ValueError(
-                f"{self._where} has in every line a 0 or 1 for each of the {len(self._task.labels)} labels, which are "
-                "numbers too: declare `label: multi-hot`, or give the labels names"
-            )
+        """Called when all cells are read; ValueError where together they are ambiguous."""
+
+    def ignores(self, cell: Any) -> bool:
+        """Whether the task leaves out the examples that have this cell."""
+        if not self._reading.ignore or isinstance(cell, list | dict):
+            return False
+        if cell is None:
+            return None in self._reading.ignore
+        text = plain(text_of(cell))
+        return any(self._is_same(text, value) for value in self._reading.ignore if value is not None)
+
+    def _is_same(self, text: str, value: str) -> bool:
+        return text == value
+
+    def names(self, cell: Any) -> list[str]:
+        """The labels that a cell names, for `labels: auto`, where none are declared."""
+        return [text_of(cell)]
 
     def _value(self, cell: Any) -> str:
         """The declared value that this one label is."""
-        text = text_of(cell)
+        text, labels = text_of(cell), self._reading.labels
         if isinstance(cell, int | Decimal) and not isinstance(cell, bool):
-            value = text if text in self._task.labels else self._numbers.get(_number_text(text), text)
-            if value != str(cell) and value in self._task.labels:
+            value = text if text in labels else self._numbers.get(_number_text(text), text)
+            if value != str(cell) and value in labels:
                 self._note("numbers that are those of a label, though not written so, such as 1.0 for 1")
             text = value
-        if text in self._task.labels:
+        if text in labels:
             return text
         value = self._plain.get(plain(text), "")
-        if value not in self._task.labels:
+        if value not in labels:
             raise ValueError(self._undeclared(text))
         self._note(f"labels that differ from the declared ones only {difference(text, value)}, read as those")
         return value
 
     def _undeclared(self, text: str) -> str:
-        task = self._task
+        reading = self._reading
         which = (
-            "the training split, where `labels: auto` takes them, has" if task.auto_labels else f"task {task.name} has"
+            "the training split, where `labels: auto` takes them, has"
+            if reading.auto_labels
+            else f"task {reading.name} has"
         )
-        why = "This line is the header once more" if text == self._header else _why(text, list(task.labels))
-        return f"is not declared; {which} {', '.join(task.labels)}" + (f". {why}" if why else "")
+        why = "This line is the header once more" if text == self._header else _why(text, list(reading.labels))
+        return f"is not declared; {which} {', '.join(reading.labels)}" + (f". {why}" if why else "")
 
-    def _several(self, cell: Any) -> tuple[str, ...]:
-        cells = cell if isinstance(cell, list) else self._split(text_of(cell))
-        if self._task.label == "multi-hot":
-            return self._hot(cells)
-        digits = _zeros_and_ones(cells)
-        hint = "; for a 0 or 1 for each label, declare `label: multi-hot`" if digits and len(cells) > 1 else ""
-        self._only_digits &= digits and len(cells) == len(self._task.labels)
-        try:
-            values = [self._value(each) for each in cells]
-        except ValueError as error:
-            raise ValueError(f"{error}{hint}") from None
-        if len(set(values)) < len(values):
-            raise ValueError(f"names a label twice{hint}")
-        return tuple(dict.fromkeys(self._task.labels[value] for value in values))
 
-    def _split(self, text: str) -> list[str]:
-        if text == "" or text in self._task.labels:
-            return [text] if text else []
-        printed = text.strip().startswith("[") and text.strip().endswith("]")  # a list, as programs write it
-        if self._task.label == "multi-hot" and printed:
-            text = text.strip()[1:-1]
-        elif printed:
-            raise ValueError(
-                "is a list as a program prints it; write the labels alone, with the label_separator between them"
-            )
-        cells = text.split(self._task.label_separator)
-        if not all(cell.strip() for cell in cells):
-            raise ValueError("has nothing before, behind or between its separators; an example without labels is empty")
-        return cells
+class OneLabel(LabelColumn):
+    """One of the task's labels in each cell."""
 
-    def _hot(self, cells: list[Any]) -> tuple[str, ...]:
-        """The labels at whose places there is a 1."""
-        names = list(self._task.labels.values())
-        if len(cells) != len(names):
-            raise ValueError(f"has {len(cells)} entries; multi-hot, it has one for each of the {len(names)} labels")
-        on = [cell if isinstance(cell, bool) else text_of(cell).strip() for cell in cells]
-        if any(each not in (True, False, "0", "1") for each in on):
-            raise ValueError("has entries other than 0 and 1; multi-hot, it has one of these for each label")
-        return tuple(dict.fromkeys(name for name, each in zip(names, on, strict=True) if each in (True, "1")))
+    def _read(self, cell: Any) -> str:
+        return self._reading.labels[self._value(cell)]
 
-    def _number(self, cell: Any) -> float:
+
+class Number(LabelColumn):
+    """A finite number in each cell."""
+
+    def _is_same(self, text: str, value: str) -> bool:
+        return text == value or _same_number(text, value)
+
+    def _read(self, cell: Any) -> float:
         if isinstance(cell, bool) or not isinstance(cell, str | int | Decimal):
             raise ValueError("must be a number")
         text = str(cell).strip()
         if not NUMBER.fullmatch(text):
             raise ValueError(f"must be a number{_no_number(text)}")
-        if isinstance(cell, str) and self._task.format == "jsonl":
+        if isinstance(cell, str) and self._reading.format == "jsonl":
             self._note("numbers that are JSON strings, read as numbers")
         if text != str(cell):
             self._note("numbers with white space around them, read without it")
@@ -160,8 +137,69 @@ class LabelColumn:
         return number
 
 
-def _numbered(task: Task) -> bool:
-    return list(task.labels) == [str(i) for i in range(len(task.labels))]
+class SeveralLabels(LabelColumn):
+    """Any number of the task's labels in each cell, by name or with a 0 or 1 for each."""
+
+    def __init__(self, reading: Reading, column: str | int, note: Note) -> None:
+        super().__init__(reading, column, note)
+        self._only_digits = reading.label == "names" and _are_numbered(reading)
+
+    def names(self, cell: Any) -> list[str]:
+        if isinstance(cell, list):
+            return [text_of(each) for each in cell]
+        return text_of(cell).split(self._reading.label_separator)
+
+    def finish(self) -> None:
+        """ValueError where every list of names read could as well be a 0 or 1 for each label."""
+        if self._only_digits:
+            raise ValueError(
+                f"{self._where} has in every line a 0 or 1 for each of the {len(self._reading.labels)} labels, which "
+                "are numbers too: declare `label: multi-hot`, or give the labels names"
+            )
+
+    def _read(self, cell: Any) -> tuple[str, ...]:
+        cells = cell if isinstance(cell, list) else self._split(text_of(cell))
+        if self._reading.label == "multi-hot":
+            return self._hot(cells)
+        digits = _zeros_and_ones(cells)
+        hint = "; for a 0 or 1 for each label, declare `label: multi-hot`" if digits and len(cells) > 1 else ""
+        self._only_digits &= digits and len(cells) == len(self._reading.labels)
+        try:
+            values = [self._value(each) for each in cells]
+        except ValueError as error:
+            raise ValueError(f"{error}{hint}") from None
+        if len(set(values)) < len(values):
+            raise ValueError(f"names a label twice{hint}")
+        return tuple(dict.fromkeys(self._reading.labels[value] for value in values))
+
+    def _split(self, text: str) -> list[str]:
+        if text == "" or text in self._reading.labels:
+            return [text] if text else []
+        printed = text.strip().startswith("[") and text.strip().endswith("]")  # a list, as programs write it
+        if self._reading.label == "multi-hot" and printed:
+            text = text.strip()[1:-1]
+        elif printed:
+            raise ValueError(
+                "is a list as a program prints it; write the labels alone, with the label_separator between them"
+            )
+        cells = text.split(self._reading.label_separator)
+        if not all(cell.strip() for cell in cells):
+            raise ValueError("has nothing before, behind or between its separators; an example without labels is empty")
+        return cells
+
+    def _hot(self, cells: list[Any]) -> tuple[str, ...]:
+        """The labels whose entry is 1."""
+        names = list(self._reading.labels.values())
+        if len(cells) != len(names):
+            raise ValueError(f"has {len(cells)} entries; multi-hot, it has one for each of the {len(names)} labels")
+        on = [cell if isinstance(cell, bool) else text_of(cell).strip() for cell in cells]
+        if any(each not in (True, False, "0", "1") for each in on):
+            raise ValueError("has entries other than 0 and 1; multi-hot, it has one of these for each label")
+        return tuple(dict.fromkeys(name for name, each in zip(names, on, strict=True) if each in (True, "1")))
+
+
+def _are_numbered(reading: Reading) -> bool:
+    return list(reading.labels) == [str(i) for i in range(len(reading.labels))]
 
 
 def _zeros_and_ones(cells: list[Any]) -> bool:
@@ -169,7 +207,7 @@ def _zeros_and_ones(cells: list[Any]) -> bool:
 
 
 def _why(text: str, values: list[str]) -> str:
-    """What is different, or usual, about a label that is not declared; it is not quoted."""
+    """A possible reason why a label is not declared; without quoting the label."""
     if plain(text) == "" and text:
         return "This one is white space"
     if text in NO_GOLD:
@@ -177,7 +215,7 @@ def _why(text: str, values: list[str]) -> str:
         return f"This one is {what}; `ignore: [{_quoted(text)}]` leaves such examples out"
     if len(same := [value for value in values if _same_number(text, value)]) == 1:
         return f"As a number this one is {same[0]}, but 1.0 or 01 is not the text 1"
-    close = [value for value in values if loose(value) == loose(text)]
+    close = [value for value in values if caseless(value) == caseless(text)]
     if close and narrow(text) == narrow(close[0]):
         return f"But for full-width letters, or other forms of the same, this one would be {close[0]}"
     if close:
@@ -186,7 +224,7 @@ def _why(text: str, values: list[str]) -> str:
 
 
 def _number_text(text: str) -> str:
-    """The same for texts that are the same number, as JSON writes one; any other text as it is."""
+    """The same text for all spellings of a number; any other text unchanged."""
     return text_of(Decimal(text)) if NUMBER.fullmatch(text) else text
 
 
@@ -199,7 +237,7 @@ def _same_number(text: str, value: str) -> bool:
 
 
 def _no_number(text: str) -> str:
-    """Why this text is none; it is not quoted."""
+    """A possible reason why this text is not a number; without quoting it."""
     if text in NO_GOLD:
         return f", and is {repr(text) if text else 'empty'}; `ignore: [{_quoted(text)}]` leaves such examples out"
     if re.fullmatch(r"[-+]?[0-9.]*,[0-9,.]*", text):

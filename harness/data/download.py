@@ -1,9 +1,6 @@
-"""Files from the network: resumed when broken off, checked by sha256 before use, unpacked safely."""
+"""Downloads: resumed when interrupted, checked by sha256 before use, unpacked safely."""
 
 import email.utils
-import errno
-import hashlib
-import os
 import re
 import shutil
 import stat
@@ -17,62 +14,40 @@ from itertools import chain
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
-import platformdirs
 import requests
 from filelock import FileLock
 from requests.exceptions import ContentDecodingError, RequestException
 from urllib3.exceptions import HTTPError
 
 from harness.data.network import hopeless, is_page, offline, proxy_variable, reason
-from harness.errors import BadInput, Failure
-from harness.files import expanded, user_folder
+from harness.errors import Failure
+from harness.files import disk_errors, sha256_of
 
 WAITS = (1.0, 2.0, 4.0, 8.0)  # seconds before the second, third, ... try
 LONGEST_WAIT = 120.0  # seconds; a server that asks for more is a Failure, not a command that seems to hang
 TIMEOUT = (10.0, 60.0)  # seconds to connect, and between two pieces of an answer
-CHUNK = 1 << 16  # bytes; a chunk that is broken off is lost, so what can be resumed is whole chunks
+CHUNK = 1 << 16  # bytes; an interrupted chunk is lost, so that whole chunks are resumed
 
 
 class _TransferError(Exception):
-    """This try did not bring the whole file; another one, after ``wait`` seconds (None: the usual), may."""
+    """This try did not bring the whole file; another may, after ``wait`` seconds (None: the usual wait)."""
 
     def __init__(self, reason: str, wait: float | None = None) -> None:
         super().__init__(reason)
         self.wait = wait
 
 
-def cache_folder() -> Path:
-    """The folder for what can be downloaded again: ``BERT_ATLAS_CACHE``, else the platform's cache.
-
-    BadInput where neither is known.
-    """
-    given = os.environ.get("BERT_ATLAS_CACHE")
-    if given:
-        return expanded(given)
-    folder = user_folder(platformdirs.user_cache_path)
-    if folder is None:
-        raise BadInput("no home folder is known; set BERT_ATLAS_CACHE to a folder that you may write in")
-    return folder
-
-
-def sha256_of(path: Path) -> str:
-    """The sha256 of a file's bytes, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def download(url: str, target: Path, *, sha256: str | None, size: int | None = None, progress: bool = True) -> Path:
-    """Fetch ``url`` to ``target``, unless it is there already; returns ``target``.
+    """Download ``url`` to ``target``, unless it exists already; returns ``target``.
 
-    What has arrived stays in ``<target>.part`` and is continued by the next call; where that cannot succeed, it is
-    dropped and all is fetched from the beginning. ``target`` itself appears, or is replaced, only by bytes of the right
-    ``size`` and ``sha256`` (None: not known, not checked). Several processes may ask for the same target: one fetches,
-    the others wait for it.
+    An interrupted download stays in ``<target>.part`` and the next call resumes it, or starts again where that cannot
+    succeed. ``target`` is created or replaced only with bytes of the right ``size`` and ``sha256`` (None: unknown, not
+    checked). Several processes may ask for the same target: one downloads it, the others wait.
 
     Raises:
         Failure: the server does not give the file, the bytes are not the expected ones, nothing may be fetched
             (HF_HUB_OFFLINE), or the disk is full.
-        BadInput: the address is no address, or the folder cannot be written.
+        BadInput: the address is not valid, or the folder cannot be written.
     """
     part = target.with_name(target.name + ".part")
     with disk_errors(target.parent):
@@ -100,7 +75,7 @@ def download(url: str, target: Path, *, sha256: str | None, size: int | None = N
 def unzip(archive: Path, folder: Path, members: dict[str, str] | None = None) -> list[Path]:
     """Unpack ``members`` (name in the archive -> path in ``folder``; None: all files) and return their paths.
 
-    A file appears under its name only when it is whole and its CRC is right. Nothing is written outside
+    A file gets its name only when it is complete and its CRC is right. Nothing is written outside
     ``folder``: absolute names, ``..`` and links are a Failure before the first byte is written.
 
     Raises:
@@ -121,24 +96,8 @@ def unzip(archive: Path, folder: Path, members: dict[str, str] | None = None) ->
         raise Failure(f"{archive.name} cannot be unpacked ({error}); delete it and run the command again") from error
 
 
-@contextmanager
-def disk_errors(folder: Path) -> Iterator[None]:
-    """Say in words what the operating system says in numbers when writing in ``folder`` fails."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise Failure(
-                f"the disk is full: {folder} has no room for more. "
-                f"Free some space and run the command again; it goes on where it stopped."
-            ) from error
-        if isinstance(error, PermissionError | FileExistsError | NotADirectoryError) or error.errno == errno.EROFS:
-            raise BadInput(f"cannot write in {folder} ({error.strerror}); choose another folder") from error
-        raise
-
-
 def _mismatch(path: Path, sha256: str | None, size: int | None) -> str | None:
-    """What is wrong with the bytes of ``path``, in words; None if nothing is."""
+    """What is wrong with the bytes of ``path``; None if nothing is."""
     actual_size = path.stat().st_size
     if size is not None and actual_size != size:
         return f"expected {size:,} bytes, got {actual_size:,}"
@@ -148,7 +107,7 @@ def _mismatch(path: Path, sha256: str | None, size: int | None) -> str | None:
 
 
 def _fetch(url: str, part: Path, *, sha256: str | None, size: int | None, progress: bool) -> bool:
-    """Bring ``part`` to its full length, in as many tries as ``WAITS`` allows; whether it was continued."""
+    """Download ``part`` to its full length, in as many tries as ``WAITS`` allows; returns whether it was resumed."""
     waits, undecodable = list(WAITS), False
     while True:
         online = ""
@@ -156,9 +115,9 @@ def _fetch(url: str, part: Path, *, sha256: str | None, size: int | None, progre
             return _try_once(url, part, resumable=sha256 is not None, size=size, progress=progress)
         except _TransferError as error:
             why, wait = str(error), error.wait
-        except (OSError, ValueError, HTTPError) as error:  # requests' own, and what of its libraries it lets through
+        except (OSError, ValueError, HTTPError) as error:  # those of requests, and of its libraries
             if not isinstance(error, RequestException | HTTPError | ValueError) and error.errno is not None:
-                raise  # of the disk
+                raise  # an error of the disk
             if said := hopeless(url, error):
                 raise said from error
             why, wait, online = f"{type(error).__name__}: {reason(error)}", None, "Is this machine online? "
@@ -182,10 +141,10 @@ def _fetch(url: str, part: Path, *, sha256: str | None, size: int | None, progre
 
 
 def _try_once(url: str, part: Path, *, resumable: bool, size: int | None, progress: bool) -> bool:
-    """One request: append to ``part`` what it lacks, or write it from the beginning if the server cannot continue.
+    """One request: append the missing bytes to ``part``, or start again if the server cannot resume.
 
-    Whether it was continued. ``resumable``: bytes of two requests may be joined without an ETag, as a checksum will
-    judge the whole.
+    Returns whether it was resumed. ``resumable``: bytes of two requests may be joined without an ETag, because a
+    checksum will be verified.
     """
     start = part.stat().st_size if part.is_file() else 0
     if size is not None and start == size:
@@ -231,7 +190,7 @@ def _try_once(url: str, part: Path, *, resumable: bool, size: int | None, progre
 
 
 def _no_continuation(response: requests.Response, start: int, kept: str) -> str | None:
-    """Why these bytes must not be joined to those that are here; None if they may."""
+    """Why these bytes must not be appended; None if they may be."""
     if _starts_at(response) != start:
         return "the server continued at another place than asked"
     if response.headers.get("Content-Encoding", "identity") != "identity":
@@ -242,7 +201,7 @@ def _no_continuation(response: requests.Response, start: int, kept: str) -> str 
 
 
 def _a_page(response: requests.Response, url: str, part: Path) -> str:
-    """What to say of a web page in place of a file: networks and data sets that one must sign in to answer so."""
+    """The message for a web page instead of a file, as networks and data sets that need a login send it."""
     host = urlsplit(response.url).hostname
     led = f", from {host}" if host != urlsplit(url).hostname else ""
     return (
@@ -275,7 +234,7 @@ def _check_status(response: requests.Response, part: Path) -> None:
 
 
 def _retry_after(value: str | None) -> float | None:
-    """Seconds to wait, from the header's seconds or date; None if there is none that can be understood."""
+    """Seconds to wait, from the header's seconds or date; None if it has neither."""
     if value is None:
         return None
     if value.strip().isdigit():
@@ -292,7 +251,7 @@ def _starts_at(response: requests.Response) -> int | None:
 
 
 def _is_part(response: requests.Response) -> bool:
-    """Whether only a part was sent: some servers answer 200 OK with the part that was asked for."""
+    """Whether only a part was sent: some servers answer 200 OK with the requested part."""
     found = re.match(r"bytes (\d+)-(\d+)/", response.headers.get("Content-Range", ""))
     if not found or found[1] == "0":
         return False
@@ -304,13 +263,13 @@ def _version_file(part: Path) -> Path:
 
 
 def _version_of(response: requests.Response) -> str:
-    """What names this version of the file: its ETag (a weak one does not promise equal bytes), else its date."""
+    """An identifier of this version of the file: its ETag (a weak one does not promise equal bytes), else its date."""
     etag = response.headers.get("ETag", "")
     return etag if etag.startswith('"') else response.headers.get("Last-Modified", "")
 
 
 def _kept_version(part: Path) -> str:
-    """The version that ``part`` is of; empty where it is not known, or what names it is damaged."""
+    """The version that ``part`` was downloaded from; empty if it is unknown or its file is damaged."""
     if not _version_file(part).is_file():
         return ""
     version = _version_file(part).read_text(encoding="utf-8", errors="replace")
@@ -318,7 +277,7 @@ def _kept_version(part: Path) -> str:
 
 
 def _keep_version(part: Path, response: requests.Response) -> None:
-    """Remember which version of the file ``part`` is of."""
+    """Save the version that ``part`` is downloaded from."""
     if version := _version_of(response):
         _version_file(part).write_text(version, encoding="utf-8")
     else:
@@ -326,14 +285,14 @@ def _keep_version(part: Path, response: requests.Response) -> None:
 
 
 def _drop(part: Path) -> None:
-    """Forget what has arrived."""
+    """Delete what has been downloaded."""
     part.unlink(missing_ok=True)
     _version_file(part).unlink(missing_ok=True)
 
 
 @contextmanager
 def _bar(name: str, start: int, total: int | None, wanted: bool) -> Iterator[Callable[[int], None]]:
-    """Yield a function that is told of every piece; it draws on standard error if that is a terminal."""
+    """Yield a function to call with the size of each piece; it draws on standard error if that is a terminal."""
     if not (wanted and sys.stderr.isatty()):
         yield lambda count: None
         return
@@ -354,10 +313,10 @@ def _bar(name: str, start: int, total: int | None, wanted: bool) -> Iterator[Cal
 
 
 def _inside(archive: Path, folder: Path, info: zipfile.ZipInfo, path: str) -> Path:
-    """The place of a member in ``folder``; Failure if the member, or its place, leads out of it."""
+    """The path of a member in ``folder``; Failure if the member, or this path, leads out of it."""
     names = (PurePosixPath(info.filename), PurePosixPath(path))
     unsafe = any(name.is_absolute() or ".." in name.parts or "\\" in str(name) or ":" in str(name) for name in names)
-    # The parent is resolved too: a link that lies in the folder already could lead elsewhere.
+    # The parent is resolved too: a link that is already in the folder could lead elsewhere.
     escapes = unsafe or not (folder / path).parent.resolve().is_relative_to(folder.resolve())
     if escapes or stat.S_ISLNK(info.external_attr >> 16):
         raise Failure(f"{archive.name} holds {info.filename!r}, which leads out of the folder: do not trust it")
@@ -365,7 +324,7 @@ def _inside(archive: Path, folder: Path, info: zipfile.ZipInfo, path: str) -> Pa
 
 
 def _write_member(opened: zipfile.ZipFile, info: zipfile.ZipInfo, target: Path) -> None:
-    """Unpack one file beside its place, and move it there when it is whole."""
+    """Unpack one file under a temporary name, and rename it when it is complete."""
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(target.name + ".part")
     try:

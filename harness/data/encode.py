@@ -1,62 +1,41 @@
-"""Examples to token ids and label numbers, the same for every implementation; and logits back to names."""
+"""Examples to token ids and label numbers, the same for every implementation."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any
 
 import numpy as np
 
-from harness.data.read import TextExample, WordExample
-from harness.data.task import Task
+from harness.data.examples import TextExample, WordExample
+from harness.data.reading import Context
 from harness.port.batch import IGNORE, Batch, IntArray, from_lists
 from harness.worker.messages import Array
 from reference.tokenizer import Tokenizer
 
-Prediction = str | float | tuple[str, ...]
+UNCUT = 2**31  # tokens; no text has so many
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """A split as a model reads it."""
+    """A split as the input of a model."""
 
     batch: Batch
     labels: Array | None  # [sequences], [sequences, labels] or, for tagging, [tokens]; None where unlabelled
     words: IntArray  # for tagging: the token at which each word starts, all examples' words in order; else empty
 
 
-def encode(task: Task, examples: list[Any], tokenizer: Tokenizer, max_length: int) -> Encoded:
-    """Encode the examples of one split."""
-    if task.kind == "tagging":
-        return _encode_words(task, examples, tokenizer, max_length)
-    return _encode_texts(task, examples, tokenizer, max_length)
-
-
-def _encode_texts(task: Task, examples: list[TextExample], tokenizer: Tokenizer, max_length: int) -> Encoded:
+def encode_texts(examples: list[TextExample], labels: Array | None, tokenizer: Tokenizer, max_length: int) -> Encoded:
+    """Texts, or pairs of them, one sequence each; ``labels`` become those of the result."""
     texts = [example.text for example in examples]
     pairs = [example.pair or "" for example in examples] if any(e.pair is not None for e in examples) else None
     encodings = tokenizer.encode_batch(texts, pairs, max_length)
     batch = from_lists([e.ids for e in encodings], [e.segments for e in encodings])
-    return Encoded(batch, _text_labels(task, examples), np.array([], dtype=np.int64))
-
-
-def _text_labels(task: Task, examples: list[TextExample]) -> Array | None:
-    if any(example.label is None for example in examples):
-        return None
-    if task.kind == "regression":
-        return np.array([example.label for example in examples], dtype=np.float32)
-    number = {name: i for i, name in enumerate(task.outputs)}
-    if task.kind == "classification":
-        return np.array([number[str(example.label)] for example in examples], dtype=np.int64)
-    labels = np.zeros((len(examples), len(number)), dtype=np.float32)
-    for row, example in zip(labels, examples, strict=True):
-        assert isinstance(example.label, tuple)
-        row[[number[name] for name in example.label]] = 1
-    return labels
+    return Encoded(batch, labels, np.array([], dtype=np.int64))
 
 
 @dataclass(frozen=True)
 class _Window:
-    """A stretch of one sentence's words that fits the model, and what is read around it."""
+    """Consecutive words of one sentence that fit the model, with the text around them."""
 
     sentence: int
     start: int  # first word
@@ -65,26 +44,28 @@ class _Window:
     right: list[int]  # pieces after it
 
 
-def _encode_words(task: Task, examples: list[WordExample], tokenizer: Tokenizer, max_length: int) -> Encoded:
-    """The first piece of each word carries its label (section 5.3 of the BERT paper).
+def encode_words(
+    examples: list[WordExample], tags: Sequence[str], context: Context, tokenizer: Tokenizer, max_length: int
+) -> Encoded:
+    """Sentences, whose first piece of each word carries its label (section 5.3 of the BERT paper).
 
     A sentence too long for the model is read in several windows, so that no word is left out of the score.
     With ``context: document`` a window is filled up with the text around it, half before and half after.
     """
     pieces = _pieces(examples, tokenizer, max_length - 2)
-    number = {name: i for i, name in enumerate(task.outputs)}
+    number = {name: i for i, name in enumerate(tags)}
     windows = [w for i in range(len(examples)) for w in _windows(i, pieces[i], max_length - 2)]
-    if task.context == "document":
+    if context == "document":
         windows = [_with_context(w, examples, pieces, max_length - 2) for w in windows]
     ids: list[list[int]] = []
     labels: list[int] = []
     words: list[int] = []
     for window in windows:
         sequence, marks = [tokenizer.cls_id, *window.left], [IGNORE] * (1 + len(window.left))
-        tags = examples[window.sentence].tags
+        gold = examples[window.sentence].tags
         for word in range(window.start, window.end):
             words.append(len(labels) + len(marks))
-            marks.append(number[tags[word]] if tags is not None else IGNORE)
+            marks.append(number[gold[word]] if gold is not None else IGNORE)
             marks += [IGNORE] * (len(pieces[window.sentence][word]) - 1)
             sequence += pieces[window.sentence][word]
         sequence += [*window.right, tokenizer.sep_id]
@@ -112,19 +93,19 @@ def _windows(sentence: int, pieces: list[list[int]], room: int) -> list[_Window]
 
 
 def _with_context(window: _Window, examples: list[WordExample], pieces: list[list[list[int]]], room: int) -> _Window:
-    """Fill the room that the window leaves with whole words of the same document around it."""
+    """Fill the tokens that the window leaves free with whole words around it, from the same document."""
     sentence = window.sentence
     own = sum(len(piece) for piece in pieces[sentence][window.start : window.end])
     before = [*reversed(pieces[sentence][: window.start]), *_backward(examples, pieces, sentence)]
     after = [*pieces[sentence][window.end :], *_forward(examples, pieces, sentence)]
     left = _take(before, (room - own) // 2)
     right = _take(after, room - own - sum(map(len, left)))
-    left = _take(before, room - own - sum(map(len, right)))  # what the end of a document leaves free
+    left = _take(before, room - own - sum(map(len, right)))  # tokens that are free because the document ends
     return _Window(sentence, window.start, window.end, [*chain(*reversed(left))], [*chain(*right)])
 
 
 def _backward(examples: list[WordExample], pieces: list[list[list[int]]], sentence: int) -> list[list[int]]:
-    """Words of the document before this sentence, nearest first; no more than any model can read."""
+    """Words of the document before this sentence, nearest first; at most as many as any model can read."""
     words: list[list[int]] = []
     for i in range(sentence - 1, -1, -1):
         if examples[i].document != examples[sentence].document or len(words) > 512:
@@ -153,20 +134,21 @@ def _take(words: list[list[int]], room: int) -> list[list[int]]:
     return words
 
 
-def decode(task: Task, logits: Array, encoded: Encoded, examples: list[Any]) -> list[Prediction]:
-    """What the logits say of each example: a label's name, a score, names, or one IOB2 tag for each word."""
-    names = task.outputs
-    if task.kind == "regression":
-        return [float(score) for score in logits[:, 0]]
-    if task.kind == "classification":
-        return [names[i] for i in logits.argmax(-1)]
-    if task.kind == "multi-label":
-        return [tuple(name for name, logit in zip(names, row, strict=True) if logit > 0) for row in logits]
-    tags = iter(names[i] for i in logits[encoded.words].argmax(-1))
-    return [tuple(next(tags) for _ in example.words) for example in examples]
+def lost_by_texts(examples: list[TextExample], encoded: Encoded, tokenizer: Tokenizer, max_length: int) -> list[int]:
+    """Tokens lost by each example that is as long as the model reads: no other can have been cut."""
+    full = [examples[i] for i in np.flatnonzero(encoded.batch.lengths >= max_length)]
+    if not full:
+        return []
+    pairs = None if full[0].pair is None else [example.pair or "" for example in full]
+    whole = tokenizer.encode_batch([example.text for example in full], pairs, UNCUT)
+    return [len(encoding.ids) - max_length for encoding in whole]
 
 
-def gold(task: Task, examples: list[Any]) -> list[Any] | None:
-    """The right answers in the form of ``decode``; None where the split has none."""
-    answers = [example.tags if task.kind == "tagging" else example.label for example in examples]
-    return None if any(answer is None for answer in answers) else answers
+def lost_by_words(examples: list[WordExample], encoded: Encoded, tokenizer: Tokenizer, max_length: int) -> list[int]:
+    """Tokens lost by each sentence; the pieces of a word do not depend on its neighbours."""
+    if not (encoded.batch.lengths >= max_length).any():
+        return []
+    words = list({word for example in examples for word in example.words})
+    room = max_length - 2
+    lost = {word: max(0, len(pieces) - room) for word, pieces in zip(words, tokenizer.word_pieces(words), strict=True)}
+    return [sum(lost[word] for word in example.words) for example in examples]

@@ -1,4 +1,4 @@
-"""Task data: where it lies, where it comes from, and how it gets here."""
+"""Task data: its folder, its sources, and how it is downloaded."""
 
 import difflib
 import importlib.util
@@ -16,14 +16,14 @@ from urllib.parse import urlsplit
 import yaml
 from filelock import FileLock
 
-from harness.data.download import cache_folder, disk_errors, download, sha256_of, unzip
+from harness.data.download import download, unzip
 from harness.data.network import offline
 from harness.errors import BadInput, Failure
-from harness.files import expanded
+from harness.files import cache_folder, disk_errors, expanded, sha256_of
 
 SOURCES = Path(__file__).with_name("sources.yaml")
 MANIFEST = ".bert-atlas.json"  # in a data set's folder: where its files came from, and the sha256 of each
-STAGING = ".downloads"  # in the data folder: what is on its way
+STAGING = ".downloads"  # in the data folder: downloads in progress
 GLUE_ON_HUB = "nyu-mll/glue"
 GLUE_REVISION = "bcdcba79d07bc864c1c254ccfcedcce55bcc9a8c"
 
@@ -35,7 +35,7 @@ class Download:
     url: str
     bytes: int
     sha256: str
-    save: str | None = None  # name of the file it becomes; None: a zip that holds the data set's files
+    save: str | None = None  # the name to save it under; None if it is a zip with the data set's files
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class HubFile:
     """How one official file is written from a split of the Hub's copy."""
 
     split: str
-    columns: dict[str, str | None]  # official column -> Hub column; None: the copy lacks it
+    columns: dict[str, str | None]  # official column -> Hub column; None if the copy lacks it
     header: bool = True
 
 
@@ -63,11 +63,11 @@ class Dataset:
     name: str
     folder: str  # in the data folder
     files: list[str]  # what tasks read
-    tasks: list[str]  # which tasks need it
+    tasks: list[str]  # that need it
     licence: str
     downloads: list[Download]
-    group: str | None = None  # a name that stands for several data sets
-    warning: str | None = None  # told whenever the data is fetched
+    group: str | None = None  # a name for several data sets
+    warning: str | None = None  # printed whenever the data is fetched
     hub: Hub | None = None
 
 
@@ -76,14 +76,14 @@ class Row(NamedTuple):
 
     name: str
     tasks: str
-    state: str  # present, partial, missing, or altered: other bytes than `data get` wrote
-    size: str  # on disk; of the download where nothing is here
+    state: str  # present, partial, missing, or altered (other bytes than `data get` wrote)
+    size: str  # on disk; of the download if nothing is there yet
     licence: str
     source: str  # official, hub (with its commit), own copy, or the host to get it from
 
 
 def data_folder(given: Path | None) -> Path:
-    """The folder of task data: the one given, else ``BERT_ATLAS_DATA``, else one in the cache."""
+    """The folder of task data: ``given``, else ``BERT_ATLAS_DATA``, else one in the cache."""
     if given is not None:
         return expanded(given)
     from_environment = os.environ.get("BERT_ATLAS_DATA")
@@ -102,11 +102,11 @@ def get(
     source: Literal["official", "hub"] = "official",
     revision: str | None = None,
 ) -> None:
-    """Fetch data sets into ``folder``; what is there and right is left alone, what broke off is continued.
+    """Fetch data sets into ``folder``; complete files are left alone, interrupted downloads are resumed.
 
     ``names`` are data sets or groups (``glue``). ``source="hub"`` takes the Hub's Parquet copies of GLUE at
-    ``revision`` (default: a pinned commit), written out in the official layout; the copies lack some columns
-    that no task reads, and these stay empty. Every download is checked by sha256 before use.
+    ``revision`` (default: a pinned commit) and writes them in the official layout; the copies lack some columns
+    that no task reads, which stay empty. The sha256 of every download is checked before use.
 
     Raises:
         BadInput: an unknown name or source, a file of yours in the way, or pyarrow missing.
@@ -128,7 +128,7 @@ def get(
 
 
 def listing(folder: Path) -> list[Row]:
-    """What of each data set lies in ``folder``; files that `get` wrote are verified by sha256.
+    """The state of each data set in ``folder``; files that `get` wrote are verified by sha256.
 
     Raises:
         BadInput: a manifest that cannot be read.
@@ -139,8 +139,8 @@ def listing(folder: Path) -> list[Row]:
 def split_mrpc(folder: Path) -> None:
     """Write MRPC's train.tsv, dev.tsv and test.tsv from Microsoft's two files and the ids of GLUE's dev set.
 
-    GLUE distributes MRPC so, and every published result is on this split: pairs whose ids are in dev_ids.tsv
-    are dev, the rest of the training file is train; the test file's labels are withheld.
+    This is how GLUE distributes MRPC, and all published results use this split: pairs whose ids are in dev_ids.tsv
+    are dev, the rest of the training file is train; the labels of the test file are withheld.
     """
     ids = (folder / "dev_ids.tsv").read_text(encoding="utf-8").splitlines()
     dev_ids = {tuple(line.split("\t")) for line in ids}
@@ -185,7 +185,7 @@ def _say(line: str) -> None:
 
 
 def _get_one(dataset: Dataset, folder: Path, staging: Path, source: Literal["official", "hub"], revision: str) -> None:
-    """Bring one data set from its source, by way of ``staging``, to its place."""
+    """Download one data set into ``staging`` and move it to its folder."""
     target = folder / dataset.folder
     manifest = _manifest(target)
     origin = source if source == "official" else f"hub@{revision}"
@@ -215,7 +215,7 @@ def _fetch_official(dataset: Dataset, staging: Path, arrived: Path) -> None:
 
 
 def _members(archive: Path, files: list[str]) -> dict[str, str]:
-    """Where in the archive ``files`` are; of several with one name, the one least deep (not in `original/`)."""
+    """The paths of ``files`` in the archive; of several with one name, the least nested (not in `original/`)."""
     with zipfile.ZipFile(archive) as opened:
         names = sorted(opened.namelist(), key=lambda name: (name.count("/"), name))
     found = {file: next((name for name in names if PurePosixPath(name).name == file), file) for file in files}
@@ -223,7 +223,7 @@ def _members(archive: Path, files: list[str]) -> dict[str, str]:
 
 
 def _install(dataset: Dataset, arrived: Path, target: Path, ours: dict[str, str], origin: str) -> None:
-    """Move the files to their place and write the manifest; never over a file that `get` did not write."""
+    """Move the files to their folder and write the manifest; never overwrite a file that `get` did not write."""
     sums = {file: sha256_of(arrived / file) for file in dataset.files}
     for file, digest in sums.items():
         if file not in ours and (target / file).exists() and sha256_of(target / file) != digest:
@@ -240,7 +240,7 @@ def _install(dataset: Dataset, arrived: Path, target: Path, ours: dict[str, str]
 
 
 def _manifest(target: Path) -> dict[str, Any]:
-    """What `get` wrote down in a data set's folder; empty if it never wrote there."""
+    """The manifest that `get` wrote in a data set's folder; empty if there is none."""
     path = target / MANIFEST
     if not path.is_file():
         return {}
@@ -282,7 +282,7 @@ def _lines(path: Path) -> list[str]:
 
 
 def _check_hub(chosen: list[Dataset]) -> None:
-    """BadInput now rather than after the first download."""
+    """BadInput before the first download, where one of them cannot be had from the Hub."""
     if without := [dataset.name for dataset in chosen if dataset.hub is None]:
         raise BadInput(f"the Hub's copies are of GLUE only; get {', '.join(without)} with --source official")
     if importlib.util.find_spec("pyarrow") is None:
@@ -290,7 +290,7 @@ def _check_hub(chosen: list[Dataset]) -> None:
 
 
 def _fetch_from_hub(dataset: Dataset, staging: Path, arrived: Path, revision: str) -> str:
-    """Fetch the Parquet files of a data set and write them out as official files; returns the commit."""
+    """Fetch the Parquet files of a data set and write them as official files; returns the commit."""
     from huggingface_hub import HfApi, RepoFile, errors
 
     assert dataset.hub is not None
@@ -329,7 +329,7 @@ def _fetch_parquet(api: Any, path: str, commit: str, staging: Path, sha256: str)
 
 
 def _write_official(parquet: Path, target: Path, how: HubFile, values: dict[str, str]) -> None:
-    """Write one split as tab-separated text, with the labels' values as the official file has them."""
+    """Write one split as tab-separated text, with the labels' values of the official file."""
     from pyarrow.parquet import ParquetFile
 
     columns = [column for column in how.columns.values() if column]
@@ -350,7 +350,7 @@ def _write_official(parquet: Path, target: Path, how: HubFile, values: dict[str,
 
 
 def _text(column: str, value: object, names: list[str], values: dict[str, str]) -> str:
-    """One field of an official file; ValueError if the copy's value cannot be one."""
+    """One field of an official file; ValueError if the copy's value cannot be written as one."""
     if column == "label" and names:
         if not (isinstance(value, int) and 0 <= value < len(names)):
             raise ValueError(f"{value!r} is no label")
@@ -361,7 +361,7 @@ def _text(column: str, value: object, names: list[str], values: dict[str, str]) 
 
 
 def _label_names(where: str, metadata: dict[bytes, bytes] | None, values: dict[str, str]) -> list[str]:
-    """The names of the integer labels as the file itself gives them: a remembered order could be wrong."""
+    """The names of the integer labels from the file itself: an order in our code could be wrong."""
     try:
         features = json.loads((metadata or {})[b"huggingface"])["info"]["features"]
         names = list(features["label"]["names"])

@@ -1,68 +1,44 @@
-"""What makes a score worth less than it seems: texts that were cut, and texts that training has seen too.
+"""Checks of a score: texts that were cut, texts that are in the training split too, labels that nobody declared.
 
-Both are counted in every quality run and kept in its record; a large share is a flag. And predictions are scored only
-against the examples that they are of.
+Every quality run counts them in its record; a large share is a flag. And predictions are scored only against the
+examples that they were made for.
 """
 
 import unicodedata
+from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
-
+from harness.data.cells import NO_GOLD
 from harness.data.encode import Encoded
-from harness.data.read import TextExample, WordExample
-from harness.data.task import Task
+from harness.data.kinds import KINDS
+from harness.data.reading import Reading
+from harness.data.spelling import lookalikes
 from harness.errors import Failure
 from harness.records.record import Flag, flag
 from reference.tokenizer import Tokenizer
 
-MUCH = 0.01  # share of a scored split above which a reader is told
-UNCUT = 2**31  # tokens; no text has so many
+MUCH = 0.01  # share of a scored split above which there is a flag
+MOST_SHOWN = 20  # labels
 
 Counts = dict[str, int]
 
 
-def truncation(task: Task, examples: list[Any], encoded: Encoded, tokenizer: Tokenizer) -> Counts:
-    """Of examples encoded with ``task.max_length``, how many were ``cut``, and the ``tokens_lost`` by all together.
-
-    A sentence for tagging that is read in several windows loses nothing; only a word longer than the model does.
-    """
-    lost = _of_words if task.kind == "tagging" else _of_texts
-    tokens = lost(task, examples, encoded, tokenizer)
+def truncation(reading: Reading, examples: list[Any], encoded: Encoded, tokenizer: Tokenizer) -> Counts:
+    """Of examples encoded with ``reading.max_length``, the number that were ``cut``, and all ``tokens_lost``."""
+    tokens = KINDS[reading.kind].tokens_lost(examples, encoded, tokenizer, reading.max_length)
     return {"cut": sum(each > 0 for each in tokens), "tokens_lost": sum(tokens)}
 
 
-def _of_texts(task: Task, examples: list[TextExample], encoded: Encoded, tokenizer: Tokenizer) -> list[int]:
-    """Tokens lost by each example that is as long as the model reads: no other can have been cut."""
-    full = [examples[i] for i in np.flatnonzero(encoded.batch.lengths >= task.max_length)]
-    if not full:
-        return []
-    pairs = None if full[0].pair is None else [example.pair or "" for example in full]
-    whole = tokenizer.encode_batch([example.text for example in full], pairs, UNCUT)
-    return [len(encoding.ids) - task.max_length for encoding in whole]
-
-
-def _of_words(task: Task, examples: list[WordExample], encoded: Encoded, tokenizer: Tokenizer) -> list[int]:
-    """Tokens lost by each example; the pieces of a word do not depend on where it stands."""
-    if not (encoded.batch.lengths >= task.max_length).any():
-        return []
-    words = list({word for example in examples for word in example.words})
-    room = task.max_length - 2
-    lost = {word: max(0, len(pieces) - room) for word, pieces in zip(words, tokenizer.word_pieces(words), strict=True)}
-    return [sum(lost[word] for word in example.words) for example in examples]
-
-
 def inputs(examples: list[Any]) -> list[tuple[str, ...]]:
-    """What a model reads of each example, such that no difference in case, white space or Unicode form is left."""
-    texts = (
-        [" ".join(example.words)] if isinstance(example, WordExample) else [example.text, example.pair or ""]
+    """What a model reads of each example, without differences in case, white space or Unicode form."""
+    return [
+        tuple(" ".join(unicodedata.normalize("NFC", text.casefold()).split()) for text in example.texts)
         for example in examples
-    )
-    return [tuple(" ".join(unicodedata.normalize("NFC", text.casefold()).split()) for text in each) for each in texts]
+    ]
 
 
 def flags(sanity: dict[str, Counts]) -> list[Flag]:
-    """What a reader must be told of the field ``sanity`` of a record."""
+    """The flags that follow from the field ``sanity`` of a record."""
     found = []
     for split, counts in sanity.items():
         if split == "train":
@@ -74,8 +50,22 @@ def flags(sanity: dict[str, Counts]) -> list[Flag]:
     return found
 
 
+def label_notes(reading: Reading) -> Iterator[str]:
+    """Notes about the labels of `labels: auto`: what they are, which may be the same, which may mean "no label"."""
+    if not reading.auto_labels:
+        return
+    shown, more = list(reading.labels)[:MOST_SHOWN], len(reading.labels) - MOST_SHOWN
+    names = ", ".join(shown) + (f" and {more} more" if more > 0 else "")
+    yield f"`labels: auto` takes {len(reading.labels)} labels from the training split: {names}"
+    for group in lookalikes(reading.labels):
+        yield f"{' and '.join(map(repr, group))} are labels that differ only in case or width; is one a mistake?"
+    for label in sorted({*NO_GOLD} & {*reading.labels}):
+        question = "are its examples without gold labels?"
+        yield f'{label!r} is one of the labels; {question} Then declare `ignore: ["{label}"]`'
+
+
 def paired(examples: list[Any], predictions: list[Any], what: str) -> list[list[Any]]:
-    """[example id, prediction] of each example, in order. Failure if there is not one for each."""
+    """[example id, prediction] of each example, in order. Failure unless there is one for each."""
     if len(predictions) != len(examples):
         raise Failure(f"{what}: {len(predictions)} predictions for {len(examples)} examples; one for each is needed")
     return [[example.id, prediction] for example, prediction in zip(examples, predictions, strict=True)]
@@ -84,7 +74,7 @@ def paired(examples: list[Any], predictions: list[Any], what: str) -> list[list[
 def aligned(examples: list[Any], answers: list[list[Any]], what: str) -> list[Any]:
     """The predictions among [example id, prediction] pairs, in the order of the examples.
 
-    Failure unless there is exactly one for each example and none of another.
+    Failure unless there is exactly one for each example, and none for another.
     """
     if not all(isinstance(pair, list) and len(pair) == 2 for pair in answers):
         raise Failure(f"{what}: the predictions are not pairs of an example's id and an answer; run it again")

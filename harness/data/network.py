@@ -1,4 +1,4 @@
-"""What went wrong on the way to a server, in words, and what helps against it."""
+"""Network errors in words, with what to do about them."""
 
 import os
 import re
@@ -14,7 +14,7 @@ from urllib3.util import parse_url
 
 from harness.errors import BadInput, Failure
 
-# Broken in the midst of it, and not refused: the same may succeed the next time.
+# The connection broke, it was not refused: the next try may succeed.
 BROKEN_TLS = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)
 PAGE = re.compile(
     rb"(\xef\xbb\xbf)?\s*(<!--.*?-->\s*)*<(!doctype\s+html|html|head|body|title|meta|script)\b", re.I | re.S
@@ -23,18 +23,18 @@ TRUE = ("1", "ON", "YES", "TRUE")  # as huggingface_hub reads them
 
 
 def offline() -> str | None:
-    """The variable by which the user wants nothing to be fetched; None: whatever is needed may be."""
+    """The environment variable with which the user forbids downloads; None if they are allowed."""
     names = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
     return next((name for name in names if os.environ.get(name, "").upper() in TRUE), None)
 
 
 def is_page(first: bytes) -> bool:
-    """Whether a file that begins so is a web page."""
+    """Whether a file with this beginning is a web page."""
     return PAGE.match(first) is not None
 
 
 def hopeless(url: str, error: Exception) -> BadInput | Failure | None:
-    """What to say of an error that the next try would meet again; None: it may succeed."""
+    """The error to raise where the next try would fail in the same way; None if it may succeed."""
     if isinstance(error, exceptions.ProxyError):
         named = proxy_variable(_asked(url, error)) or "this system's configuration"
         return Failure(
@@ -55,7 +55,7 @@ def hopeless(url: str, error: Exception) -> BadInput | Failure | None:
 
 
 def reason(error: Exception) -> str:
-    """What is at the bottom of an error, in a line: libraries wrap it several times."""
+    """The innermost error, in a line: libraries wrap it several times."""
     text = str(_innermost(error)) or type(error).__name__
     return " ".join(text.split())
 
@@ -71,7 +71,7 @@ def _of_tls(url: str, error: exceptions.SSLError) -> Failure:
 
 
 def _bundle_advice() -> str:
-    """Networks that open TLS have certificates of their own, which requests does not know."""
+    """Networks that intercept TLS use their own certificates, which requests does not know."""
     named = _bundle()
     now = f"; now {named} names {os.environ[named]}" if named else ""
     return (
@@ -81,7 +81,7 @@ def _bundle_advice() -> str:
 
 
 def _of_bundle(url: str, error: Exception) -> BadInput | None:
-    """Of a plain OSError without a number: requests did not find the certificates that it was told to use."""
+    """For a plain OSError without a number: requests did not find the configured certificates."""
     named = _bundle()
     if named is None or not isinstance(error, OSError) or error.errno is not None:
         return None
@@ -93,7 +93,7 @@ def _bundle() -> str | None:
 
 
 def _of_address(url: str, error: Exception) -> BadInput:
-    """Of an address that is none: the one that was asked for, or that of the proxy."""
+    """For an address that is not valid: the requested one, or that of the proxy."""
     if _is_address(url) and (variable := proxy_variable(_asked(url, error))):
         return BadInput(f"{url} cannot be fetched: {variable} names no proxy that can be used ({reason(error)})")
     return BadInput(f"{url} cannot be fetched: {reason(error)}")
@@ -107,14 +107,14 @@ def _is_address(url: str) -> bool:
 
 
 def proxy_variable(url: str) -> str:
-    """The variable that names the proxy for an address; empty where none does."""
+    """The environment variable that names the proxy for an address; empty if none does."""
     scheme = urlsplit(url).scheme
     names = [name for lower in (f"{scheme}_proxy", "all_proxy") for name in (lower, lower.upper())]
     return next((name for name in names if os.environ.get(name)), "")
 
 
 def _asked(url: str, error: Exception) -> str:
-    """The address that was asked when it failed, to which the first may have led."""
+    """The address of the request that failed, after redirects."""
     request = getattr(error, "request", None)
     return str(request.url) if isinstance(request, requests.PreparedRequest) and request.url else url
 

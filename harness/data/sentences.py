@@ -1,4 +1,4 @@
-"""The sentences of a CoNLL file: a word a line, blank lines between."""
+"""The sentences of a CoNLL file: one word a line, blank lines between sentences."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -6,10 +6,11 @@ from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
-from harness.data.repairs import LEFT_OUT, Repairs
+from harness.data.examples import LEFT_OUT, Repairs, WordExample
+from harness.data.reading import Reading
 from harness.data.spelling import INVISIBLE, plain
 from harness.data.tables import LONE, WrongWidth, lines_of
-from harness.data.task import Task
+from harness.data.tags import Tags, WrongTag
 from harness.errors import BadInput
 
 DOCUMENT = "-DOCSTART-"  # begins the line that begins a document
@@ -26,9 +27,9 @@ class Sentence(NamedTuple):
 
 
 def sentences(
-    task: Task, at: dict[str, int], path: Path, content: str, is_tag: Callable[[str], bool], repairs: Repairs
+    reading: Reading, at: dict[str, int], path: Path, content: str, is_tag: Callable[[str], bool], repairs: Repairs
 ) -> Iterator[Sentence]:
-    """The sentences in order; ``at`` says in which column word and tag are. BadInput for a line that fits no word."""
+    """The sentences in order; ``at`` has the columns of word and tag. BadInput for a line that cannot be a word."""
     least = max(len(at), *(column + 1 if column >= 0 else -column for column in at.values()))
     width, document, any_before = 0, 0, False
     sentence = Sentence(document, [], [])
@@ -41,7 +42,7 @@ def sentences(
             document += starts_document and any_before
             sentence = Sentence(document, [], [])
             continue
-        row = _cut(task, at, line)
+        row = _cut(reading, at, line)
         if line.startswith("# ") and _is_comment(line, row, at, width, is_tag):
             repairs.add(f"comment lines, {LEFT_OUT}", number)
             continue
@@ -55,14 +56,45 @@ def sentences(
         sentence.rows.append(row)
 
 
+def entity_types(reading: Reading, split: str, path: Path, content: str) -> Iterator[str]:
+    """The entity types of all tags in a file, for `labels: auto`."""
+    at, repairs = _columns(reading, split), Repairs(path.name)
+    tags = Tags(reading, at.get("tag", -1), repairs)
+    for sentence in sentences(reading, at, path, content, tags.is_tag, repairs):
+        yield from filter(None, (tags.entity(row[at["tag"]]) for row in sentence.rows))
+
+
+def _columns(reading: Reading, split: str) -> dict[str, int]:
+    return {role: int(column) for role, column in reading.files[split].columns.items()}
+
+
+def word_examples(reading: Reading, split: str, path: Path, content: str, repairs: Repairs) -> list[WordExample]:
+    """The sentences of a file, with their tags in IOB2. BadInput names the file and the line."""
+    at = _columns(reading, split)
+    marked = re.search(f"^{DOCUMENT}", content, re.MULTILINE)
+    tags = Tags(reading, at.get("tag", -1), repairs)
+    examples: list[WordExample] = []
+    for document, lines, rows in sentences(reading, at, path, content, tags.is_tag, repairs):
+        words = tuple(row[at["word"]] for row in rows)
+        try:
+            found = tags.iob2([row[at["tag"]] for row in rows], lines) if "tag" in at else None
+        except WrongTag as error:
+            raise BadInput(f"{path}:{error.line}: {error}") from None
+        place = len(examples)
+        examples.append(WordExample(str(place), words, found, document if marked else place))
+    if not examples:
+        raise BadInput(f"{path} has no sentences; get it again")
+    return examples
+
+
 def _is_blank(line: str, at: dict[str, int]) -> bool:
-    """Where words stand alone, white space other than spaces and tabs may be a word."""
+    """Whether a line ends a sentence. In a file without tags, white space other than spaces and tabs may be a word."""
     text = line.strip() if "tag" in at else line.strip(" \t")
     return not text or ("tag" in at and INVISIBLE.match(text) is not None and not plain(text))
 
 
-def _cut(task: Task, at: dict[str, int], line: str) -> list[str]:
-    if task.separator == "whitespace":
+def _cut(reading: Reading, at: dict[str, int], line: str) -> list[str]:
+    if reading.separator == "whitespace":
         return SPACES.split(line.strip(" \t"))
     row = line.split("\t")
     while at.get("tag", 0) < 0 and len(row) > 1 and not row[-1].strip():  # tabs at the end of the line
@@ -71,7 +103,7 @@ def _cut(task: Task, at: dict[str, int], line: str) -> list[str]:
 
 
 def _is_comment(line: str, row: list[str], at: dict[str, int], width: int, is_tag: Callable[[str], bool]) -> bool:
-    """Whether a line that begins with "# " is no word: it has no tag."""
+    """Whether a line that begins with "# " is a comment and not a word: it has no tag."""
     fits = not width or len(row) == width
     if "tag" not in at:
         return not fits or COMMENT.match(line) is not None
@@ -79,7 +111,7 @@ def _is_comment(line: str, row: list[str], at: dict[str, int], width: int, is_ta
 
 
 def _space_as_word(line: str, at: dict[str, int]) -> str:
-    """The white space that a line begins with, if it is a word: the first column, and one more character parts it."""
+    """The white space at the beginning of a line, if it is a word: all but its last character, which separates."""
     start = line[: len(line) - len(line.lstrip(" \t"))]
     return start[:-1] if "tag" in at and at["word"] == 0 else ""
 
@@ -93,7 +125,7 @@ def _wrong(path: Path, number: int, line: str, row: list[str], width: int, at: d
 
 
 def _why(line: str) -> str:
-    """What may be the matter with a line that has another number of columns."""
+    """A possible reason for a wrong number of columns."""
     if line.startswith("#"):
         return "; is it a comment? Such a line begins with # and a space"
     if line[0] in " \t":

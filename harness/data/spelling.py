@@ -1,15 +1,15 @@
-"""Differences that cannot be seen, between a label in a file and the one that the task declares."""
+"""Differences that cannot be seen between a label in a file and the label that the task declares."""
 
 import re
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable
 
-# Of no width, or a mark of direction. The joiners U+200C and U+200D are not among them: inside a word they have a
-# meaning, in Persian and in emoji; at its ends they have none.
+# Characters without width, and marks of direction. The joiners U+200C and U+200D are not among them: inside a word
+# they have a meaning, in Persian and in emoji; at its ends they have none.
 INVISIBLE = re.compile("[\u00ad\u200b\u200e\u200f\u2060\ufeff]")
 JOINERS = "\u200c\u200d"
-HYPHENS = re.compile("[\u2010-\u2013\u2212]")  # and dashes, which programs put in the place of a hyphen
+HYPHENS = re.compile("[\u2010-\u2013\u2212]")  # and dashes, which programs write for a hyphen
 
 
 def plain(text: str) -> str:
@@ -19,24 +19,24 @@ def plain(text: str) -> str:
 
 
 def narrow(text: str) -> str:
-    """The plain text without differences in width and the like, and with plain hyphens."""
+    """The plain text in Unicode's compatibility form, without full-width letters and the like, with plain hyphens."""
     return plain(HYPHENS.sub("-", unicodedata.normalize("NFKC", text)))
 
 
-def loose(text: str) -> str:
-    """The same without differences in case."""
+def caseless(text: str) -> str:
+    """The narrow text without differences in case."""
     return narrow(text).casefold()
 
 
 def unique(form: Callable[[str], str], texts: Iterable[str]) -> dict[str, str]:
-    """The texts by their form, but for those that share one."""
+    """The texts by their form, without those that share one."""
     known = list(texts)
     shared = Counter(map(form, known))
     return {form(text): text for text in known if shared[form(text)] == 1}
 
 
 def difference(text: str, wanted: str) -> str:
-    """In what ``text`` differs from a text of the same plain form."""
+    """How ``text`` differs from a text of the same plain form."""
     if unicodedata.normalize("NFC", text) == unicodedata.normalize("NFC", wanted):
         return "in their Unicode form"
     if " ".join(text.split()) == " ".join(wanted.split()):
@@ -44,9 +44,9 @@ def difference(text: str, wanted: str) -> str:
     return "in characters that cannot be seen"
 
 
-def alike(texts: Iterable[str]) -> list[list[str]]:
-    """Groups of texts that differ only in case, white space, width, or what else a reader hardly sees."""
+def lookalikes(texts: Iterable[str]) -> list[list[str]]:
+    """Groups of texts that differ only in case, white space, width, or in what a reader hardly sees."""
     groups: dict[str, list[str]] = {}
     for text in texts:
-        groups.setdefault(re.sub(f"[{JOINERS}]", "", loose(text)), []).append(text)
+        groups.setdefault(re.sub(f"[{JOINERS}]", "", caseless(text)), []).append(text)
     return [group for group in groups.values() if len(group) > 1]

@@ -1,64 +1,37 @@
-"""Tasks: what is asked of an implementation, declared in YAML.
+"""Tasks: what an implementation is asked to do, declared in YAML.
 
-The built-in tasks lie in ``harness/tasks/``; a person's own task is a file of the same form. Only what is
-said of a task stands here; ``harness.data.read`` reads its examples.
+The built-in tasks are in ``harness/tasks/``; a person's own task is a file of the same form. This module loads and
+checks declarations; ``harness.data.read`` reads the examples. The checks are plain functions instead of a pydantic
+model: most of them depend on the kind of task, and they must say what to do in terms of YAML (quotes, columns, splits).
+``harness.data.schema`` derives the JSON schema for editors from the same types and kinds.
 """
 
 import difflib
 import math
 import re
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, TypeVar, get_args
 
+from harness.data.kinds import KINDS, Kind
+from harness.data.read import training_labels
+from harness.data.reading import Context, Format, LabelForm, Reading, Scheme, Separator, SplitFile, Tags
 from harness.data.yaml_file import changed, read_yaml
 from harness.errors import BadInput
 from harness.files import expanded
 
 FOLDER = Path(__file__).resolve().parents[1] / "tasks"
-
-Kind = Literal["classification", "regression", "multi-label", "tagging"]
-Format = Literal["tsv", "csv", "jsonl", "conll"]
-Scheme = Literal["iob1", "iob2", "iob", "bmes", "bioes", "bilou"]
-Context = Literal["sentence", "document"]
-Separator = Literal["whitespace", "tab"]
-Tags = Literal["repair", "strict"]
-LabelForm = Literal["names", "multi-hot"]
+NAME = r"[A-Za-z0-9_-]+"
+SPLIT = r"train|(dev|test)(_\w+)?"
 N = TypeVar("N", int, float)
-
-METRICS = {
-    "classification": ("accuracy", "f1", "macro_f1", "micro_f1", "matthews"),
-    "regression": ("pearson", "spearman"),
-    "multi-label": ("macro_f1", "micro_f1"),
-    "tagging": ("entity_f1",),
-}
-METRIC_NAMES = {  # as tables show them
-    "accuracy": "accuracy",
-    "f1": "F1",
-    "macro_f1": "macro F1",
-    "micro_f1": "micro F1",
-    "matthews": "Matthews",
-    "pearson": "Pearson",
-    "spearman": "Spearman",
-    "entity_f1": "entity F1",
-}
-ONLY_FOR = {  # fields that mean something for one kind alone
-    "positive": "classification",
-    "label_separator": "multi-label",
-    "separator": "tagging",
-    "scheme": "tagging",
-    "context": "tagging",
-    "tags": "tagging",
-    "label": "multi-label",
-}
-NOT_FOR = {"ignore": "tagging"}  # and for all kinds but one
 
 # Where a task does not say otherwise: for base and large, learning rates that the BERT paper searched over;
 # for small models, which it does not treat, a higher one.
 EPOCHS = {"small": 3, "base": 3, "large": 3}
 LEARNING_RATE = {"small": 1e-4, "base": 3e-5, "large": 2e-5}
 BATCH_SIZE = 32
+MAX_LENGTH = 128
 
 
 @dataclass(frozen=True)
@@ -70,59 +43,30 @@ class Recipe:
     batch_size: int  # examples, or sentences, of one step
 
 
-@dataclass(frozen=True)
-class SplitFile:
-    """The file of one split."""
+@dataclass(frozen=True, kw_only=True)
+class Task(Reading):
+    """One task, as its YAML file declares it: how it is read, trained and scored."""
 
-    path: Path  # relative to the data folder, or absolute
-    header: bool  # whether its first line names the columns (tsv, csv)
-    columns: dict[str, str | int]  # role (id, text, pair, label; word, tag) -> name or 0-based number
-
-
-@dataclass(frozen=True)
-class Task:
-    """One task, as its YAML file declares it."""
-
-    name: str  # as the command line has it
     title: str  # as a person would write it
     suite: str  # the group it belongs to
-    kind: Kind  # what is predicted
-    labels: dict[str, str]  # value in the file -> name; entity types in tagging; empty in regression
     positive: str | None  # the label that counts as positive in f1
-    files: dict[str, SplitFile]  # by split: train, dev..., test...
-    format: Format  # of all its files
-    encoding: str  # of all its files, by Python's name for it
-    label_separator: str  # between the labels of an example (multi-label)
-    separator: Separator  # between the columns of a line (tagging)
-    scheme: Scheme  # how the files tag entities; what is read is always iob2
-    context: Context  # what a sentence is read with (tagging): itself, or the rest of its document
     evaluate: tuple[str, ...]  # the splits that are scored
     metrics: tuple[str, ...]  # the first is the main one
-    max_length: int  # tokens, special ones included
     recipes: dict[str, Recipe]  # by size: small, base, large
-    train_task: str | None  # whose fine-tuned model is scored, where there is nothing to train on here
-    download: str | None  # the name by which `data get` knows its files
-    tags: Tags = "repair"  # impossible tag sequences are read as conlleval reads them, or refused (tagging)
-    ignore: tuple[str | None, ...] = ()  # values of the label column that leave an example out; None: JSON's null
-    label: LabelForm = "names"  # how the label column says them (multi-label): by name, or a 0 or 1 for each
-    auto_labels: bool = False  # whether `labels` are those that the training split has
+    train_task: str | None  # the task whose fine-tuned model is scored, where this one has no training data
 
     @property
     def outputs(self) -> tuple[str, ...]:
-        """What each output of the head stands for, in order: labels, IOB2 tags, or the one score."""
-        if self.kind == "regression":
-            return ("score",)
-        names = tuple(dict.fromkeys(self.labels.values()))
-        if self.kind == "tagging":
-            return ("O", *(f"{prefix}-{name}" for name in names for prefix in "BI"))
-        return names
+        """The meaning of each output of the head, in order: labels, IOB2 tags, or the one score."""
+        return KINDS[self.kind].outputs(self.labels)
 
     def recipe(self, hidden_size: int) -> Recipe:
         """The recipe for a model of this hidden size: small below 512, large from 1024."""
         return self.recipes["small" if hidden_size < 512 else "base" if hidden_size < 1024 else "large"]
 
 
-FIELDS = [name for name in Task.__annotations__ if name not in ("recipes", "auto_labels")] + [
+# The fields of a task file: those of Task, and three from which some of these are made.
+FIELDS = [each.name for each in fields(Task) if each.name not in ("recipes", "auto_labels")] + [
     "header",
     "columns",
     "recipe",
@@ -145,9 +89,9 @@ def suites() -> dict[str, list[str]]:
 def load_task(name_or_path: str, context: Context | None = None) -> Task:
     """A built-in task by its name, or one's own by the path of its ``.yaml`` file.
 
-    ``context`` replaces what a tagging task says. Paths in one's own file are relative to that file's folder;
-    those of built-in tasks to the data folder, save where they begin with ``./``. BadInput names the file,
-    the field and what would be right.
+    ``context`` replaces that of a tagging task. Paths in one's own file are relative to that file's folder; those of
+    built-in tasks to the data folder, unless they begin with ``./``. BadInput names the file and the field, and says
+    what would be right.
     """
     own = name_or_path.endswith((".yaml", ".yml"))
     if not own and name_or_path not in task_names():
@@ -166,16 +110,6 @@ def load_task(name_or_path: str, context: Context | None = None) -> Task:
         raise BadInput(f"{file}: {error}") from None
 
 
-def task_files(task: Task, data_folder: Path | None) -> dict[str, Path]:
-    """Where the file of each split is, whether or not it is there.
-
-    BadInput if the task reads from the data folder and none is given.
-    """
-    if data_folder is None and not all(file.path.is_absolute() for file in task.files.values()):
-        raise BadInput(f"task {task.name} needs a data folder: give --data FOLDER or set BERT_ATLAS_DATA")
-    return {split: (data_folder or Path()) / file.path for split, file in task.files.items()}
-
-
 def _read_task(file: Path) -> dict[str, Any]:
     declared = read_yaml(file, "task file")
     if not isinstance(declared, dict):
@@ -183,19 +117,19 @@ def _read_task(file: Path) -> dict[str, Any]:
     for field in ("labels", "ignore", "positive", "columns", "max_length", "recipe"):
         for line, written, read in changed(file, field):
             if not _as_meant(field, written, read):
-                raise BadInput(f"{file}:{line}: {field}: {_taken(written, read)}")
+                raise BadInput(f"{file}:{line}: {field}: {_misread(written, read)}")
     return declared
 
 
 def _as_meant(field: str, written: str, read: Any) -> bool:
-    """Whether a value that YAML changes is meant so: JSON's null in ``ignore``, and numbers, but for octal ones."""
+    """Whether YAML's reading is intended: null in ``ignore``, and numbers, unless octal, where numbers belong."""
     if field in ("max_length", "recipe"):
         return not isinstance(read, int) or "_" in written
     return field == "ignore" and written == "null"
 
 
-def _taken(written: str, read: Any) -> str:
-    """What YAML makes of a value that was meant as it is written."""
+def _misread(written: str, read: Any) -> str:
+    """The message about a value that YAML reads as something else."""
     if written == "":
         return 'a value is missing; the empty text is ""'
     kinds = {bool: "a boolean", int: f"the number {read}", float: f"the number {read}", type(None): "null"}
@@ -205,23 +139,18 @@ def _taken(written: str, read: Any) -> str:
 
 def _parse(declared: dict[str, Any], file: Path) -> Task:
     _check_keys(declared, "", FIELDS)
-    kind: Kind = _choice(declared, "kind", get_args(Kind))
-    for field, only in ONLY_FOR.items():
-        if field in declared and kind != only:
-            raise BadInput(f"{field}: only a task of kind {only} has it, and this one is of kind {kind}")
-    for field, other in NOT_FOR.items():
-        if field in declared and kind == other:
-            raise BadInput(f"{field}: a task of kind {kind} has no such field")
+    kind = KINDS[_choice(declared, "kind", KINDS)]
+    _check_fields_of_kind(declared, kind)
     auto = declared.get("labels") == "auto"
     labels = {} if auto else _labels(declared.get("labels"), kind)
-    metrics = _choices(declared, "metrics", METRICS[kind], f"metrics of a {kind} task")
+    metrics = _choices(declared, "metrics", kind.metrics, f"metrics of a {kind.name} task")
     files = _files(declared, kind, file.parent)
     scored = [split for split in files if split != "train"]
     task = Task(
         name=_name(declared, file),
         title=_text(declared, "title"),
         suite=_text(declared, "suite", "own"),
-        kind=kind,
+        kind=kind.name,
         labels=labels,
         positive=None,
         files=files,
@@ -233,7 +162,7 @@ def _parse(declared: dict[str, Any], file: Path) -> Task:
         context=_choice(declared, "context", get_args(Context), "sentence"),
         evaluate=_choices(declared, "evaluate", scored, "splits in files"),
         metrics=metrics,
-        max_length=_integer(declared.get("max_length", 128), "max_length"),
+        max_length=_integer(declared.get("max_length", MAX_LENGTH), "max_length"),
         recipes=_recipes(declared.get("recipe", {})),
         train_task=_text(declared, "train_task") if "train_task" in declared else None,
         download=_text(declared, "download") if "download" in declared else None,
@@ -242,26 +171,41 @@ def _parse(declared: dict[str, Any], file: Path) -> Task:
         label=_choice(declared, "label", get_args(LabelForm), "names"),
     )
     if auto:
-        task = replace(task, labels=_training_labels(task), auto_labels=True)
+        task = replace(task, labels=_training_labels(task, kind), auto_labels=True)
     task = replace(task, positive=_positive(declared, task.labels, metrics))
     _check_training(task)
     return task
 
 
-def _training_labels(task: Task) -> dict[str, str]:
-    """The labels of the training split, for `labels: auto`."""
-    from harness.data.labels import training_labels
+def _check_fields_of_kind(declared: dict[str, Any], kind: Kind) -> None:
+    for field in declared:
+        having = [each.name for each in KINDS.values() if field in each.fields]
+        if having and kind.name not in having:
+            if len(having) > 1:
+                raise BadInput(f"{field}: a task of kind {kind.name} has no such field")
+            raise BadInput(f"{field}: only a task of kind {having[0]} has it, and this one is of kind {kind.name}")
 
-    if task.kind == "regression":
-        raise BadInput("labels: a regression task has none, its label column is a number")
+
+def _training_labels(task: Task, kind: Kind) -> dict[str, str]:
+    """The labels of the training split, for `labels: auto`."""
+    if kind.why_no_labels:
+        raise BadInput(_no_labels(kind))
     if "train" not in task.files or task.label == "multi-hot":
         what = "there is no train split" if "train" not in task.files else "a multi-hot label column does not name them"
         raise BadInput(f"labels: auto takes them from the training split, and {what}; name them")
-    return _labels(training_labels(task), task.kind)
+    return _labels(training_labels(task), kind)
+
+
+def _no_labels(kind: Kind) -> str:
+    return f"labels: a {kind.name} task has none, {kind.why_no_labels}"
 
 
 def _check_training(task: Task) -> None:
-    """There is something to train on: a split of its own, or another task with the very same outputs."""
+    """There is something to train on: a split of this task, or another task with the very same outputs."""
+    if not KINDS[task.kind].trained:
+        if "train" in task.files or task.train_task is not None:
+            raise BadInput(f"files: a task of kind {task.kind} is not trained; give no train split and no train_task")
+        return
     if ("train" in task.files) == (task.train_task is not None):
         raise BadInput("files: give a train split, or else the train_task whose model is scored")
     if task.train_task is None:
@@ -276,17 +220,17 @@ def _check_training(task: Task) -> None:
 
 def _name(declared: dict[str, Any], file: Path) -> str:
     name = _text(declared, "name")
-    if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
+    if not re.fullmatch(NAME, name):
         raise BadInput(f"name: {name!r} may have only letters, digits, - and _")
     if file.parent != FOLDER and name in task_names():
-        raise BadInput(f"name: {name} is a built-in task; give yours a name of its own")
+        raise BadInput(f"name: {name} is a built-in task; choose another name")
     return name
 
 
 def _format(declared: dict[str, Any], kind: Kind) -> Format:
     chosen: Format = _choice(declared, "format", get_args(Format))
-    if (chosen == "conll") != (kind == "tagging"):
-        raise BadInput(f"format: {chosen} does not go with kind {kind}; conll is for tagging alone")
+    if chosen not in kind.formats:
+        raise BadInput(f"format: {chosen} does not go with kind {kind.name}, but {' or '.join(kind.formats)}")
     return chosen
 
 
@@ -300,9 +244,9 @@ def _encoding(declared: dict[str, Any]) -> str:
 
 
 def _labels(declared: Any, kind: Kind) -> dict[str, str]:
-    if kind == "regression":
+    if kind.why_no_labels:
         if declared is not None:
-            raise BadInput("labels: a regression task has none, its label column is a number")
+            raise BadInput(_no_labels(kind))
         return {}
     if not isinstance(declared, dict | list) or not declared:
         raise BadInput("labels: say which there are: a list of names, or `value in the file: name`; or auto")
@@ -312,9 +256,9 @@ def _labels(declared: Any, kind: Kind) -> dict[str, str]:
             raise BadInput(f"labels: {each!r} is not text; put it in quotes (to YAML, yes is a boolean)")
     labels = {str(value): str(name) for value, name in pairs}
     if len(labels) < len(pairs):
-        raise BadInput("labels: the same value stands there twice")
-    if kind == "classification" and len(set(labels.values())) < 2:
-        raise BadInput("labels: a classification task needs two or more")
+        raise BadInput("labels: the same value is given twice")
+    if len(set(labels.values())) < kind.least_labels:
+        raise BadInput(f"labels: a {kind.name} task needs two or more")
     return labels
 
 
@@ -347,7 +291,7 @@ def _files(declared: dict[str, Any], kind: Kind, folder: Path) -> dict[str, Spli
         raise BadInput("files: name the file of each split, such as {train: train.tsv, dev: dev.tsv}")
     files = {}
     for split, entry in entries.items():
-        if not re.fullmatch(r"train|(dev|test)(_\w+)?", str(split)):
+        if not re.fullmatch(SPLIT, str(split)):
             raise BadInput(f"files: {split!r} is no split; they are train, dev, test, or such as dev_matched")
         field = f"files.{split}"
         own = {"path": entry} if isinstance(entry, str) else entry
@@ -359,8 +303,8 @@ def _files(declared: dict[str, Any], kind: Kind, folder: Path) -> dict[str, Spli
         if not isinstance(header, bool):
             raise BadInput(f"header: true or false, not {header!r}")
         columns = _columns(own.get("columns", declared.get("columns")), declared, kind, header)
-        if not split.startswith("test") and not {"label", "tag"} & columns.keys():
-            raise BadInput(f"columns: {'tag' if kind == 'tagging' else 'label'}: split {split} needs it")
+        if not split.startswith("test") and kind.answer not in columns:
+            raise BadInput(f"columns: {kind.answer}: split {split} needs it")
         files[split] = SplitFile(path, header, columns)
     if len({"pair" in file.columns for file in files.values()}) > 1:
         raise BadInput("columns: pair: all splits have it, or none")
@@ -368,20 +312,19 @@ def _files(declared: dict[str, Any], kind: Kind, folder: Path) -> dict[str, Spli
 
 
 def _columns(columns: Any, declared: dict[str, Any], kind: Kind, header: bool) -> dict[str, str | int]:
-    if kind == "tagging":
-        columns = {"word": 0, "tag": -1} if columns is None else columns
-    elif columns is None:
+    if columns is None:
+        columns = kind.usual_columns
+    if columns is None:
         raise BadInput("columns: say which are text and label, such as {text: sentence, label: label}")
-    _check_keys(columns, "columns", ["word", "tag"] if kind == "tagging" else ["id", "text", "pair", "label"])
-    needed = "word" if kind == "tagging" else "text"
-    if needed not in columns:
-        raise BadInput(f"columns: {needed}: missing")
-    numbered = kind == "tagging" or (declared.get("format") in ("tsv", "csv") and not header)
+    _check_keys(columns, "columns", kind.columns)
+    if kind.text not in columns:
+        raise BadInput(f"columns: {kind.text}: missing")
+    numbered = kind.numbered or (declared.get("format") in ("tsv", "csv") and not header)
     for role, column in columns.items():
         if isinstance(column, bool) or not isinstance(column, int if numbered else str):
             what = "a 0-based number (there is no header)" if numbered else "a column's name, in quotes"
             raise BadInput(f"columns: {role}: {column!r} should be {what}")
-        if isinstance(column, int) and column < 0 and kind != "tagging":
+        if isinstance(column, int) and column < 0 and not kind.numbered:
             raise BadInput(f"columns: {role}: columns are numbered from 0, not {column}")
     if len(set(columns.values())) < len(columns):
         raise BadInput("columns: two of them are the same column")

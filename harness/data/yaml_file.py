@@ -10,14 +10,14 @@ import yaml
 from harness.errors import BadInput
 from harness.printable import UNFIT
 
-# What YAML 1.2 reads as a number, and PyYAML, which is of YAML 1.1, as text or as another number.
+# Numbers in YAML 1.2 that PyYAML, which implements YAML 1.1, reads as text or as another number.
 NUMBER = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|0o[0-7]+|0x[0-9a-fA-F]+")
 INTEGER = re.compile(r"-?[1-9][0-9]*|0")
 TEXT, WHOLE, NOTHING = (f"tag:yaml.org,2002:{name}" for name in ("str", "int", "null"))
 
 
 class Changed(NamedTuple):
-    """A value without quotes that YAML reads as something else than the text that is written."""
+    """A value without quotes that YAML reads as something other than the written text."""
 
     line: int
     written: str
@@ -25,19 +25,19 @@ class Changed(NamedTuple):
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's, but a field that stands there twice is an error; there the last one wins."""
+    """PyYAML's loader, but a field that is given twice is an error; in PyYAML the last one wins."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = set()
         for key_node, _ in node.value:
             key = (key_node.tag, str(key_node.value))
             if key in keys:
-                raise yaml.MarkedYAMLError(problem=f"{key[1]} stands there twice", problem_mark=key_node.start_mark)
+                raise yaml.MarkedYAMLError(problem=f"{key[1]} is given twice", problem_mark=key_node.start_mark)
             keys.add(key)
         return super().construct_mapping(node, deep)
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
-        """PyYAML lets through whatever Python raises where a value is not what it looks like, as 2024-13-45 is not."""
+        """PyYAML lets Python's errors through where a value is not what it looks like, as 2024-13-45 is not."""
         if isinstance(node, yaml.ScalarNode) and (found := UNFIT.search(node.value)):
             problem = f"a value with the character U+{ord(found[0]):04X}"
             raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
@@ -49,7 +49,7 @@ class _Loader(yaml.SafeLoader):
 
 
 def changed(file: Path, field: str) -> Iterator[Changed]:
-    """The values of a field, keys and values of all it holds, that are not the text or the whole number they look like.
+    """The values in a field (keys too, at any depth) that YAML reads as something other than they look like.
 
     The file is one that ``read_yaml`` has read.
     """
@@ -77,7 +77,7 @@ def _as_written(node: yaml.ScalarNode) -> bool:
 
 
 def read_yaml(file: Path, what: str) -> Any:
-    """What stands in a file of the user's. BadInput, with the line, where it is not there or not YAML."""
+    """The content of a file. BadInput, with the line, where it cannot be read or is not YAML."""
     try:
         return yaml.load(file.read_text(encoding="utf-8"), _Loader)  # noqa: S506 - a SafeLoader
     except OSError as error:
@@ -85,7 +85,7 @@ def read_yaml(file: Path, what: str) -> Any:
     except UnicodeDecodeError:
         raise BadInput(f"{file}: a {what} is UTF-8 text, and this is not") from None
     except RecursionError:
-        raise BadInput(f"{file}: not valid YAML: values inside values, too deep to be read") from None
+        raise BadInput(f"{file}: not valid YAML: values inside values, too deep to read") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""

@@ -1,1 +1,1 @@
-"""One file per implementation; ``harness.registry.implementations`` says what stands in one."""
+"""One file per implementation; ``harness.registry.implementations`` describes its content."""

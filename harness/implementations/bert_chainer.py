@@ -6,17 +6,19 @@
 # [tool.bert-atlas]
 # build = ["setuptools<70", "wheel"]
 # ///
-"""BERT in Chainer, from the user's copy of the repository. Without scipy, Chainer's erf is a loop in Python."""
+"""soskek/bert-chainer, BERT in Chainer, from the user's checkout of the repository.
+
+Its ``BertModel`` is called with padded batches. It deviates in LayerNorm's epsilon; the variant "fixed" does not. scipy
+is required because Chainer's erf is a loop in Python without it.
+"""
 
 import sys
 import types
 from collections.abc import Callable
 from typing import Any
 
-from harness.port import tensorflow1
-from harness.port.batch import Batch, pad
-from harness.port.hf_folder import POOLER, read_folder
-from harness.worker.messages import Array
+from harness.port import Array, Batch, Model, pad, read_folder, tensorflow1, unpad
+from harness.port.hf_folder import POOLER
 
 NAME = "bert-chainer"
 TITLE = "bert-chainer"
@@ -25,7 +27,7 @@ CHECKOUT = "https://github.com/soskek/bert-chainer"
 VARIANTS = {"fixed": "with the original's LayerNorm epsilon"}
 DEVIATIONS = {"layer-norm-epsilon": "1e-6, Chainer's default, where the original has 1e-12"}
 
-NAMES = {  # parts of the repository's names, and Hugging Face's for them
+NAMES = {  # parts of the repository's names -> Hugging Face's
     "/layer_": "/layer/",
     "attention_output_": "attention/output/",
     "attention/query": "attention/self/query",
@@ -52,8 +54,8 @@ def hugging_face_name(path: str) -> str:
     return f"{stem}/{ENDS[end]}".replace("/", ".")
 
 
-class Model:
-    """The Protocol of ``harness.registry.implementations`` over the repository's ``BertModel``."""
+class Encoder:
+    """The repository's ``BertModel`` as a ``harness.port.Model``."""
 
     batching = "padded"
 
@@ -73,11 +75,11 @@ class Model:
         self.version = f"soskek/bert-chainer, chainer {chainer.__version__}"
 
     def _give(self, weights: dict[str, Array]) -> None:
-        """Give every parameter its weight; a pooler may be absent. ValueError names what does not fit."""
+        """Assign every parameter its weight; a pooler may be absent. ValueError names what does not fit."""
         import numpy as np
 
         one = np.zeros([1, 1], dtype=np.int32)
-        self.bert.get_pooled_output(one)  # parameters get their shapes when they are first used
+        self.bert.get_pooled_output(one)  # parameters get their shapes at the first call
         parameters = {hugging_face_name(path): parameter for path, parameter in self.bert.namedparams()}
         absent = parameters.keys() - weights.keys() - (set() if self.has_pooler else POOLER)
         if absent:
@@ -98,8 +100,7 @@ class Model:
         return self.bert.get_sequence_output(*self._inputs(batch))
 
     def fetch(self, encoded: Any, batch: Batch) -> Array:
-        states: Array = encoded.array[pad(batch)[2] == 1]
-        return states
+        return unpad(encoded.array, batch)
 
     def pooled(self, encoded: Any, batch: Batch) -> Array | None:
         import chainer
@@ -115,20 +116,20 @@ class Model:
         return [self.fetch(state, batch) for state in states]
 
     def synchronize(self) -> None:
-        """Chainer computes at once on the CPU."""
+        """On the CPU, Chainer is synchronous."""
 
 
 def load(folder: str, head: str | None, device: str, precision: str, variant: str = "") -> Model:
-    """The weights of a Hugging Face folder in the repository's BertModel."""
+    """Load the weights of a Hugging Face folder into the repository's ``BertModel``."""
     if precision != "fp32":
         raise NotImplementedError(f"{NAME} computes in float32 only")
     if device != "cpu":
         raise NotImplementedError(f"{NAME} runs on the CPU only: its GPU library, CuPy, is not installed with it")
-    return Model(folder, 1e-12 if variant == "fixed" else None)
+    return Encoder(folder, 1e-12 if variant == "fixed" else None)
 
 
 def tokenizer(folder: str) -> Callable[[str], list[int]]:
-    """The repository's own tokenizer. Of TensorFlow it wants the name of ``open``, and nothing else."""
+    """The repository's own tokenizer. All that it needs of TensorFlow is an alias of ``open``."""
     if "tensorflow" not in sys.modules:
         tensorflow = types.ModuleType("tensorflow")
         tensorflow.gfile = types.SimpleNamespace(GFile=open)  # type: ignore[attr-defined]

@@ -1,16 +1,15 @@
 # /// script
-# requires-python = ">=3.11,<3.12"
-# dependencies = [
-#     "tensorflow-cpu==2.15.1", "numpy==1.26.4", "safetensors==0.8.0", "six==1.17.0",
-#     "bert-tensorflow==1.0.4", "bert-serving-server==1.10.0", "bert-serving-client==1.10.0",
-#     "pyzmq==27.3.0", "GPUtil==1.4.0", "termcolor==3.3.0",
-# ]
+# [tool.bert-atlas]
+# environment = "tensorflow-1"
 # ///
-"""BERT-GPU: Google's model, pre-trained on several GPUs of one machine; from the user's copy of the repository."""
+"""BERT-GPU, Google's code with pre-training on several GPUs; from the user's checkout, on TensorFlow 2.15.
+
+Its ``BertModel`` is called with padded batches. It approximates gelu by tanh.
+"""
 
 from collections.abc import Callable
 
-from harness.port import tensorflow1
+from harness.port import Model, tensorflow1
 
 NAME = "bert-gpu"
 TITLE = "BERT-GPU"
@@ -19,13 +18,13 @@ CHECKOUT = "https://github.com/guotong1988/BERT-GPU"
 DEVIATIONS = {"gelu-tanh": "gelu by its tanh approximation"}
 
 
-def load(folder: str, head: str | None, device: str, precision: str, variant: str = "") -> tensorflow1.Model:
-    """The weights of a Hugging Face folder in the repository's BertModel."""
+def load(folder: str, head: str | None, device: str, precision: str, variant: str = "") -> Model:
+    """Load the weights of a Hugging Face folder into the repository's ``BertModel``."""
     tensorflow1.check_supported(NAME, device, precision)
     tensorflow1.alias()
     import modeling
 
-    return tensorflow1.Model(modeling, folder, "guotong1988/BERT-GPU")
+    return tensorflow1.Encoder(modeling, folder, "guotong1988/BERT-GPU")
 
 
 def tokenizer(folder: str) -> Callable[[str], list[int]]:

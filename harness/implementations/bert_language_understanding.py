@@ -1,12 +1,11 @@
 # /// script
-# requires-python = ">=3.11,<3.12"
-# dependencies = [
-#     "tensorflow-cpu==2.15.1", "numpy==1.26.4", "safetensors==0.8.0", "six==1.17.0",
-#     "bert-tensorflow==1.0.4", "bert-serving-server==1.10.0", "bert-serving-client==1.10.0",
-#     "pyzmq==27.3.0", "GPUtil==1.4.0", "termcolor==3.3.0",
-# ]
+# [tool.bert-atlas]
+# environment = "tensorflow-1"
 # ///
-"""bert_language_understanding: a TextCNN, pre-trained as BERT is and then fine-tuned; from the user's copy."""
+"""bert_language_understanding: a TextCNN, pre-trained like BERT and then fine-tuned; from the user's checkout.
+
+Its two programs train by themselves, on TensorFlow 2.15, on words of the task's own texts. It is not a BERT.
+"""
 
 import re
 import sys
@@ -18,8 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.port import tensorflow1, tensorflow1_program
-from harness.worker.messages import Array
+from harness.port import Array, tensorflow1, tensorflow1_program
 
 NAME = "bert-language-understanding"
 TITLE = "bert_language_understanding"
@@ -31,11 +29,11 @@ DEVIATIONS = {
 }
 JOB = ["go_emotions", "mini-sentiment"]
 
-STEPS = 60  # of each stage, more or less: fine-tuning takes two seconds for each
+STEPS = 60  # of each stage, roughly: a step of fine-tuning takes two seconds
 BATCH_SIZE = 64
 LENGTH = 32  # words of a text; by default 200, which long documents need
 LM_LENGTH = 10  # of a sentence in pre-training
-SIZE = 128  # of a word's vector: of fine-tuning by default, where it finds nothing in a checkpoint of another size
+SIZE = 128  # of a word's vector: the default of fine-tuning, which ignores checkpoints of another size
 EPOCHS, LM_EPOCHS = 35, 30  # by default
 DATA, PRETRAINED, TUNED = "./data/", "./checkpoint_lm/", "./checkpoint_lm_save/"
 
@@ -48,14 +46,14 @@ def job(
     lines = [f"{_words(example['text'])} {_labels(example['label'], names)}\n" for example in splits["train"]]
     (place / "lm.txt").write_text("".join(line.partition("__label__")[0] + "\n" for line in lines), encoding="utf-8")
     (place / "train.txt").write_text("".join(lines), encoding="utf-8")
-    (place / "valid.txt").write_text("".join(lines[:128]), encoding="utf-8")  # for scores that it prints
+    (place / "valid.txt").write_text("".join(lines[:128]), encoding="utf-8")  # for scores that the program prints
     most = max(1, STEPS * BATCH_SIZE // len(lines))
     lm_epochs, epochs = min(LM_EPOCHS, most), min(EPOCHS, most)
     sizes = {"data_path": DATA, "ckpt_dir": PRETRAINED, "d_model": SIZE, "sequence_length": LENGTH, "process_num": 2}
     files = {"training_data_file": "train.txt", "valid_data_file": "valid.txt", "test_data_file": "valid.txt"}
     stages = {
         "train_bert_lm": {"mask_lm_source_file": "lm.txt", "num_epochs": lm_epochs},
-        # It counts on from the epochs that the checkpoint has seen.
+        # The program counts epochs from those in the checkpoint.
         "train_bert_fine_tuning": files | {"ckpt_dir_save": TUNED, "num_epochs": lm_epochs + epochs},
     }
     for done, (program, flags) in enumerate(stages.items()):
@@ -81,7 +79,7 @@ def _labels(label: str | list[str], names: list[str]) -> str:
 
 
 def prepare() -> None:
-    """For the programs: they would save a checkpoint every 256,000 examples only, so they do it at their end."""
+    """Make the programs save a checkpoint at their end; by themselves they save one every 256,000 examples."""
     tf = alias()
     base: Any = tf.Session
 
@@ -95,13 +93,13 @@ def prepare() -> None:
 
 
 def alias() -> Any:
-    """Names that the repository's modules want, and TensorFlow 1."""
+    """TensorFlow 1, with names that the repository's modules need."""
     tf = tensorflow1.alias()
     tf.contrib.layers.batch_norm = lambda inputs, is_training, scope: tf.layers.batch_normalization(
         inputs, momentum=0.999, epsilon=1e-3, scale=False, training=is_training, name=scope
     )
     time.clock = time.perf_counter  # type: ignore[attr-defined]
-    # The texts have spaces between their words, as those of the repository; jieba would make every space a word.
+    # The texts have spaces between words, like those of the repository; jieba would make a word of every space.
     jieba = types.ModuleType("jieba")
     jieba.lcut = str.split  # type: ignore[attr-defined]
     sys.modules["jieba"] = jieba
@@ -115,7 +113,7 @@ def _predict(splits: dict[str, Any], place: Path) -> dict[int, Array]:
     from model.bert_cnn_model import BertCNNModel
 
     data = f"{place}/{DATA}"
-    vocabulary, _ = create_or_load_vocabulary(data, "", 0)  # both load what the programs saved
+    vocabulary, _ = create_or_load_vocabulary(data, "", 0)  # both read files that the programs saved
     labels = get_lable2index(data, "")
     any_label = next(iter(labels))
     texts = [_words(example["text"]) for split in splits if split != "train" for example in splits[split]]
@@ -124,22 +122,22 @@ def _predict(splits: dict[str, Any], place: Path) -> dict[int, Array]:
     flags = types.SimpleNamespace(
         **{"batch_size": BATCH_SIZE, "sequence_length": LENGTH, "sequence_length_lm": LM_LENGTH, "d_model": SIZE},
         **{"is_training": True, "is_fine_tuning": True, "learning_rate": 0.0, "dropout_keep_prob": 1.0},
-        **dict.fromkeys(("num_layer", "num_header", "d_k", "d_v")),  # of its transformer, which is not used
+        **dict.fromkeys(("num_layer", "num_header", "d_k", "d_v")),  # for its transformer, which is not used
     )
     logits = []
     with tf.Graph().as_default(), tf.Session() as session:
-        # As its own evaluation does: in training mode, so that batch norm has the statistics of the batch.
+        # In training mode, like its own evaluation: batch norm uses the statistics of the batch.
         model = BertCNNModel(set_config(flags, len(labels), len(vocabulary)))
         tf.train.Saver().restore(session, tf.train.latest_checkpoint(f"{place}/{TUNED}"))
         for start in range(0, len(ids), BATCH_SIZE):
-            batch = ids[np.arange(start, start + BATCH_SIZE) % len(ids)]  # the last is filled up from the first
+            batch = ids[np.arange(start, start + BATCH_SIZE) % len(ids)]  # the last batch wraps around
             logits.append(session.run(model.logits, {model.input_x: batch, model.dropout_keep_prob: 1.0}))
     rows = np.concatenate(logits)[: len(ids)]
     return {int(label): rows[:, column] for label, column in labels.items()}
 
 
 def _decode(logits: dict[int, Array], kind: str, names: list[str]) -> list[str | list[str]]:
-    """By its own rule: labels whose logit is 0.5 or more; the highest where there is none, or there must be one."""
+    """The program's rule: labels with a logit of 0.5 or more, else the highest; for classification, the highest."""
     numbers = list(logits)
     rows = np.stack([logits[number] for number in numbers], axis=1)
     likeliest = [names[numbers[column]] for column in rows.argmax(-1)]

@@ -1,14 +1,11 @@
 # /// script
-# requires-python = ">=3.11,<3.12"
-# dependencies = [
-#     "tensorflow-cpu==2.15.1", "numpy==1.26.4", "safetensors==0.8.0", "six==1.17.0",
-#     "bert-tensorflow==1.0.4", "bert-serving-server==1.10.0", "bert-serving-client==1.10.0",
-#     "pyzmq==27.3.0", "GPUtil==1.4.0", "termcolor==3.3.0",
-# ]
+# [tool.bert-atlas]
+# environment = "tensorflow-1"
 # ///
-"""BERT-NER: named entities by a program made from Google's; from the user's copy of the repository.
+"""BERT-NER: its program for named entities, derived from Google's; from the user's checkout, on TensorFlow 2.15.
 
-Its folder ``bert`` is to hold google-research/bert, which the repository refers to without saying where it is.
+The checkout's folder ``bert`` must contain google-research/bert, a submodule that the repository names without an
+address. The program trains and predicts by itself. It approximates gelu by tanh.
 """
 
 from collections.abc import Callable, Iterator
@@ -26,7 +23,7 @@ JOB = ["conll2003", "mini-ner"]  # its entity types are PER, LOC, ORG and MISC
 
 STEPS = 100  # of training: minutes on two cores, where run_ner.sh asks for 4 epochs of the whole of CoNLL-2003
 BATCH_SIZE = 32
-MAX_LENGTH = 64  # pieces that it reads of a sentence at most; run_ner.sh has 128, but sentences are not merged here
+MAX_LENGTH = 64  # at most so many pieces of a sentence; run_ner.sh has 128, but it merges sentences
 
 Sentence = list[str]
 
@@ -34,7 +31,7 @@ Sentence = list[str]
 def job(
     checkout: str, weights: str, task: dict[str, Any], splits: dict[str, Any], out: str, progress: Callable[..., None]
 ) -> dict[str, Any]:
-    """Train and predict with ``BERT_NER.py``. A word that it never scores is no entity."""
+    """Train and predict with ``BERT_NER.py``. Words that it does not score are no entities."""
     place, output = Path(out), Path(out) / "output"
     output.mkdir()
     if not (Path(checkout) / "bert" / "modeling.py").is_file():
@@ -71,13 +68,13 @@ def job(
 
 
 def _length(sentences: list[Sentence], tokenize: Callable[[str], list[str]]) -> int:
-    """Room for the longest sentence after [CLS], but not more than MAX_LENGTH; padding is computed like text."""
+    """Length of the longest sentence with [CLS], but at most MAX_LENGTH; short, because padding is computed too."""
     longest = max(sum(len(tokenize(word)) for word in _ended(words)) for words in sentences)
     return min(MAX_LENGTH, 1 + longest)
 
 
 def _ended(words: Sentence) -> Sentence:
-    """The words with a full stop at the end: to the repository's reader, nothing else ends a sentence."""
+    """The words with a full stop at the end, by which the repository's reader finds the end of a sentence."""
     return words if words[-1] == "." else [*words, "."]
 
 
@@ -90,9 +87,9 @@ def _write(file: Path, sentences: list[Sentence], tags: list[Sentence]) -> None:
 
 
 def _read(file: Path, sentences: list[Sentence], tokenize: Callable[[str], list[str]]) -> tuple[list[Sentence], int]:
-    """Tags for all words of all sentences, and how many words have no line: they are too far back, or no word piece.
+    """Tags for all words of all sentences, and the number of words without a line: beyond the length or without pieces.
 
-    ValueError where the file does not hold the lines that the program should have written.
+    ValueError if the file does not have the lines that the program should have written.
     """
     lines = iter(file.read_text(encoding="utf-8").removesuffix("\n").split("\n"))
     tags, unscored = [], 0
@@ -100,11 +97,11 @@ def _read(file: Path, sentences: list[Sentence], tokenize: Callable[[str], list[
         own = ["O"] * len(_ended(words))
         scored = dict(_scored(_ended(words), tokenize))
         for word, piece in scored.items():
-            said, _, rest = next(lines, "").partition("\t")
-            if said != piece:
-                raise ValueError(f"{file.name} has {said!r} where {piece!r} was expected")
+            written, _, rest = next(lines, "").partition("\t")
+            if written != piece:
+                raise ValueError(f"{file.name} has {written!r} where {piece!r} was expected")
             tag = rest.rpartition("\t")[2]
-            own[word] = "O" if tag.startswith("[") else tag  # it can also predict its marks, such as [SEP]
+            own[word] = "O" if tag.startswith("[") else tag  # it can also predict markers such as [SEP]
         tags.append(own[: len(words)])
         unscored += sum(word not in scored for word in range(len(words)))
     if (left := next(lines, None)) is not None:
@@ -113,7 +110,7 @@ def _read(file: Path, sentences: list[Sentence], tokenize: Callable[[str], list[
 
 
 def _scored(words: Sentence, tokenize: Callable[[str], list[str]]) -> Iterator[tuple[int, str]]:
-    """The words that the program writes a line for, each with its first piece; [CLS] takes the room of one."""
+    """Indices of the words that the program writes a line for, with their first pieces. [CLS] takes one position."""
     used = 0
     for number, word in enumerate(words):
         pieces = tokenize(word)

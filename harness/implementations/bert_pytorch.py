@@ -2,11 +2,11 @@
 # requires-python = ">=3.11"
 # dependencies = ["bert-pytorch==0.0.1a4", "torch>=2.11", "numpy>=1.26", "safetensors>=0.5"]
 # ///
-"""codertimo's BERT-pytorch, written from the paper in its first days: not the model that was released.
+"""codertimo's BERT-pytorch, written from the paper in its first days: not the model that Google released.
 
-A checkpoint's weights are put where they belong by their role; it is used as it was shipped, with BERT's segment ids.
-There is no place for positions, the LayerNorm of the embeddings and a pooler: the one that a head stands on here is
-ours, and what has no place is exported as it came. Padding is told by its id, 0.
+It is used as shipped, with padded batches and BERT's segment ids; it detects padding by token id 0. A checkpoint's
+weights are assigned by their role. The model has no place for learned positions, the LayerNorm of the embeddings and a
+pooler: these are exported unchanged, and the pooler under a head is added here.
 """
 
 from importlib.metadata import version
@@ -14,10 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.port.batch import Batch, pad
-from harness.port.hf_folder import read_folder
-from harness.port.tensors import dtype, synchronize, to_numpy
-from harness.worker.messages import Array
+from harness.port import Array, Batch, Trainable, dtype, pad, read_folder, synchronize, to_numpy, unpad
 
 NAME = "bert-pytorch"
 TITLE = "codertimo BERT-pytorch"
@@ -58,7 +55,7 @@ NO_PLACE = {
 
 
 def hugging_face_names(layers: int, head: str | None) -> dict[str, str]:
-    """What Hugging Face calls the weights, by their names here."""
+    """Hugging Face's names of the weights, by the package's names."""
     pairs = {
         f"bert.transformer_blocks.{i}.{own}": f"encoder.layer.{i}.{LAYER[own]}" for i in range(layers) for own in LAYER
     }
@@ -71,8 +68,8 @@ def hugging_face_names(layers: int, head: str | None) -> dict[str, str]:
     return names
 
 
-class Model:
-    """``harness.registry.implementations.Model`` over a ``BERT``, under a pooler and a classifier when trained."""
+class Encoder:
+    """The package's ``BERT``, with a pooler and a classifier for training, as a ``harness.port.Trainable``."""
 
     batching = "padded"
 
@@ -87,7 +84,7 @@ class Model:
         return self.module["bert"](torch.from_numpy(ids).to(self.device), torch.from_numpy(segments).to(self.device))
 
     def fetch(self, encoded: Any, batch: Batch) -> Array:
-        return to_numpy(encoded)[pad(batch)[2] == 1]
+        return unpad(to_numpy(encoded), batch)
 
     def pooled(self, encoded: Any, batch: Batch) -> Array | None:
         return None
@@ -95,7 +92,7 @@ class Model:
     def layers(self, batch: Batch) -> list[Array]:
         bert, states = self.module["bert"], []
         hooks = [bert.embedding.register_forward_hook(lambda module, inputs, output: states.append(output))]
-        for block in bert.transformer_blocks:  # called by its method, which hooks do not see; its last part is
+        for block in bert.transformer_blocks:  # hooks do not see the call of a block itself, only of its parts
             hooks.append(block.dropout.register_forward_hook(lambda module, inputs, output: states.append(output)))
         self.encode(batch)
         for hook in hooks:
@@ -123,8 +120,8 @@ class Model:
         synchronize(self.device)
 
 
-def load(folder: str, head: str | None, device: str, precision: str, variant: str = "") -> Model:
-    """The weights of a Hugging Face folder; ValueError or RuntimeError naming each that does not fit."""
+def load(folder: str, head: str | None, device: str, precision: str, variant: str = "") -> Trainable:
+    """Load the weights of a Hugging Face folder. ValueError or RuntimeError names those that do not fit."""
     import torch
 
     if precision not in PRECISIONS:
@@ -142,11 +139,11 @@ def load(folder: str, head: str | None, device: str, precision: str, variant: st
     tensors["bert.embedding.position.pe"] = module["bert"].embedding.position.pe
     module.load_state_dict(tensors)
     spare = {name: weights[name] for name in weights.keys() - wanted}
-    return Model(module.to(device, dtype(precision)).eval(), device, head, names, spare)
+    return Encoder(module.to(device, dtype(precision)).eval(), device, head, names, spare)
 
 
 def build(config: dict[str, Any], head: str | None, labels: int) -> Any:
-    """A ``BERT`` of the package, whose constructor fixes two sizes that a checkpoint may have otherwise, and a head."""
+    """The package's ``BERT`` and a head. Positions and layers are replaced, because the constructor fixes sizes."""
     import torch
     from bert_pytorch.model import BERT
     from bert_pytorch.model.embedding.position import PositionalEmbedding

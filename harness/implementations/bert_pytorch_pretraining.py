@@ -2,9 +2,10 @@
 # requires-python = ">=3.11"
 # dependencies = ["bert-pytorch==0.0.1a4", "torch>=2.11", "numpy>=1.26", "safetensors>=0.5"]
 # ///
-"""codertimo's BERT-pytorch doing what it was written for: it pre-trains a BERT of its own on pairs of sentences.
+"""codertimo's BERT-pytorch in its intended use: it pre-trains a small BERT from scratch on pairs of sentences.
 
-Its two commands are run as they stand, and the model is asked whether the second sentence of a pair is the next.
+Its two commands run unmodified. Then the model predicts whether the second sentence of a pair follows the first. It
+reads no weights of the checkpoint.
 """
 
 import re
@@ -32,20 +33,20 @@ NEXT, OTHER = "next", "other"  # the task's labels
 def job(
     checkout: None, weights: str, task: dict[str, Any], splits: dict[str, Any], out: str, progress: Callable[..., None]
 ) -> dict[str, Any]:
-    """Pre-train with ``bert-vocab`` and ``bert`` on the pairs that follow one another: it makes the others itself."""
+    """Pre-train with ``bert-vocab`` and ``bert`` on consecutive sentences; the program makes the other pairs itself."""
     from bert_pytorch import __main__ as bert
     from bert_pytorch.dataset import WordVocab, vocab
 
     corpus, words = Path(out) / "corpus.txt", Path(out) / "words"
     pairs = [example for example in splits["train"] if example["label"] == NEXT]
-    # A tab without spaces would make one word of its neighbours.
+    # A tab without spaces around it would join its neighbours into one word.
     lines = [f"{_words(pair['text'])} \t {_words(pair['pair'])}\n" for pair in pairs]
     corpus.write_text("".join(lines), encoding="utf-8")
     _run(vocab.build, {"--corpus_path": corpus, "--output_path": words})
     trainers: list[Any] = []
 
     class Trainer(bert.BERTTrainer):
-        """Its trainer, which nobody else would get to see: the program saves the encoder without its heads."""
+        """The program's trainer, kept for its heads: the program saves the encoder alone."""
 
         def train(self, epoch: int) -> None:
             progress(what="pre-training", done=epoch, total=EPOCHS)
@@ -53,7 +54,7 @@ def job(
             trainers[:] = [self]
 
         def save(self, epoch: int, file_path: str) -> None:
-            """Nothing."""
+            """Do not save."""
 
     flags = {"--train_dataset": corpus, "--vocab_path": words, "--output_path": "", "--with_cuda": ""}  # "" is false
     with patch.object(bert, "BERTTrainer", Trainer):
@@ -68,7 +69,7 @@ def job(
 
 
 def _run(command: Callable[[], None], flags: dict[str, Any]) -> None:
-    """One of the package's commands, as if it were typed."""
+    """Run one of the package's commands with these command-line flags."""
     with patch.object(sys, "argv", ["", *(str(part) for flag in flags.items() for part in flag)]):
         command()
 
@@ -78,7 +79,7 @@ def _words(text: str) -> str:
 
 
 def _answers(model: Any, vocabulary: Any, examples: list[dict[str, Any]]) -> list[str]:
-    """What the head for next sentences says of pairs, which are laid out as the package's data set lays them out."""
+    """Predictions of the next-sentence head, for pairs in the format of the package's data set."""
     import torch
 
     ids, segments = torch.zeros(2, len(examples), LENGTH, dtype=torch.int64)

@@ -1,14 +1,11 @@
 # /// script
-# requires-python = ">=3.11,<3.12"
-# dependencies = [
-#     "tensorflow-cpu==2.15.1", "numpy==1.26.4", "safetensors==0.8.0", "six==1.17.0",
-#     "bert-tensorflow==1.0.4", "bert-serving-server==1.10.0", "bert-serving-client==1.10.0",
-#     "pyzmq==27.3.0", "GPUtil==1.4.0", "termcolor==3.3.0",
-# ]
+# [tool.bert-atlas]
+# environment = "tensorflow-1"
 # ///
-"""bert-as-service: a real server on this machine, in processes of its own, asked by its real client.
+"""bert-as-service: a real server on this machine, in separate processes, queried by its own client.
 
-Wall-clock time, CPU seconds and memory are those of both: the client in the worker, and all processes of the server.
+Wall-clock time, CPU seconds and memory include both: the client in the worker, and all processes of the server. It
+deviates in segments: they follow from the form of a text or a pair, and other segment ids are refused.
 """
 
 import importlib.metadata
@@ -26,57 +23,42 @@ import weakref
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO
 
-import harness
-from harness.port import tensorflow1
-from harness.port.batch import Batch, IntArray, pad
-from harness.port.hf_folder import read_folder, read_vocabulary
-from harness.worker.messages import Array, exactly, receive, send
-from harness.worker.session import take_over_pipes
+from harness.port import Array, Batch, IntArray, Model, read_folder, read_vocabulary, tensorflow1, unpad
+from harness.port.process import command, take_over_pipes
 
 NAME = "bert-serving"
 TITLE = "bert-as-service"
 CATALOG_ID = "hanxiao-bert-as-service"
 DEVIATIONS = {"pairs-only": "it sets them itself: a second segment only in [CLS] text [SEP] pair [SEP]"}
 
-# As ``harness.measure.client`` does, the server's process makes the package ``harness`` alone importable.
-START = """
-import importlib.util, sys
-spec = importlib.util.spec_from_file_location("harness", sys.argv[1])
-sys.modules["harness"] = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(sys.modules["harness"])
-from harness.implementations.bert_serving import serve
-serve(*sys.argv[2:])
-"""
-PAIR = "|||"  # stands between the tokens of two texts
-WHOLE = ["-pooling_strategy", "NONE", "-pooling_layer", "-1", "-no_special_token"]  # what ``Model`` asks for
+PAIR = "|||"  # separates the tokens of two texts
+WHOLE = ["-pooling_strategy", "NONE", "-pooling_layer", "-1", "-no_special_token"]  # options that ``Encoder`` needs
 
 
 class Server:
-    """A server of these weights on two free ports of 127.0.0.1; it ends with this object, or with this process."""
+    """A server of these weights on two free ports of 127.0.0.1. It ends with this object or this process."""
 
     def __init__(self, folder: str | Path, options: list[str]) -> None:
-        """Start it, and return when it answers. ValueError where it cannot read the weights."""
+        """Start the server, and return when it is ready. ValueError if it cannot read the weights."""
         place = tempfile.mkdtemp(prefix="bert-serving-")
         self.port, self.port_out = _free_ports()
         options = [*options, "-port", str(self.port), "-port_out", str(self.port_out)]
         process = subprocess.Popen(
-            [sys.executable, "-P", "-c", START, str(harness.__file__), str(Path(folder).resolve()), place, *options],
+            command(sys.executable, __name__, "serve", str(Path(folder).resolve()), place, *options),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             cwd=place,
-            env=os.environ | {"TMPDIR": place},  # graph and sockets too are left behind in there
+            env=os.environ | {"TMPDIR": place},  # it also leaves its graph and sockets there
         )
         self.close = weakref.finalize(self, _end, process, place)
-        try:
-            message, _ = receive(exactly(cast(BinaryIO, process.stdout)))
-        except EOFError:
-            message = {"error": "bert-as-service ended before it answered"}
+        assert process.stdout is not None
+        message = json.loads(process.stdout.readline() or '{"error": "bert-as-service ended before it answered"}')
         if "error" in message:
             self.close()
             raise ValueError(message["error"])
-        self.processes: list[int] = message["processes"]  # ids of all that it consists of
+        self.processes: list[int] = message["processes"]  # ids of all its processes
         threading.Thread(target=_end_with, args=(process,), daemon=True).start()
 
 
@@ -86,7 +68,7 @@ def _free_ports() -> tuple[int, int]:
 
 
 def _end(process: subprocess.Popen[bytes], place: str) -> None:
-    """Tell the server to end, make sure of it, and clean up."""
+    """Ask the server to end, kill it if it does not, and clean up."""
     assert process.stdin is not None
     process.stdin.close()
     try:
@@ -97,7 +79,7 @@ def _end(process: subprocess.Popen[bytes], place: str) -> None:
 
 
 def _end_with(process: subprocess.Popen[bytes]) -> None:
-    """End this process if the server's ends unasked: the client would wait for an answer for ever."""
+    """End this process if the server ends unexpectedly: the client would wait for an answer for ever."""
     process.wait()
     assert process.stdin is not None
     if not process.stdin.closed:
@@ -106,21 +88,29 @@ def _end_with(process: subprocess.Popen[bytes]) -> None:
 
 
 def serve(folder: str, place: str, *options: str) -> None:
-    """The server's process: say when it is ready, and run until the other end of standard input is closed."""
+    """Run the server until standard input is closed. Called in the server's process.
+
+    Writes one line of JSON when it is ready, with its process ids, or when it has failed, with the error.
+    """
     requests, answers = take_over_pipes()
     try:
         server = _start(folder, place, list(options))
-        send(answers, {"processes": [os.getpid(), *(process.pid for process in server.processes)]})
+        _say(answers, {"processes": [os.getpid(), *(process.pid for process in server.processes)]})
         while not _died(server):
             if select.select([requests], [], [], 1)[0]:
                 break
     except Exception as error:
-        send(answers, {"error": str(error)})
+        _say(answers, {"error": str(error)})
     finally:
         for process in multiprocessing.active_children():
             process.kill()
         shutil.rmtree(place, ignore_errors=True)
-        os._exit(1)  # the server's own way to end waits for a signal that nobody receives any more
+        os._exit(1)  # the server's own shutdown waits for a signal that never comes
+
+
+def _say(answers: BinaryIO, message: dict[str, Any]) -> None:
+    answers.write(json.dumps(message).encode() + b"\n")
+    answers.flush()
 
 
 def _start(folder: str, place: str, options: list[str]) -> Any:
@@ -129,30 +119,30 @@ def _start(folder: str, place: str, options: list[str]) -> Any:
     from bert_serving.server import BertServer
     from bert_serving.server.helper import get_args_parser
 
-    bind = zmq.Socket.bind  # the server would listen to the whole network, and has no option for it
+    bind = zmq.Socket.bind  # the server would listen on all networks, and has no option for it
     zmq.Socket.bind = lambda self, address: bind(self, address.replace("tcp://*", "tcp://127.0.0.1"))
-    with multiprocessing.Pool(1) as pool:  # a process that has computed cannot be forked, as the server will do
+    with multiprocessing.Pool(1) as pool:  # the server forks, which TensorFlow does not survive once it has computed
         pool.apply(write_checkpoint, (folder, place))
     server = BertServer(get_args_parser().parse_args(["-model_dir", place, "-max_seq_len", "NONE", "-cpu", *options]))
     server.daemon = True
     server.start()
     while not server.is_ready.wait(timeout=0.1):
         if _died(server):
-            raise RuntimeError("bert-as-service did not start; standard error says why")
+            raise RuntimeError("bert-as-service did not start; see standard error")
     return server
 
 
 def _died(server: Any) -> bool:
-    """Whether its thread has ended, or one of its processes; it lists them before they start."""
+    """Whether the server's thread or one of its processes has ended; it lists them before they start."""
     return not server.is_alive() or any(process.exitcode is not None for process in list(server.processes))
 
 
 def write_checkpoint(folder: str, place: str) -> None:
-    """What Google released: ``bert_config.json``, ``vocab.txt`` and a TensorFlow checkpoint."""
+    """Write weights in the form of Google's releases: ``bert_config.json``, ``vocab.txt``, a TensorFlow checkpoint."""
     tf = tensorflow1.alias()
     from bert_serving.server.bert import modeling
 
-    model = tensorflow1.Model(modeling, folder, "bert-as-service")
+    model = tensorflow1.Encoder(modeling, folder, "bert-as-service")
     with model.session.graph.as_default():
         tf.train.Saver().save(model.session, f"{place}/bert_model.ckpt", write_meta_graph=False)
     config = read_folder(folder).config
@@ -162,7 +152,7 @@ def write_checkpoint(folder: str, place: str) -> None:
 
 
 def token_names(folder: str, size: int) -> list[str]:
-    """The word pieces by id. One that the server could not tell from another gets a name of its own."""
+    """The word pieces by id. Pieces that the server could not tell apart get unique names."""
     pieces = [piece.strip() for piece in read_vocabulary(folder)[:size]]
     pieces += [""] * (size - len(pieces))
     first = {piece: number for number, piece in reversed(list(enumerate(pieces)))}
@@ -172,8 +162,8 @@ def token_names(folder: str, size: int) -> list[str]:
     ]
 
 
-class Model:
-    """The Protocol of ``harness.registry.implementations`` over the client."""
+class Encoder:
+    """The client of a server as a ``harness.port.Model``."""
 
     batching = "padded"
 
@@ -182,7 +172,7 @@ class Model:
 
         self.names = token_names(folder, read_folder(folder).config["vocab_size"])
         self.server = Server(folder, WHOLE)
-        # The first answer may be lost while sockets connect; later ones take as long as they take.
+        # The first answer may be lost while sockets connect. After it, the client waits without limit.
         self.client = BertClient("127.0.0.1", self.server.port, self.server.port_out, check_length=False, timeout=60000)
         self.client.timeout = -1
         packages = ("bert-serving-server", "bert-serving-client", "tensorflow-cpu")
@@ -194,7 +184,7 @@ class Model:
         return self.client.encode(texts, is_tokenized=True)
 
     def _tokens(self, ids: IntArray, segments: IntArray) -> list[str]:
-        """One text as it is; of a pair without the special tokens, which the server adds."""
+        """A single text unchanged; a pair without the special tokens, which the server adds."""
         tokens = [self.names[number] for number in ids]
         if not segments.any():
             return tokens
@@ -205,8 +195,7 @@ class Model:
         return [*text, PAIR, *pair]
 
     def fetch(self, encoded: Any, batch: Batch) -> Array:
-        mask = pad(batch)[2]
-        return cast(Array, encoded[:, : mask.shape[1]][mask == 1])  # it leaves room for [CLS] and [SEP]
+        return unpad(encoded, batch)  # with room for [CLS] and [SEP] at the end
 
     def pooled(self, encoded: Any, batch: Batch) -> Array | None:
         return None
@@ -215,14 +204,14 @@ class Model:
         """The client waits for the answer."""
 
     def processes(self) -> list[int]:
-        """The server's."""
+        """Those of the server."""
         return self.server.processes
 
 
 def load(folder: str, head: str | None, device: str, precision: str, variant: str = "") -> Model:
-    """A server of the weights of a Hugging Face folder, and a client that is connected to it."""
+    """Start a server of the weights of a Hugging Face folder, and connect a client to it."""
     tensorflow1.check_supported(NAME, device, precision)
-    return Model(folder)
+    return Encoder(folder)
 
 
 def tokenizer(folder: str) -> Callable[[str], list[int]]:

@@ -1,17 +1,16 @@
 # /// script
-# requires-python = ">=3.11,<3.12"
-# dependencies = [
-#     "tensorflow-cpu==2.15.1", "numpy==1.26.4", "safetensors==0.8.0", "six==1.17.0",
-#     "bert-tensorflow==1.0.4", "bert-serving-server==1.10.0", "bert-serving-client==1.10.0",
-#     "pyzmq==27.3.0", "GPUtil==1.4.0", "termcolor==3.3.0",
-# ]
+# [tool.bert-atlas]
+# environment = "tensorflow-1"
 # ///
-"""bert-tensorflow, the PyPI package of Google's code, as of 2020: attention written with einsum."""
+"""bert-tensorflow, the PyPI package of Google's code of 2020, with attention by einsum; on TensorFlow 2.15.
+
+Its ``BertModel`` is called with padded batches. It approximates gelu by tanh.
+"""
 
 import importlib.metadata
 from collections.abc import Callable
 
-from harness.port import tensorflow1
+from harness.port import Model, tensorflow1
 
 NAME = "bert-tensorflow"
 TITLE = "bert-tensorflow (PyPI)"
@@ -19,13 +18,13 @@ CATALOG_ID = "google-research-bert"
 DEVIATIONS = {"gelu-tanh": "gelu by its tanh approximation"}
 
 
-def load(folder: str, head: str | None, device: str, precision: str, variant: str = "") -> tensorflow1.Model:
-    """The weights of a Hugging Face folder in the package's BertModel."""
+def load(folder: str, head: str | None, device: str, precision: str, variant: str = "") -> Model:
+    """Load the weights of a Hugging Face folder into the package's ``BertModel``."""
     tensorflow1.check_supported(NAME, device, precision)
     tensorflow1.alias()
     from bert import modeling
 
-    return tensorflow1.Model(modeling, folder, f"bert-tensorflow {importlib.metadata.version('bert-tensorflow')}")
+    return tensorflow1.Encoder(modeling, folder, f"bert-tensorflow {importlib.metadata.version('bert-tensorflow')}")
 
 
 def tokenizer(folder: str) -> Callable[[str], list[int]]:
@@ -34,5 +33,5 @@ def tokenizer(folder: str) -> Callable[[str], list[int]]:
     from absl.flags import FLAGS
     from bert.tokenization import FullTokenizer
 
-    FLAGS.mark_as_parsed()  # it asks for a flag of its command line, which is not there
+    FLAGS.mark_as_parsed()  # it reads a flag of a command line that does not exist here
     return tensorflow1.tokenizer(FullTokenizer, folder)

@@ -2,7 +2,10 @@
 # requires-python = ">=3.11"
 # dependencies = ["ctranslate2==4.8.5", "torch>=2.11", "transformers>=5.17", "numpy>=1.26", "safetensors>=0.5"]
 # ///
-"""CTranslate2's encoder, on a model that its converter makes of transformers'."""
+"""CTranslate2, an inference engine, on a model that its converter makes from Hugging Face transformers.
+
+It is called with padded batches and their lengths. Its numbers are those of the original BERT.
+"""
 
 import os
 import tempfile
@@ -11,10 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from harness.port.batch import Batch, pad
+from harness.port import Array, Batch, Model, pad, read_folder, unpad
 from harness.port.export import apart, transformers_bert
-from harness.port.hf_folder import read_folder
-from harness.worker.messages import Array
 
 NAME = "ctranslate2"
 TITLE = "CTranslate2"
@@ -25,8 +26,8 @@ DEVIATIONS: dict[str, str] = {}
 TYPES = {"fp64": "float64", "fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}  # CTranslate2's names
 
 
-class Model:
-    """The Protocol of ``harness.registry.implementations`` over an encoder."""
+class Encoder:
+    """A ``ctranslate2.Encoder`` as a ``harness.port.Model``."""
 
     batching = "padded"
 
@@ -44,13 +45,13 @@ class Model:
         )
 
     def fetch(self, encoded: Any, batch: Batch) -> Array:
-        return np.array(encoded.last_hidden_state)[pad(batch)[2] == 1]
+        return unpad(np.array(encoded.last_hidden_state), batch)
 
     def pooled(self, encoded: Any, batch: Batch) -> Array | None:
         return np.array(encoded.pooler_output) if self.has_pooler else None
 
     def synchronize(self) -> None:
-        """``encode`` has waited."""
+        """``encode`` is synchronous."""
 
 
 def convert(folder: str, target: str) -> None:
@@ -60,19 +61,19 @@ def convert(folder: str, target: str) -> None:
     from transformers.models.bert.modeling_bert import BertPooler
 
     module = transformers_bert(folder)
-    module.config.position_embedding_type = "absolute"  # transformers has no other any more, but the converter asks
-    if module.pooler is None:  # the converter wants one
+    module.config.position_embedding_type = "absolute"  # the only kind in transformers now, but the converter asks
+    if module.pooler is None:  # the converter requires a pooler
         module.pooler = BertPooler(module.config)
     with torch.no_grad():
         spec = BertLoader().get_model_spec(module)
     spec.config.layer_norm_epsilon = module.config.layer_norm_eps
-    spec.register_vocabulary([str(number) for number in range(module.config.vocab_size)])  # it is given numbers
+    spec.register_vocabulary([str(number) for number in range(module.config.vocab_size)])  # it is called with ids
     spec.validate()
     spec.save(target)
 
 
 def load(folder: str, head: str | None, device: str, precision: str, variant: str = "") -> Model:
-    """The weights of a Hugging Face folder; RuntimeError naming each that does not fit."""
+    """Load the weights of a Hugging Face folder. RuntimeError names those that do not fit."""
     import ctranslate2
 
     if device != "cpu":
@@ -87,4 +88,4 @@ def load(folder: str, head: str | None, device: str, precision: str, variant: st
         threads = int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1))
         encoder = ctranslate2.Encoder(temporary, device, compute_type=compute, intra_threads=threads)
     has_pooler = any(name.startswith("pooler.") for name in read_folder(folder).encoder)
-    return Model(encoder, variant or precision, has_pooler)
+    return Encoder(encoder, variant or precision, has_pooler)

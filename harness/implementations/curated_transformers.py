@@ -4,17 +4,17 @@
 #     "curated-transformers==2.0.1", "requests==2.34.2", "torch>=2.11", "numpy>=1.26", "safetensors>=0.5",
 # ]
 # ///
-"""curated-transformers by Explosion: encoders put together from shared layers."""
+"""curated-transformers by Explosion, whose encoders are composed of shared layers.
+
+Its ``BERTEncoder`` has no pooler; it is called with padded batches. Its numbers are those of the original BERT.
+"""
 
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from harness.port.batch import Batch, pad
-from harness.port.hf_folder import read_folder
-from harness.port.tensors import dtype, synchronize, to_numpy
-from harness.worker.messages import Array
+from harness.port import Array, Batch, Model, dtype, pad, read_folder, synchronize, to_numpy, unpad
 
 NAME = "curated-transformers"
 TITLE = "curated-transformers"
@@ -23,8 +23,8 @@ VARIANTS = {"sdpa": "attention by torch's fused function"}
 DEVIATIONS: dict[str, str] = {}
 
 
-class Model:
-    """The Protocol of ``harness.registry.implementations`` over a ``BERTEncoder``; it has no pooler."""
+class Encoder:
+    """A ``BERTEncoder`` as a ``harness.port.Model``."""
 
     batching = "padded"
 
@@ -42,20 +42,20 @@ class Model:
             return self.module(ids, AttentionMask(mask.bool()), type_ids=segments)
 
     def fetch(self, encoded: Any, batch: Batch) -> Array:
-        return to_numpy(encoded.last_hidden_layer_state)[pad(batch)[2] == 1]
+        return unpad(to_numpy(encoded.last_hidden_layer_state), batch)
 
     def pooled(self, encoded: Any, batch: Batch) -> Array | None:
         return None
 
     def layers(self, batch: Batch) -> list[Array]:
-        return [to_numpy(hidden)[pad(batch)[2] == 1] for hidden in self.encode(batch).all_outputs]
+        return [unpad(to_numpy(hidden), batch) for hidden in self.encode(batch).all_outputs]
 
     def synchronize(self) -> None:
         synchronize(self.device)
 
 
 def load(folder: str, head: str | None, device: str, precision: str, variant: str = "") -> Model:
-    """The weights of a Hugging Face folder; RuntimeError naming every one that is missing, left over or misshapen."""
+    """Load the weights of a Hugging Face folder. RuntimeError names all that are missing, left over or misshapen."""
     import torch
 
     add_repository()
@@ -65,7 +65,7 @@ def load(folder: str, head: str | None, device: str, precision: str, variant: st
     module = BERTEncoder.from_hf_config(hf_config=config)
     tensors = {name: torch.from_numpy(array) for name, array in encoder.items() if not name.startswith("pooler.")}
     module.load_state_dict(module.state_dict_from_hf(tensors))
-    return Model(module.to(device, dtype(precision)).eval(), device, variant == "sdpa")
+    return Encoder(module.to(device, dtype(precision)).eval(), device, variant == "sdpa")
 
 
 def tokenizer(folder: str) -> Callable[[str], list[int]]:
@@ -74,7 +74,7 @@ def tokenizer(folder: str) -> Callable[[str], list[int]]:
     from curated_transformers.tokenizers import Tokenizer
 
     own = Tokenizer.from_dir(Path(folder))
-    own.tokenizer.no_truncation()  # which the file may ask for
+    own.tokenizer.no_truncation()  # the file may ask for both
     own.tokenizer.no_padding()
 
     def tokenize(text: str) -> list[int]:
@@ -85,7 +85,7 @@ def tokenizer(folder: str) -> Callable[[str], list[int]]:
 
 
 def add_repository() -> None:
-    """The package imports a name, for a type annotation, that newer versions of huggingface_hub no longer have."""
+    """Add a name to huggingface_hub that the package imports for a type annotation, and that newer versions lack."""
     import huggingface_hub
 
     if not hasattr(huggingface_hub, "Repository"):

@@ -1,22 +1,11 @@
 # /// script
-# requires-python = ">=3.11"
-# dependencies = [
-#     "tensorflow-cpu==2.21.0", "tf-keras==2.21.0", "numpy==2.4.6", "safetensors==0.8.0",
-#     "keras-bert==0.89.0", "keras-transformer==0.40.0", "keras-pos-embd==0.13.0", "keras-multi-head==0.29.0",
-#     "keras-layer-normalization==0.16.0", "keras-position-wise-feed-forward==0.8.0",
-#     "keras-embed-sim==0.10.0", "keras-self-attention==0.51.0", "bert-for-tf2==0.14.9", "params-flow==0.8.2",
-#     "py-params==0.10.2", "tqdm==4.70.1",
-#     "absl-py==2.5.1", "astunparse==1.6.3", "certifi==2026.10.18", "charset-normalizer==3.5.2",
-#     "flatbuffers==25.12.19", "gast==0.7.0", "google-pasta==0.2.0", "grpcio==1.85.1", "h5py==3.14.0",
-#     "idna==3.20", "ml_dtypes==0.6.0", "opt_einsum==3.4.0", "packaging==26.3", "protobuf==7.36.2",
-#     "requests==2.34.2", "six==1.17.0", "termcolor==3.3.0", "typing_extensions==4.16.0", "urllib3==2.8.0",
-#     "wrapt==2.5.2",
-# ]
 # [tool.bert-atlas]
-# no-deps = true
-# build = ["setuptools<70", "wheel"]
+# environment = "keras-2"
 # ///
-"""keras-bert, as its users load it; it finds padding by itself, where the token id is 0."""
+"""keras-bert, loaded by its own loader of Google's checkpoints, on Keras 2, and called with padded batches.
+
+It detects padding by token id 0. It deviates in gelu and LayerNorm's epsilon; the variant "fixed" does not.
+"""
 
 from collections.abc import Callable
 from importlib.metadata import version
@@ -24,8 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from harness.port import keras2, tensorflow1
-from harness.port.hf_folder import check_weights, read_folder
+from harness.port import Model, check_weights, keras2, read_folder, tensorflow1
 
 NAME = "keras-bert"
 TITLE = "keras-bert (CyberZHG)"
@@ -38,15 +26,15 @@ DEVIATIONS = {
 }
 
 
-def load(folder: str, head: str | None, device: str, precision: str, variant: str = "") -> keras2.Model:
-    """The weights of a Hugging Face folder; ValueError where they do not fit."""
+def load(folder: str, head: str | None, device: str, precision: str, variant: str = "") -> Model:
+    """Load the weights of a Hugging Face folder. ValueError if they do not fit."""
     tensorflow1.check_supported(NAME, device, precision)
     tf = keras2.tensorflow()
     from keras_bert import loader
 
     config, weights, _ = read_folder(folder)
     check_weights(config, weights)
-    # Its loader asks this function for Google's variables by name, one by one.
+    # The loader calls this function for each of Google's variables, by name.
     loader.checkpoint_loader = lambda _: keras2.google_reader(weights)
     keras_model = loader.load_trained_model_from_checkpoint(str(Path(folder) / "config.json"), "", seq_len=None)
     if variant == "fixed":
@@ -54,12 +42,12 @@ def load(folder: str, head: str | None, device: str, precision: str, variant: st
     names = ["Embedding-Norm"]
     names += [f"Encoder-{i + 1}-FeedForward-Norm" for i in range(config["num_hidden_layers"])]
     states = tf.keras.Model(keras_model.inputs, [keras_model.get_layer(name).output for name in names])
-    said = f"keras-bert {version('keras-bert')}, tensorflow {tf.__version__}"
-    return keras2.Model(lambda ids, segments, mask: states([ids, segments]), said)
+    description = f"keras-bert {version('keras-bert')}, tensorflow {tf.__version__}"
+    return keras2.Encoder(lambda ids, segments, mask: states([ids, segments]), description)
 
 
 def fix(keras_model: Any, config: dict[str, Any], gelu: Any) -> None:
-    """Give its layers the gelu by the error function and the configured epsilon; they look at both when called."""
+    """Give the layers the exact gelu and the configured epsilon; they read both at each call."""
     for layer in keras_model.layers:
         if layer.name.endswith("FeedForward"):
             layer.activation = gelu

@@ -5,7 +5,10 @@
 #     "tensorflow-text==2.21.1", "numpy==2.4.6", "safetensors==0.8.0",
 # ]
 # ///
-"""KerasHub's ``BertBackbone`` on each of Keras's backends, compiled where ``predict`` would compile it."""
+"""KerasHub's ``BertBackbone`` on each of Keras's backends, compiled where ``predict`` would compile it.
+
+It is called with padded batches. It deviates in its gelu; the variant "fixed" does not.
+"""
 
 import os
 from collections.abc import Callable
@@ -13,10 +16,17 @@ from importlib.metadata import version
 from types import SimpleNamespace
 from typing import Any
 
-from harness.port import tensorflow1, tensors
-from harness.port.batch import Batch, pad, pad_to_multiple
-from harness.port.hf_folder import check_weights, read_folder
-from harness.worker.messages import Array
+from harness.port import (
+    Array,
+    Batch,
+    Model,
+    check_weights,
+    pad_to_multiple,
+    read_folder,
+    synchronize,
+    tensorflow1,
+    unpad,
+)
 
 NAME = "keras-hub"
 TITLE = "KerasHub"
@@ -27,8 +37,8 @@ DEVIATIONS = {"gelu-tanh": "gelu by its tanh approximation"}
 DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}  # Keras's names
 
 
-class Model:
-    """The Protocol of ``harness.registry.implementations`` over a functional model of Keras."""
+class Encoder:
+    """A functional Keras model as a ``harness.port.Model``."""
 
     batching = "padded"
 
@@ -38,7 +48,7 @@ class Model:
         self.version = ", ".join(f"{name} {version(name)}" for name in ("keras-hub", "keras", backend))
 
     def inputs(self, batch: Batch) -> dict[str, Array]:
-        step = 32 if self.backend == "jax" else 1  # which compiles for every length; padding is masked anyway
+        step = 32 if self.backend == "jax" else 1  # JAX compiles for every length; padding is masked
         arrays = pad_to_multiple(batch, step, self.backbone.max_sequence_length)
         return dict(zip(("token_ids", "segment_ids", "padding_mask"), arrays, strict=True))
 
@@ -46,8 +56,7 @@ class Model:
         return self.run(self.inputs(batch))
 
     def fetch(self, encoded: Any, batch: Batch) -> Array:
-        mask = pad(batch)[2] == 1
-        return to_numpy(encoded["sequence_output"])[:, : mask.shape[1]][mask]
+        return unpad(to_numpy(encoded["sequence_output"]), batch)
 
     def pooled(self, encoded: Any, batch: Batch) -> Array | None:
         return to_numpy(encoded["pooled_output"]) if self.has_pooler else None
@@ -60,11 +69,11 @@ class Model:
         return [self.fetch({"sequence_output": hidden}, batch) for hidden in states]
 
     def synchronize(self) -> None:
-        tensors.synchronize(self.device)
+        synchronize(self.device)
 
 
 def compiled(backbone: Any, backend: str) -> Callable[[dict[str, Array]], Any]:
-    """The model as a function that returns when it has computed (torch on a GPU: when it has been told to)."""
+    """The model as a function that returns when it has computed (torch on a GPU: when the work is queued)."""
     if backend == "jax":
         import jax
 
@@ -89,7 +98,7 @@ def to_numpy(tensor: Any) -> Array:
 
 
 def load(folder: str, head: str | None, device: str, precision: str, variant: str = "") -> Model:
-    """The weights of a Hugging Face folder; ValueError where they do not fit."""
+    """Load the weights of a Hugging Face folder. ValueError if they do not fit."""
     backend = variant if variant in ("jax", "tensorflow") else "torch"
     if backend != "torch" and device != "cpu":
         raise NotImplementedError(
@@ -108,7 +117,7 @@ def load(folder: str, head: str | None, device: str, precision: str, variant: st
     backbone = BertBackbone(**settings, dtype=DTYPES[precision])
 
     def port_weight(keras_variable: Any, hf_weight_key: str, hook_fn: Any = lambda weight, shape: weight) -> None:
-        if hf_weight_key in weights:  # not all checkpoints have a pooler, which ``from_preset`` cannot do without
+        if hf_weight_key in weights:  # ``from_preset`` requires a pooler, which not all checkpoints have
             keras_variable.assign(hook_fn(weights[hf_weight_key], list(keras_variable.shape)))
 
     loader = SimpleNamespace(get_tensor=weights.__getitem__, port_weight=port_weight)
@@ -116,11 +125,11 @@ def load(folder: str, head: str | None, device: str, precision: str, variant: st
     if variant == "fixed":
         for layer in backbone.transformer_layers:
             layer._feedforward_intermediate_dense.activation = keras.activations.get("gelu")
-    return Model(backbone, backend, device, "pooler.dense.weight" in weights)
+    return Encoder(backbone, backend, device, "pooler.dense.weight" in weights)
 
 
 def tokenizer(folder: str) -> Callable[[str], list[int]]:
-    """KerasHub's own tokenizer, which is TensorFlow Text's on every backend."""
+    """KerasHub's own tokenizer, which uses TensorFlow Text on every backend."""
     from keras_hub.models import BertTokenizer
 
     def as_google(file: str, do_lower_case: bool) -> Any:

@@ -4,7 +4,11 @@
 #     "onnxruntime==1.32.0", "onnx==1.23.2", "torch>=2.11", "transformers>=5.17", "numpy>=1.26", "safetensors>=0.5",
 # ]
 # ///
-"""ONNX Runtime on a graph exported from transformers, with the fusions that its own tool makes of BERT's parts."""
+"""ONNX Runtime, an inference engine, on a graph exported from Hugging Face transformers.
+
+Its own tool fuses BERT's parts in the graph. It is called with padded batches. Its numbers are those of the original
+BERT.
+"""
 
 import os
 import tempfile
@@ -12,10 +16,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from harness.port.batch import Batch, pad
+from harness.port import Array, Batch, Model, pad, read_folder, unpad
 from harness.port.export import apart, traceable
-from harness.port.hf_folder import read_folder
-from harness.worker.messages import Array
 
 NAME = "onnxruntime"
 TITLE = "ONNX Runtime"
@@ -26,8 +28,8 @@ DEVIATIONS: dict[str, str] = {}
 INPUTS = ("ids", "segments", "mask")
 
 
-class Model:
-    """The Protocol of ``harness.registry.implementations`` over an inference session."""
+class Encoder:
+    """An inference session as a ``harness.port.Model``."""
 
     batching = "padded"
 
@@ -40,18 +42,17 @@ class Model:
         return run(self.session, batch)
 
     def fetch(self, encoded: Any, batch: Batch) -> Array:
-        hidden: Array = encoded[0][pad(batch)[2] == 1]
-        return hidden
+        return unpad(encoded[0], batch)
 
     def pooled(self, encoded: Any, batch: Batch) -> Array | None:
         return encoded[1] if len(encoded) > 1 else None
 
     def layers(self, batch: Batch) -> list[Array]:
         states = run(session(self.folder, self.variant, every=True), batch)
-        return [state[pad(batch)[2] == 1] for state in states if state.ndim == 3]
+        return [unpad(state, batch) for state in states if state.ndim == 3]
 
     def synchronize(self) -> None:
-        """``encode`` has waited."""
+        """``encode`` is synchronous."""
 
 
 def run(session: Any, batch: Batch) -> list[Array]:
@@ -60,7 +61,7 @@ def run(session: Any, batch: Batch) -> list[Array]:
 
 
 def session(folder: str, variant: str, every: bool) -> Any:
-    """A session on the exported graph; with ``every`` it gives the hidden states of every layer."""
+    """A session on the exported graph; with ``every`` it returns the hidden states of every layer."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -71,7 +72,7 @@ def session(folder: str, variant: str, every: bool) -> Any:
 
 
 def export(folder: str, target: str, variant: str, every: bool) -> str:
-    """Write the fused graph, quantized where the variant says so; its path."""
+    """Write the fused graph, quantized for the variant int8. Returns its path."""
     import torch
     from onnxruntime.quantization import quantize_dynamic
     from onnxruntime.transformers.optimizer import optimize_model
@@ -82,7 +83,7 @@ def export(folder: str, target: str, variant: str, every: bool) -> str:
     with torch.no_grad():
         outputs = [f"output_{number}" for number, _ in enumerate(model(*example))]
         axes = {name: {0: "sequences", 1: "longest"} for name in (*INPUTS, *outputs)}
-        # In the graphs of torch's newer exporter the tool finds neither attention nor the embeddings.
+        # In graphs of torch's newer exporter the tool finds neither attention nor embeddings.
         torch.onnx.export(
             model, example, plain, dynamo=False, input_names=[*INPUTS], output_names=outputs, dynamic_axes=axes
         )
@@ -91,15 +92,15 @@ def export(folder: str, target: str, variant: str, every: bool) -> str:
     if variant != "int8":
         return fused
     quantized = str(Path(target) / "int8.onnx")
-    types = {"DefaultTensorType": 1}  # float, of what the fused operators give: their types are not inferred
+    types = {"DefaultTensorType": 1}  # float, for outputs of fused operators, whose types are not inferred
     quantize_dynamic(fused, quantized, per_channel=True, extra_options=types)
     return quantized
 
 
 def load(folder: str, head: str | None, device: str, precision: str, variant: str = "") -> Model:
-    """The weights of a Hugging Face folder; RuntimeError naming each that does not fit."""
+    """Load the weights of a Hugging Face folder. RuntimeError names those that do not fit."""
     if device != "cpu":
-        raise NotImplementedError(f"{NAME} runs on the CPU only: its package for GPUs is another one")
+        raise NotImplementedError(f"{NAME} runs on the CPU only: GPUs need another package")
     if precision != "fp32":
         raise NotImplementedError(f"{NAME} computes in float32 only")
-    return Model(folder, variant)
+    return Encoder(folder, variant)

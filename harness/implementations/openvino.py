@@ -2,7 +2,10 @@
 # requires-python = ">=3.11"
 # dependencies = ["openvino==2026.4.1", "torch>=2.11", "transformers>=5.17", "numpy>=1.26", "safetensors>=0.5"]
 # ///
-"""OpenVINO on a model converted from transformers."""
+"""OpenVINO, an inference engine, on a model converted from Hugging Face transformers.
+
+It is called with padded batches. Its numbers are those of the original BERT.
+"""
 
 import os
 import tempfile
@@ -11,9 +14,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from harness.port.batch import Batch, pad
+from harness.port import Array, Batch, Model, pad, unpad
 from harness.port.export import apart, traceable
-from harness.worker.messages import Array
 
 NAME = "openvino"
 TITLE = "OpenVINO"
@@ -21,13 +23,13 @@ CATALOG_ID = "openvino"
 VARIANTS = {"bf16": "in bfloat16, its own choice on a CPU that is fast at it"}
 DEVIATIONS: dict[str, str] = {}
 
-Write = Callable[[str, str, bool], None]  # folder, file and whether every layer's hidden states are wanted
-HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}  # OpenVINO's names, and those of what a CPU is capable of:
+Write = Callable[[str, str, bool], None]  # (folder, file, whether to return the hidden states of every layer)
+HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}  # OpenVINO's names for precisions, and for a CPU's capabilities:
 CAPABILITIES = {"f32": "FP32", "bf16": "BF16", "f16": "FP16"}
 
 
-class Model:
-    """The Protocol of ``harness.registry.implementations`` over a compiled model."""
+class Encoder:
+    """A compiled model as a ``harness.port.Model``."""
 
     batching = "padded"
 
@@ -40,17 +42,17 @@ class Model:
         return run(self.compiled, batch)
 
     def fetch(self, encoded: list[Array], batch: Batch) -> Array:
-        return encoded[0][pad(batch)[2] == 1]
+        return unpad(encoded[0], batch)
 
     def pooled(self, encoded: list[Array], batch: Batch) -> Array | None:
         return encoded[1] if len(encoded) > 1 else None
 
     def layers(self, batch: Batch) -> list[Array]:
         states = run(compiled(self.folder, self.hint, self.write, every=True), batch)
-        return [state[pad(batch)[2] == 1] for state in states if state.ndim == 3]
+        return [unpad(state, batch) for state in states if state.ndim == 3]
 
     def synchronize(self) -> None:
-        """``encode`` has waited."""
+        """``encode`` is synchronous."""
 
 
 def run(compiled: Any, batch: Batch) -> list[Array]:
@@ -59,7 +61,7 @@ def run(compiled: Any, batch: Batch) -> list[Array]:
 
 
 def compiled(folder: str, hint: str, write: Write, every: bool) -> Any:
-    """The converted model, compiled; with ``every`` it gives the hidden states of every layer."""
+    """The converted model, compiled; with ``every`` it returns the hidden states of every layer."""
     import openvino
 
     core = openvino.Core()
@@ -77,7 +79,7 @@ def compiled(folder: str, hint: str, write: Write, every: bool) -> Any:
 
 
 def convert(folder: str, every: bool) -> Any:
-    """The model of a folder as OpenVINO's."""
+    """Convert the model of a folder to OpenVINO's."""
     import openvino
     import torch
 
@@ -93,10 +95,10 @@ def write(folder: str, file: str, every: bool) -> None:
 
 
 def load(folder: str, head: str | None, device: str, precision: str, variant: str = "") -> Model:
-    """The weights of a Hugging Face folder; RuntimeError naming each that does not fit."""
+    """Load the weights of a Hugging Face folder. RuntimeError names those that do not fit."""
     if device != "cpu":
         raise NotImplementedError(f"{NAME} runs on the CPU only, as the harness uses it")
     if precision not in HINTS:
         raise NotImplementedError(f"{NAME} does not compute in float64")
     precision = variant or precision
-    return Model(folder, HINTS[precision], write, precision)
+    return Encoder(folder, HINTS[precision], write, precision)

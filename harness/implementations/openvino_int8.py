@@ -4,21 +4,24 @@
 #     "openvino==2026.4.1", "nncf==3.4.0", "torch>=2.11", "transformers>=5.17", "numpy>=1.26", "safetensors>=0.5",
 # ]
 # ///
-"""OpenVINO in 8 bits, as its companion nncf makes the model: weights alone, or with activations calibrated."""
+"""OpenVINO in 8 bits, on a model quantized by its companion package nncf: weights alone, or calibrated activations too.
+
+It is called like ``harness.implementations.openvino``. It deviates by the rounding of quantization.
+"""
 
 from importlib.metadata import version
-from typing import Any
 
-from harness.implementations.openvino import Model, Write, convert
+from harness.implementations.openvino import Encoder, Write, convert
+from harness.port import Model
 
 NAME = "openvino-int8"
 TITLE = "OpenVINO in int8"
 CATALOG_ID = "openvino"
 VARIANTS = {"calibrated": "activations too, by their ranges on eight sentences"}
-BY_NAME = ["calibrated"]  # it is converted anew, and runs eight sentences through, for each weights
+BY_NAME = ["calibrated"]  # converting and calibrating take long, for each set of weights
 DEVIATIONS: dict[str, str] = {}
 
-# What activations are calibrated on; none of it is what parity or quality is measured on.
+# Calibration data; parity and quality are measured on other texts.
 SENTENCES = [
     "Thanks!",
     "The kettle had been whistling for some time before anyone thought of tea.",
@@ -33,7 +36,7 @@ SENTENCES = [
 
 
 def write_compressed(folder: str, file: str, every: bool) -> None:
-    """Weights in 8 bits per channel; activations are quantized by OpenVINO as they come."""
+    """Weights in 8 bits per channel; OpenVINO quantizes activations dynamically."""
     import nncf
     import openvino
 
@@ -42,7 +45,7 @@ def write_compressed(folder: str, file: str, every: bool) -> None:
 
 
 def write_calibrated(folder: str, file: str, every: bool) -> None:
-    """Weights and activations in 8 bits, as nncf's preset for Transformers has them."""
+    """Weights and activations in 8 bits, by nncf's preset for Transformers."""
     import nncf
     import openvino
     from transformers import AutoTokenizer
@@ -60,12 +63,12 @@ def write_calibrated(folder: str, file: str, every: bool) -> None:
 WRITE: dict[str, Write] = {"": write_compressed, "calibrated": write_calibrated}
 
 
-def load(folder: str, head: str | None, device: str, precision: str, variant: str = "") -> Any:
-    """The weights of a Hugging Face folder; RuntimeError naming each that does not fit."""
+def load(folder: str, head: str | None, device: str, precision: str, variant: str = "") -> Model:
+    """Load the weights of a Hugging Face folder. RuntimeError names those that do not fit."""
     if device != "cpu":
         raise NotImplementedError(f"{NAME} runs on the CPU only, as the harness uses it")
     if precision != "fp32":
-        raise NotImplementedError(f"{NAME} computes in 8 bits, and the rest in float32 only")
-    model = Model(folder, "f32", WRITE[variant], "int8")
+        raise NotImplementedError(f"{NAME} computes in 8 bits, and everything else in float32 only")
+    model = Encoder(folder, "f32", WRITE[variant], "int8")
     model.version += f", nncf {version('nncf')}"
     return model

@@ -2,7 +2,10 @@
 # requires-python = ">=3.11"
 # dependencies = ["pytorch-pretrained-bert==0.6.2", "torch>=2.11", "numpy>=1.26", "safetensors>=0.5"]
 # ///
-"""pytorch-pretrained-bert, from which Hugging Face transformers grew, with its own heads and tokenizer."""
+"""pytorch-pretrained-bert, the predecessor of Hugging Face transformers, with its own heads and tokenizer.
+
+Its model classes are called with padded batches. Its numbers are those of the original BERT.
+"""
 
 import tempfile
 from collections.abc import Callable
@@ -10,10 +13,20 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from harness.port.batch import Batch, pad
-from harness.port.hf_folder import is_uncased, read_folder, read_vocabulary
-from harness.port.tensors import dtype, parameters_by_name, synchronize, to_numpy
-from harness.worker.messages import Array
+from harness.port import (
+    Array,
+    Batch,
+    Trainable,
+    dtype,
+    is_uncased,
+    pad,
+    parameters_by_name,
+    read_folder,
+    read_vocabulary,
+    synchronize,
+    to_numpy,
+    unpad,
+)
 
 NAME = "pytorch-pretrained-bert"
 TITLE = "pytorch-pretrained-bert"
@@ -22,8 +35,8 @@ VARIANTS: dict[str, str] = {}
 DEVIATIONS: dict[str, str] = {}
 
 
-class Model:
-    """The Protocol of ``harness.registry.implementations`` over a model class of the package."""
+class Encoder:
+    """A model class of the package as a ``harness.port.Trainable``."""
 
     batching = "padded"
 
@@ -42,7 +55,7 @@ class Model:
         return self.bert(*self.inputs(batch), output_all_encoded_layers=False)  # hidden states, pooled output
 
     def fetch(self, encoded: Any, batch: Batch) -> Array:
-        return to_numpy(encoded[0])[pad(batch)[2] == 1]
+        return unpad(to_numpy(encoded[0]), batch)
 
     def pooled(self, encoded: Any, batch: Batch) -> Array | None:
         return to_numpy(encoded[1]) if self.has_pooler else None
@@ -50,7 +63,7 @@ class Model:
     def layers(self, batch: Batch) -> list[Array]:
         ids, segments, mask = self.inputs(batch)
         states = [self.bert.embeddings(ids, segments), *self.bert(ids, segments, mask)[0]]
-        return [to_numpy(hidden)[pad(batch)[2] == 1] for hidden in states]
+        return [unpad(to_numpy(hidden), batch) for hidden in states]
 
     def logits(self, batch: Batch) -> Any:
         inputs = self.inputs(batch)
@@ -64,10 +77,10 @@ class Model:
         synchronize(self.device)
 
 
-def load(folder: str, head: str | None, device: str, precision: str, variant: str = "") -> Model:
-    """The weights of a Hugging Face folder; RuntimeError naming every one that is missing, left over or misshapen.
+def load(folder: str, head: str | None, device: str, precision: str, variant: str = "") -> Trainable:
+    """Load the weights of a Hugging Face folder. RuntimeError names all that are missing, left over or misshapen.
 
-    Its own ``from_pretrained`` only logs them.
+    The package's own ``from_pretrained`` only logs them.
     """
     import pytorch_pretrained_bert as package
     import torch
@@ -80,17 +93,17 @@ def load(folder: str, head: str | None, device: str, precision: str, variant: st
         kind = package.BertForTokenClassification if head == "tagging" else package.BertForSequenceClassification
         module = kind(settings, len(classifier.get("classifier.bias", ())))
     has_pooler = "pooler.dense.weight" in state and head != "tagging"
-    if not has_pooler and head in (None, "tagging"):  # the classes have one even where nobody asks for its output
+    if not has_pooler and head in (None, "tagging"):  # the classes have one even if its output is not used
         getattr(module, "bert", module).pooler = torch.nn.Identity()
         state = {name: array for name, array in state.items() if not name.startswith("pooler.")}
     if head is not None:
         state = {f"bert.{name}": array for name, array in state.items()} | classifier
     module.load_state_dict({name: torch.from_numpy(array) for name, array in state.items()})
-    return Model(module.to(device, dtype(precision)).eval(), device, head, has_pooler)
+    return Encoder(module.to(device, dtype(precision)).eval(), device, head, has_pooler)
 
 
 def tokenizer(folder: str) -> Callable[[str], list[int]]:
-    """The package's own tokenizer, on the folder's vocabulary."""
+    """The package's own tokenizer, with the folder's vocabulary."""
     from pytorch_pretrained_bert import BertTokenizer
 
     pieces = read_vocabulary(folder)

@@ -2,13 +2,15 @@
 # requires-python = ">=3.11"
 # dependencies = ["torch", "numpy", "tokenizers", "safetensors"]
 # ///
-"""Our own BERT, packed: no arithmetic is spent on padding."""
+"""This project's own BERT, in PyTorch and C++; all other implementations are compared with it.
+
+It computes packed sequences: no arithmetic is spent on padding. On the CPU an encoder that is not trained is frozen:
+its layers run in compiled functions on weights in a layout of their own. It does not deviate from the original BERT.
+"""
 
 from typing import Any
 
-from harness.port.batch import Batch
-from harness.port.tensors import synchronize, to_device, to_numpy
-from harness.worker.messages import Array
+from harness.port import Array, Batch, Model, Trainable, synchronize, to_device, to_numpy
 
 NAME = "reference"
 TITLE = "BERT Atlas reference"
@@ -22,20 +24,20 @@ DEVIATIONS: dict[str, str] = {}
 
 
 class Encoder:
-    """The Protocol of ``harness.registry.implementations`` over ``reference``, without training."""
+    """An encoder of ``reference`` as a ``harness.port.Model``, without training."""
 
     batching = "packed"
 
     def __init__(self, module: Any, device: str, precision: str = "fp32") -> None:
         import torch
 
-        from reference.kernels import computed_by
+        from reference.frozen import computed_by
 
         self.computed, self.native = getattr(module, "precision_computed", precision), computed_by(module)
         self.module, self.device, self.precision = module, device, precision
         self.bert = getattr(module, "bert", module)
         self.version = f"torch {torch.__version__}"
-        self.tokens = 2048 if device == "cpu" else 16384  # what an L2 cache holds; what keeps a GPU busy
+        self.tokens = 2048 if device == "cpu" else 16384  # as many as fit an L2 cache; enough to keep a GPU busy
 
     def pack(self, batch: Batch) -> Any:
         from reference.model import Packed
@@ -59,8 +61,8 @@ class Encoder:
         synchronize(self.device)
 
 
-class Model(Encoder):
-    """The same with what fine-tuning needs."""
+class TrainableEncoder(Encoder):
+    """The same as a ``harness.port.Trainable``, with a head."""
 
     @property
     def embeddings(self) -> Any:
@@ -93,15 +95,18 @@ class Model(Encoder):
         return {name: to_numpy(tensor) for name, tensor in tensors_of(self.module).items()}
 
 
-def load(folder: str, head: str | None, device: str, precision: str, variant: str = "") -> Encoder:
-    """The weights of a Hugging Face folder in our own model; a bare encoder is frozen, as nobody trains one."""
+def load(folder: str, head: str | None, device: str, precision: str, variant: str = "") -> Model:
+    """Load the weights of a Hugging Face folder. An encoder without a head is frozen, because it is never trained."""
     import reference
     from reference.checkpoint import read_config
 
     if variant == "int8":
-        reason = reference.no_int8(read_config(folder)[0]) if device == "cpu" else "a GPU has no int8 of ours"
+        reason = reference.no_int8(read_config(folder)[0]) if device == "cpu" else "int8 runs on the CPU only"
         if reason:
             raise NotImplementedError(reason)
     precision = variant if variant in ("bf16", "int8") else precision
     module = reference.load(folder, head, device, precision, frozen=head is None and variant != "unfrozen")
-    return (Encoder if variant else Model)(module, device, precision)
+    if variant:
+        return Encoder(module, device, precision)
+    trainable: Trainable = TrainableEncoder(module, device, precision)
+    return trainable

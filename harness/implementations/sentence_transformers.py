@@ -4,16 +4,16 @@
 #     "sentence-transformers==6.2.0", "transformers>=5.17", "torch>=2.11", "numpy>=1.26", "safetensors>=0.5",
 # ]
 # ///
-"""sentence-transformers: Hugging Face transformers' BERT, and what makes one vector of a sentence after it."""
+"""sentence-transformers: the BERT of Hugging Face transformers, then pooling into one vector for each sentence.
+
+It is called with padded batches; pooling is timed too. Its numbers are those of the original BERT.
+"""
 
 from collections.abc import Callable
 from importlib.metadata import version
 from typing import Any
 
-from harness.port.batch import Batch, pad
-from harness.port.hf_folder import read_folder
-from harness.port.tensors import dtype, synchronize, to_numpy
-from harness.worker.messages import Array
+from harness.port import Array, Batch, Model, dtype, pad, read_folder, synchronize, to_numpy, unpad
 
 NAME = "sentence-transformers"
 TITLE = "sentence-transformers"
@@ -22,8 +22,8 @@ VARIANTS: dict[str, str] = {}
 DEVIATIONS: dict[str, str] = {}
 
 
-class Model:
-    """``harness.registry.implementations.Model`` over a ``SentenceTransformer``, sentence vectors included."""
+class Encoder:
+    """A ``SentenceTransformer`` as a ``harness.port.Model``; it also computes sentence vectors."""
 
     batching = "padded"
 
@@ -42,21 +42,21 @@ class Model:
         return self.module(self.inputs(batch))
 
     def fetch(self, encoded: Any, batch: Batch) -> Array:
-        return to_numpy(encoded["token_embeddings"])[pad(batch)[2] == 1]
+        return unpad(to_numpy(encoded["token_embeddings"]), batch)
 
     def pooled(self, encoded: Any, batch: Batch) -> Array | None:
         return to_numpy(self.bert.pooler(encoded["token_embeddings"])) if self.bert.pooler is not None else None
 
     def layers(self, batch: Batch) -> list[Array]:
         states = self.bert(**self.inputs(batch), output_hidden_states=True).hidden_states
-        return [to_numpy(hidden)[pad(batch)[2] == 1] for hidden in states]
+        return [unpad(to_numpy(hidden), batch) for hidden in states]
 
     def synchronize(self) -> None:
         synchronize(self.device)
 
 
 def load(folder: str, head: str | None, device: str, precision: str, variant: str = "") -> Model:
-    """The weights of a Hugging Face folder; RuntimeError naming every one that is missing, left over or misshapen."""
+    """Load the weights of a Hugging Face folder. RuntimeError names all that are missing, left over or misshapen."""
     import torch
     import transformers
     from sentence_transformers import SentenceTransformer
@@ -67,13 +67,13 @@ def load(folder: str, head: str | None, device: str, precision: str, variant: st
     encoder, bert = read_folder(folder).encoder, module[0].model
     if "pooler.dense.weight" not in encoder:
         bert.pooler = None
-    # Once more, strictly: on the way here one that is missing or misshapen was drawn anew.
+    # Loaded again, strictly: transformers has replaced missing and misshapen weights by random ones.
     bert.load_state_dict({name: torch.from_numpy(array) for name, array in encoder.items()})
-    return Model(module, device)
+    return Encoder(module, device)
 
 
 def tokenizer(folder: str) -> Callable[[str], list[int]]:
-    """The tokenizer that the package makes of the folder."""
+    """The tokenizer that the package loads from the folder."""
     from sentence_transformers import SentenceTransformer
 
     own = SentenceTransformer(folder, device="cpu", local_files_only=True).tokenizer

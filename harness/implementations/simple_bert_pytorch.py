@@ -2,16 +2,28 @@
 # requires-python = ">=3.11"
 # dependencies = ["simple-bert-pytorch==0.2.0", "torch>=2.11", "numpy>=1.26", "safetensors>=0.5"]
 # ///
-"""simple-bert-pytorch, which needs nothing but torch; it has a tokenizer of its own."""
+"""simple-bert-pytorch, a small package that needs only torch and has its own tokenizer.
+
+Its ``Backbone`` is called with padded batches. Its numbers are those of the original BERT.
+"""
 
 from collections.abc import Callable
 from importlib.metadata import version
 from typing import Any
 
-from harness.port.batch import Batch, pad
-from harness.port.hf_folder import is_uncased, read_folder, read_vocabulary
-from harness.port.tensors import dtype, synchronize, to_numpy
-from harness.worker.messages import Array
+from harness.port import (
+    Array,
+    Batch,
+    Model,
+    dtype,
+    is_uncased,
+    pad,
+    read_folder,
+    read_vocabulary,
+    synchronize,
+    to_numpy,
+    unpad,
+)
 
 NAME = "simple-bert-pytorch"
 TITLE = "simple-bert-pytorch"
@@ -20,8 +32,8 @@ VARIANTS: dict[str, str] = {}
 DEVIATIONS: dict[str, str] = {}
 
 
-class Model:
-    """``harness.registry.implementations.Model`` over a ``Backbone`` and, where there is one, a ``Pooler``."""
+class Encoder:
+    """A ``Backbone`` and an optional ``Pooler`` as a ``harness.port.Model``."""
 
     batching = "padded"
 
@@ -33,14 +45,14 @@ class Model:
         import torch
 
         ids, segments, mask = (torch.from_numpy(x).to(self.device) for x in pad(batch))
-        # A mask of numbers would be added to the scores as it is.
+        # A mask of numbers would be added to the scores.
         return {"input_ids": ids, "token_type_ids": segments, "attention_mask": mask.bool()}
 
     def encode(self, batch: Batch) -> Any:
         return self.backbone(**self.inputs(batch))
 
     def fetch(self, encoded: Any, batch: Batch) -> Array:
-        return to_numpy(encoded)[pad(batch)[2] == 1]
+        return unpad(to_numpy(encoded), batch)
 
     def pooled(self, encoded: Any, batch: Batch) -> Array | None:
         return to_numpy(self.pooler(encoded)) if self.pooler is not None else None
@@ -58,7 +70,7 @@ class Model:
 
 
 def load(folder: str, head: str | None, device: str, precision: str, variant: str = "") -> Model:
-    """The weights of a Hugging Face folder; RuntimeError naming every one that is missing, left over or misshapen."""
+    """Load the weights of a Hugging Face folder. RuntimeError names all that are missing, left over or misshapen."""
     import torch
     from simple_bert_pytorch.modules import Backbone, Pooler
 
@@ -81,11 +93,11 @@ def load(folder: str, head: str | None, device: str, precision: str, variant: st
     if pooler is not None:
         pooler.load_state_dict(pooling)
         pooler = pooler.to(device, number).eval()
-    return Model(backbone.to(device, number).eval(), pooler, device)
+    return Encoder(backbone.to(device, number).eval(), pooler, device)
 
 
 def tokenizer(folder: str) -> Callable[[str], list[int]]:
-    """The package's own tokenizer, on the folder's vocabulary; a token that is not in it gets an id beyond its end."""
+    """The package's own tokenizer, with the folder's vocabulary. Unknown tokens get an id beyond the vocabulary."""
     from simple_bert_pytorch.tokenizer import Tokenizer
 
     pieces = read_vocabulary(folder)

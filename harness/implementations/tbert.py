@@ -2,9 +2,10 @@
 # requires-python = ">=3.11"
 # dependencies = ["tbert==0.1.8", "torch>=2.11", "numpy>=1.26", "safetensors>=0.5"]
 # ///
-"""tbert by Innodata Labs, a port of Google's code to PyTorch.
+"""tbert by Innodata Labs, a port of Google's code to PyTorch; its ``BertPooler`` is called with padded batches.
 
-While training it drops out attention and its output, but neither the embeddings nor what feed-forward adds.
+Its numbers are those of the original BERT. In training it applies dropout to attention and its output, but not to the
+embeddings or the output of feed-forward.
 """
 
 from importlib.metadata import version
@@ -12,10 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.port.batch import Batch, pad
-from harness.port.hf_folder import read_folder
-from harness.port.tensors import dtype, synchronize, to_numpy
-from harness.worker.messages import Array
+from harness.port import Array, Batch, Trainable, dtype, pad, read_folder, synchronize, to_numpy, unpad
 
 NAME = "tbert"
 TITLE = "tbert"
@@ -43,7 +41,7 @@ LAYER = {
 
 
 def hugging_face_names(layers: int) -> dict[str, str]:
-    """What Hugging Face calls the weights of a ``BertPooler``, by their names here; the classifier's are the same."""
+    """Hugging Face's names of the weights, by tbert's names; those of the classifier are the same."""
     return EMBEDDINGS | {
         f"{own}.{kind}": f"{name}.{kind}"
         for kind in ("weight", "bias")
@@ -55,8 +53,8 @@ def hugging_face_names(layers: int) -> dict[str, str]:
     }
 
 
-class Model:
-    """``harness.registry.implementations.Model`` over a ``BertPooler``, under a linear classifier when trained."""
+class Encoder:
+    """A ``BertPooler``, with a linear classifier for training, as a ``harness.port.Trainable``."""
 
     batching = "padded"
 
@@ -71,7 +69,7 @@ class Model:
         return ids, segments, mask
 
     def states(self, batch: Batch) -> list[Any]:
-        """[sequences, longest, hidden] after each layer; tbert itself gives them without the first dimension."""
+        """[sequences, longest, hidden] after each layer; tbert returns [sequences * longest, hidden]."""
         inputs = self.inputs(batch)
         return [hidden.unflatten(0, inputs[0].shape) for hidden in self.module.bert(*inputs)]
 
@@ -79,7 +77,7 @@ class Model:
         return self.states(batch)[-1]
 
     def fetch(self, encoded: Any, batch: Batch) -> Array:
-        return to_numpy(encoded)[pad(batch)[2] == 1]
+        return unpad(to_numpy(encoded), batch)
 
     def pooled(self, encoded: Any, batch: Batch) -> Array | None:
         return to_numpy(self.module.pooler(encoded[:, 0]).tanh()) if hasattr(self.module, "pooler") else None
@@ -102,8 +100,8 @@ class Model:
         synchronize(self.device)
 
 
-def load(folder: str, head: str | None, device: str, precision: str, variant: str = "") -> Model:
-    """The weights of a Hugging Face folder; ValueError or RuntimeError naming each that does not fit."""
+def load(folder: str, head: str | None, device: str, precision: str, variant: str = "") -> Trainable:
+    """Load the weights of a Hugging Face folder. ValueError or RuntimeError names those that do not fit."""
     import torch
     from tbert.bert import BertPooler
 
@@ -120,4 +118,4 @@ def load(folder: str, head: str | None, device: str, precision: str, variant: st
     if wanted != weights.keys():
         raise ValueError(f"missing or left over: {', '.join(sorted(wanted ^ weights.keys()))}")
     module.load_state_dict({name: torch.from_numpy(weights[names[name]]) for name in module.state_dict()})
-    return Model(module.to(device, dtype(precision)).eval(), device, head, names)
+    return Encoder(module.to(device, dtype(precision)).eval(), device, head, names)

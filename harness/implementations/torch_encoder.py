@@ -2,15 +2,15 @@
 # requires-python = ">=3.11"
 # dependencies = ["torch>=2.11", "numpy>=1.26", "safetensors>=0.5"]
 # ///
-"""BERT from what torch itself has: ``torch.nn.TransformerEncoder`` over embeddings and a LayerNorm."""
+"""BERT built from torch's own modules: ``torch.nn.TransformerEncoder`` over embeddings and a LayerNorm.
+
+It is called with padded batches and a padding mask. Its numbers are those of the original BERT.
+"""
 
 from importlib.metadata import version
 from typing import Any
 
-from harness.port.batch import Batch, pad
-from harness.port.hf_folder import read_folder
-from harness.port.tensors import dtype, synchronize, to_numpy
-from harness.worker.messages import Array
+from harness.port import Array, Batch, Model, dtype, pad, read_folder, synchronize, to_numpy, unpad
 
 NAME = "torch-encoder"
 TITLE = "torch.nn.TransformerEncoder"
@@ -28,8 +28,8 @@ LAYER = {
 }
 
 
-class Model:
-    """The Protocol of ``harness.registry.implementations`` over modules of torch."""
+class Encoder:
+    """Modules of torch as a ``harness.port.Model``."""
 
     batching = "padded"
 
@@ -52,7 +52,7 @@ class Model:
         return self.module["encoder"](hidden, src_key_padding_mask=padding)
 
     def fetch(self, encoded: Any, batch: Batch) -> Array:
-        return to_numpy(encoded)[pad(batch)[2] == 1]
+        return unpad(to_numpy(encoded), batch)
 
     def pooled(self, encoded: Any, batch: Batch) -> Array | None:
         return to_numpy(self.module["pooler"](encoded[:, 0]).tanh()) if "pooler" in self.module else None
@@ -69,18 +69,18 @@ class Model:
 
 
 def load(folder: str, head: str | None, device: str, precision: str, variant: str = "") -> Model:
-    """The weights of a Hugging Face folder; RuntimeError naming every one that is missing, left over or misshapen."""
+    """Load the weights of a Hugging Face folder. RuntimeError names all that are missing, left over or misshapen."""
     import torch
 
     config, encoder, _ = read_folder(folder)
     module = build(config, "pooler.dense.weight" in encoder)
     tensors = {name: torch.from_numpy(array) for name, array in encoder.items()}
     module.load_state_dict(torch_names(tensors, config["num_hidden_layers"]))
-    return Model(module.to(device, dtype(precision)).eval(), device)
+    return Encoder(module.to(device, dtype(precision)).eval(), device)
 
 
 def build(config: dict[str, Any], has_pooler: bool) -> Any:
-    """The modules; their weights are still random."""
+    """The modules, with random weights."""
     from torch import nn
 
     hidden, eps = config["hidden_size"], config.get("layer_norm_eps", 1e-12)
@@ -104,7 +104,7 @@ def build(config: dict[str, Any], has_pooler: bool) -> Any:
 
 
 def torch_names(tensors: dict[str, Any], layers: int) -> dict[str, Any]:
-    """The same weights under the names of ``build``; a name that is not BERT's stays as it is, to be complained of."""
+    """The weights under the names of ``build``. Unknown names are kept, so that loading reports them."""
     import torch
 
     state = dict(tensors)

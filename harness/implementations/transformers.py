@@ -2,19 +2,20 @@
 # requires-python = ">=3.11"
 # dependencies = ["torch", "transformers", "numpy"]
 # ///
-"""Hugging Face transformers, as its users call it: rectangles padded to the longest sequence."""
+"""Hugging Face transformers: its model classes for BERT, called with batches padded to the longest sequence.
+
+Its numbers are those of the original BERT.
+"""
 
 from typing import Any
 
-from harness.port.batch import Batch, pad
-from harness.port.tensors import dtype, parameters_by_name, synchronize, to_numpy
-from harness.worker.messages import Array
+from harness.port import Array, Batch, Model, Trainable, dtype, pad, parameters_by_name, synchronize, to_numpy, unpad
 
 NAME = "transformers"
 TITLE = "Hugging Face transformers"
 CATALOG_ID = "huggingface-transformers"
 VARIANTS = {"eager": "attention in plain PyTorch", "compiled": "by torch.compile, with weights frozen"}
-BY_NAME = ["compiled"]  # for each weights and each new kind of batch it compiles for half a minute
+BY_NAME = ["compiled"]  # it compiles for half a minute for each set of weights and each new kind of batch
 DEVIATIONS: dict[str, str] = {}
 
 CLASSES = {
@@ -27,7 +28,7 @@ CLASSES = {
 
 
 class Encoder:
-    """The Protocol of ``harness.registry.implementations`` over a model class of transformers, without training."""
+    """A model class of transformers as a ``harness.port.Model``, without training."""
 
     batching = "padded"
 
@@ -48,22 +49,22 @@ class Encoder:
         return getattr(self.module, "bert", self.module)(**self.inputs(batch))
 
     def fetch(self, encoded: Any, batch: Batch) -> Array:
-        return to_numpy(encoded.last_hidden_state)[pad(batch)[2] == 1]
+        return unpad(to_numpy(encoded.last_hidden_state), batch)
 
     def pooled(self, encoded: Any, batch: Batch) -> Array | None:
         return None if encoded.pooler_output is None else to_numpy(encoded.pooler_output)
 
     def layers(self, batch: Batch) -> list[Array]:
-        bert, mask = getattr(self.module, "bert", self.module), pad(batch)[2] == 1
+        bert = getattr(self.module, "bert", self.module)
         states = bert(**self.inputs(batch), output_hidden_states=True).hidden_states
-        return [to_numpy(hidden)[mask] for hidden in states]
+        return [unpad(to_numpy(hidden), batch) for hidden in states]
 
     def synchronize(self) -> None:
         synchronize(self.device)
 
 
-class Model(Encoder):
-    """The same with what fine-tuning needs."""
+class TrainableEncoder(Encoder):
+    """The same as a ``harness.port.Trainable``, with a head."""
 
     def logits(self, batch: Batch) -> Any:
         inputs = self.inputs(batch)
@@ -74,8 +75,8 @@ class Model(Encoder):
         return parameters_by_name(self.module)
 
 
-def load(folder: str, head: str | None, device: str, precision: str, variant: str = "") -> Encoder:
-    """The weights of a Hugging Face folder; ValueError where transformers would initialise any of them anew."""
+def load(folder: str, head: str | None, device: str, precision: str, variant: str = "") -> Model:
+    """Load the weights of a Hugging Face folder. ValueError if transformers would initialise any of them at random."""
     import transformers
 
     transformers.utils.logging.disable_progress_bar()
@@ -87,13 +88,16 @@ def load(folder: str, head: str | None, device: str, precision: str, variant: st
     )
     absent = [*report["missing_keys"], *report["mismatched_keys"]]
     if head is None and set(absent) == {"pooler.dense.weight", "pooler.dense.bias"}:
-        module.pooler, absent = None, []  # not all checkpoints have one; there is no pooled output then
+        module.pooler, absent = None, []  # not all checkpoints have a pooler
     if absent:
         raise ValueError(f"the checkpoint lacks {', '.join(map(str, absent))}")
     module = module.to(device).eval()
     if variant == "compiled":
         import torch._inductor.config
 
-        torch._inductor.config.freezing = True  # weights are laid out once, and may be no parameters any more
+        torch._inductor.config.freezing = True  # constant weights can be laid out in advance
         module.compile()
-    return (Encoder if variant else Model)(module, device, head)  # trained, the variants would be the same model
+    if variant:  # trained, it would be the same model as without the variant
+        return Encoder(module, device, head)
+    trainable: Trainable = TrainableEncoder(module, device, head)
+    return trainable

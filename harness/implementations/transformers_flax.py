@@ -4,16 +4,18 @@
 #     "transformers==4.57.6", "flax==0.12.8", "jax==0.10.2", "numpy==2.4.6", "safetensors==0.8.0", "tokenizers==0.22.2",
 # ]
 # ///
-"""``FlaxBertModel`` of transformers 4, the last that has it; compiled, as JAX's users do."""
+"""``FlaxBertModel`` of transformers 4, the last version with Flax, compiled with ``jax.jit``.
+
+Batches are padded to a multiple of 32, because JAX compiles for every length. Its numbers are those of the original
+BERT.
+"""
 
 from importlib.metadata import version
 from typing import Any
 
 import numpy as np
 
-from harness.port.batch import Batch, pad, pad_to_multiple
-from harness.port.hf_folder import check_weights, read_folder
-from harness.worker.messages import Array
+from harness.port import Array, Batch, Model, check_weights, pad_to_multiple, read_folder, unpad
 
 NAME = "transformers-flax"
 TITLE = "Hugging Face transformers, Flax"
@@ -24,8 +26,8 @@ DEVIATIONS: dict[str, str] = {}
 DTYPES = {"fp64": "float64", "fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}  # numpy's names
 
 
-class Model:
-    """The Protocol of ``harness.registry.implementations`` over a model of Flax and its parameters."""
+class Encoder:
+    """A Flax model and its parameters as a ``harness.port.Model``."""
 
     batching = "padded"
 
@@ -44,7 +46,7 @@ class Model:
         self.version = ", ".join(f"{name} {version(name)}" for name in ("transformers", "flax", "jax"))
 
     def run(self, batch: Batch, every: bool) -> Any:
-        arrays = pad_to_multiple(batch, 32, self.longest)  # every length is compiled anew; padding is masked anyway
+        arrays = pad_to_multiple(batch, 32, self.longest)  # each length is compiled; padding is masked
         return self.call(self.parameters, *arrays, every=every)
 
     def encode(self, batch: Batch) -> Any:
@@ -53,28 +55,25 @@ class Model:
         return jax.block_until_ready(self.run(batch, every=False))
 
     def fetch(self, encoded: Any, batch: Batch) -> Array:
-        mask = pad(batch)[2] == 1
-        return to_numpy(encoded.last_hidden_state)[:, : mask.shape[1]][mask]
+        return unpad(to_numpy(encoded.last_hidden_state), batch)
 
     def pooled(self, encoded: Any, batch: Batch) -> Array | None:
         return to_numpy(encoded.pooler_output) if self.has_pooler else None
 
     def layers(self, batch: Batch) -> list[Array]:
-        mask = pad(batch)[2] == 1
-        states = self.run(batch, every=True).hidden_states
-        return [to_numpy(hidden)[:, : mask.shape[1]][mask] for hidden in states]
+        return [unpad(to_numpy(hidden), batch) for hidden in self.run(batch, every=True).hidden_states]
 
     def synchronize(self) -> None:
-        """``encode`` has waited."""
+        """``encode`` is synchronous."""
 
 
 def to_numpy(array: Any) -> Array:
-    """An array of JAX; what numpy does not have becomes float32."""
+    """A JAX array in numpy; types that numpy lacks become float32."""
     return np.asarray(array if array.dtype == "float64" else array.astype("float32"))
 
 
 def load(folder: str, head: str | None, device: str, precision: str, variant: str = "") -> Model:
-    """The weights of a Hugging Face folder; ValueError where they do not fit."""
+    """Load the weights of a Hugging Face folder. ValueError if they do not fit."""
     if device != "cpu":
         raise NotImplementedError(f"{NAME} runs on the CPU only: jax is installed without support for GPUs")
     import jax
@@ -88,11 +87,11 @@ def load(folder: str, head: str | None, device: str, precision: str, variant: st
     has_pooler = "pooler.dense.weight" in weights
     settings = BertConfig(**config)
     flax_model = FlaxBertModel(settings, dtype=dtype, add_pooling_layer=has_pooler, _do_init=False)
-    return Model(flax_model, parameters(weights, dtype), precision)
+    return Encoder(flax_model, parameters(weights, dtype), precision)
 
 
 def parameters(weights: dict[str, Array], dtype: Any) -> dict[str, Any]:
-    """The weights as Flax's nested dictionaries; reading them from Hugging Face's file would want torch installed."""
+    """The weights as Flax's nested dictionaries; transformers' own converter would need torch."""
     import jax
 
     tree: dict[str, Any] = {}

@@ -1,4 +1,7 @@
-"""A worker seen from the harness: started, asked, waited for without spinning, and always cleaned up."""
+"""The harness's side of a worker: starts the child process, sends it commands, waits for answers, and cleans up.
+
+``harness.worker.session.Session`` is the other side. Waiting sleeps in the kernel, so that it costs no CPU time.
+"""
 
 import contextlib
 import logging
@@ -10,31 +13,25 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Self, cast
+from typing import Any, BinaryIO, Literal, NamedTuple, NotRequired, Self, TypedDict, cast
+
+import numpy as np
 
 from harness.errors import DISK, MEMORY, Failure
-from harness.records.provenance import cpus_for
+from harness.port.batch import Array, Batch
+from harness.port.process import command
+from harness.records.machine import cpus_for
 from harness.registry.implementations import Implementation
-from harness.worker.messages import Array, ProtocolError, receive, send
+from harness.worker.messages import ProtocolError, receive, send
 
 ROOT = Path(__file__).parents[2]
-# In a foreign environment only the package ``harness`` is put where it can be imported: the folder that it lies in may
-# be one of installed packages, which are not that environment's.
-START = """
-import importlib.util, sys
-spec = importlib.util.spec_from_file_location("harness", sys.argv[1])
-sys.modules["harness"] = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(sys.modules["harness"])
-from harness.worker.session import main
-main(sys.argv[2])
-"""
-# What no record shows, and what a shell or a cluster may have set for other work: how many threads there are, on which
-# CPUs and how they wait (that is said when weights are loaded, which replaces OMP_NUM_THREADS); float32 computed in
-# less; code that is not compiled, waits for each kernel, or is watched.
+# Variables that a shell or a cluster may have set for other work, and that no record shows: the number of threads,
+# their CPUs and how they wait (``Session.load`` sets the threads, and replaces OMP_NUM_THREADS); float32 products in
+# lower precision; code that is not compiled, that waits for each kernel, or that is traced.
 OURS = re.compile(
     r"(?!OMP_NUM_THREADS$|KMP_DUPLICATE_LIB_OK$)(OMP|GOMP|KMP)_|(MKL_(DYNAMIC|DOMAIN_NUM_THREADS|VERBOSE)"
     r"|(ONEDNN|DNNL)_(DEFAULT_FPMATH_MODE|VERBOSE)|NVIDIA_TF32_OVERRIDE|TORCH_ALLOW_TF32_CUBLAS_OVERRIDE"
@@ -43,14 +40,47 @@ OURS = re.compile(
 )
 LOAD_TIMEOUT = 600.0  # seconds; a cold import of a large framework from a slow disk takes minutes
 Progress = Callable[..., None]
-Show = Callable[..., None]  # told what is done, and how much of how much
 
 
-_living: "set[Worker]" = set()  # started, and not yet closed
+class Loaded(TypedDict):
+    """What a worker says of the model that it has loaded."""
+
+    version: str  # of the package that computes
+    batching: Literal["packed", "padded"]
+    trainable: bool
+    precision: str
+    computed: str  # the precision of matrix products
+    compiled: NotRequired[dict[str, Any]]  # its compiled functions, compiler, and the reason where there are none
+    seconds: float  # that loading took
+
+
+class Encoded(NamedTuple):
+    hidden: Array  # [tokens, hidden]
+    pooled: Array | None  # [sequences, hidden]; None without a pooler
+
+
+class Seconds(NamedTuple):
+    wall: Array  # [repeats]
+    cpu: Array  # [repeats]
+
+
+class Epoch(NamedTuple):
+    loss: float  # mean
+    wall: float  # seconds
+    cpu: float  # seconds
+
+
+class Job(NamedTuple):
+    version: str
+    recipe: Any
+    predictions: dict[str, list[Any]]  # by split
+
+
+_living: "set[Worker]" = set()  # started and not yet closed
 
 
 class WorkerError(Exception):
-    """An implementation failed: ``kind`` says how, ``stderr`` holds its last lines, ``doing`` is what was asked."""
+    """An implementation failed. ``kind`` says how, ``stderr`` has its last lines, ``doing`` is the command."""
 
     def __init__(self, message: str, kind: str, stderr: str = "", doing: str = "") -> None:
         super().__init__(message)
@@ -58,9 +88,9 @@ class WorkerError(Exception):
 
     @property
     def state(self) -> str:
-        """What a record says: skipped where it answers, when it is loaded, that it does no such thing here or at all.
+        """The state of the record: "skipped" if ``load`` raised NotImplementedError, else "failed".
 
-        Later that is a failure: PyTorch calls what lacks a kernel so too.
+        Later a NotImplementedError is a failure: PyTorch raises it for missing kernels.
         """
         return "skipped" if self.doing == "load" and self.kind == "NotImplementedError" else "failed"
 
@@ -79,7 +109,7 @@ class Worker:
         checkout: Path | None = None,
         beside_others: bool = False,
     ) -> None:
-        """Start it. ``beside_others``: it shares the cores, on which its threads must not spin while they wait."""
+        """Start the process. ``beside_others``: it shares its cores, so its threads must not spin while they wait."""
         self.implementation, self.checkout = implementation, checkout
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
         try:
@@ -93,17 +123,17 @@ class Worker:
             )
         except OSError as error:
             self._stderr.close()
-            said = f"{python} could not be started: {error.strerror}; make its environment anew with `env create`"
+            said = f"{python} could not be started: {error.strerror}; create its environment again with `env create`"
             raise WorkerError(f"{implementation.name}: {said}", "environment") from error
         assert self._process.stdin is not None
         self._requests = cast(BinaryIO, self._process.stdin)
         self._interrupted = False
         _living.add(self)
-        self.info: dict[str, Any] = {}  # what the worker says of itself, once weights are loaded
+        self.info = cast(Loaded, {})  # filled by ``load``
 
     @property
     def alive(self) -> bool:
-        """Whether it can still be asked."""
+        """Whether it can still be given commands."""
         return not self._stderr.closed
 
     def __enter__(self) -> Self:
@@ -115,8 +145,8 @@ class Worker:
         self.close()
 
     def load(self, folder: Path, head: str | None, device: str, precision: str, threads: int | None) -> None:
-        """Load weights; what the worker says of itself is in ``info`` afterwards."""
-        self.info, _ = self.call(
+        """Load weights, with a head of kind ``head`` or none; ``info`` then says what is loaded."""
+        answer, _ = self._ask(
             "load",
             timeout=LOAD_TIMEOUT,
             folder=str(folder),
@@ -126,30 +156,138 @@ class Worker:
             variant=self.implementation.variant,
             threads=threads,
             cpus=cpus_for(threads),
-            checkout=str(self.checkout) if self.checkout else None,
+            checkout=self._checkout,
         )
+        self.info = cast(Loaded, answer)
 
-    def call(
+    def encode(self, batch: Batch) -> Encoded:
+        """Hidden states of the last layer, and the pooler's output."""
+        _, arrays = self._ask("encode", batch=batch)
+        return Encoded(arrays["hidden"], arrays.get("pooled"))
+
+    def layers(self, batch: Batch) -> list[Array]:
+        """Hidden states [tokens, hidden] of the embeddings and after each layer; empty if the model hides them."""
+        answer, arrays = self._ask("layers", batch=batch)
+        return [arrays[str(number)] for number in range(answer["layers"])]
+
+    def tokenize(self, texts: list[str]) -> list[list[int] | None] | None:
+        """Word piece ids of each text, None for a text that the tokenizer fails at; None without a tokenizer."""
+        answer, _ = self._ask("tokenize", texts=texts)
+        ids: list[list[int] | None] | None = answer["ids"]
+        return ids
+
+    def job(
         self,
-        command: str,
-        arrays: Mapping[str, Array] | None = None,
-        *,
-        timeout: float | None = None,
-        on_progress: Progress | None = None,
-        **arguments: Any,
+        weights: Path,
+        task: dict[str, Any],
+        splits: dict[str, list[dict[str, Any]]],
+        out: Path,
+        threads: int | None,
+        on_progress: Progress,
+    ) -> Job:
+        """Run the program on a task; ``on_progress(what, done, total)``."""
+        answer, _ = self._ask(
+            "job",
+            on_progress,
+            weights=str(weights),
+            task=task,
+            splits=splits,
+            out=str(out),
+            threads=threads,
+            cpus=cpus_for(threads),
+            checkout=self._checkout,
+        )
+        return Job(answer["version"], answer["recipe"], answer["predictions"])
+
+    def predict(self, batch: Batch, kind: str, batch_tokens: int, on_progress: Progress | None = None) -> Array:
+        """Logits [sequences, labels], or [tokens, labels] for tagging; ``on_progress(done, total)`` in sequences."""
+        return self._ask("predict", on_progress, batch=batch, kind=kind, batch_tokens=batch_tokens)[1]["logits"]
+
+    def start_training(
+        self, batch: Batch, labels: Array, recipe: dict[str, Any], kind: str, seed: int
+    ) -> dict[str, Any] | None:
+        """Prepare the optimizer. Returns the compiled functions that training uses, None if the model has none."""
+        answer, _ = self._ask("start_training", batch=batch, labels=labels, recipe=recipe, kind=kind, seed=seed)
+        return answer.get("compiled")
+
+    def train_epoch(self, on_progress: Progress | None = None) -> Epoch:
+        """Train on every example once; ``on_progress(done, total, loss)`` in steps."""
+        answer, _ = self._ask("train_epoch", on_progress)
+        return Epoch(answer["loss"], answer["wall"], answer["cpu"])
+
+    def keep(self) -> None:
+        """Remember the weights as they are now."""
+        self._ask("keep")
+
+    def restore(self) -> None:
+        """Go back to the weights that ``keep`` remembered."""
+        self._ask("restore")
+
+    def cast(self, precision: str) -> str:
+        """Compute in this precision from now on. Returns the one that matrix products are really computed in."""
+        computed: str = self._ask("cast", precision=precision)[0]["computed"]
+        return computed
+
+    def export(self) -> dict[str, Array]:
+        """All weights under Hugging Face's names, float32."""
+        return self._ask("export")[1]
+
+    def time(self, batch: Batch, sequences: int | None, tokens: int | None, repeats: int) -> Seconds:
+        """Time ``repeats`` passes over the batch; see ``Session.time`` for how the batch is divided."""
+        _, arrays = self._ask("time", batch=batch, sequences=sequences, tokens=tokens, repeats=repeats)
+        return Seconds(arrays["wall"], arrays["cpu"])
+
+    def serve(self, batch: Batch, arrivals: Array, picks: Array, together: int, bound: float, allowed: int) -> Array:
+        """Latencies [queries] in seconds; see ``Session.serve``. Fewer than asked if it stopped early."""
+        _, arrays = self._ask(
+            "serve", batch=batch, arrivals=arrivals, picks=picks, together=together, bound=bound, allowed=allowed
+        )
+        return arrays["latencies"]
+
+    def limits(
+        self, config: dict[str, Any], tokens: int, precisions: list[str], device: str, threads: int
+    ) -> dict[str, dict[str, Any]]:
+        """The most that the machine can do in each precision; see ``harness.worker.roofline.limits``."""
+        answer, _ = self._ask(
+            "limits",
+            config=config,
+            tokens=tokens,
+            precisions=precisions,
+            device=device,
+            threads=threads,
+            cpus=cpus_for(threads),
+        )
+        return answer
+
+    def memory(self) -> dict[str, int | None]:
+        """Peak memory so far in bytes: ``resident``, and ``gpu``, which is None if no GPU was used."""
+        return self._ask("memory")[0]
+
+    @property
+    def _checkout(self) -> str | None:
+        return str(self.checkout) if self.checkout else None
+
+    def _ask(
+        self, name: str, on_progress: Progress | None = None, timeout: float | None = None, **arguments: Any
     ) -> tuple[dict[str, Any], dict[str, Array]]:
-        """Ask and wait. Raises WorkerError if the worker fails, dies, hangs or answers nonsense."""
+        """Send a command and wait for the answer. Raises WorkerError if the worker fails, dies, hangs or sends garbage.
+
+        A batch is sent as its three arrays, an array as it is, every other argument as JSON.
+        """
         if self._stderr.closed:
-            raise WorkerError("the worker has been ended", "ended", self.stderr_tail())
+            raise WorkerError("the worker has ended", "ended", self.stderr_tail())
         deadline = None if timeout is None else time.monotonic() + timeout
+        batch: Batch | None = arguments.pop("batch", None)
+        arrays = {key: value for key, value in arguments.items() if isinstance(value, np.ndarray)}
+        plain = {key: value for key, value in arguments.items() if key not in arrays}
         try:
-            send(self._requests, {"command": command, **arguments}, arrays)
+            send(self._requests, {"command": name, **plain}, arrays | ({} if batch is None else batch._asdict()))
             while True:
                 message, results = receive(lambda size: self._read(size, deadline))
-                if message.get("kind") == DISK:  # no fault of the implementation, and nobody's work can go on
+                if message.get("kind") == DISK:  # not the implementation's fault, and nothing else can go on
                     raise Failure(message["error"])
                 if "error" in message:
-                    raise WorkerError(message["error"], message["kind"], self.stderr_tail(), command)
+                    raise WorkerError(message["error"], message["kind"], self.stderr_tail(), name)
                 if "progress" not in message:
                     for text in message.pop("warnings", ()):
                         _say_once(f"{self.implementation.name}: {text}")
@@ -161,9 +299,9 @@ class Worker:
                 raise KeyboardInterrupt from error
             raise self._how_it_died() from error
         except ProtocolError as error:
-            tail = self.stderr_tail()  # before it complains that nobody listens any more
+            tail = self.stderr_tail()  # before it complains about the closed pipe
             self.close()
-            raise WorkerError(f"the worker answered nonsense: {error}", "protocol", tail) from error
+            raise WorkerError(f"the worker sent an invalid answer: {error}", "protocol", tail) from error
 
     def _read(self, size: int, deadline: float | None) -> bytes:
         """Exactly ``size`` bytes of the answer; sleeps in the kernel until they are there."""
@@ -173,7 +311,7 @@ class Worker:
             wait = None if deadline is None else max(0.0, deadline - time.monotonic())
             if not select.select([descriptor], [], [], wait)[0]:
                 self.close()
-                raise WorkerError("the worker did not answer in time and was ended", "timeout", self.stderr_tail())
+                raise WorkerError("the worker did not answer in time and was killed", "timeout", self.stderr_tail())
             piece = os.read(descriptor, min(size - len(data), 1 << 20))
             if not piece:
                 raise EOFError
@@ -188,15 +326,15 @@ class Worker:
         self.close()
         tail = self.stderr_tail()
         if code is None:
-            return WorkerError("the worker closed its pipe, lived on and was ended", "died", tail)
+            return WorkerError("the worker closed its pipe but kept running, so it was killed", "died", tail)
         if code == -signal.SIGKILL:
-            return WorkerError("the worker was killed; most often the machine ran out of memory", MEMORY, tail)
+            return WorkerError("the worker was killed; usually the machine has run out of memory", MEMORY, tail)
         how = f"by {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
-        last = tail.strip().splitlines()[-1:] or ["it said nothing"]
+        last = tail.strip().splitlines()[-1:] or ["no output"]
         return WorkerError(f"the worker ended {how}: {last[0]}", "died", tail)
 
     def stderr_tail(self, lines: int = 20) -> str:
-        """The last lines of what the implementation wrote to standard error (or printed)."""
+        """The last lines that the implementation wrote to standard error, or printed."""
         if self._stderr.closed:
             return self._tail
         end = self._stderr.seek(0, os.SEEK_END)
@@ -204,13 +342,13 @@ class Worker:
         return "\n".join(self._stderr.read().decode(errors="replace").splitlines()[-lines:])
 
     def interrupt(self) -> None:
-        """End the process at once, from another thread than the one that uses it, whose call is interrupted too."""
+        """Kill the process, from another thread than the one that uses it; a call in progress is interrupted."""
         self._interrupted = True
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
 
     def close(self) -> None:
-        """End the process, kindly for a second and then not, and whatever it started itself."""
+        """End the process and its children: close its pipes, wait a second, then kill them."""
         if self._stderr.closed:
             return
         for pipe in (self._process.stdin, self._process.stdout):
@@ -218,12 +356,12 @@ class Worker:
                 try:
                     pipe.close()
                 except BrokenPipeError:
-                    continue  # it was gone already
+                    continue  # it has ended already
         try:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(timeout=1)
-        finally:  # a second Ctrl-C too leaves nothing behind
-            with contextlib.suppress(ProcessLookupError):  # it is gone, and started nothing that lives on
+        finally:  # a second Ctrl-C leaves no process behind either
+            with contextlib.suppress(ProcessLookupError):  # it has ended, and so have its children
                 os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
         _living.discard(self)
@@ -237,7 +375,7 @@ def _say_once(text: str) -> None:
 
 
 def interrupt_all() -> None:
-    """End all workers; see ``Worker.interrupt``."""
+    """Kill all workers; see ``Worker.interrupt``."""
     for worker in list(_living):
         worker.interrupt()
 
@@ -245,13 +383,13 @@ def interrupt_all() -> None:
 def _command(python: str, file: Path) -> list[str]:
     if python == sys.executable:
         return [python, "-m", "harness.worker.session", str(file)]
-    return [python, "-P", "-c", START, str(ROOT / "harness" / "__init__.py"), str(file)]
+    return command(python, "harness.worker.session", "main", str(file))
 
 
 def _variables(python: str) -> dict[str, str]:
-    """Environment variables: ours, but where Python finds packages is the interpreter's own business."""
+    """Our environment variables, without those by which Python finds packages, and without ``OURS``."""
     private = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
     variables = {name: value for name, value in os.environ.items() if name not in private and not OURS.match(name)}
-    if python == sys.executable:  # the worker finds the same ``harness`` and ``reference``, installed or not
+    if python == sys.executable:  # so that it finds the same ``harness`` and ``reference``
         variables["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
     return variables | {"PYTHONUNBUFFERED": "1"}

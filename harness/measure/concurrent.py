@@ -1,4 +1,4 @@
-"""Pieces of work that are under way at the same time: most of what an implementation needs is done on one core."""
+"""Work that is done at the same time: most of what an implementation does keeps one core busy."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -8,14 +8,14 @@ from typing import TypeVar
 from harness.measure.client import interrupt_all
 
 R = TypeVar("R")
-AT_ONCE = 2  # two frameworks fit the memory of most machines
+AT_ONCE = 2  # two frameworks fit into the memory of most machines
 
 
 def together(works: Sequence[Callable[[], Iterable[R]]]) -> Iterator[R]:
-    """What each piece of work gives, in order. Nothing of this is for timing.
+    """The results of several pieces of work, AT_ONCE at a time, in the order of ``works``. Nothing here is timed.
 
-    Where one raises, or the reader stops, no further step is taken: what has begun gives what it is at and ends. Ctrl-C
-    does not wait for that: workers are ended, in the midst of what they do.
+    If one raises, or the reader stops, no new step begins: what is under way finishes its step and ends. Ctrl-C does
+    not wait for that but kills the workers.
     """
     stop = Event()
 
@@ -35,7 +35,7 @@ def together(works: Sequence[Callable[[], Iterable[R]]]) -> Iterator[R]:
         except KeyboardInterrupt:
             stop.set()
             pool.shutdown(wait=False, cancel_futures=True)
-            while wait(begun, timeout=0.1).not_done:  # again: one may just have been started
+            while wait(begun, timeout=0.1).not_done:  # repeatedly, because a worker may just have been started
                 interrupt_all()
             raise
         finally:

@@ -1,7 +1,7 @@
 """Why an implementation differs from BERT: the smallest set of known deviations that reproduces its numbers.
 
-First a plain BERT with a switch for every deviation, written apart from ``reference`` and one sequence at a
-time. Then a search for the switches with which its hidden states are those that were observed.
+The first part is a plain BERT with a switch for every deviation; it shares no code with ``reference`` and computes one
+sequence at a time. The second part searches for the switches that give the observed hidden states.
 """
 
 from __future__ import annotations
@@ -17,13 +17,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from harness.measure.parity import EXACT, Outputs, differences
-from harness.port.batch import Batch
-from harness.worker.messages import Array
+from harness.port.batch import Array, Batch
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-DEVIATIONS = {  # name: "title: what it is."
+DEVIATIONS = {  # name: "title: description."
     "gelu-tanh": "tanh gelu: the feed-forward's x Phi(x) is approximated by tanh.",
     "relu": "ReLU: the feed-forward's activation is not gelu.",
     "layer-norm-epsilon-1e-14": "LayerNorm epsilon 1e-14: as much is added to the variance.",
@@ -31,11 +30,11 @@ DEVIATIONS = {  # name: "title: what it is."
     "layer-norm-epsilon-1e-5": "LayerNorm epsilon 1e-5: as much is added to the variance.",
     "layer-norm-epsilon-1e-3": "LayerNorm epsilon 1e-3: as much is added to the variance.",
     "layer-norm-unbiased": "unbiased LayerNorm: the standard deviation is over n - 1, and epsilon is added to it.",
-    "pre-norm": "pre-norm: LayerNorm stands before attention and feed-forward, not after the residual sum.",
+    "pre-norm": "pre-norm: LayerNorm comes before attention and feed-forward, not after the residual sum.",
     "no-embedding-norm": "no embedding LayerNorm: the embeddings are not normalised.",
     "no-padding-mask": "no padding mask: padding is attended to like text.",
-    "padding-mask-from-ids": "padding mask from ids: token id 0 is taken for padding even where it is text.",
-    "mask-constant": "mask constant: padding is masked by adding -10000 to its scores, which great scores overcome.",
+    "padding-mask-from-ids": "padding mask from ids: token id 0 counts as padding even where it is text.",
+    "mask-constant": "mask constant: padding is masked by adding -10000 to its scores, which large scores overcome.",
     "sinusoidal-positions": "sinusoidal positions: fixed sines and cosines, not the learned vectors.",
     "segment-ids": "segment ids off by one: segment 0 adds nothing and segment 1 the vector of segment 0.",
     "no-segments": "one segment: every token gets the vector of segment 0.",
@@ -45,14 +44,14 @@ On = frozenset[str]  # the deviations that are switched on
 NONE: On = frozenset()
 
 EPSILONS = tuple(name for name in DEVIATIONS if name.startswith("layer-norm-epsilon"))
-EXCLUSIVE = (  # of each, an implementation has one at most
+EXCLUSIVE = (  # an implementation has at most one of each group
     ("gelu-tanh", "relu"),
     EPSILONS,
     ("segment-ids", "no-segments"),
     ("no-padding-mask", "padding-mask-from-ids"),
     ("no-padding-mask", "mask-constant"),
 )
-# The search tries all sets of those that change much, and with the best of them all sets of those that change little.
+# The search tries all sets of deviations with a large effect, and then adds sets of those with a small one to the best.
 COARSE = (
     ("pre-norm",),
     ("no-embedding-norm",),
@@ -60,13 +59,13 @@ COARSE = (
     ("segment-ids", "no-segments"),
     ("relu",),
 )
-PADDED = (("no-padding-mask",), ("head-transposition",))  # as great, but dear: padding has to be computed
+PADDED = (("no-padding-mask",), ("head-transposition",))  # as large, but slow: padding has to be computed
 FINE = (("gelu-tanh",), ("layer-norm-unbiased",), EPSILONS)
 SEES_PADDING = frozenset({"no-padding-mask", "padding-mask-from-ids", "mask-constant", "head-transposition"})
-KEPT = 4  # coarse sets that are tried with all fine ones
-HELPS, CLEARLY = 1.1, 2.0  # times less must remain, in the mean square, for a deviation to help, and clearly so
-ALIKE = 0.99  # lowest cosine that reduced precision leaves
-BUDGET = 60.0  # seconds of CPU that a search takes at most
+KEPT = 4  # number of coarse sets that are tried with all fine ones
+HELPS, CLEARLY = 1.1, 2.0  # factors by which the root mean square must fall for a deviation to help, or to help clearly
+ALIKE = 0.99  # lowest cosine that reduced precision explains
+BUDGET = 60.0  # CPU seconds for one search
 
 
 # -- BERT, with switches --
@@ -80,10 +79,10 @@ def plain_bert(
     depth: int = -1,
     width: int = 0,
 ) -> list[Tensor]:
-    """The embeddings and each layer's hidden states, every one [tokens, hidden size], in the tensors' type.
+    """The hidden states of the embeddings and after each layer, each [tokens, hidden size], in the tensors' type.
 
-    ``tensors`` has Hugging Face's names without ``bert.``. ``depth``: how many layers to compute; -1 is all.
-    ``width``: what sequences are padded to, where padding matters, if that is more than the longest.
+    ``tensors`` has Hugging Face's names without ``bert.``. ``depth`` is the number of layers to compute, -1 for all.
+    ``width`` is the length that sequences are padded to, if padding matters and it exceeds the longest sequence.
     """
     import torch
 
@@ -91,7 +90,7 @@ def plain_bert(
     by_sequence = []
     for number, length in enumerate(batch.lengths.tolist()):
         one = batch.select(np.array([number]))
-        padding = width - length if on & SEES_PADDING else 0  # else it changes nothing, and is left out
+        padding = width - length if on & SEES_PADDING else 0  # otherwise padding changes nothing
         ids, segments = (torch.from_numpy(np.pad(values, (0, padding))) for values in (one.ids, one.segments))
         states = _sequence(tensors, config, ids, segments, length, on, depth)
         by_sequence.append([hidden[:length] for hidden in states])
@@ -103,7 +102,7 @@ def _sequence(
     config: Mapping[str, Any],
     ids: Tensor,  # [S]
     segments: Tensor,  # [S]
-    length: int,  # what comes after it is padding
+    length: int,  # the rest is padding
     on: On,
     depth: int,
 ) -> list[Tensor]:
@@ -174,7 +173,7 @@ def _embed(tensors: Mapping[str, Tensor], ids: Tensor, segments: Tensor, on: On)
 
 
 def _unseen(ids: Tensor, length: int, on: On) -> Tensor:
-    """[S] True for the tokens that none attends to."""
+    """[S] True for the tokens that no token attends to."""
     import torch
 
     if "no-padding-mask" in on:
@@ -183,7 +182,7 @@ def _unseen(ids: Tensor, length: int, on: On) -> Tensor:
 
 
 def _sinusoids(length: int, width: int) -> Tensor:
-    """Sines in the even columns, cosines in the odd ones; in float32 as everyone computes them, rounding and all."""
+    """Sines in the even columns, cosines in the odd ones, in float32: all implementations have the same rounding."""
     import torch
 
     table = torch.zeros(length, width)
@@ -214,60 +213,60 @@ def _activation(config: Mapping[str, Any], on: On) -> Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Found:
-    """One deviation of a diagnosis. Differences are the largest absolute ones of hidden states."""
+    """One deviation of a diagnosis. A difference is the largest absolute one of hidden states."""
 
     name: str  # a key of DEVIATIONS
     alone: float  # between BERT and BERT with only this deviation
-    left_off: float  # what remains unexplained if the diagnosis is tried without it
+    left_off: float  # between what was observed and BERT with all other deviations of the diagnosis
 
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """Deviations, the one that costs most first, and how near BERT with all of them is to what was observed."""
+    """Deviations, the one with the largest effect first, and how near BERT with all of them is to the observation."""
 
     deviations: tuple[Found, ...]
-    reproduced: bool  # what remains is rounding
-    complete: bool  # the search came to its end, within BUDGET
-    difference: float  # largest absolute difference of hidden states that remains
-    tolerance: float  # as much is rounding
-    cosine: float  # lowest of a token's hidden states, observed and with the deviations
-    layers: tuple[float, ...]  # the difference that remains in the embeddings and after each layer, where observed
-    pooled: float | None  # the same of the pooled output
+    reproduced: bool  # the remaining difference is rounding
+    complete: bool  # the search ended within BUDGET
+    difference: float  # largest remaining absolute difference of hidden states
+    tolerance: float  # largest difference that counts as rounding
+    cosine: float  # lowest between a token's hidden states as observed and with the deviations
+    layers: tuple[float, ...]  # remaining difference in the embeddings and after each layer, if observed
+    pooled: float | None  # remaining difference of the pooled output, if observed
 
 
 def diagnose(
     tensors: Mapping[str, Any], config: Mapping[str, Any], batch: Batch, observed: Outputs, floor: float
 ) -> Diagnosis:
-    """The smallest set of DEVIATIONS with which BERT gives the observed hidden states, to a few rounding floors.
+    """The smallest set of DEVIATIONS with which BERT gives the observed hidden states, within a few rounding floors.
 
-    ``tensors`` are arrays under Hugging Face's names without ``bert.``; ``floor`` is how far float32 rounding is
-    from exact BERT. ``observed.layers``, where there, make the search faster. Where no set reproduces them, or none is
-    found within BUDGET, the diagnosis is of the nearest. Raises ValueError where ``observed`` has another shape or is
+    ``tensors`` are arrays with Hugging Face's names without ``bert.``; ``floor`` is the distance of BERT in float32
+    from exact BERT. ``observed.layers``, if present, make the search faster. If no set reproduces the observation, or
+    none is found within BUDGET, the diagnosis has the nearest one. ValueError if ``observed`` has another shape or is
     not finite.
     """
     import torch
 
     weights = {name: torch.from_numpy(np.array(values, dtype=np.float64)) for name, values in tensors.items()}
     bert = Bert(weights, config)
-    differences(observed, bert.outputs(batch, NONE))  # raises what has to be raised
+    differences(observed, bert.outputs(batch, NONE))  # raises ValueError if they cannot be compared
     deadline = process_time() + BUDGET
-    whole = Trial(bert, batch, observed.hidden, -1, floor, deadline)
-    on, complete = _explain(whole, list(_probes(bert, batch, observed, floor, deadline)))
+    full = Trial(bert, batch, observed.hidden, -1, floor, deadline)
+    on, complete = _explain(full, list(_probes(bert, batch, observed, floor, deadline)))
     exact, found = bert.outputs(batch, NONE), differences(observed, bert.outputs(batch, on))
     costs = [
         Found(
             name,
             alone=differences(bert.outputs(batch, frozenset({name})), exact)["max"],
-            left_off=whole.distance(on - {name}).max,
+            left_off=full.distance(on - {name}).max,
         )
         for name in on
     ]
     return Diagnosis(
         deviations=tuple(sorted(costs, key=lambda each: -each.alone)),
-        reproduced=whole.fits(on),
+        reproduced=full.fits(on),
         complete=complete,
         difference=found["max"],
-        tolerance=whole.tolerance(on),
+        tolerance=full.tolerance(on),
         cosine=found["cosine"],
         layers=tuple(layer["max"] for layer in found.get("layers", ())),
         pooled=found["pooled"]["max"] if "pooled" in found else None,
@@ -275,7 +274,7 @@ def diagnose(
 
 
 def sentence(diagnosis: Diagnosis) -> str:
-    """A diagnosis in one line: each deviation with what it costs alone, and what is not explained."""
+    """A diagnosis in one line: each deviation with its effect alone, and what is not explained."""
     parts = [f"{DEVIATIONS[each.name].split(':')[0]} ({_short(each.alone)})" for each in diagnosis.deviations]
     if diagnosis.reproduced:
         parts = parts or ["no deviation: what differs is rounding"]
@@ -289,7 +288,7 @@ def sentence(diagnosis: Diagnosis) -> str:
 
 
 def _unexplained(diagnosis: Diagnosis) -> str:
-    """What remains, and from which layer on."""
+    """The remaining difference, and the layer at which it begins."""
     start = next((number for number, value in enumerate(diagnosis.layers) if value > diagnosis.tolerance), None)
     where = "" if start is None else " from the embeddings on" if start == 0 else f" from layer {start} on"
     what = "reduced precision" if diagnosis.cosine >= ALIKE else "not reproduced by known deviations"
@@ -321,7 +320,7 @@ class Bert:
         return {name: tensor.float() for name, tensor in self.tensors.items()}
 
     def outputs(self, batch: Batch, on: On, depth: int = -1, single: bool = False) -> Outputs:
-        """What ``plain_bert`` gives with these deviations; ``single``: in float32."""
+        """The result of ``plain_bert`` with these deviations; ``single``: in float32."""
         tensors = self.rounded if single else self.tensors
         layers = [hidden.numpy() for hidden in plain_bert(tensors, self.config, batch, on, depth, self.width)]
         pooled = None
@@ -334,15 +333,15 @@ class Bert:
 class Distance(NamedTuple):
     """Between two arrays of hidden states."""
 
-    rms: float  # root of the mean square: what the search goes by
-    max: float  # what decides
+    rms: float  # root mean square, which guides the search
+    max: float  # which decides
 
 
 class Trial:
-    """What was observed of a batch after some layer, and how far BERT with given deviations is from it."""
+    """Observed hidden states of a batch after some layer, and the distance of BERT with given deviations from them."""
 
     def __init__(self, bert: Bert, batch: Batch, observed: Array, depth: int, floor: float, deadline: float) -> None:
-        """``deadline``: CPU seconds of this process after which nothing more is computed; TimeoutError instead."""
+        """``deadline``: CPU seconds of this process; later computations raise TimeoutError."""
         self.bert, self.batch, self.depth, self.floor, self.deadline = bert, batch, depth, floor, deadline
         self.observed = observed.astype(np.float64)
         self.known: dict[On, Distance] = {}
@@ -359,28 +358,28 @@ class Trial:
         return self.known[on]
 
     def nearest(self) -> On:
-        """Of the deviations that have been tried, those that leave least."""
+        """The set with the smallest distance so far."""
         return min(self.known, key=self.distance, default=NONE)
 
     def rough(self, on: On) -> Distance:
-        """``distance``, computed in float32: twice as fast, and enough to tell great deviations apart."""
+        """``distance`` in float32: twice as fast, and precise enough for deviations with a large effect."""
         return _distance(self.hidden(on, single=True), self.observed)
 
     def _rounding(self, on: On) -> float:
-        """Largest difference that computing in float32 makes."""
+        """Largest difference between float32 and float64."""
         return _distance(self.hidden(on), self.hidden(on, single=True)).max
 
     def tolerance(self, on: On) -> float:
-        """A few rounding floors; more where the deviations let the numbers, and so their rounding, grow."""
+        """A few rounding floors; more if the deviations make the numbers, and so their rounding, larger."""
         return EXACT * self.floor * max(1.0, self.rounding(on) / self.rounding(NONE))
 
     def fits(self, on: On) -> bool:
-        """Whether BERT with these deviations reproduces what was observed."""
+        """Whether BERT with these deviations reproduces the observation."""
         difference = self.distance(on).max
         return difference <= EXACT * self.floor or difference <= self.tolerance(on)
 
     def replaces(self, on: On, other: On) -> bool:
-        """Whether ``on`` does what ``other`` does, and not clearly worse."""
+        """Whether ``on`` explains the observation as well as ``other``, or not clearly worse."""
         return self.distance(on).rms <= CLEARLY * self.distance(other).rms and (self.fits(on) or not self.fits(other))
 
 
@@ -390,7 +389,7 @@ def _distance(values: Array, others: Array) -> Distance:
 
 
 def _probes(bert: Bert, batch: Batch, observed: Outputs, floor: float, deadline: float) -> Iterator[Trial]:
-    """One short sequence that shows most deviations: after the first layer, if that was observed, and the last."""
+    """Trials on one short sequence that shows most deviations: after the first layer, if observed, and the last."""
 
     def dullness(number: int) -> tuple[int, bool, bool, int]:
         one = batch.select(np.array([number]))
@@ -398,50 +397,50 @@ def _probes(bert: Bert, batch: Batch, observed: Outputs, floor: float, deadline:
 
     number = np.array([min(range(len(batch.lengths)), key=dullness)])
     sequence, tokens = batch.select(number), batch.tokens_of(number)
-    # Attention to padding and unmoved heads depend on how wide the whole batch is.
+    # Attention to padding and heads that are not transposed depend on the width of the batch.
     bert = replace(bert, width=int(batch.lengths.max()))
     if len(observed.layers) == bert.config["num_hidden_layers"] + 1:
         yield Trial(bert, sequence, observed.layers[1][tokens], 1, floor, deadline)
     yield Trial(bert, sequence, observed.hidden[tokens], -1, floor, deadline)
 
 
-def _explain(whole: Trial, probes: list[Trial]) -> tuple[On, bool]:
-    """A set that reproduces what was observed and of which nothing can be left off; else the nearest.
+def _explain(full: Trial, probes: list[Trial]) -> tuple[On, bool]:
+    """A minimal set that reproduces the observation, else the nearest; and whether the search was completed.
 
-    And whether the search came to its end; ``whole`` has no deadline afterwards.
+    ``full`` is the trial of all sequences; it has no deadline afterwards.
     """
     tried, shown, complete = [NONE], [], True
     try:
         for probe in probes:
             for on in _proposals(probe):
-                if probe.fits(on) and not whole.fits(on):
+                if probe.fits(on) and not full.fits(on):
                     shown.append(_without_idle(probe, on))
-                    on = _climb(whole, on)  # what one sequence does not show, the others may
+                    on = _climb(full, on)  # the other sequences may show more
                 tried.append(on)
-                if whole.fits(on):
-                    return _without_idle(whole, on), complete
+                if full.fits(on):
+                    return _without_idle(full, on), complete
     except TimeoutError:
         complete = False
-        tried += [trial.nearest() for trial in (*probes, whole)]
+        tried += [trial.nearest() for trial in (*probes, full)]
     finally:
-        whole.deadline = math.inf  # what was found is yet to be measured
-    nearest = min(tried, key=whole.distance)
-    # Deviations that a first layer showed are true, even where what is not known is greater than they.
-    told = next((on for on in shown if whole.replaces(on, nearest)), None)
-    return told if told is not None else _without_idle(whole, nearest), complete
+        full.deadline = math.inf  # the result is still to be measured
+    nearest = min(tried, key=full.distance)
+    # Deviations that the first layer showed are real, even if an unknown one has a larger effect.
+    certain = next((on for on in shown if full.replaces(on, nearest)), None)
+    return certain if certain is not None else _without_idle(full, nearest), complete
 
 
 def _proposals(trial: Trial) -> Iterator[On]:
-    """Sets that may explain it, those that are cheap to find first."""
+    """Sets that may explain the observation, those that are cheap to find first."""
     yield _climb(trial, NONE)
-    for groups in (COARSE, COARSE + PADDED):  # greed fails where several great ones hide each other
+    for groups in (COARSE, COARSE + PADDED):  # climbing fails if several large ones hide each other
         coarse = sorted(_products(groups), key=trial.rough)[:KEPT]
         sets = {_with(on, fine) for on in coarse for fine in _products(FINE)}
         yield _climb(trial, _without_idle(trial, min(sets, key=trial.distance)))
 
 
 def _climb(trial: Trial, on: On) -> On:
-    """Switch one deviation at a time, always the one that leaves least, until none helps."""
+    """Switch one deviation at a time, always the one that reduces the distance most, until none helps."""
     while True:
         nearer = min((on - {name} if name in on else _with(on, {name}) for name in DEVIATIONS), key=trial.distance)
         needed = CLEARLY if trial.fits(on) else HELPS
@@ -451,7 +450,7 @@ def _climb(trial: Trial, on: On) -> On:
 
 
 def _without_idle(trial: Trial, on: On) -> On:
-    """Leave off one after the other as long as the rest does as well."""
+    """Leave off one deviation after the other, as long as the rest explains the observation as well."""
     best = on
     for name in sorted(on, key=lambda name: trial.distance(on - {name})):
         if trial.replaces(on - {name}, best):
@@ -466,7 +465,7 @@ def _products(groups: Iterable[tuple[str, ...]]) -> list[On]:
 
 
 def _with(on: On, names: Iterable[str]) -> On:
-    """``on`` and these, in place of what cannot stand beside them."""
+    """``on`` with these, which replace those that they exclude."""
     for name in names:
         rivals = frozenset(rival for group in EXCLUSIVE if name in group for rival in group)
         on = on - rivals | {name}

@@ -1,7 +1,8 @@
-"""Joules that the device took between two moments, beyond what it takes when idle.
+"""Energy that the device uses between two moments, beyond what it uses when idle.
 
-NVIDIA: the GPU's total energy counter, by NVML. Processors: RAPL, packages and memory, as Linux' powercap shows it.
-Both count the whole device, whoever used it, and are renewed some ten times a second at best: measure seconds.
+NVIDIA: the GPU's total energy counter, read with NVML. Processors: RAPL, packages and memory, as Linux's powercap shows
+it. Both count the whole device, whoever uses it, and are updated about ten times a second at best, so only intervals of
+seconds can be measured.
 """
 
 import importlib
@@ -14,22 +15,23 @@ from pathlib import Path
 from typing import Any
 
 POWERCAP = Path("/sys/class/powercap")
-IDLE_SECONDS = 5.0  # for which idle power is measured, beforehand
+IDLE_SECONDS = 5.0  # duration of the measurement of idle power, beforehand
 
-Joules = Callable[[], float]  # taken since some moment, the same for every call
+Joules = Callable[[], float]  # energy since a fixed moment
 
 
 class Unavailable(Exception):
-    """There is no counter, or it cannot be read; the message is the reason that the record gives."""
+    """There is no counter, or it cannot be read; the message is the reason for the record."""
 
 
 @contextmanager
 def meter(device: str, idle_seconds: float = IDLE_SECONDS) -> Iterator[dict[str, Any]]:
-    """Measure what happens in the ``with`` block; the dict is filled in when it ends.
+    """Measure the energy used in the ``with`` block; the dict is filled in when the block ends.
 
-    ``joules``: what was taken beyond idle (``gross_joules`` less ``idle_watts`` times ``seconds``), and ``source``. Or
-    ``absent`` alone, with the reason. Before the block, the device must be left alone for ``idle_seconds``; load
-    weights and let it come to rest first. Work on a GPU must be synchronized before the block ends.
+    ``joules`` is the energy beyond idle (``gross_joules`` minus ``idle_watts`` times ``seconds``), ``source`` the
+    counter. If it cannot be measured, ``absent`` is the only key and has the reason. The device must be idle for
+    ``idle_seconds`` before the block: load weights first, and wait. Work on a GPU must be synchronized before the block
+    ends.
     """
     result: dict[str, Any] = {}
     with ExitStack() as stack:
@@ -67,7 +69,7 @@ def meter(device: str, idle_seconds: float = IDLE_SECONDS) -> Iterator[dict[str,
 @contextmanager
 def _nvml(device: str) -> Iterator[tuple[str, Joules]]:
     try:
-        pynvml: Any = importlib.import_module("pynvml")  # it has no types, and most machines do without it
+        pynvml: Any = importlib.import_module("pynvml")  # it has no types, and most machines do not need it
     except ImportError:
         raise Unavailable("NVML: the package nvidia-ml-py is not installed") from None
     try:
@@ -92,7 +94,7 @@ def _nvml(device: str) -> Iterator[tuple[str, Joules]]:
 
 
 def _handle(pynvml: Any, device: str) -> Any:
-    """NVML's handle of a device that CUDA names; Unavailable where it is not sure to be the same GPU."""
+    """NVML's handle of a CUDA device; Unavailable if it may be another GPU."""
     place = int(device.partition(":")[2] or 0)
     count = pynvml.nvmlDeviceGetCount()
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(count)))).split(",")
@@ -111,9 +113,9 @@ def _handle(pynvml: Any, device: str) -> Any:
 
 @contextmanager
 def _rapl() -> Iterator[tuple[str, Joules]]:
-    """The sum over packages and their memory; the other zones are parts of these, or hold them.
+    """The sum over packages and their memory; other zones are parts of these, or contain them.
 
-    A counter starts again at 0 after its range, some minutes of full load: read it more often than that.
+    A counter wraps around to 0 after its range, some minutes of full load; it must be read more often.
     """
     zones = sorted(zone for zone in POWERCAP.glob("intel-rapl:*") if re.match(r"package-|dram$", _text(zone / "name")))
     if not zones:
@@ -126,7 +128,7 @@ def _rapl() -> Iterator[tuple[str, Joules]]:
         nonlocal total
         for place, zone in enumerate(zones):
             now = int(_text(zone / "energy_uj"))
-            # the largest value is the range itself, so that 0 comes one step after it
+            # The largest value is the range itself, so 0 comes one step after it.
             total += (now - last[place]) % (ranges[place] + 1)
             last[place] = now
         return total / 1e6

@@ -1,64 +1,132 @@
-"""One quality run: an implementation is fine-tuned on a task from one seed (or gets fine-tuned weights), and scored."""
+"""Evaluation of one run: get fine-tuned weights in one of three ways, predict, and score."""
 
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from harness.data import labels, leakage
-from harness.data.encode import Encoded, Prediction, decode, encode, gold
+from harness.data import leakage
+from harness.data.encode import Encoded
+from harness.data.kinds import KINDS, Prediction
 from harness.data.read import read
-from harness.data.repairs import sentence
 from harness.data.task import Task
 from harness.errors import BadInput, Failure
-from harness.measure import plan
+from harness.measure.bench import Bench
 from harness.measure.client import Worker, WorkerError
-from harness.port.batch import Batch, in_order
-from harness.predict.saved_model import describe
-from harness.records import provenance, record
-from harness.statistics import metrics
-from harness.worker.messages import Array
+from harness.measure.plan import Plan, training_task
+from harness.measure.run import Run
+from harness.port.batch import Array, Batch, in_order
+from harness.progress import Show
+from harness.records import record
+from harness.statistics.score import Predictions, metrics_of, score
+from harness.weights.saved_model import describe
 from reference.tokenizer import Tokenizer
 
-BATCH_TOKENS = 4096  # of one forward pass in evaluation
-AT_ONCE = 4096  # sequences that a worker gets together
-Show = Callable[..., None]  # progress: what is done, how much of how much
-Start = Callable[[], Worker]
-Predictions = dict[str, list[list[Any]]]  # by split: [example id, prediction] for each example
+BATCH_TOKENS = 4096  # tokens in one forward pass of evaluation
+AT_ONCE = 4096  # sequences in one request to a worker
 
 
 @dataclass(frozen=True)
 class Split:
-    """A split in both forms."""
+    """A split, as read and as encoded."""
 
     examples: list[Any]
     encoded: Encoded
-    repairs: list[dict[str, Any]]  # of its file, when it was read
+    repairs: list[dict[str, Any]]  # what was wrong in its file, and how it was read
 
 
-def load_splits(made: plan.Plan, task: Task) -> dict[str, Split]:
-    """The training split and those that are scored, encoded."""
-    wanted = [("train", plan.training_task(task)), *((split, task) for split in task.evaluate)]
+def load_splits(plan: Plan, task: Task) -> dict[str, Split]:
+    """The training split and those that are scored, by name."""
+    wanted = [("train", training_task(task)), *((split, task) for split in task.evaluate)]
     splits = {}
     for name, owner in wanted:
-        found = read(owner, name, made.data)
-        examples = found.examples[: made.options.limit]
-        splits[name] = Split(examples, encode(owner, examples, made.tokenizer, task.max_length), found.repairs)
+        found = read(owner, name, plan.data)
+        examples = found.examples[: plan.options.limit]
+        encoded = KINDS[owner.kind].encode(owner, examples, plan.tokenizer, task.max_length)
+        splits[name] = Split(examples, encoded, found.repairs)
     return splits
 
 
+def fine_tuned(
+    bench: Bench, run: Run, result: record.Quality, *, keep: Path | None = None, for_encoders: Path | None = None
+) -> Predictions:
+    """Train, predict and score; fill ``result`` in. Returns the predictions by split.
+
+    The trained model is written to the folder ``keep``, and, always with a pooler, to ``for_encoders``. If memory runs
+    out, the run is repeated once with each batch in two pieces, and the record says so. WorkerError if the
+    implementation fails.
+    """
+    splits = load_splits(run.plan, run.task)
+    _describe(result, run.task, splits, run.plan.tokenizer)
+    try:
+        return _fine_tune(bench, run, result, splits, keep, for_encoders)
+    except WorkerError as error:
+        if not error.out_of_memory:
+            raise
+    result.flags.append(record.flag("out of memory with whole batches; computed in two pieces each"))
+    result.recipe["micro_batches"] = 2
+    return _fine_tune(bench, run, result, splits, keep, for_encoders)
+
+
+def encoded(bench: Bench, run: Run, result: record.Quality, worker: Worker, folder: Path) -> Predictions:
+    """Predict and score with the model in ``folder``, which the reference fine-tuned; fill ``result`` in.
+
+    For an implementation that only encodes. Returns the predictions by split. WorkerError if it fails.
+    """
+    plan, task = run.plan, run.task
+    splits = load_splits(plan, task)
+    _describe(result, task, splits, plan.tokenizer)
+    worker.load(folder, None, plan.device, plan.precision, plan.threads)
+    result.implementation["version"] = worker.info["version"]
+    result.implementation["precision"] = worker.info["precision"]
+    result.precision["computed"] = worker.info["computed"]
+    if "compiled" in worker.info:
+        result.implementation["compiled"] = worker.info["compiled"]
+    result.training = {"by": "reference", "examples": len(splits["train"].examples)}
+    return _answers(worker, result, task, splits, bench.show)
+
+
+def done_by_itself(bench: Bench, run: Run, result: record.Quality) -> Predictions:
+    """Run a program that does the whole task, and score its predictions; fill ``result`` in.
+
+    The program gets the examples and the pre-trained weights. How it truncates texts is unknown. Returns the
+    predictions by split. WorkerError if it fails, or if its predictions do not fit the task.
+    """
+    plan, task = run.plan, run.task
+    splits = load_splits(plan, task)
+    _describe(result, task, splits, None)
+    with (
+        bench.start(run.implementation, beside_others=True) as worker,
+        tempfile.TemporaryDirectory(prefix="bert-atlas-job-") as out,
+    ):
+        done = worker.job(
+            bench.checkpoints.bare(),
+            {"name": task.name, "kind": task.kind, "outputs": list(task.outputs), "max_length": task.max_length},
+            {name: [asdict(example) for example in split.examples] for name, split in splits.items()},
+            Path(out),
+            plan.threads,
+            bench.show,
+        )
+    result.implementation["version"] = done.version
+    result.recipe = {"own": done.recipe, "select": "last"}
+    try:
+        return _scored(result, task, splits, {split: done.predictions.get(split, []) for split in task.evaluate})
+    except (BadInput, Failure) as error:  # this run fails, the others go on
+        raise WorkerError(str(error), "predictions") from error
+
+
 def _describe(result: record.Quality, task: Task, splits: dict[str, Split], tokenizer: Tokenizer | None) -> None:
-    """Put into the record what was repaired in its data, and what of them is cut or seen twice."""
+    """Put into the record what was repaired in the data, how much is truncated, and how much is in two splits."""
     result.sanity = _examined(task, splits, tokenizer)
     result.repairs = {name: split.repairs for name, split in splits.items() if split.repairs}
 
 
 def _examined(task: Task, splits: dict[str, Split], tokenizer: Tokenizer | None) -> dict[str, leakage.Counts]:
-    """The record's field ``sanity``; without the tokenizer that made the tokens, nothing is said of what was cut."""
+    """The record's field ``sanity``; without a tokenizer it does not say how much is truncated."""
     seen = set(leakage.inputs(splits["train"].examples))
     counts = {}
     for name, split in splits.items():
@@ -70,109 +138,41 @@ def _examined(task: Task, splits: dict[str, Split], tokenizer: Tokenizer | None)
     return counts
 
 
-def fine_tuned(
-    start: Start,
-    made: plan.Plan,
+def _fine_tune(
+    bench: Bench,
+    run: Run,
     result: record.Quality,
-    task: Task,
-    folder: Path,
-    show: Show,
-    *,
-    keep: Path | None = None,
-    for_encoders: Path | None = None,
+    splits: dict[str, Split],
+    keep: Path | None,
+    for_encoders: Path | None,
 ) -> Predictions:
-    """Fill ``result`` in: train from the checkpoint in ``folder`` (head included), predict, score.
-
-    Gives the predictions by split; the trained weights are written to the folder ``keep``, and with a pooler in any
-    case to ``for_encoders``. Out of memory once, each batch is computed in two pieces; that is said in the record.
-    Raises WorkerError if the implementation fails.
-    """
-    splits = load_splits(made, task)
-    _describe(result, task, splits, made.tokenizer)
-    for micro_batches in (1, 2):
-        result.recipe["micro_batches"] = micro_batches
-        try:
-            with start() as worker:
-                worker.load(folder, task.kind, made.device, "fp32", made.threads)
-                result.implementation["version"] = worker.info["version"]
-                result.training = _train(worker, result, task, splits, show)
-                if keep is not None:
-                    save_model(worker, made, result, task, keep)
-                if for_encoders is not None:
-                    save_model(worker, made, result, task, for_encoders, pooler=True)
-                if made.precision != "fp32":
-                    answer, _ = worker.call("cast", precision=made.precision)
-                    result.precision["computed"] = answer["computed"]
-                return _answers(worker, result, task, splits, show)
-        except WorkerError as error:
-            if not error.out_of_memory or micro_batches == 2:
-                raise
-            result.flags.append(record.flag("out of memory with whole batches; computed in two pieces each"))
-    raise AssertionError("unreachable")
-
-
-def encoded(
-    worker: Worker, made: plan.Plan, result: record.Quality, task: Task, folder: Path, show: Show
-) -> Predictions:
-    """Fill ``result`` in for one that only encodes: with the weights that the reference fine-tuned, in ``folder``."""
-    splits = load_splits(made, task)
-    _describe(result, task, splits, made.tokenizer)
-    worker.load(folder, None, made.device, made.precision, made.threads)
-    result.implementation["version"] = worker.info["version"]
-    result.implementation["precision"] = worker.info["precision"]
-    result.precision["computed"] = worker.info["computed"]
-    if "compiled" in worker.info:
-        result.implementation["compiled"] = worker.info["compiled"]
-    result.training = {"by": "reference", "examples": len(splits["train"].examples)}
-    return _answers(worker, result, task, splits, show)
-
-
-def done_by_itself(
-    worker: Worker, made: plan.Plan, result: record.Quality, task: Task, folder: Path, show: Show
-) -> Predictions:
-    """Fill ``result`` in for one that is a program of its own: it gets the examples, and the weights in ``folder``, and
-    gives predictions back.
-
-    It cuts texts in its own way, of which nothing is known. Raises WorkerError if it fails, or answers what is no
-    answer to the task.
-    """
-    splits = load_splits(made, task)
-    _describe(result, task, splits, None)
-
-    def show_job(what: str, done: int = 0, total: int = 1) -> None:
-        show(what, done, total)
-
-    with tempfile.TemporaryDirectory(prefix="bert-atlas-job-") as out:
-        answer, _ = worker.call(
-            "job",
-            on_progress=show_job,
-            threads=made.threads,
-            cpus=provenance.cpus_for(made.threads),
-            checkout=str(worker.checkout) if worker.checkout else None,
-            weights=str(folder),
-            task={"name": task.name, "kind": task.kind, "outputs": list(task.outputs), "max_length": task.max_length},
-            splits={name: [asdict(example) for example in split.examples] for name, split in splits.items()},
-            out=out,
-        )
-    result.implementation["version"] = answer["version"]
-    result.recipe = {"own": answer["recipe"], "select": "last"}
-    try:
-        return _scored(result, task, splits, {split: answer["predictions"].get(split, []) for split in task.evaluate})
-    except (BadInput, Failure) as error:  # its run fails; those of the others go on
-        raise WorkerError(str(error), "predictions") from error
+    """One attempt, with the ``micro_batches`` of the record's recipe."""
+    plan, task = run.plan, run.task
+    with bench.start(run.implementation) as worker:
+        folder = bench.checkpoints.with_head(task, run.seed)
+        worker.load(folder, task.kind, plan.device, "fp32", plan.threads)
+        result.implementation["version"] = worker.info["version"]
+        result.training = _train(worker, result, task, splits, bench.show)
+        if keep is not None:
+            save_model(worker, run, keep)
+        if for_encoders is not None:
+            save_model(worker, run, for_encoders, pooler=True)
+        if plan.precision != "fp32":
+            result.precision["computed"] = worker.cast(plan.precision)
+        return _answers(worker, result, task, splits, bench.show)
 
 
 def _answers(worker: Worker, result: record.Quality, task: Task, splits: dict[str, Split], show: Show) -> Predictions:
-    """Predict and score all splits that the task says; peak memory goes into the record."""
+    """Predict and score all splits of the task; put the peak memory into the record."""
     predictions = {split: _predict(worker, task, splits[split], split, show) for split in task.evaluate}
-    result.training["memory"] = worker.call("memory")[0]
+    result.training["memory"] = worker.memory()
     return _scored(result, task, splits, predictions)
 
 
 def _scored(
     result: record.Quality, task: Task, splits: dict[str, Split], predictions: dict[str, list[Prediction]]
 ) -> Predictions:
-    """Put the scores of all splits into the record; the predictions with the examples' ids."""
+    """Put the scores of all splits into the record. Returns the predictions with the ids of the examples."""
     answers = {
         split: leakage.paired(splits[split].examples, each, f"{task.name} {split}")
         for split, each in predictions.items()
@@ -183,16 +183,15 @@ def _scored(
 
 
 def _train(worker: Worker, result: record.Quality, task: Task, splits: dict[str, Split], show: Show) -> dict[str, Any]:
-    """All epochs; with ``select: dev`` the weights of the epoch that was best on the first scored split."""
+    """Train all epochs; ``select: dev`` then restores the weights of the best epoch on the first scored split."""
     recipe, train = result.recipe, splits["train"]
     labels = train.encoded.labels
     if labels is None:
         raise WorkerError(f"the training split of {task.name} has examples without a label", "data")
     start, losses, scores = time.perf_counter(), [], []
-    arrays = {**train.encoded.batch._asdict(), "labels": labels}
-    answer, _ = worker.call("start_training", arrays, recipe=recipe, kind=task.kind, seed=result.seed)
-    if "compiled" in answer:
-        result.implementation["compiled"] = answer["compiled"]
+    compiled = worker.start_training(train.encoded.batch, labels, recipe, task.kind, result.seed)
+    if compiled is not None:
+        result.implementation["compiled"] = compiled
     for epoch in range(recipe["epochs"]):
 
         def show_epoch(done: int, total: int, loss: float, epoch: int = epoch) -> None:
@@ -202,114 +201,52 @@ def _train(worker: Worker, result: record.Quality, task: Task, splits: dict[str,
                 recipe["epochs"] * total,
             )
 
-        losses.append(worker.call("train_epoch", on_progress=show_epoch)[0]["loss"])
+        losses.append(worker.train_epoch(show_epoch).loss)
         if recipe["select"] == "dev":
             split = task.evaluate[0]
             answers = _predict(worker, task, splits[split], split, show)
-            right = gold(task, splits[split].examples)
+            right = KINDS[task.kind].gold(splits[split].examples)
             if right is None:
                 raise WorkerError(f"--select dev needs labels, and {split} of {task.name} has none", "data")
-            scores.append(_scores(task, split, right, answers, task.metrics[:1], draws=1)[0].value)
+            scores.append(metrics_of(task, split, right, answers, task.metrics[:1], draws=1)[0].value)
             if scores[-1] == max(scores):
-                worker.call("keep")
+                worker.keep()
     if recipe["select"] == "dev":
-        worker.call("restore")
+        worker.restore()
     seconds = time.perf_counter() - start
     return {"examples": len(train.examples), "seconds": seconds, "losses": losses, "dev_by_epoch": scores}
 
 
-def logits_of(worker: Worker, batch: Batch, kind: str, told: Callable[[int], None]) -> Array:
-    """What a worker predicts for every sequence (or token), in the order given; ``told`` hears of how many.
+def logits_of(worker: Worker, batch: Batch, kind: str, show_done: Callable[[int], None]) -> Array:
+    """Logits [sequences or tokens, outputs], in the order of the batch; calls ``show_done`` with the sequences so far.
 
-    It gets a part at a time, so that its memory does not grow with the data.
+    The worker gets AT_ONCE sequences at a time, so that its memory does not grow with the data.
     """
     parts = []
     for piece in in_order(batch.lengths, AT_ONCE):
-        arrays, before = batch.select(piece)._asdict(), int(piece[0])
-        _, answer = worker.call(
-            "predict",
-            arrays,
-            kind=kind,
-            batch_tokens=BATCH_TOKENS,
-            on_progress=lambda done, total, before=before: told(before + done),
-        )
-        parts.append(answer["logits"])
+        before = int(piece[0])
+
+        def show_part(done: int, total: int, before: int = before) -> None:
+            show_done(before + done)
+
+        parts.append(worker.predict(batch.select(piece), kind, BATCH_TOKENS, show_part))
     return np.concatenate(parts)
 
 
 def _predict(worker: Worker, task: Task, split: Split, name: str, show: Show) -> list[Prediction]:
-    batch = split.encoded.batch
+    kind, batch = KINDS[task.kind], split.encoded.batch
     logits = logits_of(worker, batch, task.kind, lambda done: show(f"scoring {name}", done, len(batch.lengths)))
-    wanted = (len(batch.ids) if task.kind == "tagging" else len(batch.lengths), len(task.outputs))
-    if logits.shape != wanted:
-        raise WorkerError(f"{task.name} {name}: logits of shape {logits.shape}, not {wanted}", "shape")
+    try:
+        kind.check_shape(task, batch, logits)
+    except ValueError as error:
+        raise WorkerError(f"{task.name} {name}: {error}", "shape") from error
     if not np.isfinite(logits).all():
         raise WorkerError("the model answered with numbers that are not finite", "not finite")
-    return decode(task, logits, split.encoded, split.examples)
+    return kind.decode(task, logits, split.encoded, split.examples)
 
 
-def score(
-    result: record.Quality, task: Task, examples: dict[str, list[Any]], answers: Predictions
-) -> tuple[list[dict[str, Any]], list[record.Flag]]:
-    """The metrics and the flags of a record, from its predictions; the same at the end of its run and ever after.
-
-    ``examples`` are those of each split in ``answers``. Of ``result`` are read what goes into the signatures, what was
-    counted and repaired in its data, and the flags that are about no split; it is not changed. Failure where
-    predictions are not of the examples.
-    """
-    found, warnings = [], _of_data(result, task)
-    for split, pairs in answers.items():
-        predicted = leakage.aligned(examples[split], pairs, f"{task.name} {split}")
-        right = gold(task, examples[split])
-        if right is None:
-            warnings.append(record.flag("no labels, predictions only", split))
-            continue
-        for metric in _scores(task, split, right, predicted, task.metrics, extra=_extra(result, task)):
-            baseline = metrics.baseline(task.kind, metric.name, right, task.positive)
-            found.append({"split": split, **asdict(metric), "baseline": baseline})
-            if metric.name == task.metrics[0] and metric.low <= baseline:
-                warnings.append(record.flag(f"the interval reaches down to the baseline, {baseline:.3f}", split))
-        if warning := metrics.degenerate(task.kind, right, predicted):
-            warnings.append(record.flag(warning, split))
-    made_again = {*answers, *result.sanity, *result.repairs}
-    return found, [*(flag for flag in result.flags if flag["split"] not in made_again), *warnings]
-
-
-def _of_data(result: record.Quality, task: Task) -> list[record.Flag]:
-    """What is to be known of the data themselves."""
-    found = [record.flag(text, "train") for text in labels.told(task)]
-    for split, repairs in result.repairs.items():
-        found += [record.flag(text, split) for text in map(sentence, repairs) if text is not None]
-    return [*leakage.flags(result.sanity), *found]
-
-
-def _extra(result: record.Quality, task: Task) -> list[str]:
-    """What signatures say of a run, besides what metrics do by themselves."""
-    extra = ["select=dev"] if result.recipe["select"] == "dev" else []
-    extra += [f"context={task.context}"] if task.kind == "tagging" else []
-    return extra + ([f"limit={result.limit}"] if result.limit else [])
-
-
-def _scores(
-    task: Task, split: str, answers: list[Any], predicted: list[Prediction], names: Sequence[str], **settings: Any
-) -> list[metrics.Metric]:
-    return metrics.score(
-        task.kind,
-        names,
-        answers,
-        predicted,
-        task=task.name,
-        split=split,
-        labels=task.outputs,
-        positive=task.positive,
-        **settings,
-    )
-
-
-def save_model(
-    worker: Worker, made: plan.Plan, result: record.Quality, task: Task, folder: Path, pooler: bool = False
-) -> None:
-    """A folder that transformers loads, that ``python -m harness predict`` uses, and that ports encode with.
+def save_model(worker: Worker, run: Run, folder: Path, pooler: bool = False) -> None:
+    """Write the worker's model, for transformers, ``python -m harness predict`` and the ports that only encode.
 
     A tagging model has no pooler; ``pooler`` adds that of the pre-trained weights, for ports that always load one.
     """
@@ -318,12 +255,12 @@ def save_model(
     from reference.checkpoint import Checkpoint, read, save, standard_names
     from reference.model import BertConfig
 
-    _, arrays = worker.call("export")
-    tensors = standard_names({name: torch.from_numpy(array) for name, array in arrays.items()})
+    plan, task = run.plan, run.task
+    tensors = standard_names({name: torch.from_numpy(array) for name, array in worker.export().items()})
     if pooler:
-        original = read(made.weights.folder).tensors
+        original = read(plan.weights.folder).tensors
         tensors = {name: tensor for name, tensor in original.items() if name.startswith("bert.pooler.")} | tensors
     folder.mkdir(parents=True, exist_ok=True)
-    made.tokenizer.save(folder, task.max_length)
-    describe(task, result.key, made.device, made.precision, folder)
-    save(Checkpoint(BertConfig(**made.config), tensors, task.outputs), folder, task.kind)
+    plan.tokenizer.save(folder, task.max_length)
+    describe(task, run.key, plan.device, plan.precision, folder)
+    save(Checkpoint(BertConfig(**plan.config), tensors, task.outputs), folder, task.kind)

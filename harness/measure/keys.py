@@ -1,7 +1,7 @@
-"""What determines a result, and its hash: a run with the key of one that is recorded need not be repeated.
+"""The key of a record: a hash of all that determines the result, so that a recorded run need not be repeated.
 
-Code counts as what it does (``harness.records.code``): of each kind of record all modules of ours that its making
-imports, but those that ``EXCLUDED`` names. Data, weights, configuration and tokenizer count by their content.
+Our code is hashed by what it does (``harness.records.code``): for each kind of record, all our modules that measuring
+imports, except those in ``EXCLUDED``. Data, weights, configuration and tokenizer are hashed by content.
 """
 
 import hashlib
@@ -12,34 +12,42 @@ from dataclasses import MISSING, Field, asdict, fields, is_dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from packaging.requirements import Requirement
 
-from harness.data.download import sha256_of
-from harness.data.task import Task, task_files
+from harness.data.reading import task_files
+from harness.data.task import Task
 from harness.file_cache import per_file
-from harness.measure.plan import TOKENIZER_FILES, Plan, recipe, training_task
-from harness.records import code, provenance
+from harness.files import sha256_of
+from harness.measure.plan import TOKENIZER_FILES, Plan, training_task
+from harness.records import code, machine, provenance
 from harness.records.compiled_here import compiled_here
 from harness.registry.environments import find_environment, unmet
 from harness.registry.implementations import FOLDER, Implementation, Requirements, describe
 
-How = Literal["trained", "encoded", "job"]  # fine-tuned itself, with the reference's weights, a program of its own
-EVERYWHERE = ("torch", "tokenizers")  # what fine-tunes and what cuts texts, whatever is measured
+if TYPE_CHECKING:
+    from harness.measure.run import Run
+
+# Trained: the implementation fine-tunes. Encoded: it gets weights that the reference fine-tuned. Job: it is a program
+# that does the whole task.
+How = Literal["trained", "encoded", "job"]
+EVERYWHERE = ("torch", "tokenizers")  # needed for fine-tuning and for tokenizing, whatever is measured
 QUALITY: tuple[How, ...] = ("trained", "encoded", "job")
 ALL = (*QUALITY, "selected", "parity", "speed")  # "selected": the choice of an epoch by its score
-# What makes a record, and what runs in the worker; the file of each implementation is added.
+# The modules that fill in a record, those that write the weights it begins with, and the worker; the files of the
+# implementations are added.
+SHARED = ("harness.weights.checkpoints", "harness.worker.session")
 ENTRIES: dict[str, tuple[str, ...]] = {
-    **dict.fromkeys(QUALITY, ("harness.measure.quality", "harness.worker.session")),
-    "selected": ("harness.statistics.metrics",),
-    "parity": ("harness.measure.parity", "harness.worker.session"),
-    "speed": ("harness.measure.speed", "harness.measure.training_speed", "harness.worker.session"),
+    **dict.fromkeys(QUALITY, ("harness.measure.quality", *SHARED)),
+    "selected": ("harness.statistics.score",),
+    "parity": ("harness.measure.parity", *SHARED),
+    "speed": ("harness.measure.speed", "harness.measure.training_speed", *SHARED),
 }
 
 
 class Excluded(NamedTuple):
-    """Modules (of a package all) that do not determine records, of these kinds."""
+    """Modules (for a package, all in it) that do not determine records of these kinds."""
 
     modules: tuple[str, ...]
     why: str
@@ -49,7 +57,7 @@ class Excluded(NamedTuple):
 EXCLUDED = (
     Excluded(("harness.measure.plan",), "what it resolves is in the key: recipe, precision, weights, tokenizer, data"),
     Excluded(
-        ("harness.data.task", "harness.data.saved_task", "harness.data.yaml_file"),
+        ("harness.data.task", "harness.data.reading", "harness.data.schema", "harness.data.yaml_file"),
         "what a task declares is in the key",
     ),
     Excluded(
@@ -65,13 +73,21 @@ EXCLUDED = (
     Excluded(("harness.records.code", "harness.file_cache", "harness.measure.keys"), "they make the key"),
     Excluded(("harness.measure.client", "harness.worker.messages"), "they start workers and hand arrays on, unchanged"),
     Excluded(
-        ("harness.measure.bench", "harness.records.models", "harness.records.record"),
+        (
+            "harness.measure.run",
+            "harness.measure.recording",
+            "harness.records.models",
+            "harness.records.record",
+            "harness.records.subject",
+        ),
         "they look up, describe and write records",
     ),
+    Excluded(("harness.measure.bench",), "it finds interpreters and starts workers"),
     Excluded(
-        ("harness.measure.run", "harness.measure.concurrent", "harness.measure.dry_run"),
+        ("harness.measure.main_path", "harness.measure.concurrent", "harness.measure.dry_run"),
         "they decide what is done when",
     ),
+    Excluded(("harness.progress",), "it shows progress"),
     Excluded(("harness", "harness.implementations"), "packages that hold nothing but modules and a version's number"),
     Excluded(("harness.errors", "harness.files", "harness.printable"), "they say and find, and compute nothing"),
     Excluded(
@@ -84,12 +100,13 @@ EXCLUDED = (
         "sentence vectors, which no run measures",
     ),
     Excluded(("harness.__main__", "harness.cli", "harness.commands"), "what a user types"),
-    Excluded(("harness.predict",), "it saves a model that was scored, and uses it afterwards"),
+    Excluded(("harness.weights.saved_model", "harness.weights.saved_task"), "they describe a model that was scored"),
+    Excluded(("harness.predict",), "it uses saved models"),
     Excluded(("harness.results", "harness.report", "harness.statistics.seeds"), "what becomes of records afterwards"),
     Excluded(("harness.compare", "harness.statistics.significance"), "they compare records"),
     Excluded(
-        ("harness.statistics.metrics", "harness.statistics.intervals"),
-        "`rescore` computes metrics at any time",
+        ("harness.statistics.score", "harness.statistics.metrics", "harness.statistics.intervals"),
+        "`rescore` computes metrics and flags at any time",
         (*QUALITY, "speed"),
     ),
     Excluded(
@@ -97,33 +114,30 @@ EXCLUDED = (
         "parity has no head",
         ("parity",),
     ),
-    Excluded(
-        ("harness.records.provenance",),
-        "it describes machine, versions and command",
-        (*QUALITY, "parity", "selected"),
-    ),
+    Excluded(("harness.records.machine",), "only timing depends on the machine", (*QUALITY, "parity", "selected")),
+    Excluded(("harness.records.provenance",), "it names versions, commit and command"),
     Excluded(("harness.worker.roofline",), "only timing asks what the machine can do", (*QUALITY, "parity")),
-    Excluded(("reference.kernels", "reference.layers"), "nothing trains with frozen layers", ("trained", "job")),
+    Excluded(("reference.frozen", "reference.native"), "nothing trains with frozen layers", ("trained", "job")),
 )
 
 
 @cache
 def excluded(kind: str | None = None) -> frozenset[Path]:
-    """The files that do not determine records of this kind; without one, of any."""
+    """The files that do not determine records of this kind; None: of any kind."""
     kinds = ALL if kind is None else (kind,)
     chosen = [each for each in EXCLUDED if set(kinds) <= set(each.kinds)]
     return frozenset(file for each in chosen for module in each.modules for file in files_in(module))
 
 
 def files_in(module: str) -> list[Path]:
-    """The files of a module; of a package all that are in it, but of the outermost ones and of implementations."""
+    """The file of a module; all files of a package, except for our top packages and ``harness.implementations``."""
     found = code.files_of(module, code.ROOT)[-1:]
     inner = found and found[0].name == "__init__.py" and module not in (*code.PACKAGES, "harness.implementations")
     return sorted(found[0].parent.rglob("*.py")) if inner else found
 
 
 def files_for(kind: str, *implementations: Implementation) -> set[Path]:
-    """The code of ours that determines records of a kind, that of these implementations included."""
+    """Our files that determine records of a kind, with those of these implementations."""
     return code.closure(_entries(kind, *implementations), excluded(kind))
 
 
@@ -138,20 +152,21 @@ def _code(kind: str, *implementations: Implementation) -> str:
     return code.hash_of_closure(_entries(kind, *implementations), excluded(kind))
 
 
-def quality_key(plan: Plan, implementation: Implementation, task: Task, seed: int, how: How = "trained") -> str:
+def quality_key(run: "Run") -> str:
     """Hash of all that determines a quality run's result."""
-    how_resolved = recipe(plan, task)
-    # Fine-tuning is the reference's for those that only encode; it does not train with frozen layers.
-    made_by = [_code("trained", reference()) if how == "encoded" else _code(how)]
-    if how_resolved["select"] == "dev":
-        made_by.append(_code("selected"))
+    plan, implementation, task, how = run.plan, run.implementation, run.task, run.how
+    recipe = plan.recipe(task)
+    # The reference fine-tunes for those that only encode; it does not train with frozen layers.
+    hashes = [_code("trained", reference()) if how == "encoded" else _code(how)]
+    if recipe["select"] == "dev":
+        hashes.append(_code("selected"))
     determinants = {
         "implementation": [*_identity(plan, implementation), _computes(implementation, how), how],
-        "code": made_by,
+        "code": hashes,
         "task": [declared(task), declared(training_task(task)), data_hashes(plan, task)],
         "checkpoint": _checkpoint(plan),
-        "recipe": how_resolved,
-        "seed": seed,
+        "recipe": recipe,
+        "seed": run.seed,
         "precision": plan.precision,
         "compiled": _compiled(implementation, *([reference()] if how == "encoded" else [])),
         "device": plan.device.split(":")[0],
@@ -161,7 +176,7 @@ def quality_key(plan: Plan, implementation: Implementation, task: Task, seed: in
 
 
 def parity_key(plan: Plan, implementation: Implementation, starts: bool = True) -> str:
-    """Hash of all that determines a record of parity; ``starts``: that the implementation can be started at all."""
+    """Hash of all that determines a record of parity; ``starts``: whether the implementation can be started."""
     determinants = {
         "implementation": [*_identity(plan, implementation), code_of(implementation), starts],
         "code": _code("parity", reference()),
@@ -173,9 +188,9 @@ def parity_key(plan: Plan, implementation: Implementation, starts: bool = True) 
 
 
 def speed_key(plan: Plan, implementations: list[Implementation], shape: dict[str, Any], doing: Any) -> str:
-    """Hash of all that determines a comparison's figures on one shape, but for what else the machine was doing.
+    """Hash of all that determines a comparison's figures on one shape, except for other work on the machine.
 
-    ``doing`` is what was timed: a word, or a word and the recipe of the training.
+    ``doing`` says what is timed: a word, or a word and the recipe of the training.
     """
     determinants = {
         "implementations": [[*_identity(plan, each), code_of(each)] for each in implementations],
@@ -186,7 +201,7 @@ def speed_key(plan: Plan, implementations: list[Implementation], shape: dict[str
         "precision": plan.precision,
         "compiled": _compiled(*implementations),
         "device": plan.device,
-        "machine": provenance.machine(),
+        "machine": machine.describe(),
         "threads": plan.threads,
         "bound": plan.options.bound,
     }
@@ -198,25 +213,25 @@ def _digest(determinants: dict[str, Any]) -> str:
 
 
 def _identity(plan: Plan, implementation: Implementation) -> list[Any]:
-    """Name, requirements, what is installed of them, and the commit of the repository that it is used from."""
+    """Name, requirements, installed versions of these, and the commit of its repository."""
     needs, checkout = implementation.requirements, plan.checkouts.get(implementation.name)
     commit = _commit(checkout) if checkout else None
     return [implementation.name, asdict(needs), _versions(needs), commit]
 
 
 def _compiled(*implementations: Implementation) -> list[str] | None:
-    """What of the reference's C++ is compiled here, where the reference is among them."""
+    """What of the reference's C++ is compiled here, if the reference is one of these; else None."""
     file = reference().file
     return compiled_here() if any(each.file == file for each in implementations) else None
 
 
 def code_of(implementation: Implementation) -> str:
-    """Hash of the code that computes: the implementation's file, and what of ours it imports."""
+    """Hash of the code that computes: the implementation's file, and our modules that it imports."""
     return code.hash_of_closure([implementation.file], excluded())
 
 
 def _computes(implementation: Implementation, how: How) -> str:
-    """The same, of a run that trains without what only makes frozen models fast."""
+    """The same; for a run that trains, without what only makes frozen models fast."""
     return code.hash_of_closure([implementation.file], excluded("trained" if how == "trained" else None))
 
 
@@ -229,7 +244,7 @@ def data_hashes(plan: Plan, task: Task) -> dict[str, str]:
 
 
 def declared(task: Task) -> dict[str, Any]:
-    """What a task says that its result depends on: all but titles, where files are, and what the recipe holds."""
+    """What a task declares that determines results: all but titles, places of files, and what the recipe has."""
     said = _said(task, but=("title", "suite", "recipes", "download", "files"))
     said["labels"] = list(task.labels.items())  # their order is that of the outputs
     said["files"] = {split: _said(file, but=("path",)) for split, file in task.files.items()}
@@ -237,7 +252,7 @@ def declared(task: Task) -> dict[str, Any]:
 
 
 def _said(value: Any, but: Collection[str] = ()) -> Any:
-    """A dataclass as JSON, without fields that have their default: one that is new changes no key."""
+    """A dataclass as JSON, without fields that have their default: a new field changes no key."""
     if not is_dataclass(value):
         return value
     said = {each.name: _said(getattr(value, each.name)) for each in fields(value) if each.name not in but}
@@ -250,9 +265,9 @@ def _is_default(each: "Field[Any]", value: Any) -> bool:
 
 
 def _checkpoint(plan: Plan) -> dict[str, Any]:
-    """Weights, configuration and tokenizer: the files that are read, and what we make of them.
+    """Weights, configuration and tokenizer: the files, and what we read from them.
 
-    Of the files more than we read ourselves: other implementations read their own part.
+    All the usual files count, not only those that we read: other implementations may read others.
     """
     configs = [plan.tokenizer_folder / name for name in ("config.json", "bert_config.json")]
     texts = [plan.tokenizer_folder / name for name in TOKENIZER_FILES]
@@ -266,10 +281,10 @@ def _checkpoint(plan: Plan) -> dict[str, Any]:
 
 @per_file
 def _content(file: Path) -> str:
-    """The hash of a file; of JSON, of what it says."""
+    """The hash of a file; for JSON, of its values."""
     text = file.read_bytes()
     if file.suffix == ".json":
-        with suppress(ValueError):  # whoever reads it says so
+        with suppress(ValueError):  # reading it will report this
             text = json.dumps(json.loads(text), sort_keys=True).encode()
     return hashlib.sha256(text).hexdigest()
 
@@ -286,23 +301,23 @@ def _lacking(requirements: Requirements) -> tuple[str, ...]:
 
 @cache
 def installed(package: str) -> str:
-    """Its version; PackageNotFoundError where it is not. Asked once in a process: it has imported what it found."""
+    """The version of a package, or PackageNotFoundError; asked once, because a process imports it once."""
     return version(package)
 
 
 @cache
 def _commit(checkout: Path) -> str | None:
-    """Looked at once in a process, as git takes its time."""
+    """The commit of a checkout, asked once in a process, because git is slow."""
     return provenance.commit_of(checkout)
 
 
 def reference() -> Implementation:
-    """What all are compared with, and what fine-tunes for those that cannot be trained."""
+    """The implementation that all are compared with, and that fine-tunes for those that cannot be trained."""
     return describe(FOLDER / "reference.py")[0]
 
 
 def _versions(requirements: Requirements) -> dict[str, str | None] | list[Any]:
-    """Installed versions of what computes, here or in the environment that is made for it."""
+    """Installed versions of the packages that compute, here or in the implementation's environment."""
     lacking = _lacking(requirements)
     own = [] if lacking else [Requirement(text).name for text in requirements.packages]
     found: dict[str, str | None] = {}

@@ -1,31 +1,32 @@
-"""How exactly an implementation computes BERT: its hidden states against the reference in float64."""
+"""Parity: how exactly an implementation computes BERT, compared with the reference in float64."""
 
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from functools import cache, partial
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from harness.errors import Failure
-from harness.measure import plan, tokenization
-from harness.measure.bench import Homes, fail, kept, now, parity_path, parity_record, start_worker
-from harness.measure.client import Show, Worker, WorkerError
+from harness.files import exclusive
+from harness.measure import keys, tokenization
+from harness.measure.bench import Bench, Missing
+from harness.measure.client import Loaded, Worker, WorkerError
 from harness.measure.concurrent import together
-from harness.port.batch import Batch, from_lists
+from harness.measure.plan import Plan
+from harness.measure.recording import common_fields, fail, find_kept, identity, now
+from harness.port.batch import Array, Batch, from_lists
 from harness.port.hf_folder import read_folder
 from harness.records import record
-from harness.registry.implementations import Implementation, find
-from harness.weights.checkpoints import Checkpoints
-from harness.worker.messages import Array
+from harness.registry.implementations import Implementation
 
-EXACT = 4.0  # times the rounding floor: below it, differences are those of another order of summation
-CLOSE = 0.999  # lowest cosine of a token's hidden states
+EXACT = 4.0  # times the rounding floor: smaller differences come from another order of summation
+CLOSE = 0.999  # lowest cosine between a token's hidden states in both
 
-# The published batch: several lengths, pairs, Chinese, what tokenizers find hard.
+# The published batch: several lengths, pairs, Chinese, and text that is hard to tokenize.
 TEXTS: list[tuple[str, str | None]] = [
     ("Why?", None),
     ("The lock-keeper waved us through before the rain came.", None),
@@ -44,17 +45,17 @@ TEXTS: list[tuple[str, str | None]] = [
 
 @dataclass(frozen=True)
 class Outputs:
-    """What an implementation answered."""
+    """What an implementation computed."""
 
     hidden: Array  # [tokens, hidden size]
     pooled: Array | None  # [sequences, hidden size]
-    layers: list[Array] = field(default_factory=list)  # of the embeddings and after each layer; empty: not shown
+    layers: list[Array] = field(default_factory=list)  # hidden states of the embeddings and after each layer, if shown
 
 
 def published_batch(tokenizer: Any, vocabulary: int, longest: int, segments: int = 2) -> Batch:
-    """The texts above, and random ids of fixed seed in four lengths up to the position table's end.
+    """The texts above, and random ids with a fixed seed in four lengths, none longer than ``longest``.
 
-    For a model of one segment, the second text of a pair is in the first.
+    For a model with one segment type, the second text of a pair gets the first type too.
     """
     encodings = [tokenizer.encode(text, pair, max_length=min(128, longest)) for text, pair in TEXTS]
     generator = np.random.default_rng(20181011)  # the day of the paper
@@ -68,7 +69,10 @@ def published_batch(tokenizer: Any, vocabulary: int, longest: int, segments: int
 
 
 def differences(outputs: Outputs, exact: Outputs) -> dict[str, Any]:
-    """Largest and mean absolute difference and lowest cosine of hidden states; also of pooled output and layers."""
+    """Largest and mean absolute difference and lowest cosine of hidden states; also of pooled output and layers.
+
+    ValueError for another shape or numbers that are not finite.
+    """
     result = _compare(outputs.hidden, exact.hidden)
     if len(outputs.layers) == len(exact.layers):
         result["layers"] = [_compare(mine, theirs) for mine, theirs in zip(outputs.layers, exact.layers, strict=True)]
@@ -90,7 +94,7 @@ def _compare(values: Array, exact: Array) -> dict[str, Any]:
 
 
 def verdict(by_precision: dict[str, dict[str, Any]], floor: float) -> str:
-    """exact: float32 within a few rounding floors, float64 (where it runs) to 1e-12; close; differs."""
+    """exact: float32 within a few rounding floors, and float64, if supported, within 1e-12; else close, or differs."""
     single = by_precision["fp32"]
     double = by_precision.get("fp64")
     if single["max"] <= EXACT * floor and (double is None or double["max"] <= 1e-12):
@@ -99,7 +103,7 @@ def verdict(by_precision: dict[str, dict[str, Any]], floor: float) -> str:
 
 
 def diagnose(folder: Path, batch: Batch, outputs: Outputs, floor: float) -> dict[str, Any]:
-    """Why an implementation differs: the smallest set of known deviations that reproduces it, as a record holds it."""
+    """Why an implementation differs, for its record: the smallest set of known deviations that reproduces it."""
     from harness.measure.deviations import diagnose, sentence
 
     weights = read_folder(folder)
@@ -107,118 +111,117 @@ def diagnose(folder: Path, batch: Batch, outputs: Outputs, floor: float) -> dict
     return asdict(found) | {"sentence": sentence(found)}
 
 
-def run_parities(
-    made: plan.Plan, homes: Homes, checkpoints: Checkpoints, show: Show
-) -> Generator[record.Parity, None, tuple[list[Implementation], list[Implementation]]]:
-    """Parity of all that have a home; gives back which can be trained and which only encode.
+class Target(NamedTuple):
+    """What all are compared with."""
 
-    One that failed before it said so is among the former: if it cannot be trained, its score fails too, and is not
-    taken for one of weights that the reference fine-tuned. What is recorded of the same code, versions and weights is
-    not measured again.
-    """
+    batch: Batch  # the published one
+    outputs: Outputs  # of the reference in float64
+    floor: float  # largest difference of the reference in float32 from that: rounding alone
+
+
+def measure_parities(bench: Bench, implementations: list[Implementation]) -> Iterator[record.Parity]:
+    """The parity of each implementation, in this order; a finished record of the same code and weights is kept."""
     lock = Lock()
-    measured = cache(lambda: _exact(made, checkpoints, show))
+    measured = cache(partial(_target, bench))
 
-    def exact() -> tuple[Any, Outputs, float]:  # not needed where all is recorded
+    def target() -> Target:  # only computed if a record is missing
         with lock:
             return measured()
 
-    chosen = [each for each in made.implementations if each.name in homes and not each.job]
-    trained: list[Implementation] = []
-    encoders: list[Implementation] = []
-    results = together([partial(_once, made, each, homes, checkpoints, exact, show) for each in chosen])
-    for implementation, result in zip(chosen, results, strict=True):
-        trainable = result.implementation.get("trainable", result.state != "ok")
-        (trained if trainable else encoders).append(implementation)
-        yield result
-    return trained, encoders
+    return together([partial(_once, bench, each, target) for each in implementations])
 
 
-def _once(
-    made: plan.Plan,
-    implementation: Implementation,
-    homes: Homes,
-    checkpoints: Checkpoints,
-    exact: Callable[[], tuple[Any, Outputs, float]],
-    show: Show,
-) -> list[record.Parity]:
-    """The record that is kept, else that of a measurement."""
-    result = parity_record(made, implementation)
-    path = parity_path(made, result)
+def trainable(result: record.Parity) -> bool:
+    """Whether the implementation can be trained.
+
+    True if it failed before it said so: its quality run then fails too. Otherwise it would be scored with weights that
+    the reference fine-tuned.
+    """
+    return bool(result.implementation.get("trainable", result.state != "ok"))
+
+
+def write_missing(plan: Plan, missing: Missing) -> record.Parity:
+    """Write the record of an implementation that has no interpreter."""
+    result = _empty_record(plan, missing.implementation, starts=False)
+    result.state, result.reason = missing.state, missing.reason
+    path = _path(plan, result)
+    with exclusive(path, lambda: None):
+        record.write(result, path)
+    return result
+
+
+def _empty_record(plan: Plan, implementation: Implementation, starts: bool = True) -> record.Parity:
+    key = keys.parity_key(plan, implementation, starts)
+    return record.Parity(**common_fields(plan, key, "fp32", "fp32"), implementation=identity(plan, implementation))
+
+
+def _path(plan: Plan, result: record.Parity) -> Path:
+    name = result.implementation["name"].replace(":", "-")
+    return plan.options.runs / "parity" / f"parity-{name}-{result.key[:12]}.json"
+
+
+def _once(bench: Bench, implementation: Implementation, target: Callable[[], Target]) -> list[record.Parity]:
+    """The record that is kept, else a new one."""
+    result = _empty_record(bench.plan, implementation)
+    path = _path(bench.plan, result)
     label = f"{implementation.name}: parity"
-    with record.exclusive(path, partial(show, f"{label}, which another process measures now", 0, 1)):
-        known = kept(made, record.Parity, result.key, path)
-        if known is None:
-            show(label, 0, 1)
-            _measure(made, implementation, homes, checkpoints, exact(), result, show)
+    with exclusive(path, partial(bench.show, f"{label}, which another process measures now")):
+        kept = find_kept(bench.plan, record.Parity, result.key, path)
+        if kept is None:
+            bench.show(label)
+            _measure(bench, implementation, target(), result)
             record.write(result, path)
-    return [known or result]
+    return [kept or result]
 
 
-def _exact(made: plan.Plan, checkpoints: Checkpoints, show: Show) -> tuple[Any, Outputs, float]:
-    """The published batch, the reference's outputs in float64, and how far float32 rounding is from them."""
-    sizes = (made.config[name] for name in ("vocab_size", "max_position_embeddings", "type_vocab_size"))
-    batch = published_batch(made.tokenizer, *sizes)
-    show("reference in float64", 0, 1)
+def _target(bench: Bench) -> Target:
+    plan = bench.plan
+    sizes = (plan.config[name] for name in ("vocab_size", "max_position_embeddings", "type_vocab_size"))
+    batch = published_batch(plan.tokenizer, *sizes)
+    bench.show("reference in float64")
     try:
-        with Worker(find("reference")) as worker:
-            outputs = {
-                precision: _outputs(worker, made, checkpoints, batch, precision)[0] for precision in ("fp64", "fp32")
-            }
+        with bench.start(keys.reference()) as worker:
+            outputs = {precision: _outputs(worker, bench, batch, precision)[0] for precision in ("fp64", "fp32")}
     except WorkerError as error:
         raise Failure(f"the reference, which all are compared with, does not run: {error}") from error
-    floor = differences(outputs["fp32"], outputs["fp64"])["max"]
-    return batch, outputs["fp64"], floor
+    return Target(batch, outputs["fp64"], differences(outputs["fp32"], outputs["fp64"])["max"])
 
 
-def _outputs(
-    worker: Worker, made: plan.Plan, checkpoints: Checkpoints, batch: Any, precision: str
-) -> tuple[Outputs, dict[str, Any]]:
-    """Hidden states (per layer where they are shown) and pooled output; and what the worker says of itself."""
-    worker.load(checkpoints.bare(), None, made.device, precision, made.threads)
-    _, arrays = worker.call("encode", batch._asdict())
-    shown, layers = worker.call("layers", batch._asdict())
-    by_layer = [layers[str(number)] for number in range(shown["layers"])]
-    return Outputs(arrays["hidden"], arrays.get("pooled"), by_layer), worker.info
+def _outputs(worker: Worker, bench: Bench, batch: Batch, precision: str) -> tuple[Outputs, Loaded]:
+    """What the worker computes in a precision, and what it says of the model that it has loaded."""
+    worker.load(bench.checkpoints.bare(), None, bench.plan.device, precision, bench.plan.threads)
+    encoded = worker.encode(batch)
+    return Outputs(encoded.hidden, encoded.pooled, worker.layers(batch)), worker.info
 
 
-def _measure(
-    made: plan.Plan,
-    implementation: Implementation,
-    homes: Homes,
-    checkpoints: Checkpoints,
-    exact: tuple[Any, Outputs, float],
-    result: record.Parity,
-    show: Show,
-) -> None:
+def _measure(bench: Bench, implementation: Implementation, target: Target, result: record.Parity) -> None:
     """Fill the record in, also with whether the implementation can be trained."""
-    batch, target, floor = exact
-    result.floor, result.started = floor, now()
+    result.floor, result.started = target.floor, now()
     start = time.perf_counter()
     try:
-        with start_worker(made, implementation, homes, beside_others=True) as worker:
+        with bench.start(implementation, beside_others=True) as worker:
             for precision in ("fp32", "fp64"):
                 try:
-                    outputs, info = _outputs(worker, made, checkpoints, batch, precision)
+                    outputs, info = _outputs(worker, bench, target.batch, precision)
                 except WorkerError as error:
                     if precision == "fp64" and error.kind == "NotImplementedError":
                         continue  # it does not compute in float64; float32 decides
                     raise
-                result.differences[precision] = differences(outputs, target)
+                result.differences[precision] = differences(outputs, target.outputs)
                 result.implementation |= {name: info[name] for name in ("version", "trainable")}
                 if precision == "fp32":
                     result.implementation |= {name: info[name] for name in ("precision", "compiled") if name in info}
                     result.precision["computed"] = info["computed"]
                 best = outputs
-            result.tokenizer = tokenization.compare(worker, made.tokenizer)
-        result.verdict = verdict(result.differences, floor)
+            result.tokenizer = tokenization.compare(worker, bench.plan.tokenizer)
+        result.verdict = verdict(result.differences, target.floor)
         if result.verdict != "exact" and result.implementation["precision"] not in ("fp32", "fp64"):
             rounded, computed = result.implementation["precision"], result.precision["computed"]
             how = f"computes in {rounded}" if computed == rounded else f"computes in {computed}, weights in {rounded}"
             result.diagnosis = {"sentence": how}
         elif result.verdict != "exact":
-            show(f"{implementation.name}: why it differs", 0, 1)
-            result.diagnosis = diagnose(checkpoints.bare(), batch, best, floor)
+            bench.show(f"{implementation.name}: why it differs")
+            result.diagnosis = diagnose(bench.checkpoints.bare(), target.batch, best, target.floor)
     except (WorkerError, ValueError) as error:
         fail(result, error)
     result.seconds = time.perf_counter() - start

@@ -1,4 +1,4 @@
-"""From what the user typed to what will be run; every mistake in the input is found here, before any work."""
+"""Resolves what the user typed into a plan, and finds every mistake in the input before any work."""
 
 import math
 import os
@@ -11,24 +11,27 @@ import platformdirs
 import psutil
 
 from harness import affinity
-from harness.data.download import cache_folder
+from harness.data import leakage
 from harness.data.fetch import data_folder
+from harness.data.kinds import KINDS
 from harness.data.read import read_split
-from harness.data.task import Context, Task, load_task, suites
+from harness.data.reading import Context
+from harness.data.task import Task, load_task, suites
 from harness.data.yaml_file import read_yaml
 from harness.errors import BadInput
-from harness.files import expanded, user_folder
+from harness.files import cache_folder, expanded, user_folder
 from harness.measure.tokenization import check_folder
-from harness.records import provenance
+from harness.records import machine
 from harness.registry.implementations import Implementation, find, implementations
 from harness.weights.examine import check_fit, examine, remember
 from harness.weights.find import Weights, find_weights
 from reference.tokenizer import Tokenizer
 
-WARMUP = 0.1  # of all steps: `warmup_proportion` of Google's run_classifier.py; the paper says it of pre-training alone
+# Share of all steps: `warmup_proportion` of Google's run_classifier.py. The paper has a warm-up for pre-training only.
+WARMUP = 0.1
 WEIGHT_DECAY, MAX_GRAD_NORM = 0.01, 1.0  # as in Google's optimization.py
 Select = Literal["last", "dev"]
-Rerun = Literal["missing", "failed", "all"]  # each with those before it
+Rerun = Literal["missing", "failed", "all"]  # each includes those before it
 NEEDS_CACHE = "; set BERT_ATLAS_CACHE to a folder that you may write in"
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 TOKENIZER_FILES = (
@@ -47,7 +50,7 @@ class Options:
     implementations: list[str]
     tasks: list[str]  # names, or paths of YAML files
     suite: str | None = None
-    splits: tuple[str, ...] = ()  # that are scored; (): those that each task says
+    splits: tuple[str, ...] = ()  # splits to score; (): those that each task declares
     weights: str = "minilm-l6"
     data: Path | None = None
     runs: Path = Path("runs")
@@ -64,40 +67,69 @@ class Options:
     limit: int | None = None
     save_model: Path | None = None
     rerun: Rerun = "missing"
-    dry_run: bool = False  # the plan is wanted and nothing else: no weights are fetched, not even folders are made
-    checkouts: dict[str, Path] = field(default_factory=dict)  # by implementation: where its repository lies
-    shapes: tuple[tuple[int, int], ...] = ()  # sequences and length that are timed; (): the usual ones
-    sentences: int = 64  # of a task (or pairs) that are timed at their own lengths
-    training: bool = False  # steps of fine-tuning are timed, not inference
-    by_length: bool = False  # batches of a task's own lengths are sorted for everybody
-    bound: float | None = None  # of the latency under load, in seconds; None: no load
-    command: str = ""
+    dry_run: bool = False  # plan only: fetch no weights, create no folders
+    checkouts: dict[str, Path] = field(default_factory=dict)  # folder of each implementation's repository, by its name
+    shapes: tuple[tuple[int, int], ...] = ()  # sequences and length of each shape to time; (): the usual ones
+    sentences: int = 64  # how many examples of a task are timed at their own lengths
+    training: bool = False  # time steps of fine-tuning, not inference
+    by_length: bool = False  # sort the examples of a task by length for every implementation
+    bound: float | None = None  # upper bound of the latency under load, in seconds; None: measure no load
+    command: str = ""  # the command line, as records name it
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The same, resolved: objects for names, and no "auto" left."""
+    """The options, resolved: objects instead of names, and no "auto"."""
 
     options: Options
     implementations: list[Implementation]
     tasks: list[Task]
     weights: Weights
     config: dict[str, Any]  # of the weights, as asdict(BertConfig)
-    pooler: bool  # whether the weights have one; else a task that needs it draws it at random
-    notes: tuple[str, ...]  # on the weights, for whoever names them
+    pooler: bool  # whether the weights have one; else a task that needs one gets a random pooler
+    notes: tuple[str, ...]  # what the user must know about the weights, the labels and the tokenizer
     tokenizer: Tokenizer
     tokenizer_folder: Path  # where its files are
     data: Path
-    examples: dict[str, dict[str, int]]  # by task and split that is read: how many there are
+    examples: dict[str, dict[str, int]]  # number of examples, by task and split, of all splits that will be read
     device: str
     precision: str  # of evaluation and timing
     training_precision: str
     threads: int
     checkouts: dict[str, Path]  # by full name of the implementation
 
+    def seeds_of(self, implementation: Implementation, task: Task) -> tuple[int, ...]:
+        """The seeds to run an implementation from on a task: only one for a program that does its own seeding."""
+        if implementation.job:
+            return self.options.seeds[:1] if task.name in implementation.job else ()
+        return self.options.seeds
+
+    def recipe(self, task: Task) -> dict[str, Any]:
+        """How a task is fine-tuned: its own recipe for a model of this size, with the user's changes."""
+        options, own = self.options, training_task(task).recipe(self.config["hidden_size"])
+        return {
+            "epochs": options.epochs or own.epochs,
+            "learning_rate": options.learning_rate or own.learning_rate,
+            "batch_size": options.batch_size or own.batch_size,
+            "batches": "by length",  # see harness.port.batch.shuffled_by_length
+            "max_length": task.max_length,
+            "warmup": WARMUP,
+            "weight_decay": WEIGHT_DECAY,
+            "max_grad_norm": MAX_GRAD_NORM,
+            "precision": self.training_precision,
+            "select": options.select,
+            "micro_batches": 1,
+        }
+
+    def lacks(self, implementation: Implementation) -> str | None:
+        """What is missing for an implementation to take part; None: nothing."""
+        if implementation.checkout and implementation.name not in self.checkouts:
+            return f"needs a checkout of {implementation.checkout}"
+        return unfit(implementation, self.device, self.config)
+
 
 def prepare(options: Options, tasks_needed: bool = True) -> Plan:
-    """Resolve the options. BadInput for whatever is not there or wrong, all data included, with what to do."""
+    """Resolve the options. BadInput, with advice, for anything missing or wrong, in the data too."""
     import reference
 
     _check_numbers(options)
@@ -111,7 +143,7 @@ def prepare(options: Options, tasks_needed: bool = True) -> Plan:
         device = reference.resolve_device(options.device)
         examined = examine(weights)
         config = examined.config
-        beside = weights.folder if weights.folder.is_dir() else weights.folder.parent  # of a TensorFlow checkpoint
+        beside = weights.folder if weights.folder.is_dir() else weights.folder.parent  # TensorFlow checkpoint: a file
         tokenizer = Tokenizer.from_folder(beside)
         check_folder(beside, tokenizer, keep=not options.dry_run)
     except (ValueError, FileNotFoundError) as error:
@@ -132,7 +164,7 @@ def prepare(options: Options, tasks_needed: bool = True) -> Plan:
         _make_folders(options)
         remember(weights)
     on_gpu = device.startswith("cuda")
-    fast_bf16 = reference.resolve_precision("auto", device) == "bf16" if on_gpu else provenance.hardware_bf16()
+    fast_bf16 = reference.resolve_precision("auto", device) == "bf16" if on_gpu else machine.hardware_bf16()
     return Plan(
         options=options,
         implementations=chosen,
@@ -140,7 +172,11 @@ def prepare(options: Options, tasks_needed: bool = True) -> Plan:
         weights=weights,
         config=config,
         pooler=examined.pooler,
-        notes=examined.notes,
+        notes=(
+            *(f"weights: {note}" for note in examined.notes),
+            *(f"{task.name}: {note}" for task in tasks for note in leakage.label_notes(task)),
+            *(f"tokenizer: {note}" for note in tokenizer.notes),
+        ),
         tokenizer=tokenizer,
         tokenizer_folder=beside,
         data=folder,
@@ -148,13 +184,13 @@ def prepare(options: Options, tasks_needed: bool = True) -> Plan:
         device=device,
         precision=reference.resolve_precision(options.precision, device),
         training_precision="bf16" if fast_bf16 else "fp32",
-        threads=options.threads or provenance.usable_cores(),
+        threads=options.threads or machine.usable_cores(),
         checkouts=_checkouts(chosen, options.checkouts),
     )
 
 
 def prepare_each(options: Options, precisions: Sequence[str]) -> list[Plan]:
-    """A plan for each precision, alike in all else; one that is named twice, as with auto, is planned once."""
+    """One plan for each precision, equal in all else; a precision that is named twice, as by auto, gets one plan."""
     import reference
 
     if not precisions:
@@ -162,18 +198,18 @@ def prepare_each(options: Options, precisions: Sequence[str]) -> list[Plan]:
     asked = [replace(options, precision=name) for name in precisions]
     for each in asked:
         _check_words(each)
-    made = prepare(asked[0])
+    first = prepare(asked[0])
     plans: dict[str, Plan] = {}
     for each in asked:
-        precision = reference.resolve_precision(each.precision, made.device)
-        plans.setdefault(precision, replace(made, options=each, precision=precision))
+        precision = reference.resolve_precision(each.precision, first.device)
+        plans.setdefault(precision, replace(first, options=each, precision=precision))
     if options.save_model is not None and len(plans) > 1:
         raise BadInput("--save-model saves weights, which are the same whatever the --precision; name one of these")
     return list(plans.values())
 
 
 def _implementations(names: list[str]) -> list[Implementation]:
-    """Those that are named, each once; "all" is every one that need not be named, the reference first."""
+    """The named implementations, each once; "all" means those that need not be named, the reference first."""
     chosen: dict[str, Implementation] = {}
     for name in names:
         every = [each for each in implementations().values() if not each.by_name] if name == "all" else [find(name)]
@@ -183,7 +219,7 @@ def _implementations(names: list[str]) -> list[Implementation]:
 
 
 def unfit(implementation: Implementation, device: str, config: dict[str, Any]) -> str | None:
-    """Why an implementation cannot take part on this machine; None: it can."""
+    """Why an implementation cannot run with this configuration on this machine; None: it can."""
     from reference import no_int8
     from reference.model import BertConfig
 
@@ -193,18 +229,18 @@ def unfit(implementation: Implementation, device: str, config: dict[str, Any]) -
 
 
 def _check_processor(options: Options, chosen: list[Implementation], device: str, config: dict[str, Any]) -> None:
-    """BadInput for an implementation that is named and unfit; of those that "all" means, such are skipped."""
-    provenance.hidden()  # which complains of a switch that is set to nothing known
+    """BadInput for an implementation that is named and cannot run here; those that "all" includes are skipped."""
+    machine.hidden()  # raises BadInput for a switch with an unknown value
     for each in chosen:
         if each.name in options.implementations and (reason := unfit(each, device, config)):
             raise BadInput(f"{each.name}: {reason}; leave it out")
 
 
 def _checkouts(chosen: list[Implementation], given: dict[str, Path]) -> dict[str, Path]:
-    """Folder of each implementation that is used from a repository: as said now, else in the user's file.
+    """The repository's folder for each implementation that needs one: from the options, else from the user's file.
 
-    The file is what BERT_ATLAS_CHECKOUTS names, else ``checkouts.yaml`` in the user's configuration folder: a mapping
-    of names to folders. A variant without a folder of its own uses that of its implementation.
+    The file is the one that BERT_ATLAS_CHECKOUTS names, else ``checkouts.yaml`` in the user's configuration folder: a
+    mapping of names to folders. A variant without an entry uses the folder of its implementation.
     """
     known = implementations()
     for name in given:
@@ -249,8 +285,8 @@ def _check_numbers(options: Options) -> None:
 
 
 def _check_threads(threads: int | None) -> None:
-    """BadInput for more than can run at once: they wait for one another, or a quota stops all of them."""
-    most, quota = provenance.usable_threads(), provenance.cpu_quota()
+    """BadInput for more than can run at once: they would wait for each other, or a quota would stop all of them."""
+    most, quota = machine.usable_threads(), machine.cpu_quota()
     if threads is not None and threads > most:
         allowed = f"by affinity: {len(affinity.CPUS)}, by quota: {'none' if quota == math.inf else f'{quota:g}'}"
         raise BadInput(
@@ -267,7 +303,7 @@ def _check_words(options: Options) -> None:
 
 
 def _make_folders(options: Options) -> None:
-    """Make the folders that will be written to, so that hours of work do not end at a wrong name."""
+    """Create the folders that will be written to, so that a wrong name fails now and not after hours of work."""
     wanted = {"--runs": options.runs, "--save-model": options.save_model, "BERT_ATLAS_CACHE": cache_folder()}
     for name, folder in wanted.items():
         if folder is None:
@@ -321,7 +357,7 @@ def _tasks(options: Options) -> list[Task]:
         raise BadInput(f"two tasks have the same name, among {', '.join(task.name for task in tasks)}")
     if options.context is not None:
         tasks = [
-            load_task(name, context=options.context) if task.kind == "tagging" else task
+            load_task(name, context=options.context) if "context" in KINDS[task.kind].fields else task
             for name, task in zip(dict.fromkeys(names), tasks, strict=True)
         ]
     if options.max_length is not None:
@@ -330,7 +366,7 @@ def _tasks(options: Options) -> list[Task]:
 
 
 def _with_splits(task: Task, options: Options) -> Task:
-    """The task, scored on other splits than it says; ``test`` means test_matched and its like where it has those."""
+    """The task, scored on the chosen splits; ``test`` means all of test_matched, test_mismatched and the like."""
     scored: list[str] = []
     known = [split for split in task.files if split != "train"]
     for name in options.splits:
@@ -341,15 +377,8 @@ def _with_splits(task: Task, options: Options) -> Task:
     return replace(task, evaluate=tuple(dict.fromkeys(scored)))
 
 
-def seeds_of(made: Plan, implementation: Implementation, task: Task) -> tuple[int, ...]:
-    """The seeds that an implementation is run from on a task: one for a program that draws its own numbers."""
-    if implementation.job:
-        return made.options.seeds[:1] if task.name in implementation.job else ()
-    return made.options.seeds
-
-
 def training_task(task: Task) -> Task:
-    """The task whose training split is used: this one, or the one it names (AX is answered by MNLI's model)."""
+    """The task whose training split is used: this one, or the one that it names (AX uses the model of MNLI)."""
     if task.train_task is None:
         return task
     trainer = load_task(task.train_task)
@@ -359,24 +388,6 @@ def training_task(task: Task) -> Task:
 
 
 def _examples(task: Task, folder: Path) -> dict[str, int]:
-    """How many examples each split has that the run will read; BadInput for a line that is wrong in any of them."""
+    """Number of examples of each split that the run will read; BadInput for a line that is wrong in any of them."""
     wanted = [(training_task(task), "train"), *((task, split) for split in task.evaluate)]
     return {split: len(read_split(each, split, folder)) for each, split in wanted}
-
-
-def recipe(plan: Plan, task: Task) -> dict[str, Any]:
-    """How this task is fine-tuned: what the task says for a model of this size, and what the user overrides."""
-    options, own = plan.options, training_task(task).recipe(plan.config["hidden_size"])
-    return {
-        "epochs": options.epochs or own.epochs,
-        "learning_rate": options.learning_rate or own.learning_rate,
-        "batch_size": options.batch_size or own.batch_size,
-        "batches": "by length",  # see harness.port.batch.shuffled_by_length
-        "max_length": task.max_length,
-        "warmup": WARMUP,
-        "weight_decay": WEIGHT_DECAY,
-        "max_grad_norm": MAX_GRAD_NORM,
-        "precision": plan.training_precision,
-        "select": options.select,
-        "micro_batches": 1,
-    }

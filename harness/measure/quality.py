@@ -1,249 +1,166 @@
-"""Quality runs: each task from each seed, by those that are trained, those that only encode, and programs."""
+"""Quality records: of implementations that are trained, of those that only encode, and of programs."""
 
-import json
 import os
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from harness.data.download import cache_folder
-from harness.data.task import Task
-from harness.measure import evaluate, keys, plan
-from harness.measure.bench import Homes, common, fail, kept, start_worker, who
-from harness.measure.client import Show, Worker, WorkerError
-from harness.predict.saved_model import DESCRIPTION
+from harness.files import cache_folder, exclusive
+from harness.measure import evaluate, keys
+from harness.measure.bench import Bench
+from harness.measure.client import Worker, WorkerError
+from harness.measure.recording import common_fields, fail, identity
+from harness.measure.run import Run, runs_of
 from harness.records import record
 from harness.registry.implementations import Implementation
-from harness.weights.checkpoints import Checkpoints
+from harness.statistics.score import Predictions
 from harness.weights.examine import drawn_at_random
+from harness.weights.saved_model import key_of, replaced_folder
 
 UNUSED = 7 * 24 * 3600  # seconds, after which fine-tuned weights in the cache are deleted
+Work = Callable[[record.Quality], Predictions]  # fills the record in and returns the predictions
 
 
-def find_kept(
-    made: plan.Plan, implementation: Implementation, task: Task, seed: int, how: keys.How
-) -> record.Quality | None:
-    """The record of this run, where there is one that is not to be made anew."""
-    key = keys.quality_key(made, implementation, task, seed, how)
-    known = kept(made, record.Quality, key, _path(made, implementation, task, seed, key))
-    if known is None or how != "trained" or made.options.save_model is None or known.state != "ok":
-        return known
-    return known if _saved(_model_folder(made, implementation, task, seed)) == key else None
+def run_trained(bench: Bench, run: Run, for_encoders: bool) -> record.Quality:
+    """Fine-tune and score; ``for_encoders``: the reference's weights are kept for implementations that only encode."""
+    with ExitStack() as stack:
+        tuned = None
+        if for_encoders and run.implementation.name == "reference":
+            tuned = _tuned_folder(run)
+            waiting = partial(bench.show, f"{run.label}, whose weights another process makes now")
+            stack.enter_context(exclusive(tuned, waiting))
+        return _once(bench, run, partial(_fine_tune, bench, run, tuned), tuned)
 
 
-def _path(made: plan.Plan, implementation: Implementation, task: Task, seed: int, key: str) -> Path:
-    name = f"{implementation.name.replace(':', '-')}-{task.name}-{seed}-{key[:12]}.json"
-    return made.options.runs / "quality" / name
+def run_encoder(bench: Bench, implementation: Implementation) -> Iterator[record.Quality]:
+    """All tasks of an implementation that only encodes, in one process, with weights that the reference fine-tuned."""
+    with closing(_OnDemand(bench, implementation)) as worker:
+        for run in runs_of(bench.plan, implementation, "encoded"):
+            yield _once(bench, run, partial(_encode, bench, run, worker))
 
 
-def _quality_record(made: plan.Plan, implementation: Implementation, task: Task, seed: int, key: str) -> record.Quality:
-    """An empty record."""
-    start = common(made, key, made.options.precision, made.precision)
-    drawn, told = ([], "") if implementation.job else drawn_at_random(made.weights, made.pooler, task.kind)
-    start["checkpoint"]["initialised"] = drawn
-    return record.Quality(
-        **start,
-        implementation=who(made, implementation),
-        task={
-            **{name: getattr(task, name) for name in ("name", "title", "suite", "kind", "context")},
-            "data": keys.data_hashes(made, task),
-        },
-        recipe=plan.recipe(made, task),
-        seed=seed,
-        limit=made.options.limit,
-        predictions=f"{_path(made, implementation, task, seed, key).stem}.predictions.json.gz",
-        flags=[record.flag(told)] if told else [],
-    )
+def run_job(bench: Bench, implementation: Implementation) -> Iterator[record.Quality]:
+    """Those of the planned tasks that a program does."""
+    for run in runs_of(bench.plan, implementation, "job"):
+        yield _once(bench, run, partial(evaluate.done_by_itself, bench.labelled(run.label), run))
 
 
-def _label(implementation: Implementation, task: Task, seed: int) -> str:
-    return f"{implementation.name} on {task.name}, seed {seed}"
+def _once(bench: Bench, run: Run, work: Work, tuned: Path | None = None) -> record.Quality:
+    """The record that is kept, else a new one, which is written whether the work succeeds or fails.
 
-
-def _once(
-    made: plan.Plan,
-    implementation: Implementation,
-    task: Task,
-    seed: int,
-    how: keys.How,
-    show: Show,
-    work: Callable[[record.Quality], evaluate.Predictions],
-    tuned: Path | None = None,
-) -> record.Quality:
-    """The record that is kept, else that of the work done now, which fills it in; it is written whatever comes of it.
-
-    ``tuned`` is a model that must be there too. Predictions are written first: no record is ever without them.
+    ``tuned`` is a folder whose model must exist too. Predictions are written first: no record is ever without them.
     """
-    key = keys.quality_key(made, implementation, task, seed, how)
-    path = _path(made, implementation, task, seed, key)
-    label = _label(implementation, task, seed)
-    with record.exclusive(path, partial(show, f"{label}, which another process does now", 0, 1)):
-        known = find_kept(made, implementation, task, seed, how)
-        if known is not None and (tuned is None or known.state == "failed" or _saved(tuned)):
-            return known
-        result, start = _quality_record(made, implementation, task, seed, key), time.perf_counter()
+    with exclusive(run.path, partial(bench.show, f"{run.label}, which another process does now")):
+        kept = run.kept()
+        if kept is not None and (tuned is None or kept.state == "failed" or key_of(tuned)):
+            return kept
+        result, start = _empty_record(run), time.perf_counter()
         assert result.predictions is not None
         try:
-            record.write_predictions(path.with_name(result.predictions), work(result))
+            record.write_predictions(run.path.with_name(result.predictions), work(result))
         except WorkerError as error:
             fail(result, error)
             result.predictions = None
         result.seconds = time.perf_counter() - start
-        record.write(result, path)
+        record.write(result, run.path)
         return result
 
 
-def run_trained(
-    made: plan.Plan,
-    implementation: Implementation,
-    homes: Homes,
-    task: Task,
-    seed: int,
-    checkpoints: Checkpoints,
-    for_encoders: bool,
-    show: Show,
-) -> record.Quality:
-    """Fine-tune and score; the reference's weights are kept where others encode with them."""
-    keep = _model_folder(made, implementation, task, seed) if made.options.save_model else None
-    tuned = _tuned_folder(made, task, seed) if for_encoders and implementation.name == "reference" else None
-    label = _label(implementation, task, seed)
+def _empty_record(run: Run) -> record.Quality:
+    plan, task = run.plan, run.task
+    fields = common_fields(plan, run.key, plan.options.precision, plan.precision)
+    drawn, note = ([], "") if run.implementation.job else drawn_at_random(plan.weights, plan.pooler, task.kind)
+    fields["checkpoint"]["initialised"] = drawn
+    return record.Quality(
+        **fields,
+        implementation=identity(plan, run.implementation),
+        task={
+            **{name: getattr(task, name) for name in ("name", "title", "suite", "kind", "context")},
+            "data": keys.data_hashes(plan, task),
+        },
+        recipe=plan.recipe(task),
+        seed=run.seed,
+        limit=plan.options.limit,
+        predictions=f"{run.path.stem}.predictions.json.gz",
+        flags=[record.flag(note)] if note else [],
+    )
 
-    def work(result: record.Quality) -> evaluate.Predictions:
-        with ExitStack() as folders:
-            return evaluate.fine_tuned(
-                lambda: start_worker(made, implementation, homes),
-                made,
-                result,
-                task,
-                checkpoints.with_head(task, seed),
-                lambda what, *count: show(f"{label}: {what}", *count),
-                keep=folders.enter_context(_whole(keep)) if keep else None,
-                for_encoders=folders.enter_context(_whole(tuned)) if tuned and not _use(tuned) else None,
-            )
 
+def _fine_tune(bench: Bench, run: Run, tuned: Path | None, result: record.Quality) -> Predictions:
     with ExitStack() as stack:
-        if tuned is not None:
-            waiting = partial(show, f"{label}, whose weights another process makes now", 0, 1)
-            stack.enter_context(record.exclusive(tuned, waiting))
-        return _once(made, implementation, task, seed, "trained", show, work, tuned)
+        keep, for_encoders = run.model_folder, None if tuned is None or _use(tuned) else tuned
+        return evaluate.fine_tuned(
+            bench.labelled(run.label),
+            run,
+            result,
+            keep=stack.enter_context(replaced_folder(keep)) if keep else None,
+            for_encoders=stack.enter_context(replaced_folder(for_encoders)) if for_encoders else None,
+        )
 
 
-@contextmanager
-def _whole(folder: Path) -> Iterator[Path]:
-    """A folder to write a model to, which is moved to ``folder`` once it is whole; its description comes last."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for left in folder.glob(".part-*"):  # by one that was killed
-        shutil.rmtree(left)
-    with tempfile.TemporaryDirectory(prefix=".part-", dir=folder) as unfinished:
-        yield Path(unfinished)
-        (folder / DESCRIPTION).unlink(missing_ok=True)
-        for file in sorted(Path(unfinished).iterdir(), key=lambda file: file.name == DESCRIPTION):
-            file.replace(folder / file.name)
+def _encode(bench: Bench, run: Run, worker: "_OnDemand", result: record.Quality) -> Predictions:
+    started = worker.started()
+    return evaluate.encoded(bench.labelled(run.label), run, result, started, _tuned(bench, run))
 
 
-def _saved(folder: Path) -> str | None:
-    """The key of the run whose model is in this folder; None where there is none, not all of it, or it is damaged."""
-    try:
-        return str(json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))["record"])
-    except (FileNotFoundError, ValueError, LookupError, TypeError, RecursionError):
-        return None
+class _OnDemand:
+    """The worker of several runs: started when the first of them needs it, and again if it has died."""
+
+    def __init__(self, bench: Bench, implementation: Implementation) -> None:
+        self.bench, self.implementation = bench, implementation
+        self.worker: Worker | None = None
+
+    def started(self) -> Worker:
+        if self.worker is None or not self.worker.alive:
+            self.worker = self.bench.start(self.implementation, beside_others=True)
+        return self.worker
+
+    def close(self) -> None:
+        if self.worker is not None:
+            self.worker.close()
 
 
-def _model_folder(made: plan.Plan, implementation: Implementation, task: Task, seed: int) -> Path:
-    """Where ``--save-model`` goes: that folder itself where there is one model to save."""
-    folder = made.options.save_model
-    assert folder is not None
-    if len(made.implementations) * len(made.tasks) * len(made.options.seeds) == 1:
-        return folder
-    return folder / f"{implementation.name.replace(':', '-')}-{task.name}-{seed}"
+# -- weights that the reference fine-tunes for implementations that only encode; they are kept between commands --
 
 
-def _tuned_folder(made: plan.Plan, task: Task, seed: int) -> Path:
-    """Weights that the reference fine-tuned, kept between runs for implementations that only encode.
+def _training_run(run: Run) -> Run:
+    """The run of the reference that trains the weights for ``run``."""
+    return replace(run, implementation=keys.reference(), how="trained")
 
-    They are the same in whatever precision and on whatever further splits they are scored.
-    """
-    alike = replace(made, precision="fp32")
-    key = keys.quality_key(alike, keys.reference(), replace(task, evaluate=task.evaluate[:1]), seed)
-    return cache_folder() / "tuned" / f"{task.name}-{seed}-{key[:12]}"
+
+def _tuned_folder(run: Run) -> Path:
+    """The folder of the weights for ``run``: the same for every precision and for all splits but the first."""
+    task = replace(run.task, evaluate=run.task.evaluate[:1])
+    key = replace(_training_run(run), plan=replace(run.plan, precision="fp32"), task=task).key
+    return cache_folder() / "tuned" / f"{task.name}-{run.seed}-{key[:12]}"
+
+
+def _tuned(bench: Bench, run: Run) -> Path:
+    """The same folder, trained now if no run of the reference did it; WorkerError if the reference fails."""
+    folder, training = _tuned_folder(run), _training_run(run)
+    label = f"weights for {run.task.name}, seed {run.seed}"
+    with exclusive(folder, partial(bench.show, f"{label}, which another process makes now")):
+        if not _use(folder):
+            with replaced_folder(folder) as unfinished:
+                result = _empty_record(training)
+                evaluate.fine_tuned(bench.labelled(label), training, result, for_encoders=unfinished)
+            bench.checkpoints.forget(run.task, run.seed)
+    return folder
 
 
 def _use(tuned: Path) -> bool:
-    """Whether these weights are there; if so, they count as used now, and otherwise room is made for them.
+    """Whether these weights exist. If so, note that they are in use; if not, delete those that nobody uses any more.
 
-    Keys change with the code, so that weights which were not used for long will never be asked for again.
+    Keys change with the code, so weights that have not been used for long will never be asked for again.
     """
-    if _saved(tuned):
+    if key_of(tuned):
         os.utime(tuned)
         return True
     for other in tuned.parent.iterdir():
         if other.is_dir() and time.time() - other.stat().st_mtime > UNUSED:
             shutil.rmtree(other, ignore_errors=True)
     return False
-
-
-def _tuned(made: plan.Plan, task: Task, seed: int, checkpoints: Checkpoints, show: Show) -> Path:
-    """The same, trained now where the reference took no part in this run; WorkerError where it cannot be."""
-    folder, reference = _tuned_folder(made, task, seed), keys.reference()
-    label = f"weights for {task.name}, seed {seed}"
-    with record.exclusive(folder, partial(show, f"{label}, which another process makes now", 0, 1)):
-        if not _use(folder):
-            with _whole(folder) as unfinished:
-                evaluate.fine_tuned(
-                    lambda: Worker(reference),
-                    made,
-                    _quality_record(made, reference, task, seed, keys.quality_key(made, reference, task, seed)),
-                    task,
-                    checkpoints.with_head(task, seed),
-                    lambda what, *count: show(f"{label}: {what}", *count),
-                    for_encoders=unfinished,
-                )
-            checkpoints.forget(task, seed)
-    return folder
-
-
-def run_encoder(
-    made: plan.Plan, implementation: Implementation, homes: Homes, checkpoints: Checkpoints, show: Show
-) -> Iterator[record.Quality]:
-    """All tasks of one that only encodes, in one process, with the weights that the reference fine-tuned."""
-    worker: Worker | None = None
-
-    def work(task: Task, label: str, result: record.Quality) -> evaluate.Predictions:
-        nonlocal worker
-        if worker is None or not worker.alive:
-            worker = start_worker(made, implementation, homes, beside_others=True)
-        folder = _tuned(made, task, result.seed, checkpoints, show)
-        return evaluate.encoded(
-            worker, made, result, task, folder, lambda what, *count: show(f"{label}: {what}", *count)
-        )
-
-    try:
-        for task in made.tasks:
-            for seed in plan.seeds_of(made, implementation, task):
-                label = _label(implementation, task, seed)
-                yield _once(made, implementation, task, seed, "encoded", show, partial(work, task, label))
-    finally:
-        if worker is not None:
-            worker.close()
-
-
-def run_job(
-    made: plan.Plan, implementation: Implementation, homes: Homes, checkpoints: Checkpoints, show: Show
-) -> Iterator[record.Quality]:
-    """The tasks that a program of its own does, of those that were planned."""
-
-    def work(task: Task, label: str, result: record.Quality) -> evaluate.Predictions:
-        with start_worker(made, implementation, homes, beside_others=True) as worker:
-            return evaluate.done_by_itself(
-                worker, made, result, task, checkpoints.bare(), lambda what, *count: show(f"{label}: {what}", *count)
-            )
-
-    for task in made.tasks:
-        for seed in plan.seeds_of(made, implementation, task):
-            label = _label(implementation, task, seed)
-            yield _once(made, implementation, task, seed, "job", show, partial(work, task, label))

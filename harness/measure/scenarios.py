@@ -3,7 +3,7 @@
 Offline: all samples are there at once; samples per second. Server: queries of one sample arrive as a Poisson process;
 the highest rate at which the 99th percentile of their latency stays within a bound.
 
-The load is made here, before it is measured; the system under test is a worker that is told when what arrives.
+The arrival times are generated here before anything is measured; the worker gets them and is the system under test.
 """
 
 import math
@@ -14,69 +14,65 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.measure import energy
-from harness.measure.client import Show, Worker
-from harness.measure.load import Stretch, load_of, watched
+from harness.measure.client import Worker
 from harness.port.batch import SEQUENCES, TOKENS, Batch
+from harness.progress import Show
+from harness.records.load import Stretch, load_of, watched
 
 Floats = NDArray[np.float64]
-# Arrivals (seconds), the bound (seconds), and how many may exceed it -> latency of each query (seconds), in order.
-# Fewer latencies than arrivals: it gave up, because more had exceeded the bound.
+# Arrivals (seconds), bound (seconds), number that may exceed the bound -> latency of each query (seconds), in order.
+# Fewer latencies than arrivals: it stopped early, because more had exceeded the bound.
 Serve = Callable[[Floats, float, int], Floats]
 
-SECONDS = 60.0  # that a run lasts at least
-STEP = 5.0  # after so many of them it is said how far an offline run is
+SECONDS = 60.0  # shortest run
+STEP = 5.0  # seconds between two progress reports of an offline run
 PERCENTILE, CONFIDENCE = 0.99, 0.99
-# MLPerf's margin is 1/20 of the tail: 262,742 queries for the 99th percentile, more than an hour of a CPU at each rate
-# that is tried. Fewer make no wrong claim (see `may_exceed`), only one that is harder to reach.
+# MLPerf's margin is 1/20 of the tail: 262,742 queries for the 99th percentile, more than an hour on a CPU for each rate
+# that is tried. Fewer queries do not make a claim wrong (see `may_exceed`), only harder to reach.
 MARGIN_OF_TAIL, MLPERF_MARGIN = 1 / 2, 1 / 20
-MULTIPLE = 2**13  # MLPerf rounds its number of queries up to one of this
-TOLERANCE = 0.05  # the highest rate is known to within
-# of the first rate tried, before it is said that none is held: of what is done offline, 1/32 leaves hardly a queue
-HALVINGS = 5
-# MLPerf's of the times and of the samples: mlcommons/inference, loadgen/mlperf.conf, commit 001712e. Its generator is
-# another, so that what it draws differs.
+MULTIPLE = 2**13  # MLPerf rounds its number of queries up to a multiple of this
+TOLERANCE = 0.05  # relative precision of the highest rate
+HALVINGS = 5  # of the first rate, before the search gives up: at 1/32 of the offline rate there is hardly a queue
+# MLPerf's seeds of the arrival times and of the samples: mlcommons/inference, loadgen/mlperf.conf, commit 001712e. Its
+# generator is another one, so the numbers that it draws differ.
 SCHEDULE_SEED, SAMPLE_INDEX_SEED = 18209322760996052031, 14771362308971278857
 
 
 def run_scenarios(worker: Worker, batch: Batch, device: str, bound: float, show: Show) -> dict[str, Any]:
-    """Both scenarios of a worker that is loaded: its ``scenarios`` in the record of a task's own lengths.
+    """Both scenarios for a worker that has loaded a model: ``scenarios`` in the record of a task's own lengths.
 
-    ``bound`` is of the latency, in seconds; ``load`` says what else the machine did meanwhile.
-    Raises WorkerError if the implementation fails.
+    ``bound`` is the latency bound in seconds. ``load`` in the result says what else the machine did meanwhile.
+    WorkerError if the implementation fails.
     """
     stretches: list[Stretch] = []
     with watched(stretches):
-        done = offline(worker, batch, device, SECONDS, lambda seconds: show("offline", min(seconds, SECONDS), SECONDS))
-        held = highest_rate(
+        done = offline(worker, batch, device, show, SECONDS)
+        server = highest_rate(
             server_of(worker, batch),
             bound,
             done["samples_per_second"],
-            lambda number, rate: show(f"server, trial {number}, {rate:.1f} queries/s", 0, 1),
+            show,
             seconds=SECONDS,
         )
-    return {"offline": done, "server": held, "load": load_of(stretches)}
+    return {"offline": done, "server": server, "load": load_of(stretches)}
 
 
-def offline(
-    worker: Worker, batch: Batch, device: str, seconds: float = SECONDS, told: Callable[[float], None] | None = None
-) -> dict[str, Any]:
-    """All samples at once, as fast as possible, again and again for this long: ``samples_per_second``.
+def offline(worker: Worker, batch: Batch, device: str, show: Show, seconds: float = SECONDS) -> dict[str, Any]:
+    """``samples_per_second`` when all samples are there at once; they are repeated for this many seconds.
 
-    Each implementation is fed as its users feed it (see ``Session.time``); the first pass warms up. ``energy`` is what
-    ``energy.meter`` says of all passes but that. ``told`` hears how many seconds are done.
+    Each implementation is fed as its users feed it (see ``Session.time``). The first pass warms up; ``energy`` is the
+    result of ``energy.meter`` for all others.
     """
 
     def passes(repeats: int) -> list[float]:
-        arrays = batch._asdict()
-        return worker.call("time", arrays, sequences=SEQUENCES, tokens=TOKENS, repeats=repeats)[1]["wall"].tolist()
+        return worker.time(batch, SEQUENCES, TOKENS, repeats).wall.tolist()
 
     fastest, wall = min(passes(1)), list[float]()
     with energy.meter(device) as taken:
         while (left := seconds - sum(wall)) > 0:
             wall += passes(max(1, math.ceil(min(left, STEP) / max(fastest, 1e-6))))
             fastest = min(wall)
-            if told is not None:
-                told(sum(wall))
+            show("offline", min(sum(wall), seconds), seconds)
     samples = len(batch.lengths) * len(wall)
     if "joules" in taken:
         taken["joules_per_1000_samples"] = 1000 * taken["joules"] / samples
@@ -89,10 +85,10 @@ def offline(
 
 
 def queries_needed(percentile: float = PERCENTILE, margin_of_tail: float = MARGIN_OF_TAIL) -> int:
-    """Queries after which, with 99% confidence, a measured percentile is off by less than the margin.
+    """The number of queries with which, with 99% confidence, a measured percentile is off by less than the margin.
 
-    MLPerf's rule (section 3 of the paper): with a tail of ``1 - percentile``, of which the margin is a fraction, the
-    normal approximation of the binomial distribution.
+    MLPerf's rule (section 3 of the paper): the normal approximation of the binomial distribution. The margin is a
+    fraction of the tail ``1 - percentile``.
     """
     from scipy.stats import norm
 
@@ -101,16 +97,16 @@ def queries_needed(percentile: float = PERCENTILE, margin_of_tail: float = MARGI
 
 
 def mlperf_queries(percentile: float = PERCENTILE) -> int:
-    """As many as MLPerf's rules ask for where its early stopping is not used."""
+    """The number of queries that MLPerf's rules require without early stopping."""
     return MULTIPLE * math.ceil(queries_needed(percentile, MLPERF_MARGIN) / MULTIPLE)
 
 
 def may_exceed(queries: int, percentile: float = PERCENTILE) -> int:
-    """The most of so many queries that may exceed the bound if the percentile is to be claimed; -1: too few queries.
+    """How many of these queries may exceed the bound, if the percentile is to be within it; -1: too few queries.
 
-    MLPerf's early stopping criterion: were the percentile above the bound, so few would have exceeded it with a
-    probability of at most 1%. As there, queries count as independent, though those of one busy stretch are not: what
-    a rate near the capacity holds is less certain than it says.
+    MLPerf's early stopping criterion: if the percentile were above the bound, so few would exceed it with a probability
+    of at most 1%. As in MLPerf, queries count as independent, although those of one busy period are not: near the
+    capacity, the claim is less certain than it says.
     """
     from scipy.stats import binom
 
@@ -119,28 +115,28 @@ def may_exceed(queries: int, percentile: float = PERCENTILE) -> int:
 
 
 def percentile_interval(latencies: Floats, percentile: float = PERCENTILE) -> list[float]:
-    """Latencies between which the percentile lies; either limit holds with 99% confidence, and of any distribution.
+    """An interval for the percentile; each limit holds with 99% confidence, for any distribution.
 
-    Order statistics: at most ``may_exceed`` of the latencies are above the upper limit, so that a bound is held where
-    this limit is within it. There must be enough of them for ``may_exceed`` on both sides.
+    Order statistics: at most ``may_exceed`` of the latencies are above the upper limit, so a bound that is at least
+    this limit is met. There must be enough latencies for ``may_exceed`` on both sides.
     """
-    above, below = may_exceed(len(latencies), percentile), may_exceed(len(latencies), 1 - percentile)
-    ordered = np.sort(latencies)
-    return [float(ordered[below]), float(ordered[len(ordered) - 1 - above])]
+    from scipy.stats import quantile_test
+
+    interval = quantile_test(latencies, p=percentile).confidence_interval(2 * CONFIDENCE - 1)
+    return [float(interval.low), float(interval.high)]
 
 
 def poisson(rate: float, queries: int, seed: int = SCHEDULE_SEED) -> Floats:
-    """When queries arrive, in seconds from the start. The same seed gives every rate the same gaps but for scale."""
+    """Arrival times [queries] in seconds from the start. For one seed, all rates have the same gaps up to scale."""
     return np.cumsum(np.random.default_rng(seed).exponential(size=queries)) / rate
 
 
 def server_of(worker: Worker, batch: Batch, seed: int = SAMPLE_INDEX_SEED) -> Serve:
-    """Ask a worker that is loaded and warm; each query is one of the batch's sequences, drawn with replacement."""
+    """The server of a worker that is loaded and warm; a query is a sequence of the batch, drawn with replacement."""
 
     def serve(arrivals: Floats, bound: float, allowed: int) -> Floats:
         picks = np.random.default_rng(seed).integers(len(batch.lengths), size=len(arrivals))
-        arrays = batch._asdict() | {"arrivals": arrivals, "picks": picks}
-        return worker.call("serve", arrays, together=SEQUENCES, bound=bound, allowed=allowed)[1]["latencies"]
+        return worker.serve(batch, arrivals, picks, SEQUENCES, bound, allowed)
 
     return serve
 
@@ -154,16 +150,17 @@ def server(
     seconds: float = SECONDS,
     margin_of_tail: float = MARGIN_OF_TAIL,
 ) -> dict[str, Any]:
-    """Whether the 99th percentile of latency stays within ``bound`` seconds when ``rate`` queries arrive a second.
+    """Whether the 99th percentile of latency stays within ``bound`` seconds when ``rate`` queries arrive per second.
 
-    ``held`` says it, with 99% confidence. Percentiles are of what was answered; a run that is lost is ended early, so
-    its own are a lower limit, it has no ``p99_interval``, and ``answered`` is less than ``queries``.
+    "held" is the answer, with 99% confidence. A run that cannot hold the bound any more stops early: then its
+    percentiles, those of the answered queries, are lower limits, it has no ``p99_interval``, and ``answered`` is less
+    than ``queries``.
     """
-    provable = math.ceil(math.log(1 - CONFIDENCE) / math.log(PERCENTILE))  # with fewer, even none over proves nothing
+    provable = math.ceil(math.log(1 - CONFIDENCE) / math.log(PERCENTILE))  # with fewer, not even 0 over is a proof
     needed = max(provable, queries_needed(PERCENTILE, margin_of_tail))
-    seconds = max(seconds, bound / TOLERANCE)  # for a queue at 5% above the capacity to outgrow the bound
+    seconds = max(seconds, bound / TOLERANCE)  # long enough for a queue to outgrow the bound 5% above the capacity
     expected = rate * seconds
-    arrivals = poisson(rate, needed + math.ceil(expected + 10 * math.sqrt(expected)), seed)  # enough, and more
+    arrivals = poisson(rate, needed + math.ceil(expected + 10 * math.sqrt(expected)), seed)  # a few too many
     queries = max(needed, int(np.searchsorted(arrivals, seconds)) + 1)
     arrivals = arrivals[:queries]
     allowed = may_exceed(queries)
@@ -189,27 +186,26 @@ def highest_rate(
     serve: Serve,
     bound: float,
     first: float,
-    told: Callable[[int, float], None] | None = None,
+    show: Show,
     *,
     seconds: float = SECONDS,
     margin_of_tail: float = MARGIN_OF_TAIL,
 ) -> dict[str, Any]:
     """The highest rate that the server holds, to within 5%, by bisection.
 
-    ``first`` is tried first; what it does offline is a good one. ``rate`` is None if even 1/32 of it was not held: a
-    single query takes longer than the bound. ``trials`` are the runs in their order; ``told`` hears of each before it
-    starts. Beside them stands what was claimed, and how many queries MLPerf asks for.
+    The search starts with ``first``; the offline rate is a good choice. ``rate`` is None if even 1/32 of it was not
+    met: then a single query takes longer than the bound. ``trials`` are the runs in order. The result also states the
+    claim, and how many queries MLPerf requires.
     """
     trials: list[dict[str, Any]] = []
 
-    def held(rate: float) -> bool:
-        if told is not None:
-            told(len(trials) + 1, rate)
+    def is_met(rate: float) -> bool:
+        show(f"server, trial {len(trials) + 1}, {rate:.1f} queries/s")
         trials.append(server(serve, rate, bound, seconds=seconds, margin_of_tail=margin_of_tail))
         return bool(trials[-1]["held"])
 
     return {
-        "rate": _bisect(held, first),
+        "rate": _bisect(is_met, first),
         "resolution": TOLERANCE,
         "bound": bound,
         "percentile": PERCENTILE,
@@ -221,20 +217,20 @@ def highest_rate(
     }
 
 
-def _bisect(held: Callable[[float], bool], first: float) -> float | None:
+def _bisect(is_met: Callable[[float], bool], first: float) -> float | None:
     low = high = first
-    if held(first):
-        while held(high := 2 * low):
+    if is_met(first):
+        while is_met(high := 2 * low):
             low = high
     else:
         for _ in range(HALVINGS):
             low = high / 2
-            if held(low):
+            if is_met(low):
                 break
             high = low
         else:
             return None
     while high > (1 + TOLERANCE) * low:
         middle = (low + high) / 2
-        low, high = (middle, high) if held(middle) else (low, middle)
+        low, high = (middle, high) if is_met(middle) else (low, middle)
     return low

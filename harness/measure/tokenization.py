@@ -8,11 +8,11 @@ from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
 
-from harness.data.download import cache_folder, sha256_of
 from harness.errors import BadInput
+from harness.files import cache_folder, sha256_of
 from harness.measure.client import ROOT, Worker
+from reference.files.vocabulary import read_json
 from reference.tokenizer import Tokenizer
-from reference.vocabulary import read_json
 
 LONGEST = 512  # word pieces; no string below has as many
 STRINGS = {
@@ -49,8 +49,8 @@ CHECKED = ("tokenizer.json", "vocab.txt", "tokenizer_config.json", "special_toke
 CODE = (
     "harness/measure/tokenization.py",
     "reference/tokenizer.py",
-    "reference/tokenizer_files.py",
-    "reference/vocabulary.py",
+    "reference/files/tokenizer.py",
+    "reference/files/vocabulary.py",
 )
 SHORT = 12  # word pieces at which the strings are cut too
 
@@ -59,7 +59,7 @@ def check_folder(folder: Path, tokenizer: Tokenizer, keep: bool = True) -> None:
     """BadInput unless our tokenizer gives what transformers' ``AutoTokenizer`` gives for the same folder.
 
     That it did is kept by the hash of the files, unless ``keep`` is false. Where neither settings nor tokenizer.json
-    say whether to lower-case, transformers is given what ours does (``reference.vocabulary.case_of``).
+    say whether to lower-case, transformers is given what ours does (``reference.files.vocabulary.case_of``).
     """
     verdict = cache_folder() / "tokenizers" / _fingerprint(folder)
     if verdict.is_file():
@@ -67,7 +67,7 @@ def check_folder(folder: Path, tokenizer: Tokenizer, keep: bool = True) -> None:
     if difference := _difference(folder, tokenizer):
         files = ", ".join(name for name in (*CHECKED, "config.json") if (folder / name).is_file())
         raise BadInput(
-            f"{folder}: transformers reads its tokenizer ({files}) otherwise than we do: {difference}. Write it anew "
+            f"{folder}: transformers reads its tokenizer ({files}) otherwise than we do: {difference}. Write it again "
             f"with AutoTokenizer.from_pretrained({str(folder)!r}).save_pretrained(...), and use that folder"
         )
     if keep:
@@ -89,7 +89,7 @@ def _difference(folder: Path, ours: Tokenizer) -> str:
     try:
         with _quiet():
             theirs = _of_transformers(folder, ours)
-            lacking = {theirs.pad_token, theirs.mask_token} - ours.vocabulary().keys()  # see ``tokenizer_files._add``
+            lacking = {theirs.pad_token, theirs.mask_token} - ours.vocabulary().keys()  # see ``files.tokenizer._add``
             texts = [text for text in _texts(ours) if not any(token and token in text for token in lacking)]
             return _of_ids(theirs, ours, lacking) or _of_texts(theirs, ours, texts) or _of_words(theirs, ours, texts)
     except Exception as error:  # of many kinds: it reads what it finds
@@ -171,9 +171,9 @@ def compare(worker: Worker, tokenizer: Any) -> dict[str, Any]:
 
     The worker must have loaded weights, whose vocabulary is used.
     """
-    answers, _ = worker.call("tokenize", texts=list(STRINGS.values()))
-    if answers["ids"] is None:
+    theirs = worker.tokenize(list(STRINGS.values()))
+    if theirs is None:
         return {}
     ours = [tokenizer.encode(text, None, max_length=LONGEST).ids for text in STRINGS.values()]
-    different = [name for name, ids, own in zip(STRINGS, answers["ids"], ours, strict=True) if ids != own]
+    different = [name for name, ids, own in zip(STRINGS, theirs, ours, strict=True) if ids != own]
     return {"strings": len(STRINGS), "equal": len(STRINGS) - len(different), "different": different}

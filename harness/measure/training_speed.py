@@ -6,78 +6,78 @@ from dataclasses import replace
 
 import numpy as np
 
+from harness.data.kinds import KINDS
 from harness.data.task import Task
-from harness.measure import evaluate, keys, plan, speed
-from harness.measure.bench import Homes
-from harness.measure.client import Show, Worker, WorkerError
+from harness.measure import evaluate, keys, speed
+from harness.measure.bench import Bench
+from harness.measure.client import Seconds, Worker, WorkerError
+from harness.measure.plan import Plan
+from harness.port.batch import Array
 from harness.records import record
 from harness.registry.implementations import Implementation
-from harness.weights.checkpoints import Checkpoints
-from harness.worker.messages import Array
 
-STEPS = 20  # in each turn
+STEPS = 20  # steps of fine-tuning in each turn
+WARM_UP = 2  # epochs
 
 
-def run_training(
-    made: plan.Plan, implementations: list[Implementation], homes: Homes, checkpoints: Checkpoints, show: Show
-) -> Iterator[record.Speed]:
-    """A record for each task, of those that can be trained.
+def run_training(bench: Bench, implementations: list[Implementation]) -> Iterator[record.Speed]:
+    """A record for each task, of the implementations that can be trained.
 
-    An implementation that packs gets batches of similar length. One that pads gets random ones, as its users feed
-    it, padded to the longest of each; with ``--by-length`` it gets the same as the others.
+    An implementation that packs gets batches of similar length. One that pads gets random batches, as its users feed
+    it, each padded to its longest sequence; with ``--by-length`` it gets the same batches as the others.
     """
     comparison = speed.new_comparison()
-    made = replace(made, precision=made.training_precision)
-    for task in made.tasks:
-        result = _time_task(made, task, implementations, homes, checkpoints, comparison, show)
-        speed.keep(made, result)
+    bench = replace(bench, plan=replace(bench.plan, precision=bench.plan.training_precision))
+    for task in bench.plan.tasks:
+        result = _time_task(bench, task, implementations, comparison)
+        speed.write(bench.plan, result)
         yield result
 
 
-def _time_task(
-    made: plan.Plan,
-    task: Task,
-    implementations: list[Implementation],
-    homes: Homes,
-    checkpoints: Checkpoints,
-    comparison: str,
-    show: Show,
-) -> record.Speed:
-    split = evaluate.load_splits(made, task)["train"]
-    examples = min(len(split.examples), STEPS * plan.recipe(made, task)["batch_size"])
+def _time_task(bench: Bench, task: Task, implementations: list[Implementation], comparison: str) -> record.Speed:
+    plan = bench.plan
+    split = evaluate.load_splits(plan, task)["train"]
+    examples = min(len(split.examples), STEPS * plan.recipe(task)["batch_size"])
     batch = split.encoded.batch.select(np.arange(examples))
-    name = f"{task.name}, training" + (", by length" if made.options.by_length else "")
+    name = f"{task.name}, training" + (", by length" if plan.options.by_length else "")
     shape = speed.Shape(name, batch, own_lengths=True)
 
     def load(worker: Worker) -> bool:
-        worker.load(checkpoints.bare(), None, made.device, "fp32", made.threads)
+        worker.load(bench.checkpoints.bare(), None, plan.device, "fp32", plan.threads)
         if not worker.info["trainable"]:
             return False
-        worker.load(checkpoints.with_head(task, 0), task.kind, made.device, "fp32", made.threads)
-        _start(worker, made, task, split.encoded.labels, shape)
+        worker.load(bench.checkpoints.with_head(task, 0), task.kind, plan.device, "fp32", plan.threads)
+        _start(worker, plan, task, split.encoded.labels, shape)
         return True
 
     with ExitStack() as stack:
-        workers, failed = speed.load_each(made, implementations, homes, stack, load, show)
-        key = keys.speed_key(made, implementations, shape.description(), ["training", plan.recipe(made, task)])
-        return speed.time_shape(made, workers, failed, shape, comparison, key, show, timed=_epoch)
+        group = speed.load_each(bench, implementations, stack, load)
+        key = keys.speed_key(plan, implementations, shape.description(), ["training", plan.recipe(task)])
+        return speed.time_shape(bench, group, shape, comparison, key, _warm_up)
 
 
-def _start(worker: Worker, made: plan.Plan, task: Task, labels: Array | None, shape: speed.Shape) -> None:
+def _start(worker: Worker, plan: Plan, task: Task, labels: Array | None, shape: speed.Shape) -> None:
     if labels is None:
         raise WorkerError(f"the training split of {task.name} has examples without a label", "data")
-    similar = made.options.by_length or worker.info["batching"] == "packed"
-    recipe = plan.recipe(made, task) | {
-        "epochs": 2 + speed.ROUNDS,  # two to warm up
+    similar = plan.options.by_length or worker.info["batching"] == "packed"
+    recipe = plan.recipe(task) | {
+        "epochs": WARM_UP + speed.ROUNDS,
         "batches": "by length" if similar else "random",
     }
-    of_examples = labels[: len(shape.batch.ids) if task.kind == "tagging" else len(shape.batch.lengths)]
-    arrays = {**shape.batch._asdict(), "labels": of_examples}
-    answer, _ = worker.call("start_training", arrays, recipe=recipe, kind=task.kind, seed=0)
-    worker.info |= answer | dict.fromkeys(("precision", "computed"), recipe["precision"])
+    of_examples = labels[: KINDS[task.kind].rows(shape.batch)]
+    compiled = worker.start_training(shape.batch, of_examples, recipe, task.kind, seed=0)
+    if compiled is not None:
+        worker.info["compiled"] = compiled
+    worker.info["precision"] = worker.info["computed"] = recipe["precision"]
 
 
-def _epoch(worker: Worker, shape: speed.Shape, repeats: int) -> dict[str, Array]:
-    """Seconds of one epoch, which is long enough to be a turn whatever ``repeats`` says."""
-    answer = worker.call("train_epoch")[0]
-    return {"wall": np.array([answer["wall"]]), "cpu": np.array([answer["cpu"]])}
+def _warm_up(worker: Worker) -> speed.Turn:
+    """Train the first epochs. A turn is one epoch, which is long enough."""
+
+    def turn() -> Seconds:
+        epoch = worker.train_epoch()
+        return Seconds(np.array([epoch.wall]), np.array([epoch.cpu]))
+
+    for _ in range(WARM_UP):
+        turn()
+    return turn

@@ -1,4 +1,4 @@
-"""Batches as every implementation gets them: ragged, as plain numpy arrays."""
+"""Batches as every implementation gets them: sequences of different lengths end to end, in plain numpy arrays."""
 
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -6,15 +6,16 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+Array = npt.NDArray[Any]
 IntArray = npt.NDArray[np.int64]
 
 IGNORE = -100  # the label of a token that has none
-SEQUENCES = 32  # that a user of a padded implementation feeds at a time, in the order given
-TOKENS = 4096  # that a packed one gets at a time: as many as 32 x 128
+SEQUENCES = 32  # size of a padded implementation's batches, in the order given
+TOKENS = 4096  # size of a packed implementation's batches: as many tokens as 32 x 128
 
 
 class Batch(NamedTuple):
-    """Sequences end to end; sequence ``i`` is tokens ``cu_seqlens[i]`` to ``cu_seqlens[i + 1]``."""
+    """Sequences end to end. The tokens of sequence ``i`` are ``cu_seqlens[i]`` to ``cu_seqlens[i + 1] - 1``."""
 
     ids: IntArray  # [tokens] word piece ids
     segments: IntArray  # [tokens] 0 for the first text, 1 for the second
@@ -22,16 +23,16 @@ class Batch(NamedTuple):
 
     @property
     def lengths(self) -> IntArray:
-        """[sequences] tokens of each."""
+        """[sequences] number of tokens of each."""
         return np.diff(self.cu_seqlens)
 
     def tokens_of(self, sequences: IntArray) -> IntArray:
-        """Where the tokens of these sequences are, one sequence after the other."""
+        """Positions of these sequences' tokens in ``ids``, one sequence after the other."""
         ranges = [np.arange(self.cu_seqlens[i], self.cu_seqlens[i + 1]) for i in sequences]
         return np.concatenate([np.arange(0), *ranges])
 
     def select(self, sequences: IntArray) -> "Batch":
-        """The batch of these sequences, in this order."""
+        """A batch of these sequences, in this order."""
         tokens = self.tokens_of(sequences)
         cu_seqlens = np.concatenate([[0], np.cumsum(self.lengths[sequences])])
         return Batch(self.ids[tokens], self.segments[tokens], cu_seqlens)
@@ -47,19 +48,31 @@ def from_lists(ids: list[list[int]], segments: list[list[int]]) -> Batch:
 
 
 def pad(batch: Batch) -> tuple[IntArray, IntArray, IntArray]:
-    """Rectangles for implementations that want them: ids, segments and mask, each [sequences, longest].
+    """Ids, segments and mask as rectangles, each [sequences, longest], padded on the right.
 
-    ``mask`` is 1 at tokens; padding, on the right, is 0 in all three.
+    ``mask`` is 1 at tokens; padding is 0 in all three.
     """
-    longest = int(batch.lengths.max(initial=0))
-    mask = (np.arange(longest) < batch.lengths[:, None]).astype(np.int64)
+    mask = _is_token(batch).astype(np.int64)
     ids, segments = np.zeros_like(mask), np.zeros_like(mask)
     ids[mask == 1], segments[mask == 1] = batch.ids, batch.segments
     return ids, segments, mask
 
 
+def unpad(array: Array, batch: Batch) -> Array:
+    """The inverse of ``pad``: from [sequences, longest or more, ...] the rows of tokens, [tokens, ...]."""
+    mask = _is_token(batch)
+    tokens: Array = array[:, : mask.shape[1]][mask]
+    return tokens
+
+
+def _is_token(batch: Batch) -> npt.NDArray[np.bool_]:
+    """[sequences, longest] where tokens are, as opposed to padding."""
+    mask: npt.NDArray[np.bool_] = np.arange(batch.lengths.max(initial=0)) < batch.lengths[:, None]
+    return mask
+
+
 def pad_to_multiple(batch: Batch, step: int, longest: int) -> list[npt.NDArray[np.int32]]:
-    """Ids, segments and mask, [sequences, length]: a multiple of ``step``, but not more than ``longest``."""
+    """Like ``pad``, but as int32 and of a length that is a multiple of ``step``, or else ``longest``."""
     arrays = pad(batch)
     length = arrays[0].shape[1]
     more = max(0, min(-length % step, longest - length))
@@ -67,13 +80,16 @@ def pad_to_multiple(batch: Batch, step: int, longest: int) -> list[npt.NDArray[n
 
 
 def in_order(lengths: IntArray, size: int) -> Iterator[IntArray]:
-    """Numbers of sequences, ``size`` at a time, as they come."""
+    """Indices of sequences, ``size`` at a time, in the order given."""
     for start in range(0, len(lengths), size):
         yield np.arange(start, min(start + size, len(lengths)))
 
 
 def by_tokens(lengths: IntArray, budget: int) -> Iterator[IntArray]:
-    """Numbers of sequences, longest first, as many at a time as have at most ``budget`` tokens together."""
+    """Indices of sequences, longest first, as many at a time as have at most ``budget`` tokens together.
+
+    A sequence longer than ``budget`` comes alone.
+    """
     order = np.argsort(-lengths, kind="stable")
     start = tokens = 0
     for place, sequence in enumerate(order):
@@ -85,8 +101,8 @@ def by_tokens(lengths: IntArray, budget: int) -> Iterator[IntArray]:
         yield order[start:]
 
 
-def in_given_order(parts: list[npt.NDArray[Any]], rows: list[IntArray]) -> npt.NDArray[Any]:
-    """Answers that were given part by part, put together so that row ``rows[i][j]`` is ``parts[i][j]``."""
+def in_given_order(parts: list[Array], rows: list[IntArray]) -> Array:
+    """Concatenate results of batches and undo their order: row ``rows[i][j]`` of the result is ``parts[i][j]``."""
     together = np.concatenate(parts)
     ordered = np.empty_like(together)
     ordered[np.concatenate(rows)] = together
@@ -96,7 +112,8 @@ def in_given_order(parts: list[npt.NDArray[Any]], rows: list[IntArray]) -> npt.N
 def shuffled_by_length(lengths: IntArray, size: int, generator: np.random.Generator) -> list[IntArray]:
     """One epoch of training: random batches of ``size`` sequences of similar length, in random order.
 
-    Sorted within random pools of eight batches: enough to waste little, few enough to stay random.
+    Sequences are sorted within random pools of eight batches: large enough to need little padding, small enough to
+    keep batches random.
     """
     order = generator.permutation(len(lengths))
     batches = []
@@ -108,6 +125,6 @@ def shuffled_by_length(lengths: IntArray, size: int, generator: np.random.Genera
 
 
 def shuffled(lengths: IntArray, size: int, generator: np.random.Generator) -> list[IntArray]:
-    """One epoch of training: random batches of ``size`` sequences, whatever their lengths."""
+    """One epoch of training: random batches of ``size`` sequences of any lengths."""
     order = generator.permutation(len(lengths))
     return [order[start : start + size] for start in range(0, len(order), size)]

@@ -1,6 +1,7 @@
-"""For engines that run what PyTorch exports: the model that is exported, and a process of its own to do that in.
+"""For engines that run an exported PyTorch model: the model to export, and a separate process for exporting it.
 
-An engine's users export once and serve without torch, whose memory would otherwise count for the engine.
+Users of an engine export once and then serve without torch. In the same process, torch's memory would be counted as the
+engine's.
 """
 
 import multiprocessing
@@ -8,31 +9,21 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any, TypeVar
 
-import harness
 from harness.port.hf_folder import read_folder
+from harness.port.process import bootstrap
 
 Result = TypeVar("Result")
 
 
-# The new process learns where the package is: a foreign environment has it on no path (harness.measure.client).
-START = """
-import importlib.util, sys
-spec = importlib.util.spec_from_file_location("harness", {file!r})
-sys.modules["harness"] = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(sys.modules["harness"])
-"""
-
-
 def apart(function: Callable[..., Result], *arguments: Any) -> Result:
-    """What a function of this package gives, called in a process that ends with it; it raises what that raises."""
+    """Call a function of this package in a new process, which then ends. Raises what the function raises."""
     context = multiprocessing.get_context("spawn")
-    start = (START.format(file=harness.__file__),)
-    with ProcessPoolExecutor(1, mp_context=context, initializer=exec, initargs=start) as pool:
+    with ProcessPoolExecutor(1, mp_context=context, initializer=exec, initargs=(bootstrap(),)) as pool:
         return pool.submit(function, *arguments).result()
 
 
 def transformers_bert(folder: str) -> Any:
-    """``BertModel`` of transformers with the weights of a folder, attention in plain PyTorch, ready to be traced.
+    """``BertModel`` of transformers with the weights of a folder and attention in plain PyTorch, ready for tracing.
 
     RuntimeError naming every weight that is missing, left over or of another shape.
     """
@@ -47,10 +38,10 @@ def transformers_bert(folder: str) -> Any:
 
 
 def traceable(folder: str, every: bool) -> Any:
-    """The same as a function of ids, segments and mask that gives a tuple.
+    """The same model as a function of ids, segments and mask that returns a tuple.
 
-    The hidden states of the last layer, or with ``every`` of the embeddings and after each layer; then the pooled
-    output, where there is a pooler.
+    The tuple has the hidden states of the last layer, or with ``every`` those of the embeddings and after each layer;
+    then the pooled output, if there is a pooler.
     """
     import torch
 

@@ -1,7 +1,7 @@
-"""A Hugging Face folder as the ports read it: with numpy and safetensors alone, in any environment.
+"""Reads a Hugging Face folder with numpy and safetensors alone, in any environment.
 
-The harness always hands a port a folder with ``config.json`` and one ``model.safetensors``, float32, under
-Hugging Face's names; ``reference.checkpoint`` reads whatever else users have.
+The harness always gives an implementation a folder with ``config.json`` and one ``model.safetensors``: float32, under
+Hugging Face's names. It converts other formats beforehand, with ``reference.checkpoint``.
 """
 
 import importlib.util
@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from harness.worker.messages import Array
+from harness.port.batch import Array
 
 HEAD = ("classifier.", "cls.", "qa_outputs.")
 POOLER = {"pooler.dense.weight", "pooler.dense.bias"}
@@ -18,15 +18,15 @@ NORMS = ("attention.output.LayerNorm", "output.LayerNorm")  # of a layer
 
 
 class Folder(NamedTuple):
-    """What stands in a folder of weights."""
+    """The content of a folder of weights."""
 
     config: dict[str, Any]  # Hugging Face's keys
-    encoder: dict[str, Array]  # "embeddings...", "encoder.layer.0...", "pooler..." (where there is one)
+    encoder: dict[str, Array]  # "embeddings...", "encoder.layer.0...", "pooler..." (if there is one)
     head: dict[str, Array]  # "classifier.weight" and "classifier.bias", or empty
 
 
 def read_folder(folder: str | Path) -> Folder:
-    """Read configuration and weights; the prefix ``bert.`` is taken off, and what is no weight is left out."""
+    """Read configuration and weights. Names lose their prefix ``bert.``; buffers (position ids) are left out."""
     from safetensors.numpy import load_file
 
     config = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))
@@ -41,7 +41,7 @@ def read_folder(folder: str | Path) -> Folder:
 
 
 def check_weights(config: dict[str, Any], weights: dict[str, Array]) -> None:
-    """ValueError that names what is missing, left over or misshapen in a BERT encoder; a pooler is left out anyway."""
+    """Raise ValueError, with names, if an encoder's weights are missing, left over or misshapen. A pooler may exist."""
     hidden, inner = config["hidden_size"], config["intermediate_size"]
     tables = {
         "word": config["vocab_size"],
@@ -72,21 +72,21 @@ def check_weights(config: dict[str, Any], weights: dict[str, Array]) -> None:
 
 
 def read_vocabulary(folder: str | Path) -> list[str]:
-    """The word pieces by id, from ``tokenizer.json`` or else from ``vocab.txt``, as our own tokenizer has them."""
+    """The word pieces by id, from ``tokenizer.json`` or else ``vocab.txt``; the same as the reference tokenizer's."""
     vocabulary = _vocabulary()
     pieces: list[str] = vocabulary.by_id(vocabulary.vocabulary_of(Path(folder)))
     return pieces
 
 
 def is_uncased(folder: str | Path, pieces: list[str]) -> bool:
-    """Whether its tokenizer, with the vocabulary ``pieces``, lowers capitals: as our own tokenizer decides."""
+    """Whether text is lowercased before it is cut into ``pieces``; the same decision as the reference tokenizer's."""
     return bool(_vocabulary().case_of(Path(folder), pieces).lower)
 
 
 @cache
 def _vocabulary() -> Any:
-    """``reference.vocabulary`` from its file: of our packages, a foreign environment can import this one alone."""
-    file = Path(__file__).parents[2] / "reference" / "vocabulary.py"
+    """``reference.files.vocabulary`` from its file: a foreign environment can import no other module of ours."""
+    file = Path(__file__).parents[2] / "reference" / "files" / "vocabulary.py"
     spec = importlib.util.spec_from_file_location("bert_atlas_vocabulary", file)
     assert spec is not None
     assert spec.loader is not None
@@ -96,7 +96,7 @@ def _vocabulary() -> Any:
 
 
 def google_name(name: str) -> tuple[str, bool]:
-    """Hugging Face's name of an encoder's weight for a variable of Google's code; whether it is to be transposed.
+    """Hugging Face's name for an encoder variable of Google's code, and whether the weight must be transposed.
 
     ``bert/encoder/layer_0/attention/self/query/kernel`` is ``encoder.layer.0.attention.self.query.weight``, transposed.
     """

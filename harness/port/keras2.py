@@ -1,42 +1,41 @@
-"""Code written for Keras 2, on today's TensorFlow with ``tf_keras``, and its encoders as ports."""
+"""Runs code written for Keras 2 on current TensorFlow with ``tf_keras``, and adapts its encoders to the harness."""
 
 import os
 from collections.abc import Callable
 from typing import Any
 
-from harness.port.batch import Batch, pad, pad_to_multiple
+from harness.port.batch import Array, Batch, pad_to_multiple, unpad
 from harness.port.hf_folder import google_name
-from harness.worker.messages import Array
 
-States = Callable[[Any, Any, Any], list[Any]]  # ids, segments and mask to hidden states, those of the embeddings first
+States = Callable[[Any, Any, Any], list[Any]]  # (ids, segments, mask) -> hidden states, those of the embeddings first
 
 
 def tensorflow() -> Any:
-    """TensorFlow, with ``tf.keras`` the Keras 2 that ``tf_keras`` keeps. To be called before anything imports it."""
+    """Import TensorFlow with Keras 2, from ``tf_keras``, as ``tf.keras``. Call this before anything imports it."""
     os.environ |= {"TF_USE_LEGACY_KERAS": "1", "TF_CPP_MIN_LOG_LEVEL": "2"}
     import tensorflow as tf
 
-    tf.get_logger().setLevel("ERROR")  # old names are said to be deprecated
+    tf.get_logger().setLevel("ERROR")  # it warns of every old name
     return tf
 
 
-class Model:
-    """``harness.registry.implementations.Model`` over a function that gives the hidden states of every layer."""
+class Encoder:
+    """A function that returns the hidden states of every layer, as a ``harness.port.Model``."""
 
     batching = "padded"
 
     def __init__(self, states: States, version: str, step: int | None = None, longest: int = 0) -> None:
-        """With ``step`` a graph reads one length only: a multiple of it, or ``longest``, the model's own limit."""
+        """With ``step`` each graph has a fixed length: a multiple of ``step``, or ``longest``, the model's limit."""
         self.states, self.version, self.step, self.longest = states, version, step, longest
         self.graphs: dict[tuple[bool, int | None], Any] = {}
 
     def run(self, batch: Batch, every_layer: bool) -> Any:
-        """Hidden states, [sequences, length, hidden], of the last layer or a list of those of all."""
+        """Hidden states [sequences, length, hidden] of the last layer, or a list with those of every layer."""
         arrays = pad_to_multiple(batch, self.step or 1, self.longest)
         return self.graph(every_layer, arrays[0].shape[1] if self.step else None)(*arrays)
 
     def graph(self, every_layer: bool, length: int | None) -> Any:
-        """The compiled function for sequences of this length, or of any."""
+        """The compiled function for sequences of this length; None: of any length."""
         if (every_layer, length) not in self.graphs:
             tf = tensorflow()
             inputs = [tf.TensorSpec([None, length], tf.int32)] * 3
@@ -48,9 +47,7 @@ class Model:
         return self.run(batch, every_layer=False)
 
     def fetch(self, encoded: Any, batch: Batch) -> Array:
-        mask = pad(batch)[2] == 1
-        states: Array = encoded.numpy()[:, : mask.shape[1]][mask]
-        return states
+        return unpad(encoded.numpy(), batch)
 
     def pooled(self, encoded: Any, batch: Batch) -> Array | None:
         return None  # none of these libraries computes it
@@ -59,11 +56,11 @@ class Model:
         return [self.fetch(states, batch) for states in self.run(batch, every_layer=True)]
 
     def synchronize(self) -> None:
-        """On the CPU a call returns when it has computed."""
+        """On the CPU, calls are synchronous."""
 
 
 def google_reader(weights: dict[str, Array]) -> Callable[[str], Array]:
-    """A function: Google's name of a variable to its value, as if it were read from Google's checkpoint."""
+    """Returns a function from a variable's name in Google's code to its value, like a reader of Google's checkpoint."""
 
     def read(variable: str) -> Array:
         name, transposed = google_name(variable)

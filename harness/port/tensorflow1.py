@@ -1,4 +1,4 @@
-"""Code written for TensorFlow 1, on TensorFlow 2.15: the names that it misses, and Google's BertModel as a port.
+"""Runs code written for TensorFlow 1 on TensorFlow 2.15, and adapts Google's ``BertModel`` to the harness.
 
 2.15 is the last release with Keras 2, which ``tf.layers`` needs, and with ``tf.estimator``.
 """
@@ -12,21 +12,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from harness.port.batch import Batch, pad
+from harness.port.batch import Array, Batch, pad, unpad
 from harness.port.hf_folder import POOLER, google_name, is_uncased, read_folder, read_vocabulary
-from harness.worker.messages import Array
 
 
 def alias() -> Any:
-    """Make ``import tensorflow`` mean TensorFlow 1; return that module. To be called before the code is imported."""
+    """Make ``import tensorflow`` mean TensorFlow 1, and return that module. Call this before importing the code."""
     if "tensorflow.contrib" in sys.modules:
         return sys.modules["tensorflow"]
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     import tensorflow.compat.v1 as tf
 
-    tf.disable_v2_behavior()  # graphs and sessions, and a Tensor's shape made of Dimensions
-    tf.logging.set_verbosity(tf.logging.ERROR)  # every old name is said to be deprecated
-    # Of tf.contrib, which 2.0 dropped, BERT wants layer_norm, as an attribute or by importing the module.
+    tf.disable_v2_behavior()  # graphs and sessions, and shapes made of Dimension objects
+    tf.logging.set_verbosity(tf.logging.ERROR)  # it warns of every old name
+    # BERT needs one function of tf.contrib, which 2.0 removed: as an attribute or by importing the module.
     layers = types.ModuleType("tensorflow.contrib.layers")
     layers.layer_norm = layer_norm  # type: ignore[attr-defined]
     contrib = types.ModuleType("tensorflow.contrib")
@@ -37,7 +36,7 @@ def alias() -> Any:
 
 
 def alias_estimator() -> None:
-    """Put estimators where TensorFlow 1 had them; they have been a package of their own since."""
+    """Put estimators where TensorFlow 1 had them; they have become a separate package."""
     alias()
     for name in ("", ".estimator", ".model_fn", ".run_config"):
         module = importlib.import_module(f"tensorflow_estimator.python.estimator{name}")
@@ -58,21 +57,21 @@ def layer_norm(inputs: Any, begin_norm_axis: int, begin_params_axis: int, scope:
     return tf.nn.batch_normalization(inputs, mean, variance, beta, gamma, variance_epsilon=1e-12)
 
 
-class Model:
-    """The Protocol of ``harness.registry.implementations`` over Google's ``BertModel``, in a session."""
+class Encoder:
+    """Google's ``BertModel`` in a session, as a ``harness.port.Model``."""
 
     batching = "padded"
 
     def __init__(self, modeling: Any, folder: str | Path, package: str) -> None:
-        """``modeling`` is the module with ``BertConfig`` and ``BertModel``; ``package`` says where it is from."""
+        """``modeling`` is the module with ``BertConfig`` and ``BertModel``; ``package`` names its origin."""
         tf = alias()
         config, weights, _ = read_folder(folder)
         self.modeling, self.config = modeling, modeling.BertConfig.from_dict(config)
         self.session = tf.Session(graph=tf.Graph())
-        self.graphs: dict[int | None, tuple[list[Any], Any]] = {}  # by the length that they read; None: any
+        self.graphs: dict[int | None, tuple[list[Any], Any]] = {}  # by sequence length; None: any length
         try:
             self._build(None)
-        except TypeError:  # some compare the length in Python, and want a graph for each; this one has the variables
+        except TypeError:  # some compare lengths in Python, and need a graph for each; this one creates the variables
             self._build(1)
         self._restore(weights)
         with self.session.graph.as_default():
@@ -80,7 +79,7 @@ class Model:
         self.version = f"{package}, gelu by {'erf' if one > 0.8413 else 'tanh'}, tensorflow {tf.__version__}"
 
     def _build(self, length: int | None) -> tuple[list[Any], Any]:
-        """Placeholders of ids, segments and mask, and the BertModel that reads them."""
+        """Placeholders for ids, segments and mask, and the BertModel that reads them."""
         tf = alias()
         with self.session.graph.as_default(), tf.variable_scope("", reuse=tf.AUTO_REUSE):
             inputs = [tf.placeholder(tf.int32, [None, length]) for _ in range(3)]
@@ -95,7 +94,7 @@ class Model:
         return self.graphs.get(None) or self.graphs.get(length) or self._build(length)
 
     def _restore(self, weights: dict[str, Array]) -> None:
-        """Give every variable its weight; a pooler may be absent. ValueError names what does not fit."""
+        """Assign every variable its weight; a pooler may be absent. ValueError names what does not fit."""
         with self.session.graph.as_default():
             variables = {google_name(v.op.name): v for v in alias().global_variables()}
         absent = {name for name, _ in variables} - weights.keys()
@@ -123,8 +122,7 @@ class Model:
         return self._run(lambda bert: bert.get_sequence_output(), batch)
 
     def fetch(self, encoded: Any, batch: Batch) -> Array:
-        states: Array = encoded[pad(batch)[2] == 1]
-        return states
+        return unpad(encoded, batch)
 
     def pooled(self, encoded: Any, batch: Batch) -> Array | None:
         _, bert = self._graph(encoded.shape[1])
@@ -138,11 +136,11 @@ class Model:
         return [self.fetch(state, batch) for state in states]
 
     def synchronize(self) -> None:
-        """A session answers when it has computed."""
+        """``Session.run`` is synchronous."""
 
 
 def check_supported(name: str, device: str, precision: str) -> None:
-    """NotImplementedError for what this code, and TensorFlow as it is installed for it, cannot do."""
+    """Raise NotImplementedError for anything but float32 on the CPU, which is all that its TensorFlow can do."""
     if precision != "fp32":
         raise NotImplementedError(f"{name} computes in float32 only")
     if device != "cpu":
@@ -150,7 +148,7 @@ def check_supported(name: str, device: str, precision: str) -> None:
 
 
 def tokenizer(full_tokenizer: Any, folder: str | Path) -> Callable[[str], list[int]]:
-    """Google's ``FullTokenizer`` from a folder: text to the ids of [CLS] text [SEP]."""
+    """Google's ``FullTokenizer`` with a folder's vocabulary: from text to the ids of [CLS] text [SEP]."""
     pieces = read_vocabulary(folder)
     with tempfile.TemporaryDirectory() as place:
         file = Path(place) / "vocab.txt"

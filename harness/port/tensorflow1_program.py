@@ -1,4 +1,4 @@
-"""A repository's training program for TensorFlow 1: run as it stands, in a process of its own."""
+"""Runs a repository's unmodified training program for TensorFlow 1 in a separate process."""
 
 import importlib
 import json
@@ -13,42 +13,33 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import harness
 from harness.port import tensorflow1
 from harness.port.hf_folder import is_uncased, read_folder, read_vocabulary
+from harness.port.process import command
 
-# As in ``harness.measure.client``: the package ``harness`` alone becomes something that can be imported.
-START = """
-import importlib.util, sys
-spec = importlib.util.spec_from_file_location("harness", sys.argv[1])
-sys.modules["harness"] = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(sys.modules["harness"])
-from harness.port.tensorflow1_program import main
-main(*sys.argv[2:])
-"""
-STAGES = {"Running train on": "training", "Running infer on": "predicting"}  # as an estimator announces them
-ERROR = re.compile(r"[\w.]*(Error|Exception)\b")  # begins the line that says why a program failed
+STAGES = {"Running train on": "training", "Running infer on": "predicting"}  # in the words of an estimator
+ERROR = re.compile(r"[\w.]*(Error|Exception)\b")  # the start of the line that says why a program failed
 
 
 def run(
     script: Path, flags: dict[str, Any], place: Path, show: Callable[[str], None], implementation: str = __name__
 ) -> None:
-    """Run a program with these flags in the folder ``place``; ``show`` is told every line that it prints.
+    """Run a program with these flags in the folder ``place``; ``show`` gets every line that it prints.
 
-    ``implementation`` is a module whose function ``prepare`` is called first. RuntimeError where the program fails; its
-    last lines are then on standard error. It ends with this call, however that ends.
+    ``implementation`` is a module whose function ``prepare`` is called first. Raises RuntimeError if the program fails,
+    and prints its last lines to standard error. If this call is interrupted, the program is killed.
     """
     options = [f"--{name}={value}" for name, value in flags.items()]
-    last: deque[str] = deque(maxlen=200)  # TensorFlow says where in the graph, at length
+    last: deque[str] = deque(maxlen=200)  # TensorFlow describes the place in the graph at length
     with subprocess.Popen(
-        [sys.executable, "-P", "-c", START, str(harness.__file__), implementation, str(script.resolve()), *options],
+        command(sys.executable, __name__, "main", implementation, str(script.resolve()), *options),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         encoding="utf-8",
         errors="replace",
         cwd=place,
-        env=os.environ | {"PYTHONUTF8": "1"},  # they open files without saying in which encoding
+        env=os.environ | {"PYTHONUTF8": "1"},  # these programs open files without an encoding
     ) as process:
         assert process.stdout is not None
         try:
@@ -60,12 +51,12 @@ def run(
             raise
     if process.returncode != 0:
         print("".join(last), file=sys.stderr, flush=True)
-        why = next((line.strip() for line in reversed(last) if ERROR.match(line)), "standard error says why")
+        why = next((line.strip() for line in reversed(last) if ERROR.match(line)), "see standard error")
         raise RuntimeError(f"{script.name} ended with exit code {process.returncode}: {why}")
 
 
 def main(implementation: str, script: str, *options: str) -> None:
-    """The program's process."""
+    """Prepare TensorFlow, then run the script as ``__main__``. Called in the new process."""
     importlib.import_module(implementation).prepare()
     sys.path.insert(0, str(Path(script).parent))
     sys.argv = [script, *options]
@@ -73,7 +64,7 @@ def main(implementation: str, script: str, *options: str) -> None:
 
 
 def prepare() -> None:
-    """Put what estimators of TPUs need where TensorFlow 1 had it, and let them say how far they are."""
+    """Put what TPU estimators need where TensorFlow 1 had it, and let them log their progress."""
     tf = tensorflow1.alias()
     tf.logging.set_verbosity(tf.logging.INFO)
     tf.contrib.tpu = tf.estimator.tpu
@@ -81,7 +72,7 @@ def prepare() -> None:
 
 
 def show_stages(progress: Callable[..., None]) -> Callable[[str], None]:
-    """What shows how far an estimator is, given the lines that it prints."""
+    """Returns a function that takes an estimator's output line by line and reports each new stage to ``progress``."""
 
     def show(line: str) -> None:
         for done, (announced, stage) in enumerate(STAGES.items()):
@@ -92,12 +83,12 @@ def show_stages(progress: Callable[..., None]) -> Callable[[str], None]:
 
 
 def write_release(modeling: Any, weights: str | Path, place: Path) -> dict[str, Any]:
-    """Write weights as Google released theirs, and give the flags that all programs made from its own have for them.
+    """Write weights in the form of Google's releases. Returns the flags for them, the same in all derived programs.
 
     ``modeling`` is the repository's module with ``BertConfig`` and ``BertModel``.
     """
     tf = tensorflow1.alias()
-    model = tensorflow1.Model(modeling, weights, "")
+    model = tensorflow1.Encoder(modeling, weights, "")
     with model.session.graph.as_default():
         tf.train.Saver().save(model.session, str(place / "bert_model.ckpt"), write_meta_graph=False)
     model.session.close()

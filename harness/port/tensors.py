@@ -1,15 +1,14 @@
-"""Between torch and numpy, for the implementations that compute with torch."""
+"""Conversions between torch and numpy. torch is imported inside the functions: not every environment has it."""
 
 from typing import Any
 
 import numpy as np
 
-from harness.port.batch import Batch
-from harness.worker.messages import Array
+from harness.port.batch import Array, Batch
 
 
 def to_numpy(tensor: Any) -> Array:
-    """A torch tensor as numpy: float64 stays, every other float becomes float32."""
+    """A torch tensor as a numpy array; float64 stays, every other float becomes float32."""
     tensor = tensor.detach().cpu()
     array: Array = tensor.numpy() if tensor.dtype.itemsize == 8 else tensor.float().numpy()
     return array
@@ -25,7 +24,7 @@ def to_device(batch: Batch, device: str) -> tuple[Any, Any]:
 def dtype(precision: str) -> Any:
     """The torch type of "fp64", "fp32", "bf16" or "fp16"; ValueError for anything else.
 
-    The same as ``reference.torch_dtype``, for environments that ``reference`` is not in.
+    The same as ``reference.torch_dtype``, for environments without ``reference``.
     """
     import torch
 
@@ -36,7 +35,7 @@ def dtype(precision: str) -> Any:
 
 
 def synchronize(device: str) -> None:
-    """Wait for a GPU; the CPU is never behind."""
+    """Wait until a GPU has finished; on the CPU, torch is synchronous."""
     if device.startswith("cuda"):
         import torch
 
@@ -44,5 +43,5 @@ def synchronize(device: str) -> None:
 
 
 def parameters_by_name(module: Any) -> dict[str, Array]:
-    """Every weight of a module, float32 (float64 stays)."""
+    """All weights of a module as float32 (float64 stays)."""
     return {name: np.ascontiguousarray(to_numpy(tensor)) for name, tensor in module.state_dict().items()}

@@ -1,4 +1,4 @@
-"""What a model answers, as a file of rows or of tagged lines: one for each input, in a form that can be read back."""
+"""Writes a model's answers as rows or tagged lines, one for each input, in a form that can be read back."""
 
 import csv
 import io
@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from harness.data.encode import Prediction
-from harness.data.task import Task
+from harness.data.kinds import KINDS, Prediction
+from harness.data.reading import Reading
 from harness.errors import BadInput
 from harness.predict.inputs import Inputs
 from harness.worker.messages import Array
@@ -18,10 +18,10 @@ from harness.worker.messages import Array
 Form = Literal["tsv", "csv", "jsonl", "conll"]
 
 
-def form_of(task: Task, output: Path | None) -> Form:
-    """How the answers are written: rows with tabs, but as the output's name says where it is .csv or .jsonl."""
+def form_of(reading: Reading, output: Path | None) -> Form:
+    """The form of the answers: tab-separated rows, unless the output's name ends in .csv or .jsonl."""
     suffix = "" if output is None else output.suffix.lower()
-    if task.kind != "tagging":
+    if KINDS[reading.kind].inputs != "words":
         return "csv" if suffix == ".csv" else "jsonl" if suffix == ".jsonl" else "tsv"
     if suffix in (".csv", ".jsonl"):
         raise BadInput(f"--output: {output}: tagged words are written one a line; call the file .conll or .txt")
@@ -29,16 +29,18 @@ def form_of(task: Task, output: Path | None) -> Form:
 
 
 def check_writable(inputs: Inputs, form: Form) -> None:
-    """BadInput where an id or a label holds what rows of this form cannot; to be asked before the work."""
-    task = inputs.task
+    """BadInput where an id or a label cannot be written in this form; call it before the model runs."""
+    reading = inputs.reading
+    names = KINDS[reading.kind].outputs(reading.labels)
     if form == "conll" or form == "jsonl":
         return
-    if task.kind == "multi-label" and any(task.label_separator in name for name in task.outputs):
-        said = f"a label holds {task.label_separator!r}, which would separate labels"
+    several = "label_separator" in KINDS[reading.kind].fields
+    if several and any(reading.label_separator in name for name in names):
+        said = f"a label holds {reading.label_separator!r}, which would separate labels"
         raise BadInput(f"{said}; write the answers to a .jsonl file with --output")
     if form == "csv":
         return
-    for what, values in (("an id", [example.id for example in inputs.examples]), ("a label", task.outputs)):
+    for what, values in (("an id", [example.id for example in inputs.examples]), ("a label", names)):
         if odd := next((place for place, value in enumerate(values, 1) if re.search(r"[\t\n\r]", value)), None):
             raise BadInput(
                 f"{what} ({odd} of {len(values)}) holds a tab or line break, which a row of tab-separated answers "
@@ -47,16 +49,17 @@ def check_writable(inputs: Inputs, form: Form) -> None:
 
 
 def written(inputs: Inputs, answers: list[Prediction], logits: Array, form: Form) -> str:
-    """The answers as text; ``logits`` are those of each example, unused where words were tagged."""
+    """The answers as text; ``logits`` has a row for each example, and is not used for tags."""
     if form == "conll":
         return _tagged(inputs, answers)
+    kind = KINDS[inputs.reading.kind]
     rows = [
-        {"id": example.id} | _row(inputs.task, answer, each)
+        {"id": example.id} | kind.row(answer, each)
         for example, answer, each in zip(inputs.examples, answers, logits.astype(np.float64), strict=True)
     ]
     if form == "jsonl":
         return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    cells = [list(rows[0]), *([_cell(inputs.task, value) for value in row.values()] for row in rows)]
+    cells = [list(rows[0]), *([_cell(inputs.reading, *each) for each in row.items()] for row in rows)]
     if form == "tsv":  # without quotes, which would be part of what is read back
         return "".join("\t".join(row) + "\n" for row in cells)
     out = io.StringIO()
@@ -64,29 +67,17 @@ def written(inputs: Inputs, answers: list[Prediction], logits: Array, form: Form
     return out.getvalue()
 
 
-def _row(task: Task, answer: Prediction, logits: Array) -> dict[str, Any]:
-    """What is said of one example."""
-    if task.kind == "regression":
-        return {"score": float(str(np.float32(logits[0])))}  # the shortest number that is this one in float32
-    if task.kind == "classification":
-        return {"label": answer, "probability": round(float(np.exp(logits.max() - np.logaddexp.reduce(logits))), 4)}
-    sure = [round(float(1 / (1 + np.exp(-logit))), 4) for logit in logits if logit > 0]
-    return {"label": answer, "probability": sure}
-
-
-def _cell(task: Task, value: Any) -> str:
+def _cell(reading: Reading, column: str, value: Any) -> str:
     if isinstance(value, tuple):
-        return task.label_separator.join(value)
+        return reading.label_separator.join(value)
     if isinstance(value, list):
         return ",".join(f"{each:.4f}" for each in value)
-    if isinstance(value, float) and task.kind != "regression":
-        return f"{value:.4f}"
-    return str(value)
+    return f"{value:.4f}" if column == "probability" else str(value)
 
 
 def _tagged(inputs: Inputs, answers: list[Prediction]) -> str:
-    """All lines of the input, each with a word as the word and its tag; what else there is stays as it is."""
-    between = "\t" if inputs.task.separator == "tab" else " "
+    """All lines of the input: a word becomes the word and its tag, other lines are unchanged."""
+    between = "\t" if inputs.reading.separator == "tab" else " "
     lines = list(inputs.lines)
     words = [word for example in inputs.examples for word in example.words]
     tags = [tag for each in answers for tag in each]  # type: ignore[union-attr]

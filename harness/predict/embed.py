@@ -9,12 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.data.task import SplitFile, load_task
+from harness.data.reading import SplitFile
+from harness.data.task import load_task
 from harness.errors import BadInput, Failure, ours
 from harness.files import expanded
+from harness.port import Array
 from harness.predict.inputs import Inputs, from_file
 from harness.weights.find import find_weights, weights_names
-from harness.worker.messages import Array
 from reference import named
 from reference.encoder import SentenceEncoder, TextsCut
 
@@ -63,10 +64,10 @@ def check_form(output: Path) -> None:
 
 
 def _read(file: Path, form: str | None, columns: dict[str, str] | None) -> Inputs:
-    """The texts of a file, read as that of a task whose examples are one text."""
-    task = replace(load_task("mini-sentiment"), name="texts", kind="regression", labels={}, format="tsv")
-    task = replace(task, files={"test": SplitFile(Path("texts.tsv"), True, {"text": "text"})}, evaluate=("test",))
-    return from_file(task, file, form, columns, ids=False)
+    """The texts of a file, read like the examples of a task that have one text each."""
+    files = {"test": SplitFile(Path("texts.tsv"), True, {"text": "text"})}
+    reading = replace(load_task("mini-sentiment"), name="texts", kind="regression", labels={}, files=files)
+    return from_file(replace(reading, format="tsv"), file, form, columns, ids=False)
 
 
 def _load(

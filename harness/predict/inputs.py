@@ -1,7 +1,7 @@
-"""What ``predict`` is given: a file, standard input or texts, as examples of the model's task.
+"""The inputs of ``predict``: a file, standard input or texts, read as examples of the model's task.
 
-It is read as the files of the task were: the same columns, separator, encoding and context, whatever of these a file
-needs. A label or tag that it has is not looked at, so that no example is left out for it.
+They are read like the files of the task: with the same columns, separator, encoding and context, as far as a file needs
+them. Labels and tags in them are not read, so that none leaves an example out.
 """
 
 import re
@@ -12,80 +12,81 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from harness.data.read import TextExample, WordExample, decoded, read_content
-from harness.data.repairs import LEFT_OUT, Repairs
+from harness.data.examples import LEFT_OUT, Repairs, TextExample, WordExample
+from harness.data.kinds import KINDS
+from harness.data.read import decoded, read_content
+from harness.data.reading import Reading, SplitFile
 from harness.data.sentences import DOCUMENT, Sentence, sentences
 from harness.data.spelling import plain
 from harness.data.tables import LONE, READERS, WrongWidth, lines_of
 from harness.data.tags import Tags
-from harness.data.task import SplitFile, Task
 from harness.errors import BadInput
 
 Form = Literal["lines", "tsv", "csv", "jsonl", "conll"]
 SUFFIXES: dict[str, Form] = {".txt": "lines", ".tsv": "tsv", ".csv": "csv", ".jsonl": "jsonl", ".conll": "conll"}
 STANDARD_INPUT = Path("-")
-SPLIT = "test"  # the one split of the task whose file this is: it needs no labels
+SPLIT = "test"  # the split that inputs are read as: it needs no labels
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """What is to be answered."""
+    """Examples to be answered, and how they were read."""
 
-    task: Task
+    reading: Reading
     examples: list[Any]
-    lines: list[str] = field(default_factory=list)  # of a file of words: all its lines
-    words: list[int] = field(default_factory=list)  # the 0-based line of each word, in order
-    notes: list[str] = field(default_factory=list)  # what the user should know of how it was read
+    lines: list[str] = field(default_factory=list)  # in tagging: all lines of the file
+    words: list[int] = field(default_factory=list)  # in tagging: the 0-based line of each word, in order
+    notes: list[str] = field(default_factory=list)  # what the user should know about how they were read
 
 
-def from_texts(task: Task, texts: list[str]) -> Inputs:
-    """Texts of the command line: for pairs with a tab between the two, for tagging words with spaces between them."""
-    if task.kind != "tagging":
-        return Inputs(task, _of_lines(task, "--text", texts))
+def from_texts(reading: Reading, texts: list[str]) -> Inputs:
+    """Texts from the command line; pairs have a tab between the two texts, words for tagging have spaces."""
+    if not _reads_words(reading):
+        return Inputs(reading, _of_lines(reading, "--text", texts))
     words = [tuple(re.split(r"\s+", text.strip())) if text.strip() else () for text in texts]
     examples = [WordExample(str(i), each, None, i) for i, each in enumerate(words)]
     lines = [line for each in words for line in (*each, "")][:-1]
-    return Inputs(task, examples, lines, [i for i, line in enumerate(lines) if line])
+    return Inputs(reading, examples, lines, [i for i, line in enumerate(lines) if line])
 
 
 def from_file(
-    task: Task, file: Path, form: str | None = None, columns: dict[str, str] | None = None, ids: bool = True
+    reading: Reading, file: Path, form: str | None = None, columns: dict[str, str] | None = None, ids: bool = True
 ) -> Inputs:
     """The examples of a file, or of standard input where it is "-".
 
-    ``form`` replaces what the file's name says; ``columns`` says by role (text, pair, id; word) which column it is,
-    instead of that of the task's files. Without ``ids`` a column called id is not looked at. BadInput says which file
-    and line is wrong, and what would be right.
+    ``form`` replaces the form that the file's name implies; ``columns`` maps roles (text, pair, id; word) to columns,
+    instead of those of the task's files, the first of which counts first. Without ``ids`` a column called id is
+    ignored. BadInput names the file and the line, and says what would be right.
     """
-    chosen = _form(task, file, form)
+    chosen = _form(reading, file, form)
     path = Path("standard input") if file == STANDARD_INPUT else file
     raw = _bytes(file)
-    encoding, notes = _encoding(task, path, raw)
-    task = replace(task, encoding=encoding, download=None)
-    content = decoded(task, path, raw)
-    if columns and (unknown := columns.keys() - _roles(task, chosen)):
-        takes = ", ".join(_roles(task, chosen)) or "none, as a line is a text"
+    encoding, notes = _encoding(reading, path, raw)
+    reading = replace(reading, encoding=encoding, download=None)
+    content = decoded(reading, path, raw)
+    if columns and (unknown := columns.keys() - _roles(reading, chosen)):
+        takes = ", ".join(_roles(reading, chosen)) or "none, as a line is a text"
         raise BadInput(f"--columns: no role {', '.join(sorted(unknown))}; this file has {takes}")
     if chosen == "lines":
         repairs = Repairs(path.name)
-        examples = _of_lines(task, str(path), lines_of(path, content, repairs))
-        return Inputs(task, examples, notes=notes + _said(repairs.counted()))
+        examples = _of_lines(reading, str(path), lines_of(path, content, repairs))
+        return Inputs(reading, examples, notes=notes + _said(repairs.counted()))
     if chosen == "conll":
-        return _of_words(task, path, content, columns or {}, notes)
-    task = replace(task, format=chosen)
-    task = replace(task, files={SPLIT: _split_file(task, path, content, columns or {}, ids)})
+        return _of_words(reading, path, content, columns or {}, notes)
+    reading = replace(reading, format=chosen)
+    reading = replace(reading, files={SPLIT: _split_file(reading, path, content, columns or {}, ids)})
     try:
-        found = read_content(task, SPLIT, path, content)
+        found = read_content(reading, SPLIT, path, content)
     except BadInput as error:
         if "an id names one example" in str(error):
             raise BadInput(f"{error}; call the column otherwise, and the answers are numbered") from None
         raise
-    return Inputs(task, found.examples, notes=notes + _said(found.repairs))
+    return Inputs(reading, found.examples, notes=notes + _said(found.repairs))
 
 
-def _form(task: Task, file: Path, given: str | None) -> Form:
-    """How the file is written: as said, as the task's files of this suffix are, or as the suffix says."""
-    possible: list[Form] = ["conll"] if task.kind == "tagging" else ["lines", "tsv", "csv", "jsonl"]
+def _form(reading: Reading, file: Path, given: str | None) -> Form:
+    """The form of the file: the given one, that of the task's files with this suffix, or that of the suffix."""
+    possible: list[Form] = ["conll"] if _reads_words(reading) else ["lines", "tsv", "csv", "jsonl"]
     if given is not None:
         if given not in possible:
             raise BadInput(f"--format: {given!r} is not one that this model reads: {', '.join(possible)}")
@@ -93,8 +94,8 @@ def _form(task: Task, file: Path, given: str | None) -> Form:
     if file == STANDARD_INPUT:
         return possible[0]
     suffix = file.suffix.lower()
-    if suffix and suffix in {own.path.suffix.lower() for own in task.files.values()}:
-        return task.format
+    if suffix and suffix in {own.path.suffix.lower() for own in reading.files.values()}:
+        return reading.format
     if SUFFIXES.get(suffix) not in possible:
         known = ", ".join(suffix for suffix, form in SUFFIXES.items() if form in possible)
         raise BadInput(f"{file}: this model reads {known}; of another name, say with --format which of these it is")
@@ -112,33 +113,41 @@ def _bytes(file: Path) -> bytes:
         raise BadInput(f"cannot read {file}: {error.strerror}") from None
 
 
-def _encoding(task: Task, path: Path, raw: bytes) -> tuple[str, list[str]]:
-    """The encoding of the task's files, but UTF-8 where the bytes are that beyond doubt; and what to say of it."""
+def _encoding(reading: Reading, path: Path, raw: bytes) -> tuple[str, list[str]]:
+    """The encoding of the task's files, or UTF-8 where the bytes are certainly that; and a note about it."""
     try:
         utf8 = not raw.isascii() and bool(raw.decode("utf-8"))
     except UnicodeDecodeError:
         utf8 = False
-    if not utf8 or task.encoding.lower().replace("_", "-") in ("utf-8", "utf8", "utf-8-sig"):
-        return task.encoding, []
-    return "utf-8", [f"{path}: read as UTF-8, which it is; the files of the model's task are in {task.encoding}"]
+    if not utf8 or reading.encoding.lower().replace("_", "-") in ("utf-8", "utf8", "utf-8-sig"):
+        return reading.encoding, []
+    return "utf-8", [f"{path}: read as UTF-8, which it is; the files of the model's task are in {reading.encoding}"]
 
 
-def _roles(task: Task, form: Form) -> list[str]:
+def _roles(reading: Reading, form: Form) -> list[str]:
     if form == "lines":
         return []
-    return ["word"] if form == "conll" else ["text", *(["pair"] if _pairs(task) else []), "id"]
+    return ["word"] if form == "conll" else ["text", *(["pair"] if _pairs(reading) else []), "id"]
 
 
-def _pairs(task: Task) -> bool:
-    return any("pair" in file.columns for file in task.files.values())
+def _reads_words(reading: Reading) -> bool:
+    """Whether inputs are sentences of words, otherwise texts. BadInput for kinds of tasks that it cannot read."""
+    inputs = KINDS[reading.kind].inputs
+    if inputs is None:
+        raise BadInput(f"`predict` cannot read inputs for a task of kind {reading.kind}")
+    return inputs == "words"
+
+
+def _pairs(reading: Reading) -> bool:
+    return any("pair" in file.columns for file in reading.files.values())
 
 
 def _said(repairs: list[dict[str, Any]]) -> list[str]:
     return [f"{each['what']}: {each['count']}, the first at {each['first']}" for each in repairs]
 
 
-def _of_lines(task: Task, where: str, lines: list[str]) -> list[TextExample]:
-    pairs = _pairs(task)
+def _of_lines(reading: Reading, where: str, lines: list[str]) -> list[TextExample]:
+    pairs = _pairs(reading)
     examples = []
     for number, line in enumerate(lines):
         if "\r" in line and where != "--text":
@@ -152,13 +161,13 @@ def _of_lines(task: Task, where: str, lines: list[str]) -> list[TextExample]:
     return examples
 
 
-def _of_words(task: Task, path: Path, content: str, columns: dict[str, str], notes: list[str]) -> Inputs:
+def _of_words(reading: Reading, path: Path, content: str, columns: dict[str, str], notes: list[str]) -> Inputs:
     given = columns.get("word")
     if given is not None and not re.fullmatch("-?[0-9]+", given):
         raise BadInput(f"--columns: word={given} should be a number, counted from 0")
-    at = {role: int(column) for role, column in _own_files(task)[0].columns.items()}
+    at = {role: int(column) for role, column in next(iter(reading.files.values())).columns.items()}
     at |= {"word": int(given)} if given is not None else {}
-    found, repairs = _sentences(task, at, path, content)
+    found, repairs = _sentences(reading, at, path, content)
     if not found:
         raise BadInput(f"{path} has no sentences")
     marked = re.search(f"^{DOCUMENT}", content, re.MULTILINE)
@@ -168,46 +177,41 @@ def _of_words(task: Task, path: Path, content: str, columns: dict[str, str], not
     ]
     words = [line - 1 for each in found for line in each.lines]
     kept = [each for each in repairs.counted() if not each["what"].endswith(LEFT_OUT)]  # what is, stays in the answers
-    return Inputs(task, examples, lines_of(path, content, Repairs("")), words, notes + _said(kept))
+    return Inputs(reading, examples, lines_of(path, content, Repairs("")), words, notes + _said(kept))
 
 
-def _sentences(task: Task, at: dict[str, int], path: Path, content: str) -> tuple[list[Sentence], Repairs]:
-    """The sentences, as the task's own files have them, with a tag for each word; or of words without."""
+def _sentences(reading: Reading, at: dict[str, int], path: Path, content: str) -> tuple[list[Sentence], Repairs]:
+    """The sentences of a file that has a tag for each word, like the task's files; or of words alone."""
     if "tag" in at:
         repairs = Repairs(path.name)
-        is_tag = Tags(task, at["tag"], repairs).has
+        is_tag = Tags(reading, at["tag"], repairs).is_tag
         with suppress(WrongWidth):
-            found = [*sentences(task, at, path, content, is_tag, repairs)]
+            found = [*sentences(reading, at, path, content, is_tag, repairs)]
             if all(is_tag(row[at["tag"]]) for each in found for row in each.rows):
                 return found, repairs
     repairs = Repairs(path.name)
-    return [*sentences(task, {"word": at["word"]}, path, content, lambda _: False, repairs)], repairs
+    return [*sentences(reading, {"word": at["word"]}, path, content, lambda _: False, repairs)], repairs
 
 
-def _own_files(task: Task) -> list[SplitFile]:
-    """The files of the task, those that were scored first: what is to be answered looks most like these."""
-    return [task.files[split] for split in dict.fromkeys([*task.evaluate, *task.files]) if split in task.files]
-
-
-def _split_file(task: Task, path: Path, content: str, given: dict[str, str], ids: bool) -> SplitFile:
-    """Where the texts are: as said, else as in a file of the task, else in columns called text and pair."""
-    line, first = next(READERS[task.format](path, content, Repairs(path.name)))
+def _split_file(reading: Reading, path: Path, content: str, given: dict[str, str], ids: bool) -> SplitFile:
+    """The columns of the texts: the given ones, else those of a file of the task, else columns called text and pair."""
+    line, first = next(READERS[reading.format](path, content, Repairs(path.name)))
     names = list(first)
-    needed = ["text", "pair"] if _pairs(task) else ["text"]
-    if _numbered(task, path, line, names, given):
+    needed = ["text", "pair"] if _pairs(reading) else ["text"]
+    if _numbered(reading, path, line, names, given):
         numbers: dict[str, str | int] = {role: int(column) for role, column in given.items()}
         return _checked(SplitFile(path, False, numbers), needed, path, line, len(names))
     plain: dict[str, str | int] = {role: role for role in needed}
-    for file in [*_own_files(task), SplitFile(path, True, plain)]:
+    for file in [*reading.files.values(), SplitFile(path, True, plain)]:
         columns = {role: file.columns[role] for role in needed} | given
-        if (file.header or task.format == "jsonl" or given) and _named(columns, names):
+        if (file.header or reading.format == "jsonl" or given) and _named(columns, names):
             own_id = _id(columns.get("id") or file.columns.get("id"), names) if ids else {}
             return SplitFile(path, True, columns | own_id)
-    for file in _own_files(task):
-        if not file.header and not given and task.format != "jsonl":
+    for file in reading.files.values():
+        if not file.header and not given and reading.format != "jsonl":
             columns = {role: file.columns[role] for role in (*needed, "id") if role in file.columns}
             return _checked(SplitFile(path, False, columns), needed, path, line, len(names))
-    own = {role: _own_files(task)[0].columns[role] for role in needed}
+    own = {role: next(iter(reading.files.values())).columns[role] for role in needed}
     wanted = (own if all(isinstance(column, str) for column in own.values()) else plain) | given
     role, missing = next((role, column) for role, column in wanted.items() if not _named({role: column}, names))
     raise BadInput(
@@ -216,12 +220,12 @@ def _split_file(task: Task, path: Path, content: str, given: dict[str, str], ids
     )
 
 
-def _numbered(task: Task, path: Path, line: int, names: list[str], given: dict[str, str]) -> bool:
+def _numbered(reading: Reading, path: Path, line: int, names: list[str], given: dict[str, str]) -> bool:
     """Whether the columns that are given are numbers of columns; BadInput where they may be names as well.
 
     Where the first line holds numbers alone, as that of a table without names of columns, these are names.
     """
-    if not given or task.format == "jsonl" or not all(each.isdigit() for each in given.values()):
+    if not given or reading.format == "jsonl" or not all(each.isdigit() for each in given.values()):
         return False
     if not _named(given, names):
         return True

@@ -6,32 +6,32 @@ batches, the same precision. So the dev file of the run gets the labels of the r
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from harness.data.encode import decode, encode
+from harness.data.kinds import KINDS
 from harness.data.leakage import truncation
-from harness.data.task import Task
+from harness.data.reading import Reading
 from harness.errors import BadInput, Failure, ours
 from harness.measure.evaluate import AT_ONCE, BATCH_TOKENS
 from harness.port.batch import Batch, in_order
 from harness.predict import answers, inputs
 from harness.predict.inputs import Inputs
-from harness.predict.saved_model import Saved, read_description
 from harness.registry.implementations import find
 from harness.weights.examine import check_fit
+from harness.weights.saved_model import Saved, read_description
 from harness.worker.messages import Array
 from harness.worker.session import Session
 from reference.tokenizer import Tokenizer
 
 
 class Answers(NamedTuple):
-    """What a model answers."""
+    """The answers of a model to all inputs."""
 
-    text: str  # a row for each input: id, answer and how sure; of tagging all lines of the input, words with their tags
-    inputs: int
-    cut: int  # inputs of which the model did not read all
+    text: str  # a row for each input: id, answer, probability; for tagging all lines of the input, words with tags
+    inputs: int  # their number
+    cut: int  # inputs that are longer than the model reads
     notes: list[str]  # what the user should know of how inputs were read
 
 
@@ -48,12 +48,12 @@ def predict_file(
 ) -> Answers:
     """Answer each text of a file, or of standard input where it is "-"; see ``harness.predict.inputs.from_file``.
 
-    ``precision`` "auto" is that of the model's run where it computed on such a device, else fp32. ``threads`` None:
-    as many as torch takes. ``output`` is the file that the answers are for. BadInput where the folder or the file is
-    not such.
+    ``precision`` "auto" is that of the model's run if it computed on such a device, else fp32. ``threads`` None means
+    torch's default. ``output`` is the file that the answers are for. BadInput where the folder holds no saved model,
+    or the file no inputs for it.
     """
     saved = read_description(folder)
-    given = inputs.from_file(saved.task, file, form, columns)
+    given = inputs.from_file(saved.reading, file, form, columns)
     return _answered(folder, saved, given, device, precision, threads, output)
 
 
@@ -66,29 +66,30 @@ def predict_texts(
     threads: int | None = None,
     output: Path | None = None,
 ) -> Answers:
-    """The same of texts of the command line; see ``harness.predict.inputs.from_texts``."""
+    """The same for texts from the command line; see ``harness.predict.inputs.from_texts``."""
     saved = read_description(folder)
-    return _answered(folder, saved, inputs.from_texts(saved.task, texts), device, precision, threads, output)
+    return _answered(folder, saved, inputs.from_texts(saved.reading, texts), device, precision, threads, output)
 
 
 def _answered(
     folder: Path, saved: Saved, given: Inputs, device: str, precision: str, threads: int | None, output: Path | None
 ) -> Answers:
-    task = given.task
-    form = answers.form_of(task, output)
+    reading = given.reading
+    kind = KINDS[reading.kind]
+    form = answers.form_of(reading, output)
     answers.check_writable(given, form)
     session, columns = _loaded(folder, saved, device, precision, threads)
     try:
         tokenizer = Tokenizer.from_folder(folder)
     except (ValueError, OSError) as error:
         raise BadInput(f"{folder}: {error}") from error
-    check_fit(asdict(session.model.bert.config), tokenizer, folder, [task])
-    encoded = encode(task, given.examples, tokenizer, task.max_length)
-    logits = _logits(session, task, encoded.batch)[:, columns]
+    check_fit(asdict(session.model.bert.config), tokenizer, folder, [reading])
+    encoded = kind.encode(reading, given.examples, tokenizer, reading.max_length)
+    logits = _logits(session, reading.kind, encoded.batch)[:, columns]
     if not np.isfinite(logits).all():
         raise Failure(f"{folder}: the model answers with numbers that are not finite; train it again")
-    text = answers.written(given, decode(task, logits, encoded, given.examples), logits, form)
-    cut = truncation(task, given.examples, encoded, tokenizer)["cut"]
+    text = answers.written(given, kind.decode(reading, logits, encoded, given.examples), logits, form)
+    cut = truncation(reading, given.examples, encoded, tokenizer)["cut"]
     notes = [f"{folder} was saved by an older version and lacks {saved.lacks}"] if saved.lacks else []
     return Answers(text, len(given.examples), cut, notes + given.notes)
 
@@ -100,33 +101,34 @@ def _loaded(folder: Path, saved: Saved, device: str, precision: str, threads: in
     session = Session(find("reference").file, lambda **_: None)
     try:
         device = reference.resolve_device(device)
-        session.load(str(folder), saved.task.kind, device, "fp32", "", threads)
+        session.load(str(folder), saved.reading.kind, device, "fp32", "", threads)
         if precision == "auto":
             precision = (saved.precision or "fp32") if device.partition(":")[0] == saved.device else "fp32"
         if precision != "fp32":
             session.cast(precision)
     except (ValueError, OSError, RuntimeError) as error:  # of the weights, of what torch makes of the device
         raise ours(error) or BadInput(f"{folder}: {error}") from error
-    return session, _columns(folder, saved.task)
+    return session, _columns(folder, saved.reading)
 
 
-def _columns(folder: Path, task: Task) -> list[int]:
-    """Which of the model's outputs is each of the task's: a model trained elsewhere may have them in any order."""
+def _columns(folder: Path, reading: Reading) -> list[int]:
+    """The place of each of the task's outputs among the model's: a model trained elsewhere may have another order."""
     from reference.checkpoint import read_config
 
-    labels = read_config(folder)[1]
-    if task.kind == "regression":
-        return [0]
-    if sorted(labels) != sorted(task.outputs):
-        what = "tags" if task.kind == "tagging" else "labels"
-        raise BadInput(f"{folder}: its {what} are {', '.join(labels)}; the task's are {', '.join(task.outputs)}")
-    return [labels.index(name) for name in task.outputs]
+    kind, labels = KINDS[reading.kind], read_config(folder)[1]
+    outputs = kind.outputs(reading.labels)
+    if kind.why_no_labels:
+        return list(range(len(outputs)))
+    if sorted(labels) != sorted(outputs):
+        raise BadInput(
+            f"{folder}: its {kind.outputs_word} are {', '.join(labels)}; the task's are {', '.join(outputs)}"
+        )
+    return [labels.index(name) for name in outputs]
 
 
-def _logits(session: Session, task: Task, batch: Batch) -> Array:
-    """What the model says to all sequences, in the batches in which a run asks it."""
+def _logits(session: Session, kind: str, batch: Batch) -> Array:
+    """The logits for all sequences, computed in the same batches as in a run."""
     parts = []
     for piece in in_order(batch.lengths, AT_ONCE):
-        arrays: dict[str, Any] = batch.select(piece)._asdict()
-        parts.append(session.predict(task.kind, BATCH_TOKENS, **arrays)[1]["logits"])
+        parts.append(session.predict(batch.select(piece), kind, BATCH_TOKENS)[1]["logits"])
     return np.concatenate(parts)

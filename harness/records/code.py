@@ -1,7 +1,7 @@
-"""Code as what it does: which files of ours a module needs, and a hash that moving and rewording leave alone.
+"""Which of our files a module needs, and a hash of what they do that does not change when code is moved or reworded.
 
-The hash is the same under every version of Python that runs this. Comments, docstrings, layout and the names of files
-do not count, nor how an import of ours is written; what is imported does.
+The hash is the same in every version of Python that runs this. Comments, docstrings, layout, names of files and the
+form of our imports do not count; what is imported does.
 """
 
 import ast
@@ -19,14 +19,14 @@ from harness.file_cache import State, is_settled, per_file, state_of
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("harness", "reference")  # ours, in ROOT
-DATA = re.compile(r"[\w-]+\.\w+")  # the name of a file beside a module, as a string in its code
+DATA = re.compile(r"[\w-]+\.\w+")  # a string in a module's code that may name a file in its folder
 _parsing = Lock()
 _hashes: dict[tuple[frozenset[Path], frozenset[Path]], tuple[dict[Path, State], str]] = {}
 
 
 @dataclass(frozen=True)
 class Use:
-    """A name that a file takes from a module; without a name, the module as it is."""
+    """A name that a file imports from a module; without a name, the module itself."""
 
     module: str  # absolute
     symbol: str | None
@@ -36,28 +36,28 @@ class Use:
 class Source:
     """One file of code."""
 
-    structure: str  # hash of what it does, without its imports of ours
-    empty: bool  # it does nothing but document and import
-    modules: tuple[str, ...]  # of ours, and packages that they are in; imports in functions too
+    structure: str  # hash of its code, without imports of our modules
+    empty: bool  # it has only docstrings and imports
+    modules: tuple[str, ...]  # our modules that it imports, in functions too, and their packages
     uses: tuple[Use, ...]
-    data: tuple[Path, ...]  # files beside it that it names
-    top: Path  # the folder that its outermost package is in
+    data: tuple[Path, ...]  # files in its folder that it names
+    top: Path  # the folder of its outermost package
 
 
 def parse(source: str | bytes) -> ast.Module:
-    """The syntax tree, as ``ast.parse`` makes it, for threads too: Python 3.11's own fails where two are in it."""
+    """The syntax tree of ``ast.parse``, which in Python 3.11 fails if two threads call it at once."""
     with _parsing:
         return ast.parse(source)
 
 
 def closure(entries: Iterable[Path], excluded: Collection[Path] = ()) -> set[Path]:
-    """These files, and all of ours that they import, directly or not; ``excluded`` ones, and what only they need, not.
+    """These files and all our files that they import, directly or not, without ``excluded`` ones and their imports.
 
-    A file outside our tree brings what it imports of its own package too.
+    For a file outside our tree, this includes its imports from its own package.
     """
     left = [file.resolve() for file in entries]
     found = set(left)
-    files = cache(files_of)  # looked for once, by this call
+    files = cache(files_of)
     while left:
         file = left.pop()
         needed = {each for module in read(file).modules for each in files(module, read(file).top)}
@@ -68,7 +68,7 @@ def closure(entries: Iterable[Path], excluded: Collection[Path] = ()) -> set[Pat
 
 
 def hash_of_closure(entries: Iterable[Path], excluded: frozenset[Path] = frozenset()) -> str:
-    """``code_hash`` of the ``closure``; computed again where one of its files is another than at the call before."""
+    """``code_hash`` of the ``closure``; computed again only if one of its files has changed."""
     which = frozenset(entries), excluded
     if which in _hashes and all(file.is_file() and state_of(file) == seen for file, seen in _hashes[which][0].items()):
         return _hashes[which][1]
@@ -81,9 +81,9 @@ def hash_of_closure(entries: Iterable[Path], excluded: frozenset[Path] = frozens
 
 
 def code_hash(files: Iterable[Path]) -> str:
-    """sha256 of what these files do together. OSError for one that cannot be read.
+    """sha256 of what these files do. OSError for a file that cannot be read.
 
-    A file that is not Python is hashed byte by byte, as are the files of data that a module names.
+    A file that is not Python is hashed byte by byte, like the data files that a module names.
     """
     chosen = {file.resolve() for file in files}
     structure_at = cache(partial(_structure_at, chosen))
@@ -92,16 +92,16 @@ def code_hash(files: Iterable[Path]) -> str:
 
 
 def _part(file: Path, structure_at: Callable[[Use, Path], str]) -> list[Any]:
-    """What one file does: its own code, that of the modules that it takes names from, its data."""
+    """What one file does: its own code, that of the modules that it imports names from, and its data."""
     source = read(file)
     uses = {(use.symbol or "", structure_at(use, source.top)) for use in source.uses}
     return [source.structure, sorted(uses), sorted(_sha256(each) for each in source.data)]
 
 
 def _structure_at(chosen: set[Path], use: Use, top: Path) -> str:
-    """The code of the module that a name is from; nothing of one that is not among the ``chosen``.
+    """The code of the module that defines a name; empty if it is not among the ``chosen``.
 
-    Of a module that only imports the name from elsewhere, to keep an old place alive, that of the true place.
+    A module that only imports the name from elsewhere, to keep an old place alive, is passed through.
     """
     for _ in range(10):
         files = files_of(use.module, top)
@@ -116,9 +116,9 @@ def _structure_at(chosen: set[Path], use: Use, top: Path) -> str:
 
 
 def files_of(module: str, top: Path) -> list[Path]:
-    """The files that importing a module of ours, or of a package in the folder ``top``, runs; that of the module last.
+    """The files that run when a module of ours, or of a package in ``top``, is imported; the module's own file last.
 
-    None where there is no such module, but a name in the package.
+    Empty if there is no such module, but a name in its package.
     """
     first, *inner = module.split(".")
     place = (ROOT if first in PACKAGES else top) / first
@@ -132,7 +132,7 @@ def files_of(module: str, top: Path) -> list[Path]:
 
 
 def module_of(file: Path) -> str:
-    """The name that a file of ours is imported by."""
+    """The module name of one of our files."""
     inner = file.resolve().relative_to(ROOT).with_suffix("")
     return ".".join(inner.parent.parts if inner.name == "__init__" else inner.parts)
 
@@ -142,12 +142,12 @@ def _file_at(place: Path) -> Path | None:
 
 
 def _packages(file: Path) -> list[Path]:
-    """The files of the packages that a file is in, which run before it; the innermost first."""
+    """The ``__init__.py`` files that run before a file, the innermost first."""
     return list(takewhile(Path.is_file, (folder / "__init__.py" for folder in file.parents)))
 
 
 def _top(file: Path) -> Path:
-    """The folder that the outermost package of a file is in."""
+    """The folder of a file's outermost package."""
     packages = _packages(file)
     return packages[-1].parents[1] if packages else file.parent
 
@@ -159,7 +159,7 @@ def _sha256(file: Path) -> str:
 
 @per_file
 def read(file: Path) -> Source:
-    """A file's code. One that is not Python has neither imports nor data."""
+    """Read a file's code. A file that is not Python has neither imports nor data."""
     content = file.read_bytes()
     try:
         tree = parse(content)
@@ -174,7 +174,7 @@ def read(file: Path) -> Source:
 
 
 class _Reader:
-    """Reads one syntax tree: first its imports of ours, then its structure, in which these have no part."""
+    """Reads a syntax tree: first its imports of our modules, then its structure without them."""
 
     def __init__(self, file: Path) -> None:
         self.file = file
@@ -184,7 +184,7 @@ class _Reader:
         self.modules: set[str] = set()
         self.uses: set[Use] = set()
         self.data: set[Path] = set()
-        self.names: dict[str, Use] = {}  # that the file gives to what it imports of ours
+        self.names: dict[str, Use] = {}  # the file's names for what it imports from our modules
 
     def structure(self, tree: ast.Module) -> list[Any]:
         for node in _run(tree):
@@ -224,11 +224,11 @@ class _Reader:
         return ".".join([*package, *([node.module] if node.module else [])])
 
     def _of(self, node: Any) -> Any:
-        """A node as nested lists. (``ast.dump`` is not the same in every version of Python; this is.)"""
+        """A node as nested lists. (Unlike ``ast.dump``, this is the same in every version of Python.)"""
         if isinstance(node, list):
             return [self._of(child) for child in node if not self._is_left_out(child)]
         if not isinstance(node, ast.AST):
-            return ascii(node)  # which characters ``repr`` shows is another matter in each version
+            return ascii(node)  # the characters that ``repr`` escapes depend on the version
         if isinstance(node, ast.Name | ast.Attribute) and (use := self._use(node)):
             self.uses.add(use)
             return ["ours", use.symbol]
@@ -255,7 +255,7 @@ class _Reader:
         return _is_for_types(node)
 
     def _use(self, node: ast.Name | ast.Attribute) -> Use | None:
-        """What of ours a name is, or a module's attribute."""
+        """The use of our code that a name, or an attribute of a module, refers to."""
         if isinstance(node, ast.Name):
             return self.names.get(node.id)
         if not isinstance(node.value, ast.Name | ast.Attribute):
@@ -267,7 +267,7 @@ class _Reader:
         return Use(inner, None) if files_of(inner, self.top) else Use(holder.module, node.attr)
 
     def _data(self, value: Any) -> Path | None:
-        """The file beside this one that a text names."""
+        """The file in the same folder that a string names."""
         if not isinstance(value, str) or not DATA.fullmatch(value) or value.endswith(".py"):
             return None
         file = self.file.with_name(value)
@@ -275,7 +275,7 @@ class _Reader:
 
 
 def _run(tree: ast.AST) -> Iterator[ast.AST]:
-    """All nodes but those that are for type checkers alone."""
+    """All nodes except those for type checkers only."""
     for node in ast.iter_child_nodes(tree):
         if not _is_for_types(node):
             yield node
@@ -287,9 +287,9 @@ def _is_for_types(node: Any) -> bool:
 
 
 def _pieces(node: ast.JoinedStr, of: Any) -> list[Any]:
-    """The parts of an f-string: what stands between values as one text, none that is empty.
+    """The parts of an f-string, with adjacent text merged and empty text left out.
 
-    Python 3.12.0 and 3.12.1 put an empty text after a nested format.
+    Python 3.12.0 and 3.12.1 insert an empty text after a nested format.
     """
     found: list[Any] = []
     text = ""

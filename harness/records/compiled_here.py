@@ -1,13 +1,13 @@
-"""What of the reference's C++ is compiled on this machine: it is part of a result's identity, as other code is."""
+"""Which of the reference's C++ is compiled on this machine: like other code, it is part of a result's key."""
 
 from functools import cache
 
 
 @cache
 def compiled_here() -> list[str]:
-    """Of each source the compiler that made it, or why none did; and what is hidden of the processor."""
-    from reference import adamw, layers
+    """For each source its compiler, or why it is not compiled; and the processor's instructions that are hidden."""
+    from reference import adamw, native
     from reference.processor import hidden
 
-    each = (adamw.built(), layers.built())
+    each = (adamw.built(), native.built())
     return [*(f"{it.compiler}, {it.reason}" for it in each), *sorted(hidden())]

@@ -1,6 +1,6 @@
-"""Which records are of one model, and names that tell models apart.
+"""Which records are of one model, and names that distinguish models.
 
-A model is weights and a configuration: the same numbers under another activation compute something else.
+A model is weights and a configuration: the same weights with another activation compute something else.
 """
 
 import hashlib
@@ -15,16 +15,16 @@ R = TypeVar("R", bound=Record)
 
 
 def model_of(each: Record) -> str:
-    """The same for records of one model: the sha256 of its weights, and for a folder that may change its configuration.
+    """An id of the record's model: the sha256 of the weights and, if it may change, a hash of the configuration.
 
-    Weights from an archive (a package, one of Google's zips) or drawn by us have the configuration that came with them.
+    Weights from an archive (a package, one of Google's zips) and our random ones have a fixed configuration.
     """
     config = each.checkpoint["config"] if _may_change(each) else {}
     return f"{each.checkpoint['sha256']}, {_digest(config)}" if config else str(each.checkpoint["sha256"])
 
 
 def configuration_of(each: Record) -> dict[str, Any]:
-    """Its settings, to be compared with another's; none of weights whose configuration is that of their archive."""
+    """The model's settings, to be compared with another's; empty if its configuration cannot change."""
     if not _may_change(each):
         return {}
     config = each.checkpoint["config"]
@@ -37,7 +37,7 @@ def _may_change(each: Record) -> bool:
 
 
 def named_apart(records: Sequence[R]) -> list[R]:
-    """The records; where models share a name, each has one that says in what it differs from the others."""
+    """The records; models that share a name get names that say how they differ."""
     models: dict[str, dict[str, dict[str, Any]]] = {}
     for each in records:
         models.setdefault(each.checkpoint["name"], {}).setdefault(model_of(each), each.checkpoint)
@@ -49,7 +49,7 @@ def named_apart(records: Sequence[R]) -> list[R]:
 
 
 def _names(name: str, several: dict[str, dict[str, Any]]) -> dict[str, str]:
-    """A name for each model: with the settings in which their configurations differ, and else the sha256."""
+    """A name for each model: with the settings and the weights in which they differ."""
     if len(several) == 1:
         return dict.fromkeys(several, name)
     configs = [checkpoint["config"] for checkpoint in several.values()]

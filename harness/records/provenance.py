@@ -1,236 +1,29 @@
-"""What a record says of its circumstances: machine, versions, code and command. (``load``: what else was going on.)
+"""Where a record comes from: versions, git commit and command line.
 
-No host name, no user name, no path: records are published.
+Records are published: they hold no user name and no path.
 """
 
 import importlib.metadata
-import math
 import os
-import platform
 import re
 import shlex
 import subprocess
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any
 
-import psutil
-
-from harness import __version__, affinity
-from harness.errors import BadInput
+from harness import __version__
 from harness.files import home_folder
+from harness.records.machine import completed
 
 ROOT = Path(__file__).resolve().parents[2]
-PROC, CPUS, CGROUP = Path("/proc"), Path("/sys/devices/system/cpu"), Path("/sys/fs/cgroup")
 PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "numpy", "scipy", "scikit-learn", "seqeval")
-# What decides how fast matrices are multiplied; the operating systems' names for it, and ours.
-ABILITIES = {
-    **{name: name for name in ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile", "amx_bf16", "amx_int8")},
-    **{name: name for name in ("bf16", "i8mm", "neon")},
-    **{"asimd": "neon", "avx2_0": "avx2", "FEAT_BF16": "bf16", "FEAT_I8MM": "i8mm", "AdvSIMD": "neon"},
-}
-# Switches of libraries that hide instructions, beside ours.
-LIBRARY_SWITCHES = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS")
-
-
-# -- the machine --
-
-
-def machine() -> dict[str, Any]:
-    """Processor, its abilities, cores and memory (bytes) that we may use, GPUs, operating system, Python."""
-    model, flags, _ = _processor()
-    return {
-        "cpu": model,
-        "architecture": platform.machine(),
-        "flags": flags,
-        "hidden": hidden(),
-        "cores": usable_cores(),
-        "logical_cores": len(affinity.CPUS),
-        "memory": _memory(),
-        "gpus": [dict(gpu) for gpu in _gpus()],
-        "os": _operating_system(),
-        "kernel": platform.release(),
-        "python": platform.python_version(),
-    }
-
-
-def usable_cores() -> int:
-    """Physical cores that this process may use: those of its affinity, and no more than its cgroup's quota."""
-    cores = psutil.cpu_count(logical=False) or 1
-    if hasattr(os, "sched_getaffinity"):
-        siblings = [_words(CPUS / f"cpu{cpu}/topology/thread_siblings_list") for cpu in affinity.CPUS]
-        cores = len({words[0] if words else cpu for cpu, words in enumerate(siblings)})
-    return max(1, int(min(cores, cpu_quota())))
-
-
-def usable_threads() -> int:
-    """The most threads that can run at once: a CPU of the affinity for each, within the quota of the cgroup."""
-    return max(1, int(min(len(affinity.CPUS), cpu_quota())))
-
-
-def cpu_quota() -> float:
-    """CPUs' worth of time that control groups leave us; infinite without a quota."""
-    quota = math.inf
-    for folder in _control_groups("cpu"):
-        given = _words(folder / "cpu.max") or [
-            *_words(folder / "cpu.cfs_quota_us"),
-            *_words(folder / "cpu.cfs_period_us"),
-        ]
-        if len(given) == 2 and given[0].isdigit():  # else "max" or -1: no quota
-            quota = min(quota, int(given[0]) / int(given[1]))
-    return quota
-
-
-def throttled() -> tuple[int, float]:
-    """How often quotas have stopped the processes of our control groups so far, and for how many CPU seconds."""
-    periods, seconds = 0, 0.0
-    for folder in _control_groups("cpu"):
-        lines = (line.split() for line in _text(folder / "cpu.stat").splitlines())
-        said = {words[0]: int(words[1]) for words in lines if len(words) == 2 and words[1].isdigit()}
-        periods += said.get("nr_throttled", 0)
-        seconds += said.get("throttled_usec", 0) / 1e6 + said.get("throttled_time", 0) / 1e9
-    return periods, seconds
-
-
-def commit_of(folder: Path) -> str | None:
-    """The commit that a repository is at, with "+changes" where its files are not those; None: not a repository."""
-    return _commit_at(folder, "--untracked-files=no")
-
-
-def cpus_for(threads: int | None) -> list[int] | None:
-    """CPUs to run so many threads on, each on a core of its own as far as they go; None: any."""
-    if not threads or not hasattr(os, "sched_getaffinity"):
-        return None
-    by_core: dict[str, list[int]] = {}
-    for cpu in affinity.CPUS:
-        words = _words(CPUS / f"cpu{cpu}/topology/thread_siblings_list")
-        by_core.setdefault(words[0] if words else str(cpu), []).append(cpu)
-    ranked = sorted((place, cpu) for cpus in by_core.values() for place, cpu in enumerate(cpus))
-    return sorted(cpu for _, cpu in ranked[:threads])
-
-
-def hardware_bf16() -> bool:
-    """Whether this processor multiplies bf16 faster than float32, without asking torch."""
-    from reference.processor import PRODUCTS
-
-    return not PRODUCTS["bf16"].isdisjoint(_processor()[1])
-
-
-def hidden() -> list[str]:
-    """Abilities of this processor that our switch hides, and the switches of libraries that do such a thing."""
-    return [*_processor()[2], *(f"{name}={os.environ[name]}" for name in LIBRARY_SWITCHES if os.environ.get(name))]
-
-
-def _processor() -> tuple[str, list[str], list[str]]:
-    """Name of the processor, those of its ``ABILITIES`` that may be used, and those that are hidden, sorted."""
-    if platform.system() == "Darwin":
-        lines = _output("sysctl", "machdep.cpu.brand_string", "hw.optional").splitlines()
-        facts = {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
-        names = [name.rpartition(".")[2] for name, value in facts.items() if value == "1"]
-        model = facts.get("machdep.cpu.brand_string")
-    else:
-        lines = _text(PROC / "cpuinfo").splitlines()
-        facts = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-        names = facts.get("flags", facts.get("Features", "")).split()
-        model = facts.get("model name") or _arm_model()
-    found = {ABILITIES[name] for name in names if name in ABILITIES}
-    hidden = _hidden_of(found)
-    return model or platform.machine(), sorted(found - hidden), sorted(hidden)
-
-
-def _hidden_of(found: set[str]) -> frozenset[str]:
-    from reference import processor
-
-    try:
-        return processor.hidden(found)
-    except ValueError as error:
-        raise BadInput(str(error)) from None
-
-
-def _arm_model() -> str | None:
-    """On Arm the kernel states only numbers; lscpu knows their names."""
-    found = re.search(r"^Model name:\s*(.+)$", _output("lscpu"), re.MULTILINE)
-    return found[1].strip() if found else None
-
-
-@cache
-def _gpus() -> list[dict[str, Any]]:
-    query = ("--query-gpu=name,memory.total,driver_version", "--format=csv,noheader,nounits")
-    rows = [line.split(", ") for line in _output("nvidia-smi", *query).splitlines()]
-    return [
-        {"name": row[0], "memory": int(row[1]) * 2**20 if row[1].isdigit() else None, "driver": row[2]}
-        for row in rows
-        if len(row) == 3
-    ]
-
-
-def _operating_system() -> str:
-    if platform.system() == "Darwin":
-        return f"macOS {platform.mac_ver()[0]}"
-    try:
-        return platform.freedesktop_os_release()["PRETTY_NAME"]
-    except (OSError, KeyError):
-        return platform.system()
-
-
-def _memory() -> int:
-    """Bytes of memory, or what control groups leave of it."""
-    memory = int(psutil.virtual_memory().total)
-    for folder in _control_groups("memory"):
-        given = _words(folder / "memory.max") or _words(folder / "memory.limit_in_bytes")
-        if given and given[0].isdigit():
-            memory = min(memory, int(given[0]))
-    return memory
-
-
-def _control_groups(controller: str) -> Iterator[Path]:
-    """Folders of this process's control group and of those above it, in either version of cgroups."""
-    for line in _text(PROC / "self/cgroup").splitlines():
-        _, controllers, path = line.split(":", 2)
-        if controllers and controller not in controllers.split(","):
-            continue
-        top = CGROUP / controller if controllers else CGROUP
-        folder = top / path.lstrip("/")
-        while folder != top:
-            yield folder
-            folder = folder.parent
-        yield top
-
-
-def _text(path: Path) -> str:
-    """What the kernel says there; nothing where it does not say it."""
-    try:
-        return path.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
-
-
-def _words(path: Path) -> list[str]:
-    return _text(path).split()
-
-
-def _output(*command: str) -> str:
-    """What a program prints; nothing if it is not there, fails or hangs."""
-    done = _done(*command)
-    return done.stdout if done is not None and done.returncode == 0 else ""
-
-
-def _done(*command: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str] | None:
-    """A program that has ended; None where it is not there, or hangs. What it printed is read as names of files are."""
-    try:
-        done = subprocess.run(command, capture_output=True, timeout=30, check=False, env=env)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    said = (os.fsdecode(text) for text in (done.stdout, done.stderr))
-    return subprocess.CompletedProcess(command, done.returncode, *said)
 
 
 # -- versions --
 
 
 def versions() -> dict[str, str]:
-    """Versions of BERT Atlas and of the installed packages that results depend on."""
+    """Versions of BERT Atlas and of the installed packages that results depend on, by name."""
     found = {"bert-atlas": __version__}
     for name in PACKAGES:
         try:
@@ -242,15 +35,20 @@ def versions() -> dict[str, str]:
 
 @cache
 def git_commit() -> str | None:
-    """Commit of this source tree, "+changes" added where its code differs; None outside a checkout."""
-    # Only what computes: results that were just published must not spoil the next run's commit.
+    """The commit of this source tree, with "+changes" if its code differs; None outside a checkout."""
+    # Only code that computes: results that have just been published must not count as changes.
     return _commit_at(ROOT, "--", "harness", "reference", "pyproject.toml")
 
 
-def _commit_at(folder: Path, *changed: str) -> str | None:
-    """The commit that is checked out here, "+changes" where ``git status`` with these arguments shows some.
+def commit_of(folder: Path) -> str | None:
+    """The commit of a repository, with "+changes" if its files differ; None: not a repository."""
+    return _commit_at(folder, "--untracked-files=no")
 
-    None where this is not the top of a repository, but a folder inside some other one.
+
+def _commit_at(folder: Path, *changed: str) -> str | None:
+    """The commit of a repository, with "+changes" if ``git status`` with these arguments shows some.
+
+    None if the folder is not the top of a repository.
     """
     found = _git(folder, "rev-parse", "--show-toplevel", "HEAD")
     if found is None or found.returncode:
@@ -259,12 +57,12 @@ def _commit_at(folder: Path, *changed: str) -> str | None:
     if Path(top).resolve() != folder.resolve():
         return None
     changes = _git(folder, "status", "--porcelain", *changed)
-    clean = changes is not None and changes.returncode == 0 and not changes.stdout  # not known to be clean: it is not
+    clean = changes is not None and changes.returncode == 0 and not changes.stdout  # if unknown, it is not clean
     return commit.strip() + ("" if clean else "+changes")
 
 
 def git_refusal(folder: Path) -> str | None:
-    """Why git does not say which commit a repository is at, and what to do; None: it does, or there is none."""
+    """Why git refuses to name the commit of a repository, and what to do; None: it names it, or there is none."""
     found = _git(folder, "rev-parse", "HEAD")
     if found is None or found.returncode == 0 or "not a git repository" in found.stderr:
         return None
@@ -280,21 +78,21 @@ def git_refusal(folder: Path) -> str | None:
 
 
 def _git(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str] | None:
-    """What git does in a folder; None where it is not there, or hangs."""
-    # Inside a hook git sets GIT_DIR and the like, which would point it at another repository; what the user allows
-    # git to read may be said in GIT_CONFIG_COUNT and the like.
+    """Run git in a folder; None if it does not exist or hangs."""
+    # In a hook, git sets GIT_DIR and other variables that point to another repository. GIT_CONFIG_COUNT and the like
+    # are kept, because they may say which repositories git may read.
     kept = {name: value for name, value in os.environ.items() if not name.startswith("GIT_") or "CONFIG" in name}
-    return _done("git", "--no-optional-locks", "-C", str(folder), *arguments, env=kept | {"LC_ALL": "C"})
+    return completed("git", "--no-optional-locks", "-C", str(folder), *arguments, env=kept | {"LC_ALL": "C"})
 
 
 # -- the command --
 
 
 def command(argv: list[str], folders: dict[str, Path]) -> str:
-    """The command line as a record may hold it: quoted for the shell, and without folders of this machine.
+    """The command line for a record: quoted for the shell, and without folders of this machine.
 
-    ``folders`` maps the names of environment variables to what they stand for: a path in one of these becomes
-    ``$NAME/...``, in the home folder ``~/...``, and any other absolute path ``.../<its last part>``.
+    ``folders`` maps names of environment variables to folders. A path in one of them becomes ``$NAME/...``, a path in
+    the home folder ``~/...``, and any other absolute path ``.../<its last part>``.
     """
     home = home_folder()
     named = {f"${name}": folder for name, folder in folders.items()} | ({"~": home} if home else {})
@@ -312,7 +110,7 @@ def _public_argument(argument: str, known: list[tuple[Path, str]]) -> str:
 
 
 def _public_path(text: str, known: list[tuple[Path, str]]) -> str:
-    """``text``, quoted, where it does not lead out of the working folder; else what may be said of the path."""
+    """``text``, quoted, if it does not lead out of the working folder; else the path without private folders."""
     if not text.startswith(("/", "~")) and ".." not in Path(text).parts:
         return shlex.quote(text) if text else ""
     path = Path(os.path.abspath(os.path.expanduser(text)))  # noqa: PTH100, PTH111 - pathlib keeps the ".."

@@ -1,32 +1,27 @@
-"""What a run leaves behind: one JSON file, written whole the moment the run ends.
+"""Records: one JSON file for each run, written atomically the moment the run ends.
 
-Three kinds, because they are compared in three ways: ``Quality`` is one implementation on one task with one
+There are three kinds, because they are compared in three ways: ``Quality`` is one implementation on one task with one
 seed, ``Speed`` all implementations of one comparison on one shape, ``Parity`` one implementation and checkpoint.
 """
 
 import dataclasses
-import glob
 import gzip
 import json
 import math
-import os
 import re
-import tempfile
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean, median
 from typing import Any, ClassVar
 
-from filelock import FileLock, Timeout
-
-from harness.errors import BadInput, Failure
+from harness.errors import BadInput
+from harness.files import write_json, write_whole
 
 SCHEMA = 2
-NAME = re.compile(r"\w[\w.-]*(:[\w.-]+)?")  # of an implementation, and its variant
-# What a processor multiplies by, the widest first, as its flags and as readers call it.
+NAME = re.compile(r"\w[\w.-]*(:[\w.-]+)?")  # an implementation, with its variant
+# Instructions for matrix products, the widest first: the processor's flag, and the usual name.
 WIDEST = (("amx_bf16", "AMX"), ("avx512f", "AVX-512"), ("avx2", "AVX2"), ("neon", "Neon"))
 
 
@@ -35,31 +30,31 @@ Flag = dict[str, str | None]  # split, text
 
 @dataclass(kw_only=True)
 class Record:
-    """What every kind says."""
+    """The fields of every kind."""
 
     kind: ClassVar[str]
 
     schema: int = SCHEMA
-    key: str  # hash of all that determines the result; a run with the same key need not be repeated
+    key: str  # hash of all that determines the result, so that a run with the same key need not be repeated
     state: str  # ok, failed, skipped
     reason: str | None = None  # why it failed or was skipped
     # name, sha256 of the weights, source, config (as asdict(BertConfig); empty: unknown), initialised: names of the
     # tensors that were drawn at random because the checkpoint lacks them
     checkpoint: dict[str, Any]
     device: str  # cpu or cuda
-    precision: dict[str, str]  # asked, resolved: of evaluation and timing; computed: that of the products
-    threads: int  # that an implementation may use
-    machine: dict[str, Any]  # processor and its abilities (hidden: those that were switched off), cores, memory, GPUs
+    precision: dict[str, str]  # of evaluation and timing: asked, resolved; computed: of the matrix products
+    threads: int  # the implementation's limit
+    machine: dict[str, Any]  # processor, its instructions (hidden: those that are switched off), cores, memory, GPUs
     versions: dict[str, str]  # of the packages that matter
-    commit: str | None  # of BERT Atlas; "+changes" where the tree was not clean
-    command: str  # as typed, with folders replaced by names
+    commit: str | None  # of BERT Atlas; ends with "+changes" if the tree was not clean
+    command: str  # as typed, with names in place of folders
     started: str  # UTC, ISO 8601
     seconds: float = 0.0  # wall clock, for the whole run
 
 
 @dataclass(kw_only=True)
 class Quality(Record):
-    """One implementation on one task, from one seed."""
+    """One implementation on one task with one seed."""
 
     kind = "quality"
 
@@ -67,18 +62,18 @@ class Quality(Record):
     # reason: why there is none
     implementation: dict[str, Any]
     task: dict[str, Any]  # name, kind, title, suite, context, max_length, data: sha256 by split
-    recipe: dict[str, Any]  # resolved: what training did
+    recipe: dict[str, Any]  # how the model was trained, resolved
     seed: int
-    limit: int | None = None  # only so many training and evaluation examples; such a run is not published
+    limit: int | None = None  # highest number of examples of each split; such a run is not published
     metrics: list[dict[str, Any]] = field(default_factory=list)  # split, name, value, low, high, n, baseline, signature
-    # what a reader must know before believing the number: split (null: all of them), text
+    # what a reader must know before trusting a score: split (null: all splits), text
     flags: list[Flag] = field(default_factory=list)
-    # by split, how its file was mended when it was read: what, count, first (file and line)
+    # by split, what was repaired when its file was read: what, count, first (file and line)
     repairs: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
-    # by split: examples, how many were cut (and tokens_lost by them), how many stand in_train too
+    # by split, number of: examples, those that were cut, tokens_lost in these, examples that are in_train too
     sanity: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)  # examples, seconds, loss by epoch, peak memory in bytes
-    predictions: str | None = None  # file beside this one: for each split [example id, prediction] pairs
+    predictions: str | None = None  # file in the same folder, with [example id, prediction] pairs by split
 
 
 @dataclass(kw_only=True)
@@ -87,18 +82,17 @@ class Speed(Record):
 
     kind = "speed"
 
-    comparison: str  # shared by the records that were timed together
-    shape: dict[str, Any]  # name, sequences, tokens, longest, whether it is latency
+    comparison: str  # the same for records that were timed together
+    shape: dict[str, Any]  # name, sequences, tokens, longest, latency (whether it is one sequence at a time)
     # of the machine meanwhile: load average, steal, other processes, throttled (periods and seconds in which a quota of
-    # CPU time was used up), noisy; quiet: the reference's time over the fastest that it was ever seen to take here
+    # CPU time was used up), noisy; quiet: the reference's time divided by its fastest ever on this machine
     load: dict[str, Any]
-    # by harness.worker.roofline, next to the timing, in what the reference computes in (precision): seconds that
-    # BERT's matrix products alone would take by the fastest library (by), FLOP a second in them, bytes a second in
-    # copying
+    # from harness.worker.roofline, measured next to the timing in the reference's precision: seconds that BERT's matrix
+    # products alone take with the fastest library (by), their FLOP per second, and bytes per second when copying
     limits: dict[str, Any] = field(default_factory=dict)
-    # by implementation: version, code, precision, computed (that of its products), limits (where it is not that of the
-    # reference), compiled, batching, wall and cpu seconds (raw), sequences_per_second,
-    # tokens_per_second, p50, p90, p99 (seconds), ratio to the reference with its range, peak memory in bytes
+    # by implementation: version, code, precision, computed (precision of its products), limits (if its precision is
+    # not the reference's), compiled, batching, wall and cpu seconds (raw), sequences_per_second, tokens_per_second,
+    # p50, p90, p99 (seconds), ratio to the reference with its range, peak memory in bytes
     implementations: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
@@ -110,20 +104,20 @@ class Parity(Record):
 
     implementation: dict[str, Any]  # name, version, catalog_id, code (hash), checkout, environment
     verdict: str = ""  # exact, close, differs
-    floor: float = 0.0  # largest difference of the reference in float32 to itself in float64: rounding alone
-    # by precision: largest and mean absolute difference of hidden states, lowest cosine, of pooled output
+    floor: float = 0.0  # largest difference of the reference in float32 from itself in float64: rounding alone
+    # by precision: largest and mean absolute difference and lowest cosine of hidden states; of layers and pooled output
     differences: dict[str, dict[str, Any]] = field(default_factory=dict)
-    # of one that is not exact: whether known deviations reproduce it, which, what each costs, and a sentence
+    # unless exact: whether known deviations reproduce the differences, which, the effect of each, and a sentence
     diagnosis: dict[str, Any] = field(default_factory=dict)
-    # of one that ships a tokenizer: how many hard strings it was given, how many it cut as ours does, which not
+    # if it has a tokenizer: number of hard strings, number of those that it tokenizes as ours does, and the others
     tokenizer: dict[str, Any] = field(default_factory=dict)
 
 
 KINDS: dict[str, type[Record]] = {cls.kind: cls for cls in (Quality, Speed, Parity)}
-OTHERS = ("index.json", "report.json")  # JSON that lies among records, and is made of them
-UNKNOWN = "unknown"  # in a migrated record: its schema did not have the field
-# What readers rely on, in fields that hold more than one thing: of every kind, and of each.
-HELD: dict[str, dict[str, Any]] = {
+OTHERS = ("index.json", "report.json")  # JSON files that are derived from records, in the same folders
+UNKNOWN = "unknown"  # a field of a migrated record that its schema did not have
+# The parts that readers rely on, in fields with several parts: of all kinds (""), and of each.
+FIELDS: dict[str, dict[str, Any]] = {
     "": {
         "key": str,
         "state": str,
@@ -157,22 +151,22 @@ HELD: dict[str, dict[str, Any]] = {
 
 
 def flag(text: str, split: str | None = None) -> Flag:
-    """What a reader must know of the scores of one split, or of all."""
+    """A flag about one split, or about all."""
     return {"split": split, "text": text}
 
 
 def flag_text(flag: Flag) -> str:
-    """As it is shown: ``dev: the interval reaches down to the baseline``."""
+    """A flag as text, such as ``dev: the interval reaches down to the baseline``."""
     return f"{flag['split']}: {flag['text']}" if flag["split"] else str(flag["text"])
 
 
 def hardware(record: Record) -> str:
-    """What computed: the GPU, or the processor, what it is fast by, and how many of its cores."""
+    """The hardware that computed: the GPU; or the processor, its widest instructions and the number of cores."""
     return hardware_of(record.machine, record.device, record.threads)
 
 
 def hardware_of(machine: dict[str, Any], device: str, threads: int) -> str:
-    """The same of what a record would hold."""
+    """The same, for the values of a record's fields."""
     gpus = machine.get("gpus") or []
     if device.startswith("cuda") and gpus:
         return str(gpus[0]["name"])
@@ -182,50 +176,44 @@ def hardware_of(machine: dict[str, Any], device: str, threads: int) -> str:
 
 
 def rates(shape: dict[str, Any], figures: dict[str, Any]) -> tuple[float, float, float]:
-    """Sequences a second of one implementation in a timing: over all, in the slowest and in the fastest round."""
+    """Sequences per second of an implementation in a timing: of all rounds, of the slowest, of the fastest."""
     turns = turn_seconds(shape, figures)
     return figures["sequences_per_second"], shape["sequences"] / max(turns), shape["sequences"] / min(turns)
 
 
 def turn_seconds(shape: dict[str, Any], figures: dict[str, Any]) -> list[float]:
-    """Seconds of a pass, by turn, as the rate and the ratio that stand in the record are made of them.
+    """Seconds of a pass, by turn: those that the record's rate and ratio are computed from.
 
-    That is a turn's mean. Records of schema 1 have the median pass instead, in their turns and in their rate, and keep
-    the figures that they were published with.
+    This is the mean of a turn. In records of schema 1 it is the median, so that published figures stay as they are.
     """
     by_median = math.isclose(figures["sequences_per_second"], shape["sequences"] / figures["p50"], rel_tol=1e-9)
     return [median(turn) if by_median else fmean(turn) for turn in figures["wall"]]
 
 
 def write(record: Record, path: Path) -> None:
-    """Write the record whole or not at all; Failure with what to do where the disk is full."""
+    """Write the record atomically. Failure, with advice, if it cannot be written."""
     write_json({"kind": record.kind, **dataclasses.asdict(record)}, path)
 
 
-def write_json(values: dict[str, Any], path: Path) -> None:
-    """Any JSON file that belongs to the records, in the same way; ValueError for a number that is not finite."""
-    write_whole(path, (json.dumps(values, indent=1, allow_nan=False) + "\n").encode())
-
-
 def write_predictions(path: Path, predictions: dict[str, list[Any]]) -> None:
-    """Predictions by split, compressed; the same predictions always give the same bytes."""
+    """Write predictions by split, compressed; equal predictions always give equal bytes."""
     write_whole(path, gzip.compress(json.dumps(predictions, ensure_ascii=False).encode(), mtime=0))
 
 
 def read_predictions(path: Path) -> dict[str, list[Any]]:
-    """What ``write_predictions`` wrote."""
+    """Read the file that ``write_predictions`` wrote."""
     try:
         predictions: dict[str, list[Any]] = json.loads(gzip.decompress(path.read_bytes()))
     except (OSError, EOFError, ValueError, RecursionError, zlib.error) as error:
         raise BadInput(f"{path}: not a file of predictions: {error}") from error
-    held = dict.fromkeys(predictions, list) if isinstance(predictions, dict) else {}
-    if wrong := next(_wrong(predictions, held), None):
+    expected = dict.fromkeys(predictions, list) if isinstance(predictions, dict) else {}
+    if wrong := next(_wrong(predictions, expected), None):
         raise BadInput(f"{path}: not a file of predictions: {wrong}")
     return predictions
 
 
 def predictions_of(path: Path, record: Quality, *splits: str) -> dict[str, list[Any]]:
-    """Those that lie beside the record; BadInput where there are none, or none of a split that is needed."""
+    """The predictions of a record, from the same folder. BadInput without them, or without one of these splits."""
     file = path.parent / (record.predictions or "")
     if not file.is_file():
         name = record.predictions
@@ -239,57 +227,8 @@ def predictions_of(path: Path, record: Quality, *splits: str) -> dict[str, list[
     return stored
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file, or replace it, whole or not at all; Failure with what to do where the disk is full."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, partial = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(partial).chmod(0o644)
-            Path(partial).replace(path)
-        except BaseException:
-            Path(partial).unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise Failure(f"{path} could not be written: {error.strerror}; make room or name another folder") from error
-
-
-@contextmanager
-def exclusive(path: Path, waiting: Callable[[], None]) -> Iterator[None]:
-    """Work on one record, or any other file, while no other process does; ``waiting()`` is called where one does.
-
-    A killed process gives way at once; what it was writing of this record, a ``.part`` file, is deleted. Failure where
-    the folder cannot be written to.
-    """
-    lock = FileLock(path.with_name(f".{path.stem}.lock"))
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            waiting()
-            lock.acquire()
-    except OSError as error:
-        raise Failure(f"{path.parent} cannot be written to: {error.strerror}; name another folder") from error
-    try:
-        sweep(path.parent, path.stem)
-        yield
-    finally:
-        lock.release()
-
-
-def sweep(folder: Path, stem: str = "") -> None:
-    """Delete what a killed process left half-written; only for one that nobody else writes beside (``exclusive``)."""
-    for partial in folder.glob(f"{glob.escape(stem)}*.part"):
-        partial.unlink()
-
-
 def read(path: Path) -> Record:
-    """Read one record. BadInput, naming the file and field, for anything that is not a valid one."""
+    """Read a record. BadInput, with file and field, if it is not valid."""
 
     def refuse(constant: str) -> None:
         raise ValueError(f"{constant} is not a number that a record may hold")
@@ -299,9 +238,9 @@ def read(path: Path) -> Record:
     except OSError as error:
         raise BadInput(f"{path}: cannot be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
-        raise BadInput(f"{path}: not a record: {error}; delete it, and what it held is measured again") from error
+        raise BadInput(f"{path}: not a record: {error}; delete it, and its run is measured again") from error
     kind = values.pop("kind", None) if isinstance(values, dict) else None
-    if kind not in list(KINDS):  # a list: what stands there may be anything
+    if kind not in list(KINDS):  # a list, because the value may not be hashable
         raise BadInput(f"{path}: not a record: its kind is {kind!r}, none of {', '.join(KINDS)}")
     cls = KINDS[kind]
     values = _migrated(path, values)
@@ -318,19 +257,19 @@ def read(path: Path) -> Record:
         raise BadInput(f"{path}: missing fields {', '.join(missing)}")
     if not all(math.isfinite(number) for number in _numbers(values)):
         raise BadInput(f"{path}: a number that is not finite")
-    held = {name: what for name, what in (HELD[""] | HELD[kind]).items() if name in values}
+    expected = {name: what for name, what in (FIELDS[""] | FIELDS[kind]).items() if name in values}
     if isinstance(timed := values.get("implementations"), dict):
-        held["implementations"] = {name: {"state": str} for name in timed}
+        expected["implementations"] = {name: {"state": str} for name in timed}
     if isinstance(repairs := values.get("repairs"), dict):
-        held["repairs"] = {split: [{"what": str, "count": int, "first": str}] for split in repairs}
-    if wrong := next(_wrong(values, held), None):
+        expected["repairs"] = {split: [{"what": str, "count": int, "first": str}] for split in repairs}
+    if wrong := next(_wrong(values, expected), None):
         raise BadInput(f"{path}: {wrong}")
     _check_names(path, values)
     return cls(**values)
 
 
 def _check_names(path: Path, values: dict[str, Any]) -> None:
-    """BadInput where a name that becomes part of a path could lead out of its folder."""
+    """BadInput for a name that becomes part of a path and could lead out of its folder."""
     name, predictions = (values.get("implementation") or {}).get("name"), values.get("predictions")
     if name is not None and not NAME.fullmatch(name):
         raise BadInput(f"{path}: no implementation is called {name!r}")
@@ -339,7 +278,7 @@ def _check_names(path: Path, values: dict[str, Any]) -> None:
 
 
 def _migrated(path: Path, values: dict[str, Any]) -> dict[str, Any]:
-    """The record in today's schema."""
+    """The record in the current schema."""
     schema = values.get("schema")
     if type(schema) is int and schema > SCHEMA:
         raise BadInput(f"{path}: schema {schema} is of a newer BERT Atlas than this, which reads {SCHEMA}; update it")
@@ -355,7 +294,7 @@ def _migrated(path: Path, values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _from_1(values: dict[str, Any]) -> dict[str, Any]:
-    """Schema 2 says what computed, the configuration, what was drawn at random, and of which split a flag is."""
+    """Schema 2 added what computed, the configuration, random tensors, and the split that a flag is about."""
     values = values | {
         "checkpoint": values["checkpoint"] | {"config": {}, "initialised": []},
         "precision": values["precision"] | {"computed": UNKNOWN},
@@ -382,28 +321,28 @@ def _flag_from_1(text: str, splits: set[str]) -> Flag:
     return flag(rest, split) if colon and split in splits else flag(text)
 
 
-# By schema before today's: what makes the fields of a record of it those of the next.
+# Migrations by old schema: each turns a record's fields into those of the next schema.
 MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _from_1}
 
 
-def _wrong(value: Any, held: Any, place: str = "") -> Iterator[str]:
-    """What is not as ``held`` describes: a type, fields that there must be, or, in a list, what each item is."""
-    if isinstance(held, dict):
+def _wrong(value: Any, expected: Any, place: str = "") -> Iterator[str]:
+    """Where a value does not match ``expected``: a type, an object's required fields, or a list's type of items."""
+    if isinstance(expected, dict):
         if not isinstance(value, dict):
             yield f"{place or 'it'} is not an object"
             return
-        for name, inner in held.items():
+        for name, inner in expected.items():
             if name not in value:
                 yield f"{place}{'.' if place else ''}{name} is missing"
             else:
                 yield from _wrong(value[name], inner, f"{place}{'.' if place else ''}{name}")
-    elif isinstance(held, list):
+    elif isinstance(expected, list):
         if not isinstance(value, list):
             yield f"{place} is not a list"
             return
         for number, item in enumerate(value):
-            yield from _wrong(item, held[0], f"{place}[{number}]")
-    elif not isinstance(value, held) or (isinstance(value, bool) and held is not bool):
+            yield from _wrong(item, expected[0], f"{place}[{number}]")
+    elif not isinstance(value, expected) or (isinstance(value, bool) and expected is not bool):
         yield f"{place} is {value!r}, of another type than a record has there"
 
 
@@ -416,9 +355,9 @@ def _numbers(value: Any) -> list[float]:
 
 
 def files(path: Path) -> list[Path]:
-    """The record at this path, or all in this folder, by name. BadInput if it does not exist.
+    """The record at this path, or all in this folder, by name. BadInput if the path does not exist.
 
-    Other JSON files may lie in the folder, such as what ``compare`` wrote, or a model's.
+    Other JSON files in the folder are skipped, such as those of ``compare`` or of a model.
     """
     if not path.exists():
         raise BadInput(f"{path} does not exist; name a folder of records or a record, such as runs/")
@@ -428,7 +367,7 @@ def files(path: Path) -> list[Path]:
 
 
 def _holds_record(path: Path) -> bool:
-    """Whether it is one, or was before it was damaged, which reading it will say."""
+    """Whether the file is a record, or is damaged and may have been one: reading it will report that."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
@@ -437,7 +376,7 @@ def _holds_record(path: Path) -> bool:
 
 
 def read_all(folders: list[Path]) -> list[Record]:
-    """All records under these folders (or files), in order of file name, copies of one left out."""
+    """All records in these folders (or files), in order of file name, without duplicates."""
     found: dict[tuple[str, str, str], Record] = {}
     for folder in folders:
         for path in files(folder):

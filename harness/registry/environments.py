@@ -1,7 +1,7 @@
-"""Environments for implementations that cannot live beside the harness: made once, kept in the user's cache.
+"""Virtual environments for implementations whose requirements conflict with ours: created once, in the user's cache.
 
-An environment belongs to a list of requirements, so that files with equal lists share one. It is complete, which
-the file ``complete.json`` in it says, or it is not there: what an interruption left is removed at the next start.
+An environment belongs to a list of requirements; implementations with equal lists share it. The file ``complete.json``
+marks a complete one. Without it a folder does not count, and is removed before the environment is created again.
 """
 
 import hashlib
@@ -12,7 +12,6 @@ import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import astuple, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,21 +22,21 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
-from harness.data.download import cache_folder
 from harness.errors import BadInput, Failure
+from harness.files import cache_folder
+from harness.progress import Show
 from harness.registry.implementations import Implementation, Requirements, implementations
 
-PYTHONS = ("3.11", "3.12", "3.13")  # looked for, in this order, where ours does not fit
-Show = Callable[..., None]
+PYTHONS = ("3.11", "3.12", "3.13")  # tried in this order if ours does not fit
 
 
 @dataclass(frozen=True)
 class Environment:
-    """One that is complete."""
+    """A complete environment."""
 
     folder: Path
-    packages: tuple[str, ...]  # what was asked for
-    installed: tuple[str, ...]  # all that came, as name==version
+    packages: tuple[str, ...]  # as required
+    installed: tuple[str, ...]  # all packages, as name==version
     created: str  # UTC, ISO 8601
     size: int  # bytes
 
@@ -46,12 +45,12 @@ class Environment:
         return self.folder.name
 
     def used_by(self) -> list[str]:
-        """Names of the implementations that live here."""
+        """Names of the implementations that run here."""
         return [each.name for each in implementations().values() if folder_of(each.requirements) == self.folder]
 
 
 def unmet(requirements: Requirements) -> list[str]:
-    """What this interpreter lacks of the requirements; empty where the implementation can live beside the harness."""
+    """The requirements that this interpreter does not meet; empty if the implementation can run in it."""
     lacking = []
     if not SpecifierSet(requirements.python).contains(platform.python_version(), prereleases=True):
         lacking.append(f"Python {requirements.python}")
@@ -71,9 +70,9 @@ def unmet(requirements: Requirements) -> list[str]:
 
 
 def python_of(implementation: Implementation, show: Show) -> Path:
-    """The interpreter that an implementation runs in: ours where it can, else that of its environment, made if need be.
+    """The interpreter for an implementation: ours if possible, else that of its environment, created if needed.
 
-    Failure where the environment cannot be made.
+    Failure if the environment cannot be created.
     """
     if not unmet(implementation.requirements):
         return Path(sys.executable)
@@ -81,13 +80,13 @@ def python_of(implementation: Implementation, show: Show) -> Path:
 
 
 def folder_of(requirements: Requirements) -> Path:
-    """Where the environment of these requirements is, or will be."""
-    said = repr((astuple(requirements), platform.machine(), sys.platform))
-    return cache_folder() / "environments" / hashlib.sha256(said.encode()).hexdigest()[:16]
+    """The folder of the environment with these requirements, whether or not it exists."""
+    identity = repr((astuple(requirements), platform.machine(), sys.platform))
+    return cache_folder() / "environments" / hashlib.sha256(identity.encode()).hexdigest()[:16]
 
 
 def find_environment(requirements: Requirements) -> Environment | None:
-    """The environment of these requirements, if it is complete."""
+    """The environment with these requirements, or None."""
     return _read(folder_of(requirements))
 
 
@@ -98,22 +97,22 @@ def listing() -> list[Environment]:
 
 
 def remove(environment: Environment) -> None:
-    """Delete an environment; it counts as absent from the first moment."""
+    """Delete an environment. It stops counting as complete before any file is deleted."""
     with FileLock(f"{environment.folder}.lock"):
         (environment.folder / "complete.json").unlink(missing_ok=True)
         shutil.rmtree(environment.folder)
 
 
 def create(requirements: Requirements, show: Show) -> Environment:
-    """The environment of these requirements, made now if it is not there; others who want it too wait.
+    """The environment with these requirements, created if necessary; other processes that need it wait.
 
-    ``show(what)`` is told what is being installed. Failure, with the installer's last lines, where it cannot be made.
+    ``show(what)`` gets the installer's lines. Failure, with the last of them, if it cannot be created.
     """
     folder = folder_of(requirements)
     folder.parent.mkdir(parents=True, exist_ok=True)
     if (known := _read(folder)) is not None:
         return known
-    show("making an environment, or waiting for another process that does")
+    show("creating an environment, or waiting for another process that does")
     with FileLock(f"{folder}.lock"):
         if (known := _read(folder)) is not None:
             return known
@@ -121,14 +120,14 @@ def create(requirements: Requirements, show: Show) -> Environment:
             shutil.rmtree(folder)
         _make(folder, requirements, show)
         python = _python_in(folder)
-        said = {
+        description = {
             "packages": requirements.packages,
             "installed": _installed(python),
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "size": sum(file.stat().st_size for file in folder.rglob("*") if file.is_file() and not file.is_symlink()),
         }
         partial = folder / "complete.json.part"
-        partial.write_text(json.dumps(said, indent=1) + "\n", encoding="utf-8")
+        partial.write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
         partial.replace(folder / "complete.json")
     made = _read(folder)
     assert made is not None
@@ -136,11 +135,15 @@ def create(requirements: Requirements, show: Show) -> Environment:
 
 
 def _read(folder: Path) -> Environment | None:
-    """The environment in a folder; None where it is not complete, or the file that says so is damaged."""
+    """The environment in a folder; None if ``complete.json`` is absent or damaged."""
     try:
-        said = json.loads((folder / "complete.json").read_text(encoding="utf-8"))
+        found = json.loads((folder / "complete.json").read_text(encoding="utf-8"))
         return Environment(
-            folder, tuple(said["packages"]), tuple(said["installed"]), said["created"], int(said["size"])
+            folder,
+            tuple(found["packages"]),
+            tuple(found["installed"]),
+            found["created"],
+            int(found["size"]),
         )
     except (FileNotFoundError, ValueError, LookupError, TypeError, OverflowError, RecursionError):
         return None
@@ -151,7 +154,7 @@ def _python_in(folder: Path) -> Path:
 
 
 def _make(folder: Path, requirements: Requirements, show: Show) -> None:
-    """venv and pip, or uv where it is installed, which is faster and brings the Python that is asked for."""
+    """With uv if it is installed, which is faster and downloads the required Python; else with venv and pip."""
     uv = shutil.which("uv")
     if uv:
         wanted = requirements.python or platform.python_version()
@@ -170,7 +173,7 @@ def _make(folder: Path, requirements: Requirements, show: Show) -> None:
 
 
 def _interpreter(wanted: str) -> str:
-    """A Python of a version that is asked for; Failure with what to do where there is none."""
+    """An installed Python of a suitable version. Failure, with advice, if there is none."""
     versions = SpecifierSet(wanted)
     if versions.contains(platform.python_version(), prereleases=True):
         return sys.executable
@@ -178,7 +181,7 @@ def _interpreter(wanted: str) -> str:
         path = shutil.which(f"python{version}")
         if path and versions.contains(_version_of(path), prereleases=True):
             return path
-    raise Failure(f"no Python {wanted} is installed; install one, or uv, which brings its own")
+    raise Failure(f"no Python {wanted} is installed; install one, or uv, which downloads it")
 
 
 def _version_of(python: str) -> Version:
@@ -187,7 +190,7 @@ def _version_of(python: str) -> Version:
 
 
 def _run(command: list[str], show: Show) -> None:
-    """Run an installer, showing its lines as they come; Failure with the last of them where it fails."""
+    """Run an installer and show its lines as they come. Failure, with the last of them, if it fails."""
     lines: list[str] = []
     environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
     process = subprocess.Popen(
@@ -207,11 +210,11 @@ def _run(command: list[str], show: Show) -> None:
         code = process.wait()
     if code != 0:
         last = "\n".join(lines[-8:])
-        raise Failure(f"the environment could not be made; {' '.join(command[:4])} ... ended with {code}:\n{last}")
+        raise Failure(f"the environment could not be created; {' '.join(command[:4])} ... ended with {code}:\n{last}")
 
 
 def _installed(python: Path) -> list[str]:
-    """What is installed there, as name==version; asked of the environment itself, which may have no pip."""
+    """The packages installed there, as name==version. The interpreter lists them itself: it may have no pip."""
     code = (
         "import importlib.metadata as m, json; "
         "print(json.dumps(sorted({f'{d.name}=={d.version}' for d in m.distributions() if d.name})))"

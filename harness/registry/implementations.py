@@ -1,11 +1,18 @@
-"""What an implementation is to the harness: a file that describes itself, and a model that it loads.
+"""Which implementations there are, and what their files say of them.
 
-Each file under ``harness/implementations/`` has, as plain constants, NAME, TITLE, CATALOG_ID, VARIANTS and
-DEVIATIONS, its requirements as a PEP 723 header, and ``load(folder, head, device, precision, variant)``.
-One that only exists as a repository has CHECKOUT, its address: the user's copy is put on the path first.
-One that is a program rather than a model has JOB, the tasks that it does, and ``job(...)`` instead of ``load``.
-BY_NAME lists variants that "all" leaves out, as they take too long to start.
-The constants are read without importing the file, so that listing needs none of its requirements.
+Each file in ``harness/implementations/`` has a PEP 723 header with its requirements and these constants:
+
+    NAME, TITLE     on the command line and in tables
+    CATALOG_ID      id of its entry in the catalog
+    VARIANTS        optional: name of each variant -> what it changes
+    DEVIATIONS      optional: name of each known difference from the original BERT -> what it does instead
+    BY_NAME         optional: variants that "all" leaves out, because they take long to start
+    CHECKOUT        optional: address of a repository that is no package; the user's checkout goes first on the path
+    JOB             optional: names of tasks, for a whole program instead of a model
+
+It defines ``load(folder, head, device, precision, variant)``, which returns a ``harness.port.Model``; with JOB instead
+``job(checkout, weights, task, splits, out, progress)``. It may define ``tokenizer(folder)``, which returns a function
+from text to ids. The constants are read without importing the file, so that listing needs none of the requirements.
 Another package adds its own file through the entry-point group ``bert_atlas.implementations``.
 """
 
@@ -20,90 +27,45 @@ import tomllib
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any
 
 from harness.errors import BadInput
 from harness.file_cache import per_file
-from harness.port.batch import Batch
 from harness.records.code import parse
-from harness.worker.messages import Array
 
 FOLDER = Path(__file__).parents[1] / "implementations"
 ENTRY_POINTS = "bert_atlas.implementations"
-
-
-class Model(Protocol):
-    """A loaded model. ``encode`` is enough; one that also has ``module`` and ``logits`` can be trained.
-
-    It may also have ``layers(batch)``, hidden states [tokens, hidden] of the embeddings and after each layer,
-    ``precision``, where a variant computes in one of its own, ``computed``, where products are computed in another than
-    that, ``native``: its compiled functions, compiler, and the reason where there are none, ``cast(precision)``, where
-    torch's own is not enough, ``tokens``: how many at a time suit a packed one, and ``processes()``, ids of those that
-    compute for it besides its own: their CPU time and memory count as the model's.
-    """
-
-    batching: Literal["packed", "padded"]  # how its users feed it: by token budget, or in rectangles
-    version: str  # of the package that computes
-
-    def encode(self, batch: Batch) -> Any:
-        """Hidden states of the last layer, wherever and however this implementation keeps them."""
-
-    def fetch(self, encoded: Any, batch: Batch) -> Array:
-        """Those of the real tokens, [tokens, hidden], as a numpy array."""
-
-    def pooled(self, encoded: Any, batch: Batch) -> Array | None:
-        """The pooler's output [sequences, hidden], or None where there is no pooler."""
-
-    def synchronize(self) -> None:
-        """Return when the device has finished what was asked of it."""
-
-
-class Trainable(Model, Protocol):
-    """A model with a head that the harness's loop can train.
-
-    It may also say ``embeddings``, the module that holds its word table as ``word``: then only those rows of it are
-    trained that the data asks for (``harness.worker.used_words``). And it may have
-    ``mixed_adamw(groups, lr, max_grad_norm)``, an optimizer for products in bfloat16, such as
-    ``reference.adamw.MixedAdamW``, or None where it has none.
-    """
-
-    module: Any  # the torch.nn.Module whose parameters are trained
-
-    def logits(self, batch: Batch) -> Any:
-        """Differentiable torch tensor: [sequences, labels], or [tokens, labels] for the head "tagging"."""
-
-    def export(self) -> dict[str, Array]:
-        """All weights under Hugging Face's names, float32."""
+SHARED = Path(__file__).with_name("environments.toml")  # requirements of several implementations
 
 
 @dataclass(frozen=True)
 class Requirements:
-    """What a PEP 723 header asks for; the second part stands in its table ``[tool.bert-atlas]``."""
+    """The content of a PEP 723 header; ``no_deps`` and ``build`` come from its table ``[tool.bert-atlas]``."""
 
-    python: str  # versions of Python, as "requires-python" has them
+    python: str  # "requires-python", such as ">=3.11"
     packages: tuple[str, ...]
-    no_deps: bool = False  # install these packages and nothing that they ask for in turn
-    build: tuple[str, ...] = ()  # packages that building the others needs, where these do not say so themselves
+    no_deps: bool = False  # install these packages without their dependencies
+    build: tuple[str, ...] = ()  # packages that are needed to build the others, and that they do not declare
 
 
 @dataclass(frozen=True)
 class Implementation:
-    """What a file says of its implementation."""
+    """One variant of an implementation, as its file describes it."""
 
-    name: str  # as the command line has it, with ":variant" where there are several
+    name: str  # on the command line: NAME, or NAME:variant
     title: str
     catalog_id: str  # of its entry in the catalog
-    deviations: dict[str, str]  # known differences from the original BERT: which, and what it does
+    deviations: dict[str, str]  # known differences from the original BERT: name -> what it does instead
     requirements: Requirements
     file: Path
     variant: str  # "" for the default
-    checkout: str | None = None  # address of the repository that it is used from
-    job: tuple[str, ...] = ()  # tasks that it does as a program of its own
-    by_name: bool = False  # it takes part only where it is named
+    checkout: str | None = None  # address of the repository whose code it runs
+    job: tuple[str, ...] = ()  # tasks that it does as a whole program
+    by_name: bool = False  # not part of "all"
 
 
 def implementations() -> dict[str, Implementation]:
-    """All that can be named, by name; none of them is imported. BadInput where two files take one name."""
+    """All implementations by name; none of them is imported. BadInput if two files have the same name."""
     files = sorted(path for path in FOLDER.glob("*.py") if path.stem != "__init__")
     files += _files_of_others(tuple(sys.path))
     known: dict[str, Implementation] = {}
@@ -115,13 +77,13 @@ def implementations() -> dict[str, Implementation]:
 
 @cache
 def _files_of_others(path: tuple[str, ...]) -> list[Path]:
-    """The files that packages on this search path name; looked for once, as every installed package is asked."""
+    """The files of entry points on this search path; cached, because all installed packages have to be read."""
     found = (_source_of(entry.module) for entry in importlib.metadata.entry_points(group=ENTRY_POINTS))
     return [file for file in found if file is not None]
 
 
 def _source_of(module: str) -> Path | None:
-    """The file of a module, found without importing the packages that it stands in."""
+    """The file of a module, found without importing the packages that contain it."""
     top, *inner = module.split(".")
     spec = importlib.util.find_spec(top)
     for name in inner:
@@ -132,7 +94,7 @@ def _source_of(module: str) -> Path | None:
 
 
 def find(name: str) -> Implementation:
-    """The implementation of this name; BadInput with the nearest one if there is none."""
+    """The implementation of this name. BadInput, with the nearest name, if there is none."""
     known = implementations()
     if name not in known:
         near = difflib.get_close_matches(name, known, n=1)
@@ -143,9 +105,9 @@ def find(name: str) -> Implementation:
 
 @per_file
 def describe(file: Path) -> list[Implementation]:
-    """Read a file's constants and header; one entry for each variant, the default first.
+    """Read a file's constants and header. Returns one entry for each variant, the default first.
 
-    BadInput where the file is not Python, its header not TOML, or a constant is missing.
+    BadInput if the file is not Python, its header is not valid, or a constant is missing.
     """
     try:
         source = file.read_text(encoding="utf-8")
@@ -155,7 +117,7 @@ def describe(file: Path) -> list[Implementation]:
         raise BadInput(f"{file}: not an implementation file: {error}") from error
     missing = [name for name in ("NAME", "TITLE", "CATALOG_ID") if name not in constants]
     if missing:
-        raise BadInput(f"{file}: an implementation file must say {', '.join(missing)}")
+        raise BadInput(f"{file}: an implementation file must define {', '.join(missing)}")
     return [
         Implementation(
             name=constants["NAME"] + (f":{variant}" if variant else ""),
@@ -174,7 +136,7 @@ def describe(file: Path) -> list[Implementation]:
 
 
 def _constants(source: str) -> dict[str, Any]:
-    """The constants at a file's top level, with a type annotation or without."""
+    """The constants at a file's top level, with or without a type annotation."""
     constants = {}
     for node in parse(source).body:
         if not isinstance(node, ast.Assign | ast.AnnAssign) or node.value is None:
@@ -184,18 +146,39 @@ def _constants(source: str) -> dict[str, Any]:
             try:
                 constants[target.id] = ast.literal_eval(node.value)
             except (ValueError, TypeError):
-                continue  # a computed constant is the file's own business
+                continue  # computed constants are not for the harness
     return constants
 
 
 def requirements(source: str) -> Requirements:
-    """What the PEP 723 header of a file asks for; nothing where there is none."""
+    """The content of a file's PEP 723 header; empty without one.
+
+    ValueError if it is not TOML, or names an environment that does not exist or beside packages of its own.
+    """
     block = re.search(r"(?m)^# /// script\n((?:#.*\n)+?)# ///$", source)
     values = tomllib.loads(re.sub(r"(?m)^# ?", "", block[1])) if block else {}
     own = values.get("tool", {}).get("bert-atlas", {})
+    if name := own.get("environment"):
+        if "dependencies" in values or len(own) > 1:
+            raise ValueError(f"the header names the environment {name!r} and packages of its own; remove one of both")
+        values = own = _shared(name)
     return Requirements(
         python=values.get("requires-python", ""),
         packages=tuple(values.get("dependencies", ())),
         no_deps=bool(own.get("no-deps", False)),
         build=tuple(own.get("build", ())),
     )
+
+
+def _shared(name: str) -> dict[str, Any]:
+    """An environment that several implementations share. ValueError if none has this name."""
+    known = _environments(SHARED)
+    if name not in known:
+        raise ValueError(f"no environment is called {name!r} (known: {', '.join(known)})")
+    found: dict[str, Any] = known[name]
+    return found
+
+
+@per_file
+def _environments(file: Path) -> dict[str, Any]:
+    return tomllib.loads(file.read_text(encoding="utf-8"))

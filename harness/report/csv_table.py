@@ -1,4 +1,4 @@
-"""Every number of the records on a line of its own, as CSV."""
+"""Every number of the records as one line of CSV."""
 
 import csv
 import io
@@ -68,7 +68,7 @@ def _lines(each: record.Record) -> list[Line]:
 
 
 def _under_load(scenarios: dict[str, dict[str, Any]]) -> dict[str, float | None]:
-    """Names as in the record; a rate of None is that none was held."""
+    """Names as in the record; a rate of None: no rate met the bound."""
     offline, server = scenarios["offline"], scenarios["server"]
     return {
         "offline_samples_per_second": offline["samples_per_second"],

@@ -1,23 +1,27 @@
 """The report as one HTML file that needs nothing else: tables, plots, and under each plot its numbers.
 
-The page is built as elements, never as text, so that a name or reason from a record can only ever be text in it.
+The records become tables and figures here; ``page.html.j2`` is the page, and escapes every text from a record.
 """
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from xml.etree.ElementTree import Element, SubElement, tostring
+from xml.etree.ElementTree import Element, tostring
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
 import plots
-from harness.data.task import METRIC_NAMES
 from harness.records import record
 from harness.records.models import model_of, named_apart
-from harness.report.table import Report, arrange, enough_for_p99, mean_and_deviation, subject
+from harness.records.subject import subject
+from harness.report.arrange import Report, arrange, enough_for_p99, mean_and_deviation
 from harness.results import published
 from harness.statistics import seeds
+from harness.statistics.metrics import METRICS
 
-STYLE = Path(__file__).with_name("page.css")
+TEMPLATE, STYLE = Path(__file__).with_name("page.html.j2"), Path(__file__).with_name("page.css")
 STATES = ("failed", "skipped", "differs")
 PERCENTILES = ("p50", "p90", "p99")
 
@@ -30,51 +34,80 @@ class Timed:
     figures: dict[str, dict[str, Any]]
 
 
+@dataclass(frozen=True)
+class Link:
+    """A cell that leads elsewhere."""
+
+    text: str
+    url: str
+
+
+@dataclass(frozen=True)
+class Table:
+    """A plain table; the first cell of a row names it."""
+
+    label: str
+    head: list[str]
+    rows: list[list[str | Link]]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A plot, what it shows in words, and its numbers."""
+
+    caption: str
+    about: str
+    drawing: Markup  # SVG; its texts are escaped
+    numbers: Table
+
+
+@dataclass(frozen=True)
+class Section:
+    """What was measured on one machine, from one checkpoint."""
+
+    heading: str
+    measured: str
+    report: Report
+    published: Table | None
+    groups: dict[str, list[Figure]]  # by heading
+
+
 def to_html(records: list[record.Record]) -> str:
     """The page: a section for each machine and checkpoint, because only what shares both may be compared."""
-    html = Element("html", {"lang": "en"})
-    head = SubElement(html, "head")
-    SubElement(head, "meta", {"charset": "utf-8"})
-    SubElement(head, "meta", {"name": "viewport", "content": "width=device-width, initial-scale=1"})
-    SubElement(head, "meta", {"name": "color-scheme", "content": "light dark"})
-    _add(head, "title", "BERT Atlas: report")
-    _add(head, "style", STYLE.read_text(encoding="utf-8"))
-    main = SubElement(SubElement(html, "body"), "main")
-    _add(main, "h1", "BERT implementations, measured")
     groups: dict[tuple[str, str], list[record.Record]] = {}
     for each in named_apart(records):
         groups.setdefault((record.hardware(each), model_of(each)), []).append(each)
-    for number, found in enumerate(groups.values(), start=1):
-        main.append(_section(found, number))
-    _add(main, "footer", "Made by python -m harness report, from records that anybody can run again.")
-    return "<!doctype html>\n" + tostring(html, encoding="unicode", method="html") + "\n"
+    loader = FileSystemLoader(TEMPLATE.parent)
+    template = Environment(loader=loader, autoescape=True, undefined=StrictUndefined).get_template(TEMPLATE.name)
+    style = Markup(STYLE.read_text(encoding="utf-8"))  # noqa: S704  our own file
+    return template.render(sections=[_section(found) for found in groups.values()], style=style, states=STATES) + "\n"
 
 
-def _section(records: list[record.Record], number: int) -> Element:
-    """What was measured on one machine, from one checkpoint."""
-    first, report = records[0], arrange(records)
-    section = Element("section", {"aria-labelledby": f"s{number}"})
-    _add(section, "h2", f"{first.checkpoint['name']} on {record.hardware(first)}").set("id", f"s{number}")
+def _section(records: list[record.Record]) -> Section:
+    first = records[0]
     days = sorted({each.started[:10] for each in records})
     commits = sorted({each.commit[:12] for each in records if each.commit})
     span = days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
     code = f", code {', '.join(commits)}" if commits else ""
-    _add(section, "p", f"measured {span}{code}", "meta")
-    section.append(_report_table(report))
-    _notes(section, report)
-    quality, timed = [*_scores(records)], _timed(records)
-    named = _namer(records)
-    _published(section, records)
-    _group(section, "Accuracy against throughput", _scatters(quality, timed, named))
-    _group(section, "Seeds", _seed_plots(quality, named))
-    _group(section, "Latency", _latencies(timed))
-    _group(section, "Lengths of the sequences timed", _lengths(timed))
-    return section
+    quality, timed, named = _scores(records), _timed(records), _namer(records)
+    figures = {
+        "Accuracy against throughput": _scatters(quality, timed, named),
+        "Seeds": _seed_plots(quality, named),
+        "Latency": _latencies(timed),
+        "Lengths of the sequences timed": _lengths(timed),
+    }
+    return Section(
+        heading=f"{first.checkpoint['name']} on {record.hardware(first)}",
+        measured=f"measured {span}{code}",
+        report=arrange(records),
+        published=_published(records),
+        groups=figures,
+    )
 
 
-def _scores(records: list[record.Record]) -> Iterable[seeds.Score]:
+def _scores(records: list[record.Record]) -> list[seeds.Score]:
     """The main metric of each split."""
-    return (score for runs in seeds.group(records) for score in seeds.scores(runs) if score.main)
+    return [score for runs in seeds.group(records) for score in seeds.scores(runs) if score.main]
 
 
 def _namer(records: list[record.Record]) -> Callable[[str, str], str]:
@@ -96,123 +129,38 @@ def _timed(records: list[record.Record]) -> dict[str, Timed]:
     return found
 
 
-# --- tables -----------------------------------------------------------------------------------------------------------
-
-
-def _report_table(report: Report) -> Element:
-    scroll, table = _scrolling("Results", "results")
-    row = SubElement(SubElement(table, "thead"), "tr")
-    for column in ("implementation", *report.columns):
-        _lines(SubElement(row, "th", {"scope": "col"}), column.split("\n"))
-    body = SubElement(table, "tbody")
-    for name, cells in report.rows.items():
-        row = SubElement(body, "tr")
-        _add(row, "th", name).set("scope", "row")
-        for column in report.columns:
-            lines = cells.get(column, ["-"])
-            _lines(SubElement(row, "td", {"class": "state"} if lines[0] in STATES else {}), lines)
-    return scroll
-
-
-def _lines(cell: Element, lines: list[str]) -> None:
-    """The first line, and the others smaller below it."""
-    cell.text = lines[0]
-    for line in lines[1:]:
-        SubElement(cell, "br")
-        _add(cell, "small", line)
-
-
-def _scrolling(label: str, kind: str) -> tuple[Element, Element]:
-    """A table, in a frame that scrolls where the page is narrow."""
-    scroll = Element("div", _focusable(label, "scroll"))
-    return scroll, SubElement(scroll, "table", {"class": kind})
-
-
-def _focusable(label: str, kind: str) -> dict[str, str]:
-    """Attributes of what scrolls, so that it can be scrolled with the keyboard too."""
-    return {"class": kind, "tabindex": "0", "role": "group", "aria-label": label}
-
-
-def _table(label: str, head: list[str], rows: Iterable[list[str]]) -> Element:
-    """A plain table; the first cell of a row names it."""
-    scroll, table = _scrolling(label, "plain")
-    top = SubElement(SubElement(table, "thead"), "tr")
-    for text in head:
-        _add(top, "th", text).set("scope", "col")
-    body = SubElement(table, "tbody")
-    for cells in rows:
-        row = SubElement(body, "tr")
-        _add(row, "th", cells[0]).set("scope", "row")
-        for text in cells[1:]:
-            _add(row, "td", text)
-    return scroll
-
-
-def _notes(section: Element, report: Report) -> None:
-    if report.legend or report.notes:
-        frame = SubElement(section, "div", _focusable("Notes", "notes"))
-        listed = SubElement(frame, "ul")
-        for text in report.legend:
-            _add(listed, "li", text)
-        for text in report.notes:
-            _add(listed, "li", text, "flag" if text.startswith("*") else None)
-    if report.signatures:
-        details = SubElement(section, "details")
-        _add(details, "summary", "Signatures of the scores")
-        listed = SubElement(details, "ul", {"class": "signatures"})
-        for signature in report.signatures:
-            _add(SubElement(listed, "li"), "code", signature)
-
-
-def _published(section: Element, records: list[record.Record]) -> None:
+def _published(records: list[record.Record]) -> Table | None:
     """Figures of others of the same protocol, each with its source."""
-    pairs = [
-        (score, anchor)
+    rows: list[list[str | Link]] = [
+        [
+            score.implementation,
+            f"{subject(score.task, score.context, score.split)}, {METRICS[score.metric].title}",
+            mean_and_deviation(score.mean, score.deviation),
+            f"{anchor.value:.3f}",
+            Link(anchor.source, anchor.url),
+        ]
         for runs in seeds.group(records)
         for score in seeds.scores(runs)
         for anchor in published.beside(runs, score)
     ]
-    if not pairs:
-        return
-    _add(section, "h3", "Published figures, not measured by us")
-    rows = (
-        [
-            score.implementation,
-            f"{subject(score)}, {METRIC_NAMES[score.metric]}",
-            mean_and_deviation(score.mean, score.deviation),
-            f"{anchor.value:.3f}",
-            anchor.told,
-        ]
-        for score, anchor in pairs
+    return (
+        Table("Published figures", ["implementation", "score", "ours", "published", "source"], rows) if rows else None
     )
-    scroll = _table("Published figures", ["implementation", "score", "ours", "published", "source"], rows)
-    for cell, (_, anchor) in zip(scroll.iterfind("table/tbody/tr/td[4]"), pairs, strict=True):
-        link = SubElement(cell, "a", {"href": anchor.url, "rel": "noopener noreferrer"})
-        link.text, cell.text = cell.text, None
-    section.append(scroll)
 
 
 # --- plots ------------------------------------------------------------------------------------------------------------
 
 
-def _group(section: Element, heading: str, figures: list[Element]) -> None:
-    if figures:
-        _add(section, "h3", heading)
-        SubElement(section, "div", {"class": "figures"}).extend(figures)
+def _figure(caption: str, about: str, drawing: Element, numbers: Table) -> Figure:
+    svg = Markup(tostring(drawing, encoding="unicode", method="html"))  # noqa: S704  its texts are escaped
+    return Figure(caption, about, svg, numbers)
 
 
-def _figure(caption: str, about: str, drawing: Element, numbers: Element) -> Element:
-    """A plot, what it shows in words, and its numbers."""
-    figure = Element("figure")
-    _add(figure, "figcaption", caption).append(_small(about))
-    SubElement(figure, "div", _focusable(f"{caption}: plot", "frame")).append(drawing)
-    details = SubElement(figure, "details")
-    _add(details, "summary", "The numbers")
-    details.append(numbers)
-    return figure
+def _table(label: str, head: list[str], rows: Iterable[list[str]]) -> Table:
+    return Table(label, head, [[*cells] for cells in rows])
 
 
-def _scatters(quality: list[seeds.Score], timed: dict[str, Timed], named: Callable[[str, str], str]) -> list[Element]:
+def _scatters(quality: list[seeds.Score], timed: dict[str, Timed], named: Callable[[str, str], str]) -> list[Figure]:
     figures = []
     for label, metric, scores in _by_task(quality):
         shape = _stands_for(scores[0].task, timed)
@@ -245,7 +193,7 @@ def _stands_for(task: str, timed: dict[str, Timed]) -> Timed | None:
     return max(fixed, key=lambda each: (len(each.figures), each.shape["sequences"]), default=None)
 
 
-def _seed_plots(quality: list[seeds.Score], named: Callable[[str, str], str]) -> list[Element]:
+def _seed_plots(quality: list[seeds.Score], named: Callable[[str, str], str]) -> list[Figure]:
     figures = []
     for label, metric, every in _by_task(quality):
         scores = sorted((score for score in every if len(score.values) > 1), key=lambda score: -score.mean)
@@ -279,7 +227,7 @@ def _not_counted(score: seeds.Score) -> list[float]:
     return [v for seed, v in every if seed in score.collapsed] if score.with_collapsed else []
 
 
-def _latencies(timed: dict[str, Timed]) -> list[Element]:
+def _latencies(timed: dict[str, Timed]) -> list[Figure]:
     figures = _latency_curves(timed)
     for name, each in timed.items():
         if not each.shape["latency"] or not each.figures:
@@ -296,7 +244,7 @@ def _latencies(timed: dict[str, Timed]) -> list[Element]:
     return figures
 
 
-def _latency_curves(timed: dict[str, Timed]) -> list[Element]:
+def _latency_curves(timed: dict[str, Timed]) -> list[Figure]:
     """How the time of one sequence grows with its length; none where one length alone was timed."""
     by_length = sorted((each.shape["tokens"], each.figures) for each in timed.values() if each.shape["latency"])
     names = dict.fromkeys(name for _, figures in by_length for name in figures)
@@ -311,7 +259,7 @@ def _latency_curves(timed: dict[str, Timed]) -> list[Element]:
     return [_figure("Latency by length", "the median of one sequence at a time; lower is faster", drawing, numbers)]
 
 
-def _lengths(timed: dict[str, Timed]) -> list[Element]:
+def _lengths(timed: dict[str, Timed]) -> list[Figure]:
     """Of the tasks whose lengths are recorded."""
     figures = []
     for name, each in timed.items():
@@ -331,20 +279,7 @@ def _by_task(quality: list[seeds.Score]) -> list[tuple[str, str, list[seeds.Scor
     """(task and split, metric, scores)."""
     found: dict[tuple[str, str], list[seeds.Score]] = {}
     for score in quality:
-        found.setdefault((subject(score), METRIC_NAMES[score.metric]), []).append(score)
+        found.setdefault((subject(score.task, score.context, score.split), METRICS[score.metric].title), []).append(
+            score
+        )
     return [(*which, scores) for which, scores in found.items()]
-
-
-# --- elements ---------------------------------------------------------------------------------------------------------
-
-
-def _add(parent: Element, tag: str, text: str, kind: str | None = None) -> Element:
-    made = SubElement(parent, tag, {} if kind is None else {"class": kind})
-    made.text = text
-    return made
-
-
-def _small(text: str) -> Element:
-    made = Element("small")
-    made.text = text
-    return made

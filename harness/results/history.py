@@ -14,6 +14,7 @@ from rich.text import Text
 
 from harness.records import record
 from harness.records.models import model_of, named_apart
+from harness.records.subject import subject
 
 
 class Figure(NamedTuple):
@@ -60,9 +61,9 @@ def histories(records: list[record.Record]) -> list[Series]:
     """All series, by hardware, subject and implementation. Limited and skipped runs are left out, and parity."""
     groups: dict[tuple[str, ...], list[_Run]] = {}
     for each in sorted(named_apart(_distinct(records)), key=lambda each: each.started):
-        for subject, implementation, data, run in _quality(each) if isinstance(each, record.Quality) else _speed(each):
+        for what, implementation, data, run in _quality(each) if isinstance(each, record.Quality) else _speed(each):
             weights = each.checkpoint
-            said = f"{subject}, {weights['name']}, {each.precision['resolved']}"
+            said = f"{what}, {weights['name']}, {each.precision['resolved']}"
             same = (record.hardware(each), said, implementation, model_of(each), data)
             groups.setdefault(same, []).append(run)
     found = [
@@ -74,7 +75,7 @@ def histories(records: list[record.Record]) -> list[Series]:
 
 
 def _distinct(records: list[record.Record]) -> list[record.Record]:
-    """Without copies: what was published lies in two folders."""
+    """Without copies: a published record is in two folders."""
     found = {(each.key, each.started): each for each in records if not isinstance(each, record.Parity)}
     return [each for each in found.values() if each.state != "skipped" and getattr(each, "limit", None) is None]
 
@@ -90,9 +91,8 @@ def _quality(quality: record.Quality) -> list[tuple[str, str, str, _Run]]:
             figures[f"{metric['split']} {metric['name']}"] = Figure(shown, (value, low, high))
     own = {name: implementation.get(name) for name in ("version", "code")}
     run = _Run(quality, figures if quality.state == "ok" else {}, own | {"recipe": quality.recipe} | quality.versions)
-    document = " in documents" if task["kind"] == "tagging" and task["context"] == "document" else ""
     data = json.dumps(task["data"], sort_keys=True)
-    return [(f"{task['name']}{document}, seed {quality.seed}", implementation["name"], data, run)]
+    return [(f"{subject(task['name'], task['context'])}, seed {quality.seed}", implementation["name"], data, run)]
 
 
 def _speed(speed: record.Record) -> list[tuple[str, str, str, _Run]]:

@@ -12,9 +12,6 @@ import psutil
 
 from harness.errors import BadInput
 from harness.records import provenance, record
-from harness.records.models import model_of
-from harness.results import published
-from harness.statistics import seeds
 
 
 def publish(paths: list[Path], results: Path) -> list[Path]:
@@ -27,49 +24,7 @@ def publish(paths: list[Path], results: Path) -> list[Path]:
         raise BadInput(f"no records in {', '.join(map(str, paths))}")
     for path, each in found:
         _check(path, each)
-    copies = [copy for path, each in found for copy in _copy(path, each, results)]
-    return [*copies, write_index(results)]
-
-
-def write_index(results: Path) -> Path:
-    """All published records in one file, ``index.json``, which the catalog reads; raw timings stay in their own.
-
-    With them the scores of all seeds together, and beside each what others published of the same.
-    """
-    found = [record.read(path) for path in record.files(results)]
-    records = []
-    for each in found:
-        values = {
-            "kind": each.kind,
-            "hardware": record.hardware(each),
-            "model": model_of(each),
-            **dataclasses.asdict(each),
-        }
-        if isinstance(each, record.Speed):
-            values["implementations"] = {name: _summary(each, those) for name, those in each.implementations.items()}
-        records.append(values)
-    index = {"schema": record.SCHEMA, "records": records, "scores": scores_with_anchors(found)}
-    record.write_json(index, results / "index.json")
-    return results / "index.json"
-
-
-def _summary(timed: record.Speed, figures: dict[str, Any]) -> dict[str, Any]:
-    """What was timed of one implementation, with the range of the rounds instead of the seconds of each pass."""
-    if figures["state"] != "ok":
-        return figures
-    _, slowest, fastest = record.rates(timed.shape, figures)
-    short = {key: value for key, value in figures.items() if key not in ("wall", "cpu")}
-    return short | {"slowest": slowest, "fastest": fastest}
-
-
-def scores_with_anchors(records: list[record.Record]) -> list[dict[str, Any]]:
-    """The scores over all seeds as JSON, each with the figures that were published of the same."""
-    return [
-        dataclasses.asdict(score)
-        | {"published": [{"value": a.value, "told": a.told, "url": a.url} for a in published.beside(runs, score)]}
-        for runs in seeds.group(records)
-        for score in seeds.scores(runs)
-    ]
+    return [copy for path, each in found for copy in _copy(path, each, results)]
 
 
 def check_record(path: Path) -> None:

@@ -26,7 +26,7 @@ class Anchor:
     protocol: dict[str, Any]  # runs, select, context, and what else the source states of the recipe
 
     @property
-    def told(self) -> str:
+    def source(self) -> str:
         """Such as ``one run; transformers, table of run_glue.py``."""
         runs = self.protocol.get("runs")
         return f"{'one run' if runs == 1 else f'mean of {runs} runs'}; {self.source}"
@@ -49,7 +49,7 @@ def anchors() -> tuple[Anchor, ...]:
 
 
 def beside(runs: Runs, score: Score) -> list[Anchor]:
-    """The published figures that a score of these runs may be held against."""
+    """The published figures that a score of these runs may be compared with."""
     checkpoint = runs.any.checkpoint
     if checkpoint["source"] == "local":  # a folder may have any name
         return []

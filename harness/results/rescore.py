@@ -5,23 +5,27 @@ record it finds is taken with the metrics that stand there, however old the code
 is not part of a run's key (``harness.measure.keys.quality_key``).
 """
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from harness.data.download import sha256_of
 from harness.data.fetch import data_folder
+from harness.data.kinds import KINDS
 from harness.data.read import read_split
-from harness.data.task import Context, Task, load_task, task_files
+from harness.data.reading import Context, task_files
+from harness.data.task import Task, load_task
 from harness.errors import BadInput, Failure
 from harness.file_cache import per_file
-from harness.measure.evaluate import Predictions, score
+from harness.files import sha256_of
 from harness.records import record
-from harness.results.publish import write_index
+from harness.statistics.score import Predictions, score
 
 MOST = 64  # tasks, and splits whose examples are kept, while records are scored
+Scores = tuple[list[dict[str, Any]], list[record.Flag]]  # metrics, flags
 SAME = 1e-12  # the most that another order of summation may change
 
 
@@ -38,25 +42,22 @@ def rescore(
 ) -> Iterator[tuple[Path, list[Change]]]:
     """Each record of a quality run that went well, and what its predictions say otherwise than it does.
 
-    Paths are records and folders of them. ``write`` puts the new metrics and flags into the records' files; once all
-    are done, the ``index.json`` of a folder of published records is made anew. BadInput where data or predictions are
-    not at hand, or not what the run had; Failure where predictions are not of the data's examples.
+    Paths are records and folders of them. ``write`` puts the new metrics and flags into the records' files. BadInput
+    where data or predictions are absent, or not those of the run; Failure where predictions are not of the data's
+    examples.
     """
     found = [(path, record.read(path)) for folder in paths for path in record.files(folder)]
     finished = [(path, each) for path, each in found if isinstance(each, record.Quality) and each.state == "ok"]
     if not finished:
         raise BadInput(f"no finished quality run in {', '.join(map(str, paths))}; `python -m harness run` makes some")
-    known, written = _Data(own_tasks, data_folder(data)), False
+    known = _Data(own_tasks, data_folder(data))
+    scored: dict[str, Scores] = {}
     for path, each in finished:
-        metrics, flags = _rescored(path, each, known)
+        metrics, flags = _rescored(path, each, known, scored)
         changes = _changes(each, metrics, flags)
         if changes and write:
             record.write(replace(each, metrics=metrics, flags=flags), path)
-            written = True
         yield path, changes
-    for folder in paths if written else []:
-        if (folder / "index.json").is_file():
-            write_index(folder)
 
 
 class _Data:
@@ -87,21 +88,33 @@ class _Data:
 _sha256 = per_file(sha256_of)
 
 
-def _rescored(path: Path, each: record.Quality, known: _Data) -> tuple[list[dict[str, Any]], list[record.Flag]]:
-    """Metrics and flags as they are computed today."""
+def _rescored(path: Path, each: record.Quality, known: _Data, scored: dict[str, Scores]) -> Scores:
+    """Metrics and flags as they are computed today.
+
+    Implementations that compute the same thing predict the same: equal predictions are scored once, and ``scored``
+    keeps the result for the next record.
+    """
     name, kind, hashes = each.task["name"], each.task["kind"], each.task["data"]
     if each.task["suite"] == "own" and name not in known.sources:
         raise BadInput(f"{path}: task {name} is not built in; name its YAML file with --task")
-    context: Context | None = each.task["context"] if kind == "tagging" else None
+    context: Context | None = each.task["context"] if "context" in KINDS[kind].fields else None
     answers: Predictions = record.predictions_of(path, each, *(metric["split"] for metric in each.metrics))
     try:
         for split in answers:
             known.check(name, context, split, hashes.get(split))
-        examples = {split: known.examples(name, context, split, hashes.get(split, "")) for split in answers}
-        of_run = {split: those[: each.limit] for split, those in examples.items()}
-        return score(each, known.task(name, context), of_run, answers)
+        if (determinants := _determinants(each, answers)) not in scored:
+            examples = {split: known.examples(name, context, split, hashes.get(split, "")) for split in answers}
+            of_run = {split: those[: each.limit] for split, those in examples.items()}
+            scored[determinants] = score(each, known.task(name, context), of_run, answers)
+        return scored[determinants]
     except (BadInput, Failure) as error:
         raise type(error)(f"{path}: {error}") from error
+
+
+def _determinants(each: record.Quality, answers: Predictions) -> str:
+    """All that ``score`` reads of a record and its predictions, and the data that they are of, as one hash."""
+    of_record = [each.task, each.limit, each.recipe, each.flags, each.repairs, each.sanity]
+    return sha256(json.dumps([of_record, answers]).encode()).hexdigest()
 
 
 def _changes(old: record.Quality, metrics: list[dict[str, Any]], flags: list[record.Flag]) -> list[Change]:

@@ -15,12 +15,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from harness.data.download import sha256_of
+from harness.data.examples import TextExample, WordExample
 from harness.data.fetch import data_folder
 from harness.data.leakage import aligned
-from harness.data.read import TextExample, WordExample, read_split
-from harness.data.task import Task, load_task, task_files
+from harness.data.read import read_split
+from harness.data.reading import task_files
+from harness.data.task import Task, load_task
 from harness.errors import BadInput, Failure
+from harness.files import sha256_of
 from harness.measure.plan import training_task
 from harness.records import record
 from harness.records.models import model_of
@@ -132,7 +134,7 @@ def _constant(name: str, data: Path) -> str:
     task = load_task(name)
     examples: list[Any] = [*read_split(task, "train", data)]
     labels = [example.label for example in examples]
-    return _text(task, statistics.fmean(labels) if task.kind == "regression" else statistics.mode(labels))
+    return _text(task, statistics.mode(labels) if task.labels else statistics.fmean(labels))
 
 
 def _column(run: Run, asked: TestSet) -> list[str]:
@@ -150,7 +152,7 @@ def _column(run: Run, asked: TestSet) -> list[str]:
 
 def _text(task: Task, answer: Any) -> str:
     """An answer as the task's own files have it, which is how the server wants it too."""
-    if task.kind == "regression":
+    if not task.labels:  # a score
         if not isinstance(answer, int | float) or not math.isfinite(answer):
             raise Failure(f"{task.name}: {answer!r} is no number to submit; run it again")
         return f"{min(max(0.0, answer), 5.0):.3f}"

@@ -1,9 +1,9 @@
 """95% intervals by the percentile bootstrap, for statistics of per-example features, without a loop over draws.
 
-A resample, n rows of features drawn with replacement, is told by how often it has each row. A statistic is
-first given the rows, and then the counts of many resamples at once. Where rows repeat, as they do in every
-metric that counts right and wrong answers, one multinomial draw gives the counts of the few distinct rows,
-however many examples there are.
+A resample, n rows of features drawn with replacement, is represented by the count of each row in it. A statistic
+gets the rows first, and then the counts of many resamples at once. Where rows repeat, as they do in every metric
+that counts right and wrong answers, one multinomial draw gives the counts of the few distinct rows, however many
+examples there are.
 """
 
 from collections.abc import Callable
@@ -16,8 +16,8 @@ Floats = NDArray[np.float64]
 Counts = NDArray[np.int64]  # [resamples, m]
 Statistic = Callable[[Floats], Callable[[Counts], Floats]]  # rows [m, k] -> counts -> values [resamples]
 
-BINOMIAL_COST = 16  # of drawing how often one distinct row comes, in draws of one example (measured: 9 to 24)
-CHUNK = 100_000  # counts held at once, so that they stay in the processor's cache
+BINOMIAL_COST = 16  # cost of drawing the count of one distinct row, in draws of one example (measured: 9 to 24)
+CHUNK = 100_000  # counts in memory at once, so that they stay in the processor's cache
 
 
 def bootstrap(features: Floats, statistic: Statistic, draws: int = 10_000, seed: int = 0) -> tuple[float, float]:
@@ -27,7 +27,7 @@ def bootstrap(features: Floats, statistic: Statistic, draws: int = 10_000, seed:
 
 
 def resampled(features: Floats, statistic: Statistic, draws: int = 10_000, seed: int = 0) -> Floats:
-    """The statistic of each of ``draws`` resamples of the rows of ``features`` [n, k]: [draws]."""
+    """The statistic in each of ``draws`` resamples of the rows of ``features`` [n, k]: [draws]."""
     n = len(features)
     rng = np.random.default_rng(seed)
     rows, repeats = np.unique(features, axis=0, return_counts=True)
@@ -39,7 +39,7 @@ def resampled(features: Floats, statistic: Statistic, draws: int = 10_000, seed:
         if merged:
             return rng.multinomial(n, repeats / n, size=size)
         picks = rng.integers(n, size=(size, n))
-        picks += n * np.arange(size)[:, None]  # each resample counts in a range of its own
+        picks += n * np.arange(size)[:, None]  # a separate range of counts for each resample
         return np.bincount(picks.ravel(), minlength=size * n).reshape(size, n)
 
     values = statistic(rows)
@@ -48,7 +48,7 @@ def resampled(features: Floats, statistic: Statistic, draws: int = 10_000, seed:
 
 
 def averaged(formula: Callable[[Floats], Floats]) -> Statistic:
-    """The statistic that is a formula of the features' means in a resample: [resamples, k] -> [resamples]."""
+    """A statistic from a formula for the features' means in a resample: [resamples, k] -> [resamples]."""
 
     def statistic(rows: Floats) -> Callable[[Counts], Floats]:
         return lambda counts: formula(counts.astype(np.float64) @ rows / counts.sum(axis=1, keepdims=True))
@@ -57,7 +57,7 @@ def averaged(formula: Callable[[Floats], Floats]) -> Statistic:
 
 
 def spearman(rows: Floats) -> Callable[[Counts], Floats]:
-    """The statistic that is Spearman's correlation of the two columns of ``rows``; 0 where one is constant."""
+    """The statistic for Spearman's correlation of the two columns of ``rows``; 0 where one is constant."""
     x_ranks, y_ranks = (centred_ranks(column) for column in rows.T)
 
     def values(counts: Counts) -> Floats:
@@ -73,12 +73,12 @@ def spearman(rows: Floats) -> Callable[[Counts], Floats]:
 def centred_ranks(values: Floats) -> Callable[[Counts], Floats]:
     """From counts of the m values in resamples, the rank of each value in each: [resamples, m].
 
-    Equal values, repeats of one among them, share the mean of the ranks that they take up. What is returned is
-    twice the rank, less n + 1: its mean is 0, and it is a whole number.
+    Equal values, including repeats of one, share the mean of their ranks. The result is twice the rank, minus n + 1:
+    its mean is 0, and it is a whole number.
     """
     order = np.argsort(values)
     ordered = values[order]
-    smaller, up_to = np.empty_like(order), np.empty_like(order)  # how many of the m values are, of each
+    smaller, up_to = np.empty_like(order), np.empty_like(order)  # for each value, how many of the m are
     smaller[order] = np.searchsorted(ordered, ordered, "left")
     up_to[order] = np.searchsorted(ordered, ordered, "right")
 
@@ -96,6 +96,6 @@ def centred_ranks(values: Floats) -> Callable[[Counts], Floats]:
 
 
 def divide(numerator: Floats, denominator: Floats) -> Floats:
-    """The quotient; 0 where the denominator is."""
+    """The quotient; 0 where the denominator is 0."""
     out: Any = np.zeros_like(numerator)
     return np.divide(numerator, denominator, out=out, where=denominator != 0)

@@ -1,32 +1,39 @@
-"""Metrics: what predictions are worth, with the interval and the signature that make a value comparable.
+"""Metrics: how good predictions are, with the interval and the signature that make a value comparable.
 
 scikit-learn, scipy and seqeval compute the values. For the interval, each metric is also a statistic of
-per-example features, which can be computed of thousands of resamples at once; the tests hold the two equal.
+per-example features, which can be computed for thousands of resamples at once; the tests hold the two equal.
+
+To add a metric, write a subclass of ``Metric``, put it into ``METRICS``, and name it in the kinds of tasks that it is
+for (``metrics`` in ``harness.data.kinds``).
 """
 
 import math
-import re
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from harness.data.task import METRICS, Kind
+from harness.data.kinds import KINDS
 from harness.errors import BadInput, Failure
 from harness.statistics.intervals import Floats, Statistic, averaged, bootstrap, divide, spearman
 
-# By kind of task: names, numbers, collections of names, IOB2 tags of each word of a sentence.
-Answers = Sequence[Any]
 
-LIBRARY = {"pearson": "scipy", "spearman": "scipy", "entity_f1": "seqeval"}  # the others: scikit-learn
+class Answers(NamedTuple):
+    """What a metric is computed from. The form of an answer is that of ``Kind.decode`` in ``harness.data.kinds``."""
+
+    gold: Sequence[Any]
+    predicted: Sequence[Any]
+    labels: Sequence[str] = ()  # the outputs of the task
+    positive: str | None = None  # the label whose F1 is f1
 
 
 @dataclass(frozen=True)
-class Metric:
-    """One metric of one split."""
+class Score:
+    """The value of one metric on one split."""
 
     name: str
     value: float
@@ -36,11 +43,234 @@ class Metric:
     signature: str  # everything that the value and the interval depend on besides the predictions
 
 
+class Metric(ABC):
+    """One metric. Answers are checked before it gets them."""
+
+    name: str  # in task files and records
+    title: str  # in tables
+    library: str  # the package that computes the value
+    needs_positive = False  # whether the task must say which label counts as positive
+    statistic: Statistic  # the same value from the features, for many resamples at once
+
+    @abstractmethod
+    def value(self, of: Answers) -> float:
+        """The value as the library computes it; 0 where it is undefined."""
+
+    @abstractmethod
+    def features(self, of: Answers) -> Floats:
+        """What ``statistic`` needs to know about each example or sentence: [n, k]."""
+
+    def baseline(self, of: Answers) -> float:
+        """The value of the best constant answer: the same label, or set of labels, for every example."""
+        return 0.0
+
+    def settings(self, of: Answers) -> list[str]:
+        """What the signature says about how the value is computed, besides the library."""
+        return []
+
+
+class Accuracy(Metric):
+    """The share of right answers."""
+
+    name, title, library = "accuracy", "accuracy", "scikit-learn"
+    statistic = staticmethod(averaged(lambda means: means[:, 0]))
+
+    def value(self, of: Answers) -> float:
+        from sklearn.metrics import accuracy_score
+
+        return float(accuracy_score(of.gold, of.predicted))
+
+    def features(self, of: Answers) -> Floats:
+        is_gold, is_predicted = _indicators(of)
+        return (is_gold * is_predicted).sum(axis=1, keepdims=True)
+
+    def baseline(self, of: Answers) -> float:
+        return _amounts(of.gold)[0] / len(of.gold)
+
+
+class Matthews(Metric):
+    """Matthews' correlation."""
+
+    name, title, library = "matthews", "Matthews", "scikit-learn"
+
+    def value(self, of: Answers) -> float:
+        from sklearn.metrics import matthews_corrcoef
+
+        # scikit-learn gives 0 for a single label too, but warns of it.
+        one_label = len({*of.gold, *of.predicted}) == 1
+        return 0.0 if one_label else float(matthews_corrcoef(of.gold, of.predicted))
+
+    def features(self, of: Answers) -> Floats:
+        is_gold, is_predicted = _indicators(of)
+        return np.hstack([(is_gold * is_predicted).sum(axis=1, keepdims=True), is_predicted, is_gold])
+
+    @staticmethod
+    @averaged
+    def statistic(means: Floats) -> Floats:
+        """From the shares of examples that are (correct, predicted as each label, of each label)."""
+        correct, (predicted, gold) = means[:, 0], np.split(means[:, 1:], 2, axis=1)
+        covariance = correct - (predicted * gold).sum(axis=1)
+        variances = [1 - (share * share).sum(axis=1) for share in (predicted, gold)]
+        return divide(covariance, np.sqrt(variances[0] * variances[1]))
+
+
+class _F1(Metric):
+    """What is common to F1 scores over labels."""
+
+    library = "scikit-learn"
+
+    @staticmethod
+    @averaged
+    def statistic(means: Floats) -> Floats:
+        """Mean F1 of the labels that occur, from the shares of examples where each is (correct, predicted, gold)."""
+        correct, predicted, gold = np.moveaxis(means.reshape(len(means), 3, -1), 1, 0)
+        occurs = predicted + gold > 0
+        return divide(divide(2 * correct, predicted + gold).sum(axis=1), occurs.sum(axis=1).astype(np.float64))
+
+    def features(self, of: Answers) -> Floats:
+        return self._counts(of).reshape(len(of.gold), -1)
+
+    def _counts(self, of: Answers) -> Floats:
+        """Of each example and label whether it is (correct, predicted, gold): [n, 3, labels]."""
+        is_gold, is_predicted = _indicators(of)
+        return np.stack([is_gold * is_predicted, is_predicted, is_gold], axis=1)
+
+
+class F1(_F1):
+    """F1 of one label, the positive one."""
+
+    name, title = "f1", "F1"
+    needs_positive = True
+
+    def value(self, of: Answers) -> float:
+        return _library_f1(of._replace(labels=[str(of.positive)]), "binary")
+
+    def _counts(self, of: Answers) -> Floats:
+        return super()._counts(of)[:, :, [list(of.labels).index(str(of.positive))]]
+
+    def baseline(self, of: Answers) -> float:
+        return _constant_f1(_names(of.gold).count(str(of.positive)), len(of.gold))
+
+    def settings(self, of: Answers) -> list[str]:
+        return [f"positive:{of.positive}"]
+
+
+class MacroF1(_F1):
+    """The mean F1 of the labels that occur in the gold answers or the predictions."""
+
+    name, title = "macro_f1", "macro F1"
+
+    def value(self, of: Answers) -> float:
+        return _library_f1(of, "macro")
+
+    def baseline(self, of: Answers) -> float:
+        f1s = [_constant_f1(amount, len(of.gold)) for amount in _amounts(of.gold)]
+        if not f1s:
+            return 0.0
+        # Where an answer is one label, those that are never answered count 0.
+        return (f1s[0] if _is_one_label(of.gold) else sum(f1s)) / len(f1s)
+
+
+class MicroF1(_F1):
+    """F1 over all labels together."""
+
+    name, title = "micro_f1", "micro F1"
+
+    def value(self, of: Answers) -> float:
+        return _library_f1(of, "micro")
+
+    def _counts(self, of: Answers) -> Floats:
+        return super()._counts(of).sum(axis=2)
+
+    def baseline(self, of: Answers) -> float:
+        amounts = _amounts(of.gold)
+        if not amounts:
+            return 0.0
+        if _is_one_label(of.gold):
+            return amounts[0] / len(of.gold)  # it is the accuracy
+        most_frequent = np.arange(1, len(amounts) + 1)
+        return float(np.max(2 * np.cumsum(amounts) / (len(of.gold) * most_frequent + sum(amounts))))
+
+
+class EntityF1(_F1):
+    """Micro-averaged F1 of entities. seqeval's default mode reads ill-formed tags as conlleval does."""
+
+    name, title, library = "entity_f1", "entity F1", "seqeval"
+
+    def value(self, of: Answers) -> float:
+        from seqeval.metrics import f1_score
+
+        both = ([list(tags) for tags in answers] for answers in (of.gold, of.predicted))
+        return float(f1_score(*both, average="micro", zero_division=0))
+
+    def features(self, of: Answers) -> Floats:
+        """Entities found, predicted and in the gold answer, in each sentence: [n, 3]."""
+        from seqeval.metrics.sequence_labeling import get_entities
+
+        counts = []
+        for gold_tags, predicted_tags in zip(of.gold, of.predicted, strict=True):
+            wanted, found = set(get_entities(list(gold_tags))), set(get_entities(list(predicted_tags)))
+            counts.append((len(wanted & found), len(found), len(wanted)))
+        return np.array(counts, np.float64)
+
+    def settings(self, of: Answers) -> list[str]:
+        return ["scheme:IOB2", "mode:conlleval", "avg:micro"]
+
+
+class Pearson(Metric):
+    """Pearson's correlation."""
+
+    name, title, library = "pearson", "Pearson", "scipy"
+
+    def value(self, of: Answers) -> float:
+        from scipy.stats import pearsonr
+
+        return 0.0 if _is_constant(of) else float(pearsonr(of.gold, of.predicted).statistic)
+
+    def features(self, of: Answers) -> Floats:
+        """Both, standardised (which changes the correlation in rounding alone), their squares and their product."""
+        columns = (np.asarray(answers, np.float64) for answers in (of.gold, of.predicted))
+        x, y = ((each - each.mean()) / (each.std() or 1.0) for each in columns)
+        return np.stack([x, y, x * x, y * y, x * y], axis=1)
+
+    @staticmethod
+    @averaged
+    def statistic(means: Floats) -> Floats:
+        """From the means of x, y, their squares and their product."""
+        x, y, xx, yy, xy = means.T
+        variances = []
+        for mean, square in ((x, xx), (y, yy)):
+            variance = square - mean * mean
+            variances.append(np.where(variance > 1e-13 * square, variance, 0))  # constant but for rounding
+        return np.clip(divide(xy - x * y, np.sqrt(variances[0] * variances[1])), -1, 1)
+
+
+class Spearman(Metric):
+    """Spearman's correlation."""
+
+    name, title, library = "spearman", "Spearman", "scipy"
+    statistic = staticmethod(spearman)
+
+    def value(self, of: Answers) -> float:
+        from scipy.stats import spearmanr
+
+        return 0.0 if _is_constant(of) else float(spearmanr(of.gold, of.predicted).statistic)
+
+    def features(self, of: Answers) -> Floats:
+        return np.stack([np.asarray(answers, np.float64) for answers in (of.gold, of.predicted)], axis=1)
+
+
+METRICS: dict[str, Metric] = {
+    metric.name: metric
+    for metric in (Accuracy(), F1(), MacroF1(), MicroF1(), Matthews(), Pearson(), Spearman(), EntityF1())
+}
+
+
 def score(
-    kind: Kind,
+    kind: str,
     metric_names: Sequence[str],
-    gold: Answers,
-    predicted: Answers,
+    gold: Sequence[Any],
+    predicted: Sequence[Any],
     *,
     task: str,
     split: str,
@@ -49,254 +279,94 @@ def score(
     draws: int = 10_000,
     seed: int = 0,
     extra: Sequence[str] = (),
-) -> list[Metric]:
-    """The metrics of the predictions, each with its interval.
+) -> list[Score]:
+    """The scores of the predictions, each with its interval.
 
-    ``labels`` are the names that classification and multi-label tasks choose from; other kinds do not use
-    them. ``positive`` is the label that f1 is of. ``extra`` is appended to the signatures. What is undefined
-    counts 0: a correlation with a constant, an F1 where there is nothing to find and nothing found. macro_f1 is
-    the mean over the labels that occur in the gold answers or the predictions.
+    ``labels`` are the outputs of the task; kinds that do not predict labels do not use them. ``positive`` is the label
+    whose F1 is f1. ``extra`` is appended to the signatures. What is undefined counts 0: a correlation with a constant,
+    an F1 where there is nothing to find and nothing found.
 
     BadInput where gold and predicted do not fit each other or the task; Failure for an answer that is not a
     finite number.
     """
-    metrics = []
+    scores = []
+    answers = Answers(gold, predicted, labels, positive)
     for name in metric_names:
         try:
             rows = features(kind, name, gold, predicted, labels=labels, positive=positive)
-            value = _value(name, gold, predicted, labels, positive)
+            value = METRICS[name].value(answers)
         except (BadInput, Failure) as error:
             raise type(error)(f"{task} {split}: {error}") from None
-        low, high = bootstrap(rows, STATISTICS[name], draws, seed)
+        low, high = bootstrap(rows, METRICS[name].statistic, draws, seed)
         signature = [name, f"task:{task}", f"split:{split}", f"n:{len(gold)}"]
-        signature += [f"ci:bootstrap95x{draws}", f"seed:{seed}", *_settings(name, positive), *extra]
-        metrics.append(Metric(name, value, low, high, len(gold), "|".join(signature)))
-    return metrics
-
-
-def _settings(metric: str, positive: str | None) -> list[str]:
-    """The part of the signature that says how the value is computed, and by what."""
-    library = LIBRARY.get(metric, "sklearn")
-    computed_by = f"{library}:{version('scikit-learn' if library == 'sklearn' else library)}"
-    if metric == "entity_f1":
-        return ["scheme:IOB2", "mode:conlleval", "avg:micro", computed_by]
-    return [f"positive:{positive}", computed_by] if metric == "f1" else [computed_by]
-
-
-def _value(metric: str, gold: Answers, predicted: Answers, labels: Sequence[str], positive: str | None) -> float:
-    """The metric, as the library computes it; answers are checked already."""
-    if metric == "entity_f1":
-        return _entity_f1(gold, predicted)
-    if metric in ("pearson", "spearman"):
-        return _correlation(metric, gold, predicted)
-
-    from sklearn import metrics
-
-    if metric == "accuracy":
-        return float(metrics.accuracy_score(gold, predicted))
-    if metric == "matthews":
-        # scikit-learn gives 0 for a single label too, but warns of it.
-        return float(metrics.matthews_corrcoef(gold, predicted)) if {*gold, *predicted} != {gold[0]} else 0.0
-    if metric == "f1":
-        labels = [str(positive)]
-    average = metric.removesuffix("_f1") if len(labels) > 1 else "binary"
-    value = metrics.f1_score(
-        _indicators(gold, labels), _indicators(predicted, labels), average=average, zero_division=np.nan
-    )
-    return 0.0 if math.isnan(value) else float(value)
-
-
-def _correlation(metric: str, gold: Answers, predicted: Answers) -> float:
-    from scipy import stats
-
-    if np.ptp(gold) == 0 or np.ptp(predicted) == 0:
-        return 0.0
-    correlation = stats.pearsonr if metric == "pearson" else stats.spearmanr
-    return float(correlation(gold, predicted).statistic)
-
-
-def _entity_f1(gold: Answers, predicted: Answers) -> float:
-    """Micro-averaged F1 of entities. seqeval's default mode reads ill-formed tags as conlleval does."""
-    from seqeval.metrics import f1_score
-
-    both = ([list(tags) for tags in answers] for answers in (gold, predicted))
-    return float(f1_score(*both, average="micro", zero_division=0))
+        signature += [f"ci:bootstrap95x{draws}", f"seed:{seed}", *_computed_by(METRICS[name], answers), *extra]
+        scores.append(Score(name, value, low, high, len(gold), "|".join(signature)))
+    return scores
 
 
 def features(
-    kind: Kind,
+    kind: str,
     metric: str,
-    gold: Answers,
-    predicted: Answers,
+    gold: Sequence[Any],
+    predicted: Sequence[Any],
     *,
     labels: Sequence[str] = (),
     positive: str | None = None,
 ) -> Floats:
-    """What ``STATISTICS[metric]`` needs to know of each example or sentence: [n, k]. Errors are ``score``'s."""
-    if metric not in METRICS[kind]:
-        raise BadInput(f"no metric {metric!r} for a {kind} task; there is {', '.join(METRICS[kind])}")
-    if metric == "f1" and positive not in labels:
-        raise BadInput(f"f1 needs the label that counts as positive, one of {', '.join(labels)}")
-    _check(kind, gold, predicted, labels)
-    if metric == "entity_f1":
-        return _entity_counts(gold, predicted)
-    if kind == "regression":
-        columns = [np.asarray(answers, np.float64) for answers in (gold, predicted)]
-        return np.stack(columns if metric == "spearman" else _products(*columns), axis=1)
-    is_gold, is_predicted = _indicators(gold, labels), _indicators(predicted, labels)
-    correct = is_gold * is_predicted
-    if metric == "accuracy":
-        return correct.sum(axis=1, keepdims=True)
-    if metric == "matthews":
-        return np.hstack([correct.sum(axis=1, keepdims=True), is_predicted, is_gold])
-    counts = np.stack([correct, is_predicted, is_gold], axis=1)  # [n, 3, labels]
-    if metric == "f1":
-        counts = counts[:, :, [list(labels).index(str(positive))]]
-    if metric == "micro_f1":
-        counts = counts.sum(axis=2)
-    return counts.reshape(len(gold), -1)
+    """The features of a metric, [n, k], from answers that are checked first. Errors are those of ``score``."""
+    allowed = KINDS[kind].metrics
+    if metric not in allowed:
+        raise BadInput(f"no metric {metric!r} for a {kind} task; there is {', '.join(allowed)}")
+    answers = Answers(gold, predicted, labels, positive)
+    if METRICS[metric].needs_positive and positive not in labels:
+        raise BadInput(f"{metric} needs the label that counts as positive, one of {', '.join(labels)}")
+    KINDS[kind].check_answers(gold, predicted, labels)
+    return METRICS[metric].features(answers)
 
 
-def _indicators(answers: Answers, labels: Sequence[str]) -> Floats:
-    """1 where an example has a label, else 0: [n, labels]."""
+def _computed_by(metric: Metric, answers: Answers) -> list[str]:
+    """The part of the signature that says how the value is computed, and by which library."""
+    short = {"scikit-learn": "sklearn"}.get(metric.library, metric.library)
+    return [*metric.settings(answers), f"{short}:{version(metric.library)}"]
+
+
+def _library_f1(of: Answers, average: str) -> float:
+    from sklearn.metrics import f1_score
+
+    chosen = average if len(of.labels) > 1 else "binary"  # scikit-learn takes one column for two classes
+    value = float(f1_score(*_indicators(of), average=chosen, zero_division=np.nan))
+    return 0.0 if math.isnan(value) else value
+
+
+def _indicators(of: Answers) -> tuple[Floats, Floats]:
+    """1 where an example has a label, else 0, in the gold answers and in the predictions: [n, labels] each."""
+    return _indicator(of.gold, of.labels), _indicator(of.predicted, of.labels)
+
+
+def _indicator(answers: Sequence[Any], labels: Sequence[str]) -> Floats:
     answer_sets = [{answer} if isinstance(answer, str) else set(answer) for answer in answers]
     return np.array([[label in names for label in labels] for names in answer_sets], np.float64)
 
 
-def _products(x: Floats, y: Floats) -> list[Floats]:
-    """What Pearson's correlation is made of; shifting and scaling x and y changes it only in rounding less."""
-    x, y = ((each - each.mean()) / (each.std() or 1.0) for each in (x, y))
-    return [x, y, x * x, y * y, x * y]
+def _is_constant(of: Answers) -> bool:
+    return bool(np.ptp(of.gold) == 0 or np.ptp(of.predicted) == 0)
 
 
-def _entity_counts(gold: Answers, predicted: Answers) -> Floats:
-    """Entities found, predicted and in the gold answer, of each sentence: [n, 3]."""
-    from seqeval.metrics.sequence_labeling import get_entities
-
-    counts = []
-    for gold_tags, predicted_tags in zip(gold, predicted, strict=True):
-        wanted, found = set(get_entities(list(gold_tags))), set(get_entities(list(predicted_tags)))
-        counts.append((len(wanted & found), len(found), len(wanted)))
-    return np.array(counts, np.float64)
+def _is_one_label(gold: Sequence[Any]) -> bool:
+    """Whether an answer is one label, not a collection of them."""
+    return isinstance(gold[0], str)
 
 
-def _mean_f1(means: Floats) -> Floats:
-    """Mean F1 of the labels that occur, from the shares of examples where each is (correct, predicted, gold)."""
-    correct, predicted, gold = np.moveaxis(means.reshape(len(means), 3, -1), 1, 0)
-    occurs = predicted + gold > 0
-    return divide(divide(2 * correct, predicted + gold).sum(axis=1), occurs.sum(axis=1).astype(np.float64))
+def _names(gold: Sequence[Any]) -> list[str]:
+    """All labels in the gold answers, each once for each example that has it."""
+    return list(gold) if _is_one_label(gold) else [name for answer in gold for name in set(answer)]
 
 
-def _matthews(means: Floats) -> Floats:
-    """From the shares of examples that are (correct, predicted as each label, of each label)."""
-    correct, (predicted, gold) = means[:, 0], np.split(means[:, 1:], 2, axis=1)
-    covariance = correct - (predicted * gold).sum(axis=1)
-    variances = [1 - (share * share).sum(axis=1) for share in (predicted, gold)]
-    return divide(covariance, np.sqrt(variances[0] * variances[1]))
+def _amounts(gold: Sequence[Any]) -> list[int]:
+    """The number of examples that have each label, the most frequent first."""
+    return [amount for _, amount in Counter(_names(gold)).most_common()]
 
 
-def _pearson(means: Floats) -> Floats:
-    x, y, xx, yy, xy = means.T
-    variances = []
-    for mean, square in ((x, xx), (y, yy)):
-        variance = square - mean * mean
-        variances.append(np.where(variance > 1e-13 * square, variance, 0))  # constant but for rounding
-    return np.clip(divide(xy - x * y, np.sqrt(variances[0] * variances[1])), -1, 1)
-
-
-STATISTICS: dict[str, Statistic] = {
-    "accuracy": averaged(lambda means: means[:, 0]),
-    "f1": averaged(_mean_f1),
-    "macro_f1": averaged(_mean_f1),
-    "micro_f1": averaged(_mean_f1),
-    "entity_f1": averaged(_mean_f1),
-    "matthews": averaged(_matthews),
-    "pearson": averaged(_pearson),
-    "spearman": spearman,
-}
-
-
-def baseline(kind: Kind, metric: str, gold: Answers, positive: str | None = None) -> float:
-    """What the best constant answer scores: the same label, or set of labels, whatever the example.
-
-    0 for matthews, correlations and entity_f1.
-    """
-    n = len(gold)
-    names = [name for answer in gold for name in set(answer)] if kind == "multi-label" else list(gold)
-    if metric in ("matthews", "pearson", "spearman", "entity_f1") or not names:
-        return 0.0
-    amounts = [amount for _, amount in Counter(names).most_common()]
-    if metric == "f1":
-        amounts = [names.count(positive)]
-    f1s = [2 * amount / (n + amount) for amount in amounts]  # of always answering this label
-    if metric == "f1":
-        return f1s[0]
-    if kind == "classification":
-        # micro_f1 is the accuracy; in macro_f1, the labels that are never answered count 0.
-        return f1s[0] / len(amounts) if metric == "macro_f1" else amounts[0] / n
-    if metric == "macro_f1":
-        return sum(f1s) / len(amounts)
-    most_frequent = np.arange(1, len(amounts) + 1)
-    return float(np.max(2 * np.cumsum(amounts) / (n * most_frequent + len(names))))
-
-
-def degenerate(kind: Kind, gold: Answers, predicted: Answers) -> str | None:
-    """A sentence about predictions that no working model would make, or None."""
-    if kind == "tagging":
-        none_found = all(tag == "O" for tags in predicted for tag in tags)
-        return "no entity is predicted" if none_found else None
-    if kind == "regression":
-        return f"all scores are equal ({predicted[0]:g})" if len(set(predicted)) == 1 else None
-    if kind == "multi-label":
-        if len({frozenset(names) for names in predicted}) > 1:
-            return None
-        return f"every example is given the same labels ({', '.join(sorted(predicted[0])) or 'none'})"
-    if len(set(predicted)) == 1:
-        return f"{predicted[0]} is predicted for every example"
-    majority, amount = Counter(gold).most_common(1)[0]
-    correct = sum(answer == name for answer, name in zip(gold, predicted, strict=True))
-    if correct <= amount:
-        return (
-            f"accuracy is {correct / len(gold):.3f}, and always answering {majority} would give "
-            f"{amount / len(gold):.3f}"
-        )
-    return None
-
-
-def _check(kind: Kind, gold: Answers, predicted: Answers, labels: Sequence[str]) -> None:
-    if len(gold) != len(predicted):
-        raise BadInput(f"{len(gold)} gold answers but {len(predicted)} predictions; score those of the same file")
-    if len(gold) == 0:
-        raise BadInput("there is no example to score; give a file that has some")
-    for what, answers in (("gold answer", gold), ("prediction", predicted)):
-        for number, answer in enumerate(answers, start=1):
-            if kind == "regression":
-                _check_number(f"{what} {number}", answer)
-            elif kind == "tagging":
-                _check_tags(f"{what} of sentence {number}", answer)
-            else:
-                _check_names(f"{what} {number}", [answer] if kind == "classification" else answer, labels)
-    if kind == "tagging":
-        for number, (tags, other) in enumerate(zip(gold, predicted, strict=True), start=1):
-            if len(tags) != len(other):
-                raise BadInput(
-                    f"sentence {number} has {len(tags)} words but {len(other)} predicted tags; "
-                    "there must be one for each word"
-                )
-
-
-def _check_number(what: str, answer: Any) -> None:
-    if not math.isfinite(answer):
-        raise Failure(f"{what} is {answer}, not a finite number")
-
-
-def _check_tags(what: str, tags: Any) -> None:
-    for tag in tags:
-        if tag != "O" and not re.match("[BI]-.", tag):
-            raise BadInput(f"{what} has the tag {tag!r}; IOB2 tags are O, B-TYPE and I-TYPE")
-
-
-def _check_names(what: str, names: Any, labels: Sequence[str]) -> None:
-    for name in names:
-        if name not in labels:
-            raise BadInput(f"{what} is {name!r}, which is none of the task's labels: {', '.join(labels)}")
+def _constant_f1(amount: int, n: int) -> float:
+    """F1 of a label that ``amount`` of ``n`` examples have, where it is always answered."""
+    return 2 * amount / (n + amount)

@@ -1,8 +1,8 @@
-"""Runs that differ in nothing but the seed, as one figure: the spread over seeds beside the interval within one.
+"""Summarises runs that differ only in the seed: the spread over seeds, and the interval within one seed.
 
-The two answer different questions. The standard deviation over seeds says what another fine-tuning would give, the
-bootstrap interval what other examples would. A seed that ends no better than a constant answer has collapsed: it is
-counted, never averaged away.
+The two answer different questions: the standard deviation over seeds says what another fine-tuning would give, the
+bootstrap interval what other examples would give. A seed that ends no better than a constant answer has collapsed: it
+is counted and shown separately, not hidden in the mean.
 """
 
 import statistics
@@ -16,15 +16,15 @@ from harness.records.models import model_of
 
 @dataclass(frozen=True)
 class Runs:
-    """The quality runs of one implementation, checkpoint, task, precision and machine, one for each seed."""
+    """The quality runs with one implementation, checkpoint, task, precision and machine, one for each seed."""
 
-    finished: list[record.Quality]  # in order of their seeds; all with the recipe and data of the newest
-    failed: list[record.Quality]  # of seeds that no run finished
+    finished: list[record.Quality]  # in order of their seeds; all with the recipe and data of the newest run
+    failed: list[record.Quality]  # of seeds for which no run finished
     left_out: int  # runs with another recipe or other data
 
     @property
     def any(self) -> record.Quality:
-        """One of them, for what they have in common."""
+        """One of the runs, for the fields that they have in common."""
         return [*self.finished, *self.failed][0]
 
 
@@ -33,7 +33,7 @@ class Score:
     """One metric on one split, over the seeds of one implementation."""
 
     implementation: str
-    checkpoint: str  # which model: ``harness.records.models.model_of``
+    checkpoint: str  # the model, from ``harness.records.models.model_of``
     hardware: str
     precision: str
     task: str
@@ -43,36 +43,36 @@ class Score:
     main: bool  # the first metric of its split
     n: int  # examples
     seeds: list[int]  # of the runs that finished
-    values: list[float]  # of each of them
+    values: list[float]  # for each of these seeds
     collapsed: list[int]  # seeds that are no better than a constant answer
-    failed: list[int]  # seeds without a figure
-    # Of the seeds that did not collapse (where all did, of all):
+    failed: list[int]  # seeds without a value
+    # Over the seeds that did not collapse, or over all if all did:
     mean: float
-    deviation: float | None  # sample standard deviation; None of one seed
+    deviation: float | None  # sample standard deviation; None for one seed
     least: float
     greatest: float
     low: float  # the 95% bootstrap interval within one seed: the mean of the seeds' bounds
     high: float
-    # Mean and deviation of all seeds, where that is another figure:
+    # Mean and deviation over all seeds, if some collapsed:
     with_collapsed: tuple[float, float | None] | None
-    flags: list[record.Flag]  # what a reader must know before believing the number
+    flags: list[record.Flag]  # caveats
 
     @property
     def counted(self) -> list[float]:
-        """The values that ``mean`` is of."""
+        """The values that ``mean`` is taken over."""
         alive = [v for seed, v in zip(self.seeds, self.values, strict=True) if seed not in self.collapsed]
         return alive or self.values
 
     @property
     def tried(self) -> int:
-        """How many seeds there are, failed ones among them."""
+        """The number of seeds, including failed ones."""
         return len(self.seeds) + len(self.failed)
 
 
 def group(records: Iterable[record.Record]) -> list[Runs]:
-    """The quality records, those together that differ in the seed alone; groups in order of their first record.
+    """Groups of quality records that differ only in the seed, in the order of each group's first record.
 
-    Of several runs of one seed the last that finished counts, and one that failed only where none finished.
+    If a seed has several runs, the last that finished counts; one that failed counts only if none finished.
     """
     groups: dict[tuple[str, ...], list[record.Quality]] = {}
     for each in records:
@@ -92,15 +92,15 @@ def _runs(runs: list[record.Quality]) -> Runs:
     good = [each for each in runs if each.state == "ok"]
     same = {each.seed: each for each in good if _comparable(each, good[-1])}
     bad = [each for each in runs if each.state != "ok" and each.seed not in same]
-    # A program that trains itself says with which recipe once it has.
-    alike = [each for each in bad if not good or "own" in good[-1].recipe or _comparable(each, good[-1])]
-    failed = {each.seed: each for each in alike}
-    left_out = sum(not _comparable(each, good[-1]) for each in good) + len(bad) - len(alike)
+    # A program that trains itself reports its recipe only when it has finished.
+    comparable = [each for each in bad if not good or "own" in good[-1].recipe or _comparable(each, good[-1])]
+    failed = {each.seed: each for each in comparable}
+    left_out = sum(not _comparable(each, good[-1]) for each in good) + len(bad) - len(comparable)
     return Runs([same[seed] for seed in sorted(same)], [failed[seed] for seed in sorted(failed)], left_out)
 
 
 def _comparable(a: record.Quality, b: record.Quality) -> bool:
-    """Whether two runs were trained in the same way, on the same data. Memory decides about micro-batches."""
+    """Whether two runs had the same recipe and data. Micro-batches depend on memory and do not count."""
     recipes = [{name: value for name, value in each.recipe.items() if name != "micro_batches"} for each in (a, b)]
     data, other = a.task["data"], b.task["data"]
     same_data = all(data[split] == other[split] for split in data.keys() & other.keys())
@@ -108,7 +108,7 @@ def _comparable(a: record.Quality, b: record.Quality) -> bool:
 
 
 def scores(runs: Runs) -> list[Score]:
-    """A score for each split and metric; none where no run finished."""
+    """A score for each split and metric; empty if no run finished."""
     by_metric: dict[tuple[str, str], dict[int, dict[str, Any]]] = {}
     for run in runs.finished:
         for metric in run.metrics:
@@ -157,21 +157,21 @@ def _deviation(values: list[float]) -> float | None:
 
 
 def main_metric(run: record.Quality, split: str) -> dict[str, Any]:
-    """The first metric of a split of a run that scored it."""
+    """The first metric of a split that the run scored."""
     return next(metric for metric in run.metrics if metric["split"] == split)
 
 
 def has_collapsed(run: record.Quality, split: str) -> bool:
-    """Whether a run's main metric, and its accuracy, are no better than those of a constant answer, as the majority is.
+    """Whether a run's main metric, and its accuracy, are no better than those of a constant answer.
 
-    That is where a fine-tuning ends that failed to learn (the failed runs of Mosbach et al. 2021, arXiv 2006.04884).
+    This is how a fine-tuning ends that failed to learn (the failed runs of Mosbach et al. 2021, arXiv 2006.04884).
     """
     of_split = [metric for metric in run.metrics if metric["split"] == split]
     judged = of_split[:1] + [metric for metric in of_split[1:] if metric["name"] == "accuracy"]
-    return all(metric["value"] <= metric["baseline"] + 1e-9 for metric in judged)  # but for rounding
+    return all(metric["value"] <= metric["baseline"] + 1e-9 for metric in judged)  # for rounding
 
 
 def _concerns(flag: record.Flag, split: str, run: record.Quality) -> bool:
-    """Whether a flag is about this split, or about none in particular."""
+    """Whether a flag is about this split, or about no scored split in particular."""
     others = {metric["split"] for metric in run.metrics} - {split}
     return flag["split"] not in others

@@ -1,4 +1,4 @@
-"""Tests of whether two implementations' answers differ by more than chance, on the same examples."""
+"""Tests whether two implementations' answers to the same examples differ by more than chance."""
 
 from collections.abc import Callable, Sequence
 
@@ -11,14 +11,14 @@ SEED = 0
 
 
 def paired_bootstrap(metric: str, rows: list[tuple[Floats, Floats]]) -> Floats:
-    """The difference, the mean over seeds, in resamples of examples: [draws]."""
-    from harness.statistics.metrics import STATISTICS
+    """The difference between the two sides, as the mean over seeds, in resamples of examples: [draws]."""
+    from harness.statistics.metrics import METRICS
 
     joint = np.hstack([side for pair in rows for side in pair])
     parts = 2 * len(rows)
 
     def statistic(distinct: Floats) -> Callable[[Counts], Floats]:
-        sides = [STATISTICS[metric](part) for part in np.split(distinct, parts, axis=1)]
+        sides = [METRICS[metric].statistic(part) for part in np.split(distinct, parts, axis=1)]
 
         def difference(counts: Counts) -> Floats:
             values = [side(counts) for side in sides]
@@ -30,7 +30,7 @@ def paired_bootstrap(metric: str, rows: list[tuple[Floats, Floats]]) -> Floats:
 
 
 def mcnemar(right_a: Floats, right_b: Floats) -> float:
-    """p of McNemar's exact test, from 1 or 0 for each example that is right or wrong: [n] each."""
+    """p of McNemar's exact test, from 1 for each right answer and 0 for each wrong one: [n] each."""
     from scipy.stats import binomtest
 
     only_a, only_b = int((right_a > right_b).sum()), int((right_b > right_a).sum())
@@ -38,15 +38,15 @@ def mcnemar(right_a: Floats, right_b: Floats) -> float:
 
 
 def randomisation(metric: str, rows_a: Floats, rows_b: Floats, draws: int = DRAWS) -> float:
-    """p of the approximate randomisation test: how often answers, swapped at random, are as far apart.
+    """p of the approximate randomisation test: the share of random swaps of answers after which they differ as much.
 
-    ``rows_a`` and ``rows_b`` [n, k] are the metric's features. Of examples with the same features it is enough to
+    ``rows_a`` and ``rows_b`` [n, k] are the metric's features. For examples with the same features it is enough to
     draw how many are swapped.
     """
-    from harness.statistics.metrics import STATISTICS
+    from harness.statistics.metrics import METRICS
 
     distinct, repeats = np.unique(np.hstack([rows_a, rows_b]), axis=0, return_counts=True)
-    values = STATISTICS[metric](np.vstack(np.split(distinct, 2, axis=1)))
+    values = METRICS[metric].statistic(np.vstack(np.split(distinct, 2, axis=1)))
     rng = np.random.default_rng(SEED)
 
     def apart(swapped: Counts) -> Floats:
@@ -63,7 +63,7 @@ def randomisation(metric: str, rows_a: Floats, rows_b: Floats, draws: int = DRAW
 
 
 def holm(ps: Sequence[float]) -> list[float]:
-    """Holm's correction: each p such that the chance of any false alarm among all stays below it."""
+    """p values with Holm's correction for several tests: the chance of any false alarm stays below each."""
     order = np.argsort(ps)
     factors = np.arange(len(ps), 0, -1)
     corrected = np.empty(len(ps))

@@ -1,4 +1,4 @@
-"""The weights of a run as Hugging Face folders, so that all its implementations start from the same numbers."""
+"""The weights of a run as Hugging Face folders, so that all implementations start from the same numbers."""
 
 import json
 import re
@@ -10,69 +10,67 @@ from typing import TYPE_CHECKING
 
 from harness.data.task import Task
 from harness.errors import BadInput
-from harness.measure import plan
+from reference.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from reference.checkpoint import Checkpoint
 
-# A tensor that the ports read, and what they know to pass over.
+# A tensor that the ports read, or know to skip.
 USUAL_NAME = re.compile(
     r"(bert\.)?(embeddings|encoder|pooler)\.(?!token_type_ids|.*\.(gamma|beta)$).*|(cls|classifier|qa_outputs)\..*"
 )
 
 
 class Checkpoints:
-    """Folders of the bare encoder, and of the encoder under the new heads that tasks need; made when asked for."""
+    """Folders of the encoder alone, and of the encoder with a new head for a task; each is written on first use."""
 
-    def __init__(self, made: plan.Plan, folder: Path) -> None:
-        self.made, self.folder = made, folder
-        self._lock = Lock()  # several ask at once
+    def __init__(self, weights: Path, tokenizer: Tokenizer, folder: Path) -> None:
+        """``weights``: any folder or file that the reference reads. ``folder``: where new folders are written."""
+        self.weights, self.tokenizer, self.folder = weights, tokenizer, folder
+        self._lock = Lock()  # parity asks from several threads
 
     def bare(self) -> Path:
-        """The encoder; written out first where it, or its tokenizer, is not as the ports read it."""
+        """The encoder: the weights' own folder if all ports can read it and its tokenizer, else a copy."""
         from reference.checkpoint import save
 
-        weights = self.made.weights.folder
-        if _as_ports_read_it(weights) and not self.made.tokenizer.notes:  # else what decides is written down
-            return weights
+        if _as_ports_read_it(self.weights) and not self.tokenizer.notes:  # notes: the files leave something open
+            return self.weights
         target = self.folder / "bare"
         with self._lock:
             if not target.exists():
-                save(_in_float32(weights), target)
-                self.made.tokenizer.save(target)
+                save(_in_float32(self.weights), target)
+                self.tokenizer.save(target)
         return target
 
     def with_head(self, task: Task, seed: int) -> Path:
-        """The encoder under a new head for this task, drawn from this seed."""
+        """The encoder with a new head for this task, drawn from this seed."""
         from reference.checkpoint import add_head, save
 
         target = self.folder / f"{task.name}-{seed}"
         if not target.exists():
-            save(
-                add_head(_in_float32(self.made.weights.folder), task.kind, list(task.outputs), seed), target, task.kind
-            )
-            self.made.tokenizer.save(target)
+            save(add_head(_in_float32(self.weights), task.kind, list(task.outputs), seed), target, task.kind)
+            self.tokenizer.save(target)
         return target
 
     def forget(self, task: Task, seed: int) -> None:
-        """Give the disk back."""
+        """Delete the folder with this head, to save disk space."""
         shutil.rmtree(self.folder / f"{task.name}-{seed}", ignore_errors=True)
 
 
 def _in_float32(weights: Path) -> "Checkpoint":
-    """BadInput if they cannot be read."""
+    """All tensors in float32. BadInput if they cannot be read."""
     from reference.checkpoint import read
     from reference.errors import CheckpointError
 
     try:
-        found = read(weights, values=False)  # at planning they were looked at
+        found = read(weights, values=False)  # planning has checked that they are finite
     except CheckpointError as error:
         raise BadInput(str(error)) from error
     return replace(found, tensors={name: tensor.float() for name, tensor in found.tensors.items()})
 
 
 def _as_ports_read_it(folder: Path) -> bool:
-    """One safetensors file, in float32, under the names that BERT's tensors have today; and a whole configuration."""
+    """Whether it has one safetensors file in float32 with current tensor names, and a complete configuration."""
     from safetensors import SafetensorError, safe_open
 
     file = folder / "model.safetensors"
@@ -82,13 +80,13 @@ def _as_ports_read_it(folder: Path) -> bool:
         with safe_open(file, "np") as tensors:
             names = list(tensors.keys())
             dtypes = {tensors.get_slice(name).get_dtype() for name in names}
-    except SafetensorError:  # whoever reads it says so
+    except SafetensorError:  # reading it will report this
         return False
     return dtypes <= {"F32", "I64"} and all(map(USUAL_NAME.fullmatch, names))
 
 
 def _usual_config(file: Path) -> bool:
-    """Whether it says all that is BERT's, and names no other files, code or precision for transformers to load."""
+    """Whether it has all of BERT's settings, and names no other files, code or precision for transformers to load."""
     from reference.model import BertConfig
 
     try:

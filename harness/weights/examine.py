@@ -6,9 +6,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.data.download import cache_folder
-from harness.data.task import Task
+from harness.data.reading import Reading
 from harness.errors import BadInput
+from harness.files import cache_folder
 from harness.weights.find import Weights
 from harness.weights.random_weights import NAMES as RANDOM
 from reference.tokenizer import Tokenizer
@@ -46,7 +46,7 @@ def _sound(weights: Weights) -> Path:
     return cache_folder() / "weights" / "sound" / weights.sha256
 
 
-def check_fit(config: dict[str, Any], tokenizer: Tokenizer, folder: Path, tasks: Sequence[Task]) -> None:
+def check_fit(config: dict[str, Any], tokenizer: Tokenizer, folder: Path, tasks: Sequence[Reading]) -> None:
     """BadInput unless the model has a row for all that the tokenizer gives, and for the second text of pairs."""
     largest, rows = tokenizer.size - 1, config["vocab_size"]
     if largest >= rows:
@@ -65,7 +65,7 @@ def check_fit(config: dict[str, Any], tokenizer: Tokenizer, folder: Path, tasks:
 
 
 def drawn_at_random(weights: Weights, pooler: bool, kind: str) -> tuple[list[str], str]:
-    """What below the head is drawn at random for a task of this kind, by name, and what a reader is told of it."""
+    """What below the head is drawn at random for a task of this kind, by name, and a note on it for the reader."""
     from reference.checkpoint import POOLED, POOLER
 
     if weights.name in RANDOM:

@@ -10,14 +10,14 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from harness.data.download import cache_folder, disk_errors, download, sha256_of, unzip
+from harness.data.download import download, unzip
 from harness.errors import BadInput, Failure
-from harness.files import expanded
+from harness.files import cache_folder, disk_errors, expanded, sha256_of
 from harness.weights.random_weights import NAMES as RANDOM
 from harness.weights.random_weights import find_random, random_folder
 from reference import named
 from reference.errors import CheckpointError
-from reference.weight_files import ORDER, config_file, find_weight_files, first_of, shards
+from reference.files.weights import ORDER, config_file, find_weight_files, first_of, shards
 
 DEFAULT = "minilm-l6"
 PACKAGE = named.NAMES[DEFAULT].requirement

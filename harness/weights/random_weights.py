@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock
 
-from harness.data.download import cache_folder, disk_errors
+from harness.files import cache_folder, disk_errors
 
 if TYPE_CHECKING:
     from reference.model import BertConfig

@@ -1,1 +1,1 @@
-"""The child process in which an implementation computes. Its modules import what ``harness.port`` may."""
+"""The child process in which an implementation computes. Its modules follow the import rule of ``harness.port``."""

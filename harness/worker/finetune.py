@@ -1,8 +1,8 @@
-"""Fine-tuning: one loop for any torch module, as in Google's run_classifier.py and optimization.py. Runs in the worker.
+"""Fine-tuning: one loop for any torch module, like Google's run_classifier.py and optimization.py. Runs in the worker.
 
-AdamW without decay of biases and LayerNorm, linear warm-up and decay, dropout as configured, gradient clipping. (Of
-these, appendix A.3 of the BERT paper gives the dropout; and batch sizes, learning rates and epochs to choose from.)
-Batches and their order depend on the seed and the lengths alone, so that every implementation sees the same.
+AdamW without decay of biases and LayerNorm, linear warm-up and decay, dropout as configured, gradient clipping.
+(Appendix A.3 of the BERT paper gives the dropout, and batch sizes, learning rates and epochs to choose from.) Batches
+and their order depend on the seed and the lengths alone, so that every implementation sees the same.
 """
 
 from collections.abc import Callable
@@ -14,32 +14,48 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from harness.port.batch import IGNORE, Batch, by_tokens, in_given_order, shuffled, shuffled_by_length
+from harness.port.batch import IGNORE, Array, Batch, by_tokens, in_given_order, shuffled, shuffled_by_length
+from harness.port.model import HasMixedAdamW, HasWordEmbeddings, Trainable
 from harness.port.tensors import to_numpy
-from harness.worker.messages import Array
+from harness.worker.heads import OF_TOKENS
 from harness.worker.used_words import UsedWords
 
 BATCHES = {"by length": shuffled_by_length, "random": shuffled}
-REPORT = 10  # steps between two looks at the loss on a GPU, each of which waits for all that it still has to do
+REPORT = 10  # steps between two reports of the loss on a GPU: reading it waits for all queued work
 
 
-def loss_of(kind: str, logits: Tensor, labels: Tensor) -> Tensor:
-    """The loss of a kind of task, summed over the batch; divide by ``loss_terms`` for the mean."""
-    logits = logits.float() if logits.dtype != torch.float64 else logits
-    if kind == "regression":
-        return F.mse_loss(logits.squeeze(-1), labels.to(logits.dtype), reduction="sum")
-    if kind == "multi-label":
-        return F.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype), reduction="sum")
+def _squared_error(logits: Tensor, labels: Tensor) -> Tensor:
+    return F.mse_loss(logits.squeeze(-1), labels.to(logits.dtype), reduction="sum")
+
+
+def _binary_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    return F.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype), reduction="sum")
+
+
+def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     return F.cross_entropy(logits, labels, ignore_index=IGNORE, reduction="sum")
 
 
+LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {  # by kind of task: logits, labels -> summed over the batch
+    "classification": _cross_entropy,
+    "regression": _squared_error,
+    "multi-label": _binary_cross_entropy,
+    "tagging": _cross_entropy,
+}
+
+
+def loss_of(kind: str, logits: Tensor, labels: Tensor) -> Tensor:
+    """The loss for a kind of task, summed over the batch; divide by ``loss_terms`` for the mean."""
+    return LOSSES[kind](logits.float() if logits.dtype != torch.float64 else logits, labels)
+
+
 def loss_terms(kind: str, labels: Array) -> int:
-    """Over how many terms the loss of this batch is a mean."""
-    return int((labels != IGNORE).sum()) if kind == "tagging" else labels.size
+    """The number of terms that the loss of this batch is a mean over."""
+    return int((labels != IGNORE).sum()) if kind in OF_TOKENS else labels.size
 
 
 def autocast(precision: str, device: str) -> torch.autocast:
-    """Mixed precision for training: weights stay as they are, products are computed in bf16 or fp16."""
+    """Mixed precision for training: weights stay in float32, products are computed in bf16 or fp16."""
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
     return torch.autocast(device.split(":")[0], dtype=dtype, enabled=dtype is not None)
 
@@ -47,11 +63,13 @@ def autocast(precision: str, device: str) -> torch.autocast:
 class Training:
     """A model, its optimizer and its data between epochs."""
 
-    def __init__(self, model: Any, batch: Batch, labels: Array, kind: str, recipe: dict[str, Any], seed: int) -> None:
+    def __init__(
+        self, model: Trainable, batch: Batch, labels: Array, kind: str, recipe: dict[str, Any], seed: int
+    ) -> None:
         torch.manual_seed(seed)
         self.model, self.data, self.labels, self.kind, self.recipe = model, batch, labels, kind, recipe
         self.generator = np.random.default_rng(seed)
-        self.words = UsedWords(model.embeddings, batch.ids) if hasattr(model, "embeddings") else None
+        self.words = UsedWords(model.embeddings, batch.ids) if isinstance(model, HasWordEmbeddings) else None
         if self.words:
             self.data = batch._replace(ids=self.words.renumber(batch.ids))
         with self.words.in_place() if self.words else nullcontext():
@@ -61,20 +79,20 @@ class Training:
             {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
         ]
         self.mixed = None
-        if hasattr(model, "mixed_adamw") and recipe["precision"] == "bf16" and recipe["micro_batches"] == 1:
+        if isinstance(model, HasMixedAdamW) and recipe["precision"] == "bf16" and recipe["micro_batches"] == 1:
             self.mixed = model.mixed_adamw(groups, recipe["learning_rate"], recipe["max_grad_norm"])
         self.optimizer = self.mixed or torch.optim.AdamW(groups, lr=recipe["learning_rate"], fused=True)
         steps = recipe["epochs"] * -(-len(batch.lengths) // recipe["batch_size"])
         warmup = round(steps * recipe["warmup"])
 
         def rate(step: int) -> float:
-            """Up to 1 over the warm-up, then down; no step is taken at a rate of zero."""
+            """Up to 1 over the warm-up, then down; no step has a rate of zero."""
             return min((step + 1) / max(1, warmup), (steps - step) / max(1, steps - warmup), 1.0)
 
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, rate)
 
     def epoch(self, progress: Callable[..., None]) -> float:
-        """Train on every example once; the mean loss."""
+        """Train on every example once. Returns the mean loss."""
         with (
             self.words.in_place() if self.words else nullcontext(),
             self.mixed.rounded() if self.mixed else nullcontext(),
@@ -95,9 +113,9 @@ class Training:
         return total.item() / max(1, terms)
 
     def _step(self, sequences: Array) -> tuple[Tensor, int]:
-        """One step of the optimizer, on one batch; the summed loss, where it was computed, and its number of terms.
+        """One step of the optimizer on one batch. Returns the summed loss, on its device, and its number of terms.
 
-        With ``micro_batches`` above 1 the batch goes in that many pieces, for the same gradient in less memory.
+        With ``micro_batches`` above 1 the batch is computed in that many pieces: the same gradient in less memory.
         """
         terms = loss_terms(self.kind, self._labels(sequences))
         device = next(self.model.module.parameters()).device
@@ -110,7 +128,7 @@ class Training:
             loss = loss_of(self.kind, logits, labels)
             (loss / max(1, terms)).backward()
             total += loss.detach()
-        if not self.mixed:  # which does that by itself
+        if not self.mixed:  # it clips by itself
             torch.nn.utils.clip_grad_norm_(self.model.module.parameters(), self.recipe["max_grad_norm"])
         self.optimizer.step()
         if self.words:
@@ -119,20 +137,20 @@ class Training:
         return total, terms
 
     def _labels(self, sequences: Array) -> Array:
-        return self.labels[self.data.tokens_of(sequences) if self.kind == "tagging" else sequences]
+        return self.labels[self.data.tokens_of(sequences) if self.kind in OF_TOKENS else sequences]
 
 
 @torch.inference_mode()
-def predict(model: Any, batch: Batch, kind: str, batch_tokens: int, progress: Callable[..., None]) -> Array:
-    """Logits for every sequence, or for every token where the task is tagging, in the order given.
+def predict(model: Trainable, batch: Batch, kind: str, batch_tokens: int, progress: Callable[..., None]) -> Array:
+    """Logits for every sequence, or for every token where the kind is in ``OF_TOKENS``, in the order given.
 
-    Sequences of similar length go together, up to ``batch_tokens`` at a time.
+    Sequences of similar length are batched together, up to ``batch_tokens`` tokens at a time.
     """
     model.module.eval()
     parts, rows, done = [], [], 0
     for sequences in by_tokens(batch.lengths, batch_tokens):
         parts.append(to_numpy(model.logits(batch.select(sequences))))
-        rows.append(batch.tokens_of(sequences) if kind == "tagging" else sequences)
+        rows.append(batch.tokens_of(sequences) if kind in OF_TOKENS else sequences)
         done += len(sequences)
         progress(done=done, total=len(batch.lengths))
     return in_given_order(parts, rows)

@@ -1,20 +1,21 @@
 """Task heads in numpy, for implementations that only encode: pooler and classifier of the fine-tuned weights."""
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
-from harness.port.batch import SEQUENCES, Batch, by_tokens, in_given_order, in_order
+from harness.port.batch import SEQUENCES, Array, Batch, by_tokens, in_given_order, in_order
 from harness.port.hf_folder import Folder, read_folder
-from harness.worker.messages import Array
+from harness.port.model import Model
+
+OF_TOKENS = frozenset({"tagging"})  # kinds of tasks with logits for every token, instead of for every sequence
 
 
 class Head:
-    """A pooler and a classifier, as the fine-tuned folder has them."""
+    """The pooler and classifier of a fine-tuned folder."""
 
     def __init__(self, folder: str, kind: str) -> None:
-        """Read them; ValueError for a folder without a head."""
+        """Read the weights. ValueError for a folder without a head."""
         weights: Folder = read_folder(folder)
         if "classifier.weight" not in weights.head:
             raise ValueError(f"{folder} has no classifier for a task of kind {kind}")
@@ -22,29 +23,32 @@ class Head:
         self.encoder, self.classifier = weights.encoder, weights.head
 
     def logits(self, hidden: Array, pooled: Array | None, batch: Batch) -> Array:
-        """[tokens, labels] for tagging, else [sequences, labels], from hidden states of the last layer.
+        """[tokens, labels] for kinds in ``OF_TOKENS``, else [sequences, labels], from hidden states of the last layer.
 
-        Without the implementation's own pooled output the pooler is computed here.
+        The pooler is computed here unless the implementation returns a pooled output.
         """
-        if self.kind == "tagging":
+        if self.kind in OF_TOKENS:
             return _linear(hidden, self.classifier, "classifier")
         if pooled is None:
             pooled = np.tanh(_linear(hidden[batch.cu_seqlens[:-1]], self.encoder, "pooler.dense"))
         return _linear(pooled, self.classifier, "classifier")
 
 
-def predict(model: Any, head: Head, batch: Batch, batch_tokens: int, progress: Callable[..., None]) -> Array:
-    """Logits of the head for every sequence (or token), in the order given; the model is fed as its users feed it."""
+def predict(model: Model, head: Head, batch: Batch, batch_tokens: int, progress: Callable[..., None]) -> Array:
+    """Logits of the head for every sequence (or token), in the order given.
+
+    Batches are those of the model's users: by number of tokens if packed, of sequences if padded.
+    """
     parts, rows, done = [], [], 0
     packed = model.batching == "packed"
     longest_first = np.argsort(-batch.lengths, kind="stable")
     pieces = by_tokens(batch.lengths, batch_tokens) if packed else in_order(batch.lengths, SEQUENCES)
     for piece in pieces:
-        sequences = piece if packed else longest_first[piece]  # together with others of their length
+        sequences = piece if packed else longest_first[piece]  # with others of similar length
         part = batch.select(sequences)
         encoded = model.encode(part)
         parts.append(head.logits(model.fetch(encoded, part), model.pooled(encoded, part), part))
-        rows.append(batch.tokens_of(sequences) if head.kind == "tagging" else sequences)
+        rows.append(batch.tokens_of(sequences) if head.kind in OF_TOKENS else sequences)
         done += len(sequences)
         progress(done=done, total=len(batch.lengths))
     return in_given_order(parts, rows)

@@ -1,4 +1,4 @@
-"""Messages between the harness and a worker, over pipes.
+"""The format of messages between the harness and a worker, over pipes.
 
 A message is a JSON header and any number of arrays:
 
@@ -16,20 +16,20 @@ from collections.abc import Callable, Mapping
 from typing import Any, BinaryIO
 
 import numpy as np
-import numpy.typing as npt
 
-Array = npt.NDArray[Any]
-MAX_HEADER = 64 * 2**20  # a longer header is not one: something else wrote to the pipe
-MAX_ARRAY = 2**40  # bytes; no more fits the memory of a machine
+from harness.port.batch import Array
+
+MAX_HEADER = 64 * 2**20  # bytes; longer means that something else wrote to the pipe
+MAX_ARRAY = 2**40  # bytes; more than any machine's memory
 DTYPES = ("bool", "uint8", "int32", "int64", "float16", "float32", "float64")
 
 
 class ProtocolError(Exception):
-    """What came over the pipe is not a message."""
+    """The data from the pipe is not a message."""
 
 
 def send(stream: BinaryIO, message: Mapping[str, Any], arrays: Mapping[str, Array] | None = None) -> None:
-    """Write one message; TypeError for an array of a type that the protocol does not carry."""
+    """Write one message. TypeError for an array of a type that is not in ``DTYPES``."""
     arrays = {name: _plain(array) for name, array in (arrays or {}).items()}
     for name, array in arrays.items():
         if array.dtype.name not in DTYPES:
@@ -43,14 +43,14 @@ def send(stream: BinaryIO, message: Mapping[str, Any], arrays: Mapping[str, Arra
 
 
 def _plain(array: Array) -> Array:
-    """The same values in C order and this machine's byte order; ``dtype.name`` does not tell byte orders apart."""
+    """The same values in C order and this machine's byte order, which ``dtype.name`` does not include."""
     return np.asarray(array, dtype=np.asarray(array).dtype.newbyteorder("="), order="C")
 
 
 def receive(read: Callable[[int], bytes]) -> tuple[dict[str, Any], dict[str, Array]]:
-    """Read one message by ``read(n)``, which gives exactly n bytes or raises EOFError.
+    """Read one message with ``read(n)``, which returns exactly n bytes or raises EOFError.
 
-    Raises ProtocolError for anything that is not a message.
+    ProtocolError if the data is not a message.
     """
     (length,) = struct.unpack("<Q", read(8))
     if length > MAX_HEADER:

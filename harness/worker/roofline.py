@@ -1,30 +1,30 @@
-"""What the machine can do at most: BERT's own matrix products alone, and copying memory. Runs in a worker."""
+"""The limits of this machine: speed of BERT's matrix products alone, and of copying memory. Runs in a worker."""
 
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-ROUNDS, LEAST, SECONDS = 15, 3, 0.1  # calls of each product: at most, at least, and so many seconds of them
+ROUNDS, LEAST, SECONDS = 15, 3, 0.1  # calls of each product: at most, at least; and seconds after which it is enough
 
 
 def limits(config: dict[str, Any], tokens: int, precisions: list[str], device: str) -> dict[str, dict[str, Any]]:
-    """What the encoder's linear layers need for so many tokens in each precision; and the rate of ``copying``.
+    """Seconds of the encoder's linear layers for this number of tokens, in each precision; and the rate of ``copying``.
 
-    Where products in a precision cannot be computed, "absent" says why.
+    If products in a precision cannot be computed, "absent" says why.
     """
     found = {precision: _products(config, tokens, precision, device) for precision in precisions}
     return found | {"copying": {"bytes_per_second": copying(device)}}
 
 
 def _products(config: dict[str, Any], tokens: int, precision: str, device: str) -> dict[str, Any]:
-    """Seconds, the rate in FLOP a second, and whose products take so little, of all that we have."""
+    """Seconds, the rate in FLOP a second, and the library of the fastest products that are available."""
     layers = config["num_hidden_layers"]
     try:
         seconds = {name: layers * taken for name, taken in _by_library(config, tokens, precision, device)}
     except RuntimeError as error:
         return {"absent": str(error)}
     if not seconds:
-        return {"absent": f"nothing of what we have multiplies in {precision}"}
+        return {"absent": f"no available library multiplies in {precision}"}
     fastest = min(seconds, key=lambda name: seconds[name])
     operations = sum(layers * 2.0 * tokens * inputs * outputs for inputs, outputs in _sizes(config))
     return {
@@ -35,16 +35,16 @@ def _products(config: dict[str, Any], tokens: int, precision: str, device: str) 
 
 
 def _sizes(config: dict[str, Any]) -> list[tuple[int, int]]:
-    """Inputs and outputs of a layer's products."""
+    """(inputs, outputs) of each of a layer's products."""
     hidden, inner = config["hidden_size"], config["intermediate_size"]
     return [(hidden, 3 * hidden), (hidden, hidden), (hidden, inner), (inner, hidden)]
 
 
 def _by_library(config: dict[str, Any], tokens: int, precision: str, device: str) -> Iterator[tuple[str, float]]:
-    """Seconds of one layer's products, by each library that has some in this precision."""
+    """(library, seconds of one layer's products) for each library that has them in this precision."""
     import torch
 
-    from reference.kernels import fits
+    from reference.frozen import fits
 
     if device == "cpu" and (ours := _ours(config, tokens, precision)):
         yield "ours", _median(ours, device)
@@ -74,7 +74,7 @@ def _plain(weight: Any, x: Any) -> Callable[[], Any]:
 
 
 def _laid_out(weight: Any, x: Any) -> Callable[[], Any]:
-    """With the weight laid out beforehand, which oneDNN is fastest with."""
+    """With the weight in oneDNN's own layout, which is the fastest."""
     import torch
 
     laid_out = torch.ops.mkldnn._reorder_linear_weight(weight, len(x))
@@ -82,9 +82,9 @@ def _laid_out(weight: Any, x: Any) -> Callable[[], Any]:
 
 
 def _ours(config: dict[str, Any], tokens: int, precision: str) -> Callable[[], Any] | None:
-    """Those of the reference's compiled layers; None where nothing of it is made for such sizes here."""
-    from reference.layers import LaidOut, routine_for
+    """Those of the reference's compiled layers; None if they do not support these sizes on this machine."""
     from reference.model import BertConfig, Layer
+    from reference.native import PackedLayers, routine_for
 
     sizes = {name: config[name] for name in ("hidden_size", "intermediate_size")}
     alike = BertConfig(num_hidden_layers=1, num_attention_heads=1, **sizes)  # heads make no difference to products
@@ -92,12 +92,12 @@ def _ours(config: dict[str, Any], tokens: int, precision: str) -> Callable[[], A
     routine = routine_for(alike, [layer], precision)
     if routine is None:
         return None
-    laid_out = LaidOut([layer], routine)
+    laid_out = PackedLayers([layer], routine)
     return lambda: laid_out.multiply(tokens)
 
 
 def copying(device: str) -> float:
-    """Bytes a second that are read and written when a large tensor is copied."""
+    """Bytes a second, read and written, of copying a large tensor."""
     import torch
 
     source = torch.ones(1 << (28 if device.startswith("cuda") else 26), device=device)
@@ -106,7 +106,7 @@ def copying(device: str) -> float:
 
 
 def _median(work: Callable[[], Any], device: str) -> float:
-    """Seconds of a call, the first ones not counted."""
+    """Median seconds of a call, after two to warm up."""
     from harness.port.tensors import synchronize
 
     seconds: list[float] = []

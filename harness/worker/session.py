@@ -1,8 +1,8 @@
 """The child process in which an implementation runs: ``python -m harness.worker.session FILE``.
 
-Reads requests from standard input and answers on standard output, in the form of ``harness.worker.messages``.
-Whatever an implementation prints goes to standard error, so that it cannot corrupt an answer.
-At module level only the standard library and numpy: a worker may live in an environment that has no more.
+It reads requests from standard input and writes answers to standard output, in the format of
+``harness.worker.messages``. Whatever an implementation prints goes to standard error, so that it cannot corrupt an
+answer. At module level only the standard library and numpy are imported: the environment may contain nothing else.
 """
 
 import contextlib
@@ -24,15 +24,30 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from harness.errors import DISK, kind_of, ours
-from harness.port.batch import Batch, by_tokens, in_order
-from harness.worker.messages import Array, exactly, receive, send
+from harness.port.batch import Array, Batch, by_tokens, in_order
+from harness.port.model import (
+    Castable,
+    HasCompiledFunctions,
+    HasComputedPrecision,
+    HasPrecision,
+    HasProcesses,
+    HasTokenBudget,
+    ShowsLayers,
+    Trainable,
+)
+from harness.port.process import take_over_pipes
+from harness.worker.messages import exactly, receive, send
 
 Answer = tuple[dict[str, Any], dict[str, Array]]
-OTHERS_ARE_SHOWN = Path("/proc/self/stat").is_file()  # what other processes need: Linux tells, other systems do not
+OTHERS_ARE_SHOWN = Path("/proc/self/stat").is_file()  # whether this system shows what other processes use: Linux does
 
 
 class Session:
-    """One model, from ``load`` to the end of the process; each public method is a command."""
+    """What the worker process knows: the implementation, its loaded model and its training.
+
+    ``COMMANDS``, below, lists the methods that a request can name. Each returns a JSON object and named arrays.
+    ``harness.measure.client.Worker`` is the other side: it starts the process and has one method for each command.
+    """
 
     def __init__(self, file: Path, progress: Callable[..., None]) -> None:
         self.file, self.progress = file, progress
@@ -53,37 +68,40 @@ class Session:
         cpus: list[int] | None = None,
         checkout: str | None = None,
     ) -> Answer:
-        """Import the implementation and load its weights; ``cpus`` are those that it may run on."""
+        """Import the implementation and load weights; it may run on the CPUs ``cpus`` only."""
         _pin(cpus)
         if threads:
             _set_threads(threads)
         module = self._import(checkout)
-        self.model = self.training = self.kept = None  # the memory is needed for the new one
+        self.model = self.training = self.kept = None  # frees memory for the new model
         start = time.perf_counter()
         with _warnings() as warnings:
-            self.model, self.folder = module.load(folder, head, device, precision, variant), folder
+            self.model, self.folder = checked(module.load(folder, head, device, precision, variant)), folder
         seconds = time.perf_counter() - start
         if threads:
             _set_threads(threads)
-        uncounted = hasattr(self.model, "processes") and not OTHERS_ARE_SHOWN
+        uncounted = isinstance(self.model, HasProcesses) and not OTHERS_ARE_SHOWN
         note = " (CPU seconds and memory without those of its other processes)" if uncounted else ""
         return {
             "version": self.model.version + note,
             "batching": self.model.batching,
-            "trainable": hasattr(self.model, "logits"),
-            "precision": getattr(self.model, "precision", precision),
-            **self._computed(precision),
+            "trainable": isinstance(self.model, Trainable),
+            **self._computation(precision),
             "warnings": warnings,
             "seconds": seconds,
         }, {}
 
-    def _computed(self, precision: str) -> dict[str, Any]:
-        """What products are computed in, and with which of its compiled functions, where the model tells."""
-        said = {"computed": getattr(self.model, "computed", getattr(self.model, "precision", precision))}
-        return said | ({"compiled": self.model.native} if hasattr(self.model, "native") else {})
+    def _computation(self, asked: str) -> dict[str, Any]:
+        """Precision, precision of matrix products, and compiled functions, as far as the model reports them."""
+        precision = self.model.precision if isinstance(self.model, HasPrecision) else asked
+        computed = self.model.computed if isinstance(self.model, HasComputedPrecision) else precision
+        return {"precision": precision, "computed": computed, **self._compiled()}
+
+    def _compiled(self) -> dict[str, Any]:
+        return {"compiled": self.model.native} if isinstance(self.model, HasCompiledFunctions) else {}
 
     def _import(self, checkout: str | None) -> Any:
-        """The implementation's file as a module, once; its repository, where it has one, is first on the path."""
+        """Import the implementation's file, once; ``checkout``, the repository that it uses, goes first on the path."""
         if self.module is None:
             if checkout:
                 sys.path.insert(0, checkout)
@@ -96,26 +114,25 @@ class Session:
             self.module = module
         return self.module
 
-    def encode(self, **arrays: Array) -> Answer:
+    def encode(self, batch: Batch) -> Answer:
         """Hidden states of the last layer and pooled output."""
-        batch = Batch(**arrays)
         with _no_gradients():
             encoded = self.model.encode(batch)
             hidden, pooled = self.model.fetch(encoded, batch), self.model.pooled(encoded, batch)
         return {}, {"hidden": hidden} | ({} if pooled is None else {"pooled": pooled})
 
-    def layers(self, **arrays: Array) -> Answer:
-        """Hidden states of the embeddings and after each layer; none from a model that does not show them."""
-        if not hasattr(self.model, "layers"):
+    def layers(self, batch: Batch) -> Answer:
+        """Hidden states of the embeddings and after each layer; none if the model does not show them."""
+        if not isinstance(self.model, ShowsLayers):
             return {"layers": 0}, {}
         with _no_gradients():
-            layers = self.model.layers(Batch(**arrays))
+            layers = self.model.layers(batch)
         return {"layers": len(layers)}, {str(number): layer for number, layer in enumerate(layers)}
 
     def tokenize(self, texts: list[str]) -> Answer:
-        """Word piece ids of each text by the implementation's own tokenizer, None for a text that it fails at.
+        """Word piece ids of each text by the implementation's own tokenizer, None for a text that it fails on.
 
-        None instead of the list where it has no tokenizer.
+        ``ids`` is None if the implementation has no tokenizer.
         """
         if not hasattr(self.module, "tokenizer"):
             return {"ids": None}, {}
@@ -124,26 +141,35 @@ class Session:
         for text in texts:
             try:
                 ids.append(list(map(int, tokenize(text))))
-            except Exception:  # whatever class its authors did not foresee
+            except Exception:  # a bug of the tokenizer can raise anything
                 traceback.print_exc()
                 ids.append(None)
         return {"ids": ids}, {}
 
-    def job(self, threads: int | None, cpus: list[int] | None, checkout: str | None, **arguments: Any) -> Answer:
-        """Run the program that the implementation is, on a task; its predictions by split."""
+    def job(
+        self,
+        weights: str,
+        task: dict[str, Any],
+        splits: dict[str, list[dict[str, Any]]],
+        out: str,
+        threads: int | None,
+        cpus: list[int] | None,
+        checkout: str | None,
+    ) -> Answer:
+        """Run an implementation that is a whole program on a task. Returns version, recipe and predictions by split."""
         _pin(cpus)
         if threads:
             _set_threads(threads)
         module = self._import(checkout)
-        return module.job(checkout=checkout, progress=self.progress, **arguments), {}
+        arguments = {"checkout": checkout, "weights": weights, "task": task, "splits": splits, "out": out}
+        return module.job(**arguments, progress=self.progress), {}
 
-    def predict(self, kind: str, batch_tokens: int, **arrays: Array) -> Answer:
-        """Logits of the head for every sequence (or token), in the order given.
+    def predict(self, batch: Batch, kind: str, batch_tokens: int) -> Answer:
+        """Logits for every sequence (for tagging: every token), in the order given.
 
-        The model's own head where it can be trained, else one in numpy over its hidden states.
+        They come from the model's own head if it is trainable, otherwise from a head in numpy on its hidden states.
         """
-        batch = Batch(**arrays)
-        if hasattr(self.model, "logits"):
+        if isinstance(self.model, Trainable):
             from harness.worker.finetune import predict
 
             return {}, {"logits": predict(self.model, batch, kind, batch_tokens, self.progress)}
@@ -153,17 +179,16 @@ class Session:
             head = heads.Head(self.folder, kind)
             return {}, {"logits": heads.predict(self.model, head, batch, batch_tokens, self.progress)}
 
-    def start_training(self, recipe: dict[str, Any], kind: str, seed: int, labels: Array, **arrays: Array) -> Answer:
+    def start_training(self, batch: Batch, labels: Array, recipe: dict[str, Any], kind: str, seed: int) -> Answer:
         """Prepare the optimizer; ``train_epoch`` does the work."""
         from harness.worker.finetune import Training
 
         with _warnings() as warnings:
-            self.training = Training(self.model, Batch(**arrays), labels, kind, recipe, seed)
-        said = {"compiled": self.model.native} if hasattr(self.model, "native") else {}
-        return {**said, "warnings": warnings}, {}
+            self.training = Training(self.model, batch, labels, kind, recipe, seed)
+        return {**self._compiled(), "warnings": warnings}, {}
 
     def train_epoch(self) -> Answer:
-        """One pass over the training data; its mean loss, and how many seconds it took: wall clock and CPU."""
+        """One pass over the training data. Returns the mean loss, and the seconds it took: wall clock and CPU."""
         start = time.perf_counter(), self._cpu_seconds()
         loss = self.training.epoch(self.progress)
         return {"loss": loss, "wall": time.perf_counter() - start[0], "cpu": self._cpu_seconds() - start[1]}, {}
@@ -182,29 +207,28 @@ class Session:
         """Compute in this precision from now on."""
         self.training = self.kept = None
         with _warnings() as warnings:
-            if hasattr(self.model, "cast"):
+            if isinstance(self.model, Castable):
                 self.model.cast(precision)
             else:
                 from harness.port.tensors import dtype
 
                 self.model.module.to(dtype(precision))
-        return {**self._computed(precision), "warnings": warnings}, {}
+        return {**self._computation(precision), "warnings": warnings}, {}
 
     def export(self) -> Answer:
         """All weights under Hugging Face's names."""
         return {}, self.model.export()
 
-    def time(self, sequences: int | None, tokens: int | None, repeats: int, **arrays: Array) -> Answer:
-        """Seconds that ``repeats`` passes over the batch take, one by one: wall clock and CPU.
+    def time(self, batch: Batch, sequences: int | None, tokens: int | None, repeats: int) -> Answer:
+        """Wall-clock and CPU seconds of each of ``repeats`` passes over the batch.
 
-        The batch goes in pieces: of ``sequences`` in the order given, or, for a packed implementation, of up to
-        ``tokens`` together or as many as it says suit it. They are made before the clock starts: what is timed is the
-        implementation, from the first piece's numpy arrays until the last result is ready on the device.
+        The batch is divided into pieces of ``sequences`` in the order given; for a packed implementation, into pieces
+        of up to ``tokens`` tokens (or the number that it prefers). Pieces are prepared before the clock starts. Timed
+        is the implementation alone, from the first piece's numpy arrays until the last result is ready on the device.
         """
-        batch = Batch(**arrays)
         lengths = batch.lengths
         if tokens is not None and self.model.batching == "packed":
-            order = by_tokens(lengths, getattr(self.model, "tokens", tokens))
+            order = by_tokens(lengths, self.model.tokens if isinstance(self.model, HasTokenBudget) else tokens)
         else:
             order = in_order(lengths, sequences or len(lengths))
         pieces = [batch.select(piece) for piece in order]
@@ -219,16 +243,14 @@ class Session:
                 cpu.append(self._cpu_seconds() - cpu_before)
         return {}, {"wall": np.array(wall), "cpu": np.array(cpu)}
 
-    def serve(
-        self, together: int, bound: float, allowed: int, arrivals: Array, picks: Array, **arrays: Array
-    ) -> Answer:
+    def serve(self, batch: Batch, arrivals: Array, picks: Array, together: int, bound: float, allowed: int) -> Answer:
         """Seconds from each query's arrival until its result is ready; query ``i`` is the sequence ``picks[i]``.
 
-        What has arrived meanwhile is computed in order, up to ``together`` queries at once. ``arrivals`` are seconds
-        from the start, kept by the clock whatever is being computed, so that a slow answer delays no arrival. Ends
-        early once more than ``allowed`` took longer than ``bound``. One query and a full batch warm up.
+        Queries that have arrived are computed in order, up to ``together`` at once. ``arrivals`` are seconds from the
+        start; they follow the clock, so that a slow answer does not delay later arrivals. Stops early once more than
+        ``allowed`` queries took longer than ``bound`` seconds. Before the start, one query and a full batch warm up.
         """
-        batch, latencies, done, over = Batch(**arrays), np.empty(len(arrivals)), 0, 0
+        latencies, done, over = np.empty(len(arrivals)), 0, 0
         with _no_gradients():
             for size in (1, together):
                 self.model.encode(batch.select(picks[:size]))
@@ -254,22 +276,22 @@ class Session:
         threads: int,
         cpus: list[int] | None,
     ) -> Answer:
-        """The most that the machine can do (``harness.worker.roofline``), for a worker that has torch and no model."""
+        """The most that the machine can do (``harness.worker.roofline``). Needs torch, and no model."""
         _pin(cpus)
         _set_threads(threads)
         from harness.worker.roofline import limits
-        from reference.kernels import keep_freed_memory
+        from reference.frozen import keep_freed_memory
 
         _set_threads(threads)
-        keep_freed_memory()  # as where the reference computes
+        keep_freed_memory()  # as the reference does
         with _no_gradients():
             return dict(limits(config, tokens, precisions, device)), {}
 
     def memory(self) -> Answer:
-        """Peak memory so far, in bytes: resident, and on the GPU where one was used by this process.
+        """Peak memory so far in bytes: resident, and on the GPU (None unless this process used one).
 
-        Resident is the sum of the peaks of this process and of those that compute for the model now. That is more
-        than was ever in use at once where they peak at different times, or share pages.
+        ``resident`` is the sum of the peaks of this process and of those that compute for the model now: an upper
+        bound, because they may peak at different times and share pages.
         """
         answer = {"resident": _peak_resident() + sum(map(_peak_resident, self._others())), "gpu": None}
         torch = sys.modules.get("torch")
@@ -278,17 +300,55 @@ class Session:
         return answer, {}
 
     def _others(self) -> list[int]:
-        """Ids of the processes that compute for the model besides this one, where the system shows what they need."""
-        return self.model.processes() if OTHERS_ARE_SHOWN and hasattr(self.model, "processes") else []
+        """Ids of the other processes that compute for the model; empty if this system does not show what they use."""
+        return self.model.processes() if OTHERS_ARE_SHOWN and isinstance(self.model, HasProcesses) else []
 
     def _cpu_seconds(self) -> float:
-        """CPU seconds so far of this process and of those that compute for the model."""
+        """CPU seconds so far of this process and of the others that compute for the model."""
         return time.process_time() + sum(map(_cpu_seconds_of, self._others()))
+
+
+COMMANDS: dict[str, Callable[..., Answer]] = {
+    method.__name__: method
+    for method in (
+        Session.load,
+        Session.encode,
+        Session.layers,
+        Session.tokenize,
+        Session.job,
+        Session.predict,
+        Session.start_training,
+        Session.train_epoch,
+        Session.keep,
+        Session.restore,
+        Session.cast,
+        Session.export,
+        Session.time,
+        Session.serve,
+        Session.limits,
+        Session.memory,
+    )
+}
+
+
+def checked(model: Any) -> Any:
+    """The model that an implementation loaded, unless the harness would misinterpret it.
+
+    ValueError for an unknown ``batching``; TypeError for a model with ``logits`` that is not ``Trainable``.
+    """
+    if model.batching not in ("packed", "padded"):
+        raise ValueError(f"the model's batching is {model.batching!r}; it must be 'packed' or 'padded'")
+    if hasattr(model, "logits") and not isinstance(model, Trainable):
+        raise TypeError(
+            "the model has logits, but not all that harness.port.Trainable asks for: it also needs module and export, "
+            "as attributes of an object that is no torch.nn.Module itself"
+        )
+    return model
 
 
 @contextmanager
 def _warnings() -> Iterator[list[str]]:
-    """What ``reference`` warns of meanwhile, for the harness to show: nobody reads a worker's standard error."""
+    """Collect warnings of ``reference`` for the harness to show: nobody reads a worker's standard error."""
     said: list[str] = []
     handler = logging.Handler(logging.WARNING)
     handler.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
@@ -301,16 +361,16 @@ def _warnings() -> Iterator[list[str]]:
 
 
 def _pin(cpus: list[int] | None) -> None:
-    """Run on these CPUs only: some frameworks start a thread for every CPU that they see, whatever they are told."""
+    """Run on these CPUs only: some frameworks start a thread for every CPU they see, whatever their settings."""
     if cpus and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, cpus)
 
 
 def _set_threads(threads: int) -> None:
-    """Bound the threads of whatever computes: variables for libraries still to come, and torch if it is here.
+    """Limit the threads of all libraries: by variables for those not yet imported, and directly for torch.
 
-    To be called before an implementation is imported, and after: torch takes no more from the variables than
-    there are cores, and is not imported here, as its memory would count for one that does not use it.
+    Call this before and after importing an implementation: torch reads the variables, but uses at most as many threads
+    as there are cores. It is not imported here, because its memory would count for implementations without it.
     """
     for library in ("OMP", "MKL", "OPENBLAS", "BLIS", "NUMEXPR"):
         os.environ[f"{library}_NUM_THREADS"] = str(threads)
@@ -322,21 +382,21 @@ def _set_threads(threads: int) -> None:
 
 
 def _cpu_seconds_of(process: int) -> float:
-    """User and system time of another process so far, of all its threads; in steps of the clock, most often of 10 ms.
+    """User and system time of another process so far, of all its threads; in clock ticks, usually of 10 ms.
 
-    FileNotFoundError or ProcessLookupError where it has ended.
+    FileNotFoundError or ProcessLookupError if it has ended.
     """
-    times = Path(f"/proc/{process}/stat").read_bytes().rpartition(b")")[2].split()[11:13]  # its name may hold anything
+    times = Path(f"/proc/{process}/stat").read_bytes().rpartition(b")")[2].split()[11:13]  # its name may contain spaces
     return sum(map(int, times)) / os.sysconf("SC_CLK_TCK")
 
 
 def _peak_resident(process: int | None = None) -> int:
-    """The most memory that this process had resident, or another one, in bytes.
+    """Peak resident memory of this process, or of another one, in bytes.
 
-    ProcessLookupError where the other one has ended.
+    ProcessLookupError if the other one has ended.
     """
     status = Path(f"/proc/{process or 'self'}/status")
-    if status.is_file():  # on Linux, getrusage still shows the memory of the parent that started us
+    if status.is_file():  # getrusage on Linux includes the memory of the parent before exec
         peak = re.search(r"VmHWM:\s+(\d+) kB", status.read_text())
         if peak is not None:
             return int(peak[1]) * 1024
@@ -348,40 +408,45 @@ def _peak_resident(process: int | None = None) -> int:
 
 
 def _no_gradients() -> Any:
-    """torch's inference mode where torch computes, nothing elsewhere."""
+    """torch's inference mode if torch is imported, otherwise nothing."""
     torch = sys.modules.get("torch")
     return torch.inference_mode() if torch is not None else contextlib.nullcontext()
 
 
-def take_over_pipes() -> tuple[BinaryIO, BinaryIO]:
-    """The request and answer pipes; afterwards file descriptor 1 is standard error."""
-    requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)
-    with open(os.devnull, "rb") as nothing:  # noqa: PTH123 - a descriptor is wanted, not a path
-        os.dup2(nothing.fileno(), 0)
-    return requests, answers
-
-
 def end_with_harness(requests: BinaryIO) -> None:
-    """End this process and what it started once nobody is left to ask, whatever it is busy with.
+    """Kill this process and its children once the harness has closed the pipe, whatever they are doing.
 
-    Of a harness that was killed nothing is heard but that its pipe hangs up, which one who loads weights does not see.
+    A killed harness says nothing; only its end of the pipe closes, which a worker that is computing would not notice.
     """
 
     def wait() -> None:
         pipe = select.poll()
-        pipe.register(requests, 0)  # for nothing: hanging up is told in any case
+        pipe.register(requests, 0)  # no events: a hang-up is always reported
         pipe.poll()
-        time.sleep(1)  # one that is idle ends by itself
-        if os.getpgid(0) == os.getpid():  # as the harness starts it; else others are in the group
+        time.sleep(1)  # an idle worker ends by itself
+        if os.getpgid(0) == os.getpid():  # started by the harness; otherwise the group has other processes
             os.killpg(0, signal.SIGKILL)
         os.kill(os.getpid(), signal.SIGKILL)
 
     threading.Thread(target=wait, daemon=True).start()
 
 
+def answer(session: Session, request: dict[str, Any], arrays: dict[str, Array]) -> Answer:
+    """Carry out the command that a request names; the arrays of a batch become one ``Batch``.
+
+    ValueError for an unknown command, TypeError for wrong arguments.
+    """
+    name = request.pop("command", None)
+    if name not in COMMANDS:
+        raise ValueError(f"unknown command {name!r}; the commands are {', '.join(COMMANDS)}")
+    named: dict[str, Any] = dict(arrays)
+    if named.keys() >= set(Batch._fields):
+        named["batch"] = Batch(*(named.pop(field) for field in Batch._fields))
+    return COMMANDS[name](session, **request, **named)
+
+
 def serve(file: Path, requests: BinaryIO, answers: BinaryIO) -> None:
-    """Answer requests until the harness closes the pipe. An error is an answer too; the process lives on."""
+    """Answer requests until the harness closes the pipe. An error is an answer too, and the process goes on."""
     session = Session(file, lambda **what: send(answers, {"progress": what}))
     while True:
         try:
@@ -389,11 +454,10 @@ def serve(file: Path, requests: BinaryIO, answers: BinaryIO) -> None:
         except EOFError:
             return
         try:
-            command = getattr(session, request.pop("command"))
-            send(answers, *command(**request, **arrays))
+            send(answers, *answer(session, request, arrays))
         except Exception as error:
             kind = kind_of(error)
-            with contextlib.suppress(OSError):  # where that goes may be full too
+            with contextlib.suppress(OSError):  # the disk of standard error may be full too
                 traceback.print_exc()
             send(answers, {"error": (str(ours(error)) if kind == DISK else str(error)) or kind, "kind": kind})
 

@@ -1,4 +1,4 @@
-"""Fine-tuning of a table of word embeddings: only of the rows that the training data asks for."""
+"""Fine-tunes only those rows of the word embeddings that occur in the training data."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,26 +12,26 @@ from harness.port.batch import IntArray
 
 
 class UsedWords:
-    """A small table of these rows, which stands in for the whole while a model is trained.
+    """A small table of the rows in use, which replaces the whole table during training.
 
-    All other rows get no gradient, so that AdamW does nothing to them but let them decay: that can be done once, at
-    the end. It saves most of the optimizer's work where the model is small and its vocabulary is not.
+    The other rows get no gradient, so AdamW only lets them decay, which can be done once at the end. This saves most of
+    the optimizer's work for a small model with a large vocabulary.
     """
 
     def __init__(self, embeddings: Any, ids: IntArray) -> None:
-        """``embeddings`` holds the table as ``word``, an ``nn.Embedding``; ``ids`` are all that will be asked for."""
+        """``embeddings.word`` is the table, an ``nn.Embedding``; ``ids`` has all ids of the training data."""
         self.embeddings, self.whole, self.numbers = embeddings, embeddings.word, np.unique(ids)
         rows = self.whole.weight.detach()[torch.from_numpy(self.numbers)]
         self.used = nn.Embedding.from_pretrained(rows, freeze=False)
-        self.decay = 1.0  # of the other rows, since the whole table was last in place
+        self.decay = 1.0  # of the other rows, since the whole table was last in use
 
     def renumber(self, ids: IntArray) -> IntArray:
-        """Where these are in the small table."""
+        """Their rows in the small table."""
         return np.searchsorted(self.numbers, ids)
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
-        """Meanwhile the model has the small table; afterwards the whole one again, with what was learned."""
+        """Use the small table inside the block; afterwards the whole one, updated with the trained rows."""
         self.embeddings.word = self.used
         try:
             yield

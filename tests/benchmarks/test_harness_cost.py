@@ -66,8 +66,8 @@ folder = Path(sys.argv[1])
 made = prepare(Options(["reference"], ["mini-sentiment"], runs=folder, device="cpu", precision="fp32", threads=1))
 batch = load_splits(made, made.tasks[0])["dev"].encoded.batch.select(range(1))
 with Worker(made.implementations[0]) as worker:
-    worker.load(Checkpoints(made, folder).bare(), None, "cpu", "fp32", 1)
-    worker.call("encode", batch._asdict())
+    worker.load(Checkpoints(made.weights.folder, made.tokenizer, folder).bare(), None, "cpu", "fp32", 1)
+    worker.encode(batch)
 done = os.times()
 print(done.user + done.system, done.children_user + done.children_system)
 """
@@ -104,7 +104,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Plan:
 def minilm(made: Plan, tmp_path_factory: pytest.TempPathFactory) -> Session:
     """The reference with MiniLM's weights, in this process."""
     session = Session(find("reference").file, lambda **_: None)
-    folder = Checkpoints(made, tmp_path_factory.mktemp("bare")).bare()
+    folder = Checkpoints(made.weights.folder, made.tokenizer, tmp_path_factory.mktemp("bare")).bare()
     session.load(str(folder), None, "cpu", "fp32", "", threads=None)
     return session
 
@@ -122,7 +122,7 @@ def clock_of(model: Any, batch: Batch, passes: int) -> float:
     """Seconds of the fastest pass, by the worker's own clock."""
     session = Session(Path("unused"), lambda **_: None)
     session.model = model
-    return float(session.time(SEQUENCES, TOKENS, passes, **batch._asdict())[1]["cpu"].min())
+    return float(session.time(batch, SEQUENCES, TOKENS, passes)[1]["cpu"].min())
 
 
 def run(*command: str) -> str:
@@ -139,7 +139,7 @@ def test_the_clock_costs_under_a_hundredth_of_a_pass(minilm: Session, shape: tup
     batch = fixed(*shape, 30_000).batch
     session = Session(Path("unused"), lambda **_: None)
     session.model = Nothing()
-    harness = float(np.median(session.time(SEQUENCES, TOKENS, 1000, **batch._asdict())[1]["wall"]))
+    harness = float(np.median(session.time(batch, SEQUENCES, TOKENS, 1000)[1]["wall"]))
     assert harness < SHARE * clock_of(minilm.model, batch, 3)
 
 
@@ -165,7 +165,7 @@ def test_the_harness_sleeps_while_a_worker_computes(tmp_path: Path) -> None:
         shape = fixed(32, 128, 30_000)
         while len(shares) < 2 or (min(shares) >= SHARE and len(shares) < 10):
             start, own = time.perf_counter(), time.process_time()
-            worker.call("time", shape.batch._asdict(), sequences=None, tokens=None, repeats=10)
+            worker.time(shape.batch, None, None, 10)
             shares.append((time.process_time() - own) / (time.perf_counter() - start))
     assert min(shares) < SHARE
 
@@ -224,5 +224,5 @@ def test_peak_memory_hardly_depends_on_how_much_there_is_to_evaluate(tmp_path: P
         with Worker(find("reference")) as worker:
             worker.load(tmp_path, kind, "cpu", "fp32", 1)
             logits_of(worker, batch, kind, lambda _: None)
-            peaks.append(worker.call("memory")[0]["resident"])
+            peaks.append(worker.memory()["resident"])
     assert peaks[1] < 1.05 * peaks[0]

@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from tests.published import published_index
+
 ROOT = Path(__file__).parents[2]
 NASTY = """id: nasty-title
 kind: paper
@@ -55,7 +57,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def with_failures() -> dict[str, Any]:
     """The published records, and beside them one implementation that failed and one that was skipped."""
-    index: dict[str, Any] = json.loads((ROOT / "results/index.json").read_text(encoding="utf-8"))
+    index: dict[str, Any] = json.loads(published_index().read_text(encoding="utf-8"))
     parity = next(r for r in index["records"] if r["kind"] == "parity" and r["implementation"]["name"] == "reference")
     for name, state, reason in (("broken", "failed", "out of memory"), ("absent", "skipped", "needs a checkout")):
         who = {"name": name, "catalog_id": None, "code": ""}

@@ -70,8 +70,8 @@ def test_the_line_is_that_of_the_character(entries: Path, write: Write) -> None:
     write("bert", summary_en=">\n  A study\n  of soft\u00adhyphens.", authors="[Ann Lee, 'Bo\u202eLi']", year="2018")
     found = [str(problem).partition(".yaml:")[2] for d in read_folder(entries) for problem in d.problems]
     assert found == [
-        "10: authors[1]: holds the invisible character U+202E (right-to-left override); remove it",
-        "9: summary_en: holds the invisible character U+00AD (soft hyphen); remove it",
+        "10: authors[1]: contains the invisible character U+202E (right-to-left override); remove it",
+        "9: summary_en: contains the invisible character U+00AD (soft hyphen); remove it",
     ]
 
 
@@ -79,8 +79,8 @@ def test_an_escape_of_such_a_character_is_refused_too(entries: Path, write: Writ
     write("bert", title='"BERT\\ufffe"', venue='"A\\u00ADB"')
     found = [str(problem).partition(".yaml:")[2] for d in read_folder(entries) for problem in d.problems]
     assert found == [
-        "3: title: holds U+FFFE, which is no character and may not be in XML; remove it",
-        "7: venue: holds the invisible character U+00AD (soft hyphen); remove it",
+        "3: title: contains U+FFFE, which is not a character and may not be in XML; remove it",
+        "7: venue: contains the invisible character U+00AD (soft hyphen); remove it",
     ]
 
 

@@ -183,7 +183,7 @@ def test_ids_that_lead_nowhere(entries: Path, write: Write) -> None:
 def test_an_id_of_a_broken_entry_leads_somewhere(entries: Path, write: Write) -> None:
     write("bert", year="x")
     write("code", "repository", implements="[bert]")
-    assert said(entries) == ["papers/bert.yaml:4: year: 'x' is no year of four digits"]
+    assert said(entries) == ["papers/bert.yaml:4: year: 'x' is not a year of four digits"]
 
 
 def test_two_entries_of_one_item_of_the_list(entries: Path, write: Write) -> None:
@@ -198,8 +198,8 @@ def test_dates_to_come(entries: Path, write: Write) -> None:
     today = datetime.date.today()
     write("a", "repository", year=f"{today.year + 2}", last_commit=f"{today.year + 2}-01-01", added=f"{today}")
     assert said(entries) == [
-        f"repositories/a.yaml:4: year: {today.year + 2} is to come",
-        f"repositories/a.yaml:7: last_commit: {today.year + 2}-01-01 is to come",
+        f"repositories/a.yaml:4: year: {today.year + 2} is in the future",
+        f"repositories/a.yaml:7: last_commit: {today.year + 2}-01-01 is in the future",
     ]
 
 

@@ -38,7 +38,7 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture
 def bystander() -> Iterator[tuple[str, list[bytes]]]:
-    """A server on another address of this machine, which stands for one inside a private network; what it heard."""
+    """A server on another address of this machine, like one inside a private network, and the requests that it got."""
     heard: list[bytes] = []
     listening = socket.create_server(("127.0.0.2", 0))
 
@@ -284,5 +284,5 @@ def test_a_proxy_of_the_environment_does_not_connect_in_our_place(
 @pytest.mark.parametrize("content", ["", "[]", '{"links": {"https://example.org/": {"state": "ok", "colour": 1}}}'])
 def test_a_status_file_that_is_none(content: str, tmp_path: Path) -> None:
     (tmp_path / "link_status.json").write_text(content)
-    with pytest.raises(BadInput, match="is no file of link states"):
+    with pytest.raises(BadInput, match="is not a file of link states"):
         read_status(tmp_path / "link_status.json")

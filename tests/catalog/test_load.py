@@ -44,12 +44,12 @@ def test_entries_come_sorted_by_id_with_folded_text_on_one_line(entries: Path, w
 
 def test_loading_a_catalog_with_problems_names_them(entries: Path, write: Write) -> None:
     write("bert", year="MMXVIII")
-    with pytest.raises(BadInput, match=r"1 problems(?s:.)*bert.yaml:4: year: 'MMXVIII' is no year of four digits"):
+    with pytest.raises(BadInput, match=r"1 problems(?s:.)*bert.yaml:4: year: 'MMXVIII' is not a year of four digits"):
         load(entries)
 
 
 def test_a_folder_that_is_not_there() -> None:
-    with pytest.raises(BadInput, match="is no folder; name the one that holds papers"):
+    with pytest.raises(BadInput, match="is not a folder; name the one that contains papers"):
         load(Path("no/such/folder"))
 
 
@@ -59,17 +59,17 @@ def test_a_folder_that_is_not_there() -> None:
         (b"", 1, "is empty"),
         (b"# only a comment\n", 1, "is empty"),
         (b"---\n", 1, "is empty"),
-        (b"- id: bert\n", 1, "is no list of `field: value` lines"),
-        (b"just words\n", 1, "is no list of `field: value` lines"),
+        (b"- id: bert\n", 1, "is not a list of `field: value` lines"),
+        (b"just words\n", 1, "is not a list of `field: value` lines"),
         (b"id: bert\nkind: paper\ntitle: caf\xe9\n", 3, "is not UTF-8"),
         ("id: bert\n".encode("utf-16"), 1, "is not UTF-8"),
-        (b"id: bert\n\ttitle: x\n", 2, "holds a tab; write spaces"),
-        (b"id: bert\ntitle: BERT: Pre-training\n", 2, "a value that holds ': ' needs quotes"),
-        (b"id: bert\ntitle: [unclosed\n", 3, "is no YAML"),
-        (b"id: bert\ntitle: A\n<!-- seen -->\nyear: 2019\n", 3, "is no YAML: no `field: value`"),
-        (b"id: bert\ntitle: A long\ntitle in two lines\nyear: 2019\n", 3, "a value goes on in lines that are indented"),
-        (b"id: bert\ntitle: a\x07b\n", 2, "holds the control character U+0007"),
-        (b"id: bert\nid: bert\n", 2, "id: stands here twice (also in line 1)"),
+        (b"id: bert\n\ttitle: x\n", 2, "contains a tab; write spaces"),
+        (b"id: bert\ntitle: BERT: Pre-training\n", 2, "a value that contains ': ' needs quotes"),
+        (b"id: bert\ntitle: [unclosed\n", 3, "is not valid YAML"),
+        (b"id: bert\ntitle: A\n<!-- seen -->\nyear: 2019\n", 3, "is not valid YAML: no `field: value`"),
+        (b"id: bert\ntitle: A long\ntitle in two lines\nyear: 2019\n", 3, "indent lines that continue a value"),
+        (b"id: bert\ntitle: a\x07b\n", 2, "contains the control character U+0007"),
+        (b"id: bert\nid: bert\n", 2, "id: is written twice (also in line 1)"),
         (b"id: bert\n---\nid: other\n", 2, "more than one document"),
         (b"id: &a bert\ntitle: *a\n", 1, "anchors and aliases"),
         (b"&a\nid: bert\n", 1, "anchors and aliases"),
@@ -111,7 +111,7 @@ def test_windows_line_ends_and_byte_order_mark_are_named_beside_other_problems(e
     assert said(entries) == [
         "papers/bert.yaml:1: begins with a byte order mark; save it as UTF-8 without BOM",
         "papers/bert.yaml:1: has Windows line ends (CRLF); save it with LF",
-        "papers/bert.yaml:4: year: 'last' is no year of four digits",
+        "papers/bert.yaml:4: year: 'last' is not a year of four digits",
     ]
 
 
@@ -123,11 +123,11 @@ def test_files_in_the_wrong_place(entries: Path, write: Write) -> None:
     write("fourth").rename(entries / "paper" / "fourth.yaml")
     (entries / "papers" / ".gitkeep").touch()
     assert said(entries) == [
-        "models/bert.yaml:2: kind: a paper belongs into papers/, not models/",
-        "paper/fourth.yaml:1: is in no folder of a kind: papers, articles, repositories, models, datasets"
+        "models/bert.yaml:2: kind: a paper belongs in papers/, not models/",
+        "paper/fourth.yaml:1: is not in the folder of a kind: papers, articles, repositories, models, datasets"
         " - did you mean 'papers'?",
-        "papers/other.yml:1: is no .yaml file; rename it to 'other.yaml' or remove it",
-        "third.yaml:1: is in no folder of a kind: papers, articles, repositories, models, datasets",
+        "papers/other.yml:1: is not a .yaml file; rename it to 'other.yaml' or remove it",
+        "third.yaml:1: is not in the folder of a kind: papers, articles, repositories, models, datasets",
     ]
 
 

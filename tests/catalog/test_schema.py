@@ -7,8 +7,8 @@ import pytest
 
 from catalog.load import read_folder
 from catalog.schema import ENTRY_SCHEMA, KINDS, vocabulary, written_schema
-from harness.data.task import METRIC_NAMES
 from harness.measure.deviations import DEVIATIONS
+from harness.statistics.metrics import METRICS
 from tests.catalog.conftest import Write
 
 
@@ -51,21 +51,21 @@ def test_a_full_paper(entries: Path, write: Write) -> None:
         ("id", "BERT Base", "1: id: 'BERT Base' is not the file's name"),
         ("title", "", "3: title: is empty; write a value, or leave the line out"),
         ("title", "null", "3: title: is empty"),
-        ("title", "'a\\\n\u200bb'", "4: title: holds the invisible character U+200B"),
+        ("title", "'a\\\n\u200bb'", "4: title: contains the invisible character U+200B"),
         ("title", "[a, b]", "3: title: is a list; write one value: `title: a`"),
         ("title", "x" * 301, "3: title: has 301 characters; 300 is the most"),
-        ("year", "18", "4: year: '18' is no year of four digits"),
+        ("year", "18", "4: year: '18' is not a year of four digits"),
         ("year", "[2018]", "4: year: is a list"),
         ("year", "1149", "4: year: "),
         ("tags", "pretraining", "5: tags: is a text; write a list: `tags: [pretraining]`"),
         ("tags", "[]", "5: tags: is an empty list"),
-        ("tags", "[ner, ner]", "5: tags: 'ner' stands here twice"),
+        ("tags", "[ner, ner]", "5: tags: 'ner' is in the list twice"),
         ("tags", "[ner, code, legal, clinical, bias]", "5: tags: has 5 values; 4 is the most"),
         ("tags", "[ner, distilation]", "5: tags[1]: 'distilation' is not in vocabulary.yaml - did you mean 'dist"),
-        ("arxiv", "1810.04805v2", "6: arxiv: '1810.04805v2' is no arXiv id - did you mean '1810.04805'?"),
+        ("arxiv", "1810.04805v2", "6: arxiv: '1810.04805v2' is not an arXiv id - did you mean '1810.04805'?"),
         ("arxiv", "https://arxiv.org/pdf/1810.04805", "- did you mean '1810.04805'?"),
-        ("arxiv", "1810.4805", "6: arxiv: '1810.4805' is no arXiv id"),
-        ("arxiv", "1813.04805", "6: arxiv: '1813.04805' is no arXiv id"),
+        ("arxiv", "1810.4805", "6: arxiv: '1810.4805' is not an arXiv id"),
+        ("arxiv", "1813.04805", "6: arxiv: '1813.04805' is not an arXiv id"),
         ("arxiv", "1706.03762", "6: arxiv: '1706.03762' is of 2017, before `year`, 2018"),
         ("arxiv", None, "1: a paper needs an identifier: arxiv or doi or url"),
         ("year", None, "1: year: the required field is missing"),
@@ -75,18 +75,18 @@ def test_a_full_paper(entries: Path, write: Write) -> None:
         (
             "doi",
             "https://doi.org/10.18653/v1/N19-1423",
-            "7: doi: 'https://doi.org/10.18653/v1/N19-1423' is no DOI - did",
+            "7: doi: 'https://doi.org/10.18653/v1/N19-1423' is not a DOI - did",
         ),
         ("doi", "10.1016/j.neunet.2019.01.001.", "did you mean '10.1016/j.neunet.2019.01.001'?"),
         ("doi", "10.1002/x%3C361%3E", "did you mean '10.1002/x<361>'?"),
         ("doi", "https://dl.acm.org/doi/10.1145/3292500.3330701", "did you mean '10.1145/3292500.3330701'?"),
         ("doi", "10.48550/arXiv.1810.04805", "is arXiv's DOI - did you mean `arxiv: '1810.04805'`?"),
         ("venue_year", "2017", "7: venue_year: 2017 is before `year`, 2018"),
-        ("authors", "[Jacob Devlin, et al.]", "7: authors[1]: 'et al.' is no author; list the names"),
-        ("authors", "[Devlin et al]", "7: authors[0]: 'Devlin et al' is no author"),
-        ("authors", "[张俊林等]", "7: authors[0]: '张俊林等' is no author"),
+        ("authors", "[Jacob Devlin, et al.]", "7: authors[1]: 'et al.' is not an author; list the names"),
+        ("authors", "[Devlin et al]", "7: authors[0]: 'Devlin et al' is not an author"),
+        ("authors", "[张俊林等]", "7: authors[0]: '张俊林等' is not an author"),
         ("authors", "Jacob Devlin", "7: authors: is a text; write a list: `authors: [Jacob Devlin]`"),
-        ("and_others", "true", "7: and_others: stands without `authors`"),
+        ("and_others", "true", "7: and_others: is given without `authors`"),
         ("and_others", "yes", "7: and_others: 'yes' is not `true`"),
         (
             "language",
@@ -105,10 +105,10 @@ def test_a_full_paper(entries: Path, write: Write) -> None:
         ("summary_zh", "In English.", "7: summary_zh: is not in Chinese"),
         ("summary_zh", "第一行\n  第二行。", "7: summary_zh: has a space between Chinese characters"),
         ("summary_en", "|\n  One.\n\n  Two.", "7: summary_en: has more than one line"),
-        ("seed", "4.1", "7: seed: '4.1' is no item of the 2018 list"),
-        ("added", "22.11.2026", "7: added: '22.11.2026' is no date of the form 2018-10-11"),
+        ("seed", "4.1", "7: seed: '4.1' is not an item of the 2018 list"),
+        ("added", "22.11.2026", "7: added: '22.11.2026' is not a date of the form 2018-10-11"),
         ("added", "2026-02-30", "7: added: day"),
-        ("relates_to", "[Some_Thing]", "7: relates_to[0]: 'Some_Thing' is no id"),
+        ("relates_to", "[Some_Thing]", "7: relates_to[0]: 'Some_Thing' is not an id"),
     ],
 )
 def test_what_is_refused(field: str, written: str | None, message: str, entries: Path, write: Write) -> None:
@@ -126,15 +126,15 @@ def test_what_is_refused(field: str, written: str | None, message: str, entries:
         ("ftp://example.org/x", "'ftp' addresses are not allowed"),
         ("git@github.com:a/b.git", "is for git - did you mean 'https://github.com/a/b'?"),
         ("ssh://git@github.com/a/b.git", "is for git - did you mean 'https://github.com/a/b'?"),
-        ("//example.org/x", "is no web address - did you mean 'https://example.org/x'?"),
-        ("www.example.org", "is no web address - did you mean 'https://www.example.org'?"),
-        ("https:///path", "is no valid web address"),
-        ("https://example.org/a b", "is no valid web address"),
-        ("'https://example.org/\"onclick=x'", "is no valid web address"),
-        ("https://example.org/<b>", "is no valid web address"),
-        ("https://example.org:port/", "is no valid web address"),
-        ("https://[::1/", "is no valid web address"),
-        ("https://user:secret@example.org/", "holds a user name or password"),
+        ("//example.org/x", "is not a web address - did you mean 'https://example.org/x'?"),
+        ("www.example.org", "is not a web address - did you mean 'https://www.example.org'?"),
+        ("https:///path", "is not a valid web address"),
+        ("https://example.org/a b", "is not a valid web address"),
+        ("'https://example.org/\"onclick=x'", "is not a valid web address"),
+        ("https://example.org/<b>", "is not a valid web address"),
+        ("https://example.org:port/", "is not a valid web address"),
+        ("https://[::1/", "is not a valid web address"),
+        ("https://user:secret@example.org/", "contains a user name or password"),
         ("http://localhost/x", "is not an address of the public web"),
         ("http://127.0.0.1/x", "is not an address of the public web"),
         ("http://[::1]/x", "is not an address of the public web"),
@@ -171,7 +171,7 @@ def test_addresses_that_are_accepted(address: str, entries: Path, write: Write) 
         ("Apache-2.0 OR MIT", None),
         ("apache-2.0", "- did you mean 'Apache-2.0'?"),
         ("Apache 2.0", "- did you mean 'Apache-2.0'?"),
-        ("free", "'free' is no SPDX licence (see spdx.org/licenses; `none-found` where there is none)"),
+        ("free", "'free' is not an SPDX licence (see spdx.org/licenses; `none-found` if there is none)"),
     ],
 )
 def test_licences_are_spdx_ids(licence: str, message: str | None, entries: Path, write: Write) -> None:
@@ -182,7 +182,7 @@ def test_licences_are_spdx_ids(licence: str, message: str | None, entries: Path,
 def test_an_unknown_or_missing_kind(entries: Path, write: Write) -> None:
     file = write("bert")
     file.write_text(file.read_text("utf-8").replace("kind: paper", "kind: papers"), "utf-8")
-    no_kind = "kind: 'papers' is no kind (paper, article, repository, model, dataset) - did you mean 'paper'?"
+    no_kind = "kind: 'papers' is not a kind (paper, article, repository, model, dataset) - did you mean 'paper'?"
     assert said(entries) == [f"2: {no_kind}"]
     file.write_text(file.read_text("utf-8").replace("kind: papers\n", ""), "utf-8")
     assert said(entries) == ["1: kind: the required field is missing; add `kind: paper`"]
@@ -222,12 +222,14 @@ def test_the_vocabulary_has_what_the_harness_says_of_implementations() -> None:
 
 
 def test_the_vocabulary_has_the_metrics_of_the_harness() -> None:
-    assert {name: names["en"] for name, names in vocabulary()["metrics"].items()} == METRIC_NAMES
+    assert {name: names["en"] for name, names in vocabulary()["metrics"].items()} == {
+        name: each.title for name, each in METRICS.items()
+    }
 
 
 def test_the_vocabulary_has_both_languages() -> None:
-    for words in vocabulary().values():
+    for group, words in vocabulary().items():
         for word, names in words.items():
-            assert set(names) == {"en", "zh"}, word
+            assert set(names) == ({"en", "zh", "family"} if group == "tags" else {"en", "zh"}), word
             assert isinstance(word, str)
             assert all(names.values())

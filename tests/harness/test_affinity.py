@@ -9,19 +9,22 @@ from pathlib import Path
 import pytest
 
 from harness.measure.client import Worker
-from harness.records import provenance
+from harness.records import machine
 from harness.registry.implementations import describe
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="no process is bound to CPUs here")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="no process is bound to CPUs here"),
+]
 STUBS = Path(__file__).parent / "stubs"
 ALLOWED = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
 ASKED = """
-from harness.records import provenance
+from harness.records import machine
 import torch
 torch.ones(1000, 1000) @ torch.ones(1000, 1000)
 import json, os
-cpus = provenance.cpus_for(provenance.usable_threads())
-print(json.dumps([provenance.usable_cores(), cpus, sorted(os.sched_getaffinity(0))]))
+cpus = machine.cpus_for(machine.usable_threads())
+print(json.dumps([machine.usable_cores(), cpus, sorted(os.sched_getaffinity(0))]))
 """
 BINDINGS = [
     {"OMP_PROC_BIND": "true"},
@@ -41,7 +44,7 @@ def asked(environment: dict[str, str], *prefix: str) -> list[object]:
 @pytest.mark.parametrize("binding", BINDINGS, ids=lambda each: ",".join(each))
 def test_a_library_that_binds_its_threads_does_not_change_the_machine(binding: dict[str, str]) -> None:
     """What the harness computes itself may use all of them too."""
-    assert asked(binding) == [provenance.usable_cores(), ALLOWED, ALLOWED]
+    assert asked(binding) == [machine.usable_cores(), ALLOWED, ALLOWED]
 
 
 def test_a_process_that_was_given_one_cpu_uses_that_one() -> None:

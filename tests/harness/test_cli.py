@@ -46,21 +46,6 @@ def harness(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]
     return subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=ROOT, check=False, **options)
 
 
-@pytest.fixture
-def main(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
-    """A function: arguments to exit code, standard output and standard error, in this process."""
-
-    def call(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["harness", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        said = capfd.readouterr()
-        assert isinstance(ended.value.code, int)
-        return ended.value.code, said.out, said.err
-
-    return call
-
-
 Main = Callable[..., tuple[int, str, str]]
 Put = Callable[[Record, Path], Path]
 
@@ -275,7 +260,7 @@ def test_the_report_beside_the_records_is_of_all_of_them(
         yield quality_record()
 
     runs = tmp_path / "runs"
-    monkeypatch.setattr("harness.measure.run.run_time", measured)
+    monkeypatch.setattr("harness.measure.main_path.run_time", measured)
     record.write(quality_record("transformers"), runs / "before.json")
     code, out, _ = main("time", "--device", "cpu", "--runs", str(runs))
     assert code == 0
@@ -322,7 +307,6 @@ def test_publish_names_what_it_copied(
     assert [Path(line).name for line in out.splitlines() if Path(line).is_file()] == [
         "one.json",
         "one.predictions.json.gz",
-        "index.json",
     ]
     put(quality_record(limit=3), tmp_path / "runs" / "one.json")
     assert main("publish", str(tmp_path / "runs"), "--results", str(tmp_path / "results"))[0] == 2

@@ -4,11 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from harness.data.download import cache_folder
 from harness.data.fetch import data_folder
 from harness.data.task import load_task
 from harness.errors import BadInput
-from harness.files import expanded
+from harness.files import cache_folder, expanded
 from harness.weights.find import find_weights
 
 

@@ -13,11 +13,9 @@ from typing import Any
 import platformdirs
 import pytest
 
-from harness import cli
 from harness.commands import doctor
-from harness.data import download
 from harness.errors import DISK, BadInput, Failure
-from harness.files import home_folder, user_folder
+from harness.files import cache_folder, home_folder, user_folder
 from harness.measure import client, plan
 from harness.measure.client import Worker, WorkerError
 from harness.records import provenance, record
@@ -78,21 +76,6 @@ def test_an_argument_in_letters_that_the_system_lacks_is_refused_with_the_remedy
     assert "has letters that ascii lacks; set PYTHONUTF8=1" in done.stderr
 
 
-@pytest.fixture
-def main(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
-    """A function: arguments to exit code, standard output and standard error, in this process."""
-
-    def call(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["harness", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        said = capfd.readouterr()
-        assert isinstance(ended.value.code, int)
-        return ended.value.code, said.out, said.err
-
-    return call
-
-
 Main = Callable[..., tuple[int, str, str]]
 
 
@@ -126,7 +109,7 @@ def measured(
 def test_the_report_of_a_run_is_written_before_the_screen(
     main: Main, quality_record: Callable[..., Quality], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("harness.measure.run.run_time", measured(quality_record, tmp_path / "runs", None))
+    monkeypatch.setattr("harness.measure.main_path.run_time", measured(quality_record, tmp_path / "runs", None))
     monkeypatch.setattr("harness.commands.measure.terminal", broken_screen)
     main("time", "--device", "cpu", "--runs", str(tmp_path / "runs"))
     assert (tmp_path / "runs" / "report.md").is_file()
@@ -147,7 +130,7 @@ def test_what_is_finished_is_shown_where_a_library_cannot_go_on(
     end: BaseException,
     message: str,
 ) -> None:
-    monkeypatch.setattr("harness.measure.run.run_time", measured(quality_record, tmp_path / "runs", end))
+    monkeypatch.setattr("harness.measure.main_path.run_time", measured(quality_record, tmp_path / "runs", end))
     code, out, err = main("time", "--device", "cpu", "--runs", str(tmp_path / "runs"))
     assert code == 1
     assert "0.750-0.875" in out
@@ -162,7 +145,7 @@ def test_a_report_that_cannot_be_written_is_shown_all_the_same(
     def full(*_: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("harness.measure.run.run_time", measured(quality_record, tmp_path / "runs", None))
+    monkeypatch.setattr("harness.measure.main_path.run_time", measured(quality_record, tmp_path / "runs", None))
     monkeypatch.setattr("harness.report.table.write_report", full)
     code, out, err = main("time", "--device", "cpu", "--runs", str(tmp_path / "runs"))
     assert code == 1
@@ -179,9 +162,9 @@ def test_a_full_disk_is_no_failure_of_the_implementation_that_met_it(monkeypatch
     with Worker(describe(STUBS / "plain.py")[0]) as plain:
         monkeypatch.setattr(client, "receive", lambda _: next(answers))
         with pytest.raises(Failure, match=r"the disk is full \(x\)"):
-            plain.call("memory")
+            plain.memory()
         with pytest.raises(WorkerError, match="no"):
-            plain.call("memory")
+            plain.memory()
 
 
 @pytest.mark.parametrize(
@@ -220,9 +203,9 @@ def test_without_a_home_folder_the_cache_must_be_named(monkeypatch: pytest.Monke
     with pytest.raises(
         BadInput, match="no home folder is known; set BERT_ATLAS_CACHE to a folder that you may write in"
     ):
-        download.cache_folder()
+        cache_folder()
     monkeypatch.setenv("BERT_ATLAS_CACHE", str(tmp_path))
-    assert download.cache_folder() == tmp_path
+    assert cache_folder() == tmp_path
 
 
 @pytest.mark.usefixtures("homeless")

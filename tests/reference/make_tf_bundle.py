@@ -1,12 +1,12 @@
-"""Writes tests/reference/tf_bundle: a tiny Google BERT as a real TensorFlow saves it.
+"""Writes tests/reference/tf_bundle: a tiny Google BERT, saved by a real TensorFlow.
 
-Run in an environment of its own (``pip install tensorflow-cpu==2.21.0``): ``python make_tf_bundle.py``.
+Run in a separate environment (``pip install tensorflow-cpu==2.21.0``): ``python make_tf_bundle.py``.
 
 bert_model.ckpt        one shard: encoder, pre-training heads, optimizer slots, global_step
 two_shards.ckpt        the same, saved in two parts that TensorFlow merged
 dtypes.ckpt            one variable of each data type that is read
 expected.npz           the values of all of them, by "<checkpoint>:<variable>"
-partitioned.ckpt, objects.ckpt, v1.ckpt, strings.ckpt    what is refused
+partitioned.ckpt, objects.ckpt, v1.ckpt, strings.ckpt    checkpoints that are rejected
 """
 
 import json

@@ -1,4 +1,4 @@
-"""AdamW in mixed precision: what autocast, clipping and torch's AdamW do together."""
+"""AdamW in mixed precision computes what autocast, clipping and torch's AdamW compute together."""
 
 import copy
 from collections.abc import Iterator
@@ -9,14 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from reference.adamw import MixedAdamW, library
-from reference.compiled import compiled
+from reference.compile import compiled
 
 needs_it = pytest.mark.skipif(not MixedAdamW.available(), reason="cannot be compiled here: no compiler")
 RATE, DECAY, NORM = 1e-2, 0.1, 0.5
 
 
 class Net(nn.Module):
-    """Matrices, and parameters that are none; a piece of work is 16,384 numbers, so that some are several."""
+    """A module with matrices and other parameters, some of them larger than a chunk of 16,384 elements."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -76,7 +76,7 @@ def threads() -> Iterator[None]:
 @needs_it
 @pytest.mark.parametrize(("steps", "tolerance"), [(1, 1e-6), (5, RATE / 20)])
 def test_it_learns_what_torch_does(steps: int, tolerance: float) -> None:
-    """After the first step a number of a matrix may round to its other neighbour, which changes gradients after it."""
+    """After the first step, a weight may round to the other neighbour, which changes all later gradients."""
     learned, expected = ours(steps), torchs(steps)
     for (name, one), other in zip(learned.named_parameters(), expected.parameters(), strict=True):
         assert one.dtype == torch.float32
@@ -109,7 +109,7 @@ def test_matrices_are_rounded_within_and_the_modules_own_afterwards() -> None:
 @needs_it
 @pytest.mark.parametrize("value", [0.0, -0.0, 1.00390625, 1.01171875, 3.3895314e38, 1e-40, float("inf"), float("nan")])
 def test_rounding_is_torchs(value: float) -> None:
-    """To the nearest, and halfway to the even one: 1.00390625 lies between 1 and 1.0078125."""
+    """To the nearest, and ties to even: 1.00390625 is halfway between 1 and 1.0078125."""
     module = nn.Linear(40, 1, bias=False)
     own = module.weight
     optimizer = MixedAdamW(module, [{"params": [own]}], 0.0, NORM)

@@ -1,4 +1,4 @@
-"""Weights in and out: whatever transformers or Google wrote is read, and nothing is ever made up in silence."""
+"""Weights are read as transformers or Google wrote them, written back, and never initialised silently."""
 
 import json
 import pickle
@@ -22,7 +22,7 @@ from reference.model import Bert, BertConfig, pack
 BUNDLE = Path(__file__).parent / "tf_bundle"
 IDS = torch.tensor([[2, 11, 12, 13, 3, 21, 3], [2, 31, 32, 33, 34, 35, 3]])
 SEGMENTS = torch.tensor([[0, 0, 0, 0, 0, 1, 1], [0, 0, 0, 0, 0, 0, 0]])
-CLASSES = {  # the class of transformers that a saved folder is for
+CLASSES = {  # the class of transformers for a saved folder
     None: "BertModel",
     "pre-training": "BertForPreTraining",
     "classification": "BertForSequenceClassification",
@@ -36,7 +36,7 @@ Save = Callable[..., Any]
 
 @torch.no_grad()
 def outputs_of_transformers(model: Any) -> list[Tensor]:
-    """Everything that a model of transformers says of the test's two sequences."""
+    """All outputs of a model of transformers for the test's two sequences."""
     return list(model.eval()(input_ids=IDS, token_type_ids=SEGMENTS).values())
 
 
@@ -56,7 +56,7 @@ def hidden_of_transformers(folder: Path) -> Tensor:
 
 
 def load_with_transformers(folder: Path, head: str | None) -> Any:
-    """The model, from a folder that has every tensor it wants and no other."""
+    """Load the model from a folder that has exactly the tensors that it needs."""
     model, report = getattr(transformers, CLASSES[head]).from_pretrained(
         folder, dtype=torch.float64, output_loading_info=True
     )
@@ -72,7 +72,7 @@ def rewrite(folder: Path, change: Callable[[dict[str, Tensor]], None]) -> None:
 
 
 def drop(folder: Path, *names: str) -> None:
-    """Take these tensors out of a saved folder."""
+    """Remove tensors from a saved folder."""
 
     def change(tensors: dict[str, Tensor]) -> None:
         for name in names:
@@ -110,7 +110,7 @@ def test_there_and_back(head: str | None, save_with_transformers: Save, tmp_path
     assert copy.config.problem_type == original.config.problem_type
     torch.testing.assert_close(copy.state_dict(), original.state_dict(), rtol=0, atol=0)
     for actual, expected in zip(outputs_of_transformers(copy), outputs_of_transformers(original), strict=True):
-        torch.testing.assert_close(actual, expected, rtol=0, atol=1e-12)  # where weights lie decides the last digit
+        torch.testing.assert_close(actual, expected, rtol=0, atol=1e-12)  # the last digit depends on alignment
 
 
 @pytest.mark.parametrize("head", ["classification", "regression", "tagging"])
@@ -144,7 +144,7 @@ def test_a_new_head(head: str, save_with_transformers: Save, tmp_path: Path) -> 
     save(new, tmp_path / "ours", head)
 
     assert not any(name.startswith("cls.") for name in new.tensors)
-    assert checkpoint.tensors.keys() != new.tensors.keys()  # the one that was read is left alone
+    assert checkpoint.tensors.keys() != new.tensors.keys()  # the checkpoint that was read is unchanged
     reference.load(tmp_path / "ours", head, "cpu")
     again = add_head(checkpoint, head, labels, seed=1)
     other = add_head(checkpoint, head, labels, seed=2)
@@ -213,7 +213,7 @@ def test_a_missing_shard_is_named(save_with_transformers: Save, tmp_path: Path) 
 
 
 class Payload:
-    """Unpickling it makes a file."""
+    """Unpickling it creates a file."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -288,7 +288,7 @@ def test_half_a_save_is_never_under_the_real_name(saved: Path, tmp_path: Path) -
 
 @pytest.fixture
 def google(tmp_path: Path) -> Path:
-    """A folder as Google's archives have it: one checkpoint, bert_config.json, vocab.txt."""
+    """A folder like those in Google's archives: one checkpoint, bert_config.json, vocab.txt."""
     for file in (*BUNDLE.glob("bert_model.ckpt.*"), BUNDLE / "bert_config.json", BUNDLE / "vocab.txt"):
         shutil.copy(file, tmp_path)
     return tmp_path
@@ -308,7 +308,7 @@ def test_a_google_folder_is_what_transformers_makes_of_its_tensors(google: Path)
     settings = transformers.BertConfig(**json.loads((BUNDLE / "bert_config.json").read_text()))
     theirs = transformers.BertForPreTraining(settings)
     report = theirs.load_state_dict(checkpoint.tensors, strict=False)
-    assert all("decoder" in name for name in report.missing_keys)  # tied to what is there
+    assert all("decoder" in name for name in report.missing_keys)  # tied to tensors that are present
     assert not report.unexpected_keys
     theirs = theirs.double()
     ours: Any = build(checkpoint, "pre-training", torch.float64)
@@ -387,7 +387,7 @@ def test_missing_tensors_are_named(saved: Path) -> None:
 def test_another_number_of_layers_is_named(layers: int, saved: Path) -> None:
     configure(saved, num_hidden_layers=layers)
 
-    with pytest.raises(CheckpointError, match=f"num_hidden_layers is {layers}, and the weights have 2 layers; put"):
+    with pytest.raises(CheckpointError, match=f"num_hidden_layers is {layers}, and the weights have 2 layers; use"):
         reference.load(saved, device="cpu")
 
 

@@ -1,4 +1,4 @@
-"""Dropout: what is dropped, how often, and what becomes of gradients."""
+"""Dropout: which values are dropped, how often, and their gradients."""
 
 import math
 
@@ -28,7 +28,7 @@ def test_as_many_are_dropped_as_asked_and_the_mean_stays(p: float, dtype: torch.
 def test_each_of_the_four_values_of_a_draw_is_dropped_alike_and_on_its_own() -> None:
     torch.manual_seed(0)
 
-    kept = (dropout(torch.ones(4, VALUES // 4).T.contiguous(), 0.3) != 0).double()  # a row has the values of one draw
+    kept = (dropout(torch.ones(4, VALUES // 4).T.contiguous(), 0.3) != 0).double()  # a row shares one draw
 
     error = 5 * math.sqrt(0.3 * 0.7 / len(kept))
     assert kept.mean(0).tolist() == pytest.approx([0.7] * 4, abs=error)

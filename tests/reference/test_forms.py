@@ -1,4 +1,4 @@
-"""Weights in the forms in which people have them: read as transformers reads them, or refused with what to do.
+"""All forms of weights that people have: read as transformers reads them, or rejected with a remedy.
 
 Each form is made from one folder that transformers saved; where transformers loads it, its hidden states are compared.
 """
@@ -19,7 +19,7 @@ from torch import Tensor
 import reference
 from reference.checkpoint import add_head, drawn, read
 from reference.errors import CheckpointError
-from reference.weight_files import find_weight_files
+from reference.files.weights import find_weight_files
 
 BUNDLE = Path(__file__).parent / "tf_bundle"
 IDS = torch.tensor([[2, 11, 12, 13, 3, 21, 3], [2, 31, 32, 33, 34, 35, 3]])
@@ -60,12 +60,12 @@ def tensors(saved: Path) -> Tensors:
 
 
 def other(tensors: Tensors) -> Tensors:
-    """The same names with other numbers."""
+    """Tensors of the same names with other values."""
     return {name: tensor + 0.5 for name, tensor in tensors.items()}
 
 
 def write_shards(tensors: Tensors, folder: Path, ending: str = "bin") -> list[str]:
-    """Two shards and their index; the names of the shards."""
+    """Write two shards and their index; return the names of the shards."""
     stem = "pytorch_model" if ending == "bin" else "model"
     shards = [f"{stem}-0000{i}-of-00002.{ending}" for i in (1, 2)]
     half = len(tensors) // 2
@@ -139,7 +139,7 @@ def test_a_tensor_in_two_shards_is_refused(saved: Path, tensors: Tensors) -> Non
     shards = write_shards(tensors, saved)
     torch.save(tensors, saved / shards[1])
 
-    with pytest.raises(CheckpointError, match=r"is in another shard too; get the shards again"):
+    with pytest.raises(CheckpointError, match=r"is in another shard too; download all shards of one save again"):
         read(saved)
 
 
@@ -247,7 +247,7 @@ def test_what_was_taken_off_and_left_out_is_said(saved: Path, tensors: Tensors) 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (lambda t: {"model": t, "ema": other(t)}, r"several names \(model, ema\); save those that you mean alone"),
+        (lambda t: {"model": t, "ema": other(t)}, r"several names \(model, ema\); save only those that you mean"),
         (lambda t: prefixed("query.")(t) | prefixed("document.")(t), r"several encoders, under query\., document\."),
         (lambda t: t | prefixed("bert.")(t), r"several encoders, under no prefix, bert\."),
         (lambda t: prefixed("roberta.")(t), r"its encoder's names begin with 'roberta\.', which is not BERT's"),
@@ -257,7 +257,7 @@ def test_what_was_taken_off_and_left_out_is_said(saved: Path, tensors: Tensors) 
         (lambda t: t | {"encoder.layer.0.attention.self.distance_embedding.weight": torch.ones(2)}, "unexpected.*dist"),
         (
             lambda t: {n: v for n, v in t.items() if "layer.1" not in n},
-            "hidden_layers is 2, .* have 1 layers; put the",
+            "hidden_layers is 2, .* have 1 layers; use the",
         ),
         (lambda t: t | {"pooler.dense.bias": torch.ones(24, dtype=torch.int8)}, "pooler.*: numbers of int8: quantised"),
         (lambda t: t | {"pooler.dense.bias": torch.full((24,), torch.nan)}, r"not all numbers are finite.*pooler"),
@@ -301,11 +301,11 @@ def test_objects_in_a_file_are_named(saved: Path, tensors: Tensors) -> None:
     (saved / "model.safetensors").unlink()
     torch.save({"state_dict": tensors, "hparams": Path("x")}, saved / "pytorch_model.bin")
 
-    with pytest.raises(CheckpointError, match=r"it holds objects of pathlib\.\w+, which only running code could read"):
+    with pytest.raises(CheckpointError, match=r"objects of pathlib\.\w+, which can only be read by running code"):
         read(saved)
     for damaged in (b"PK\x03\x04" + bytes(100), b"\x80\x02", b"{}", (saved / "pytorch_model.bin").read_bytes()[:-500]):
         (saved / "pytorch_model.bin").write_bytes(damaged)
-        with pytest.raises(CheckpointError, match=r"not a plain file of tensors: it is damaged or was cut off; get it"):
+        with pytest.raises(CheckpointError, match=r"a plain file of tensors: it is damaged or truncated; download it"):
             read(saved)
     (saved / "pytorch_model.bin").write_bytes(pickle.dumps(3))
     with pytest.raises(CheckpointError, match=r"pytorch_model\.bin: not a plain file of tensors"):
@@ -327,7 +327,7 @@ def test_a_pooler_that_is_drawn_is_named(saved: Path, tensors: Tensors) -> None:
     assert not torch.equal(made[0], made[2])
 
 
-# -- what a folder is that is no BERT's --
+# -- folders without a BERT --
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,4 @@
-"""Heads: sentence embeddings against plain numpy, and the losses' corner cases. Parity is in test_parity.py."""
-
-from collections.abc import Callable
+"""Heads: the pooler compared with plain numpy, and corner cases of the losses. Parity is in test_parity.py."""
 
 import numpy as np
 import pytest
@@ -13,9 +11,9 @@ from reference.heads import (
     PreTraining,
     QuestionAnswering,
     Regression,
-    SentenceEmbedding,
     SequenceClassification,
     TokenClassification,
+    pooled,
 )
 from reference.model import Bert, BertConfig, Packed
 
@@ -38,52 +36,14 @@ def batch() -> Packed:
     return Packed.from_lengths(torch.arange(1, 11), LENGTHS)
 
 
-POOLINGS: dict[str, Callable[[np.ndarray], np.ndarray]] = {  # of the tokens of one sentence [length, size]
-    "max": lambda tokens: np.max(tokens, axis=0),
-    "mean": lambda tokens: np.sum(tokens, axis=0) / len(tokens),
-    "mean-max": lambda tokens: np.concatenate([np.mean(tokens, axis=0), np.max(tokens, axis=0)]),
-    "first token": lambda tokens: tokens[0],
-    "last token": lambda tokens: tokens[len(tokens) - 1],
-}
-
-
-@pytest.mark.parametrize("layers", [(-1,), (-2,), (0,), (-1, -2, 1)])
-@pytest.mark.parametrize("pooling", list(POOLINGS))
-@torch.no_grad()
-def test_poolings(pooling: str, layers: tuple[int, ...], bert: Bert, batch: Packed) -> None:
-    states = [state.numpy() for state in bert.all_hidden_states(batch)]
-    tokens = np.concatenate([states[layer] for layer in layers], axis=1)
-    sentences = np.split(tokens, np.cumsum(LENGTHS)[:-1])
-
-    embedded = SentenceEmbedding(bert, pooling, layers)(batch)
-
-    expected = np.stack([POOLINGS[pooling](sentence) for sentence in sentences])
-    np.testing.assert_allclose(embedded.numpy(), expected, rtol=0, atol=1e-14)
-
-
-@torch.no_grad()
-def test_no_pooling_gives_the_tokens(bert: Bert, batch: Packed) -> None:
-    states = bert.all_hidden_states(batch)
-
-    embedded = SentenceEmbedding(bert, "none", [-1, -2])(batch)
-
-    assert torch.equal(embedded, torch.cat([states[-1], states[-2]], dim=1))
-
-
 @torch.no_grad()
 def test_pooled_is_the_tanh_of_a_dense_layer_on_cls(bert: Bert, batch: Packed) -> None:
     assert bert.pooler is not None
     weight, bias = bert.pooler.dense.weight.numpy(), bert.pooler.dense.bias.numpy()
-    cls = bert(batch).numpy()[[0, 6, 7]]
+    hidden = bert(batch)
+    cls = hidden.numpy()[[0, 6, 7]]
 
-    embedded = SentenceEmbedding(bert, "pooled")(batch)
-
-    np.testing.assert_allclose(embedded.numpy(), np.tanh(cls @ weight.T + bias), rtol=0, atol=1e-14)
-
-
-def test_an_unknown_pooling(bert: Bert) -> None:
-    with pytest.raises(ValueError, match="'median' is not one of"):
-        SentenceEmbedding(bert, "median")
+    np.testing.assert_allclose(pooled(bert, hidden, batch).numpy(), np.tanh(cls @ weight.T + bias), rtol=0, atol=1e-14)
 
 
 @pytest.mark.parametrize("head", [SequenceClassification, Regression, MultiLabel])

@@ -1,9 +1,7 @@
-"""The model on its own: configuration, initialisation, dropout, packing, and what it refuses."""
+"""The model alone: configuration, initialisation, dropout, packing, and rejected input."""
 
-import json
 from collections.abc import Callable
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import hypothesis.extra.numpy as arrays
@@ -49,7 +47,7 @@ def config(**values: Any) -> BertConfig:
 
 
 def bert(**values: Any) -> Bert:
-    """A tiny float64 model, every tensor random: biases and LayerNorms too."""
+    """A tiny float64 model whose tensors are all random, including biases and LayerNorms."""
     torch.manual_seed(1)
     model = Bert(config(**values)).double()
     with torch.no_grad():
@@ -67,15 +65,13 @@ def batch(lengths: list[int] = LENGTHS, seed: int = 2) -> Packed:
 # -- configuration --
 
 
-def test_both_kinds_of_json_are_read(tmp_path: Path) -> None:
+def test_google_s_configuration_and_hugging_face_s_are_read() -> None:
     numbers: dict[str, Any] = {"vocab_size": 21128, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
     google = numbers | {"directionality": "bidi", "pooler_fc_size": 768, "hidden_act": "gelu"}
     hugging_face = numbers | {"model_type": "bert", "layer_norm_eps": 1e-7, "torch_dtype": "float32"}
-    (tmp_path / "bert_config.json").write_text(json.dumps(google))
-    (tmp_path / "config.json").write_text(json.dumps(hugging_face))
 
-    assert BertConfig.from_json(tmp_path / "bert_config.json") == BertConfig(**numbers, layer_norm_eps=1e-12)
-    assert BertConfig.from_json(tmp_path / "config.json") == BertConfig(**numbers, layer_norm_eps=1e-7)
+    assert BertConfig.from_dict(google) == BertConfig(**numbers, layer_norm_eps=1e-12)
+    assert BertConfig.from_dict(hugging_face) == BertConfig(**numbers, layer_norm_eps=1e-7)
 
 
 def test_the_defaults_are_bert_base() -> None:
@@ -117,7 +113,7 @@ def test_other_architectures(values: dict[str, Any]) -> None:
     ],
 )
 def test_activations(name: str, at_one: float) -> None:
-    """Phi(1), and the approximation by tanh of it."""
+    """Phi(1), and its approximation by tanh."""
     assert ACTIVATIONS[name](torch.ones((), dtype=torch.float64)).item() == pytest.approx(at_one, abs=1e-15)
 
 
@@ -137,7 +133,7 @@ def test_initialisation_is_that_of_the_paper() -> None:
             assert module.weight.abs().max() <= 2 * std, name
             assert abs(module.weight.mean()) < 0.02, name
             if module.weight.numel() > 5000:
-                # a normal distribution cut at 2 sigma has 0.8796 of its deviation
+                # truncation at 2 sigma reduces the standard deviation to 0.8796 sigma
                 assert module.weight.std().item() == pytest.approx(0.8796 * std, rel=0.03), name
                 assert module.weight.abs().max() > 1.9 * std, name
             if isinstance(module, nn.Linear):
@@ -170,7 +166,7 @@ def test_a_layer_without_bias_can_be_initialised() -> None:
 
 @torch.no_grad()
 def test_hidden_dropout_is_after_the_embeddings_and_before_each_residual() -> None:
-    """With all of it dropped, only the LayerNorms of nothing are left, one upon the other."""
+    """If everything is dropped, only the LayerNorms of zeros remain, one after the other."""
     model = bert(hidden_dropout_prob=1.0).train()
     hidden = torch.zeros(sum(LENGTHS), 24, dtype=torch.float64)
     states = [hidden]
@@ -184,7 +180,7 @@ def test_hidden_dropout_is_after_the_embeddings_and_before_each_residual() -> No
 @pytest.mark.parametrize("attend", ATTENTIONS)
 @torch.no_grad()
 def test_attention_dropout_is_on_the_probabilities(attend: Attend) -> None:
-    """With all of them dropped, attention gives the bias of its output."""
+    """If all probabilities are dropped, attention returns the bias of its output layer."""
     model = bert(attention_probs_dropout_prob=1.0).train()
     model.use_attention(attend)
     hidden = model.embeddings(batch())
@@ -197,7 +193,7 @@ def test_attention_dropout_is_on_the_probabilities(attend: Attend) -> None:
 
 @pytest.mark.parametrize("attend", ATTENTIONS)
 def test_a_probability_is_dropped_or_scaled_up(attend: Attend) -> None:
-    """A token alone has the probability 1 for itself: its value comes through whole, or not at all."""
+    """A single token attends to itself with probability 1, so its value is kept or dropped as a whole."""
     torch.manual_seed(0)
     alone = batch([1] * 400)
     qkv = torch.randn(400, 3, 5, 4, dtype=torch.float64)
@@ -318,7 +314,7 @@ def test_the_last_of_all_hidden_states_is_the_output() -> None:
     assert torch.equal(states[0], model.embeddings(batch()))
 
 
-# -- what is refused --
+# -- rejected input --
 
 
 @pytest.mark.parametrize(

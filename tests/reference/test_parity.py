@@ -23,7 +23,7 @@ from reference.heads import HEADS, IGNORE
 from reference.model import Packed, attention, attention_as_in_the_paper, pack
 
 DEVICES = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
-DYNAMO = "inductor" if shutil.which("g++") else "eager"  # inductor compiles C++
+DYNAMO = "inductor" if shutil.which("g++") else "eager"  # inductor needs a C++ compiler
 DTYPES = {"fp64": torch.float64, "fp32": torch.float32, "bf16": torch.bfloat16}
 TOLERANCE = {"fp64": 1e-12, "fp32": 2e-5}  # largest difference
 BF16_COSINE = 0.999
@@ -33,15 +33,15 @@ Save = Callable[..., Any]
 
 @dataclass(frozen=True)
 class Case:
-    """One configuration; the id of its test says it all but the sizes."""
+    """One configuration; the test's id names everything but the sizes."""
 
     number: int
     head: str | None
     precision: str
     padding: str  # none, right, left, holes
-    layout: str  # what our model is given: packed tokens, or the rectangle
-    ours: str  # how our model computes attention
-    theirs: str  # how transformers does
+    layout: str  # input of our model: packed tokens, or the rectangle
+    ours: str  # attention of our model
+    theirs: str  # attention of transformers
     config: dict[str, Any]
     lengths: tuple[int, ...]
 
@@ -51,20 +51,20 @@ class Case:
 
 
 def draw(number: int) -> Case:
-    """Case ``number``: heads and precisions go round so that all pairs come up, the rest is random."""
+    """Case ``number``: heads and precisions alternate so that all pairs occur, the rest is random."""
     rng = np.random.default_rng(number)
     head = [None, *HEADS][number % 7]
     paddings = ["none", "right", "left", "holes"]
     if head == "question-answering":
-        paddings = ["none"]  # transformers counts padded places in this loss
+        paddings = ["none"]  # transformers includes padding in this loss
     elif head not in (None, "tagging"):
-        paddings.remove("left")  # transformers' heads pool the first column, where there is then no token
+        paddings.remove("left")  # transformers' heads pool the first column, which would be padding
     padding = str(rng.choice(paddings))
     layout = str(rng.choice(["packed", "padded"])) if padding in ("none", "right") else "padded"
     rows = int(rng.integers(1, 5))
     longest = 512 if number % 10 == 9 else int(rng.choice([1, 2, 7, 16, 33, 64]))
     if head == "question-answering":
-        longest = max(longest, 2)  # of one token the loss is 0, and so is its gradient
+        longest = max(longest, 2)  # for one token the loss and its gradient are 0
     lengths = [longest, *rng.integers(1, longest + 1, size=rows - 1).tolist()]
     heads = int(rng.choice([1, 2, 3, 4]))
     config = {
@@ -104,14 +104,14 @@ class Inputs:
     ids: Tensor
     mask: Tensor
     segments: Tensor
-    labels: dict[str, Tensor]  # as transformers names and pads them
+    labels: dict[str, Tensor]  # named and padded as in transformers
 
     @classmethod
     def of(cls, case: Case, device: str) -> "Inputs":
         rng = np.random.default_rng(case.number)
         shape = (len(case.lengths), max(case.lengths))
         mask = np.stack([place(length, shape[1], case.padding, rng) for length in case.lengths])
-        # From 1: transformers gives the embedding of token 0, its padding, no gradient.
+        # From 1: in transformers token 0 is padding, and its embedding has no gradient.
         ids = rng.integers(1, 97, size=shape)
         segments = rng.integers(0, case.config["type_vocab_size"], size=shape)
         labels = draw_labels(case, mask, rng)
@@ -134,20 +134,20 @@ def place(length: int, width: int, padding: str, rng: np.random.Generator) -> np
     row = np.zeros(width, dtype=np.int64)
     if padding == "holes":
         row[rng.choice(width, length, replace=False)] = 1
-        row[0] = 1  # which transformers pools
+        row[0] = 1  # transformers pools it
     else:
         row[width - length if padding == "left" else 0 :][:length] = 1
     return row
 
 
 def draw_labels(case: Case, mask: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """Labels by the names of transformers' arguments, IGNORE at padding and at some of the tokens."""
+    """Labels by the names of transformers' arguments; IGNORE at padding and at some tokens."""
     rows = len(mask)
 
     def per_token(classes: int) -> np.ndarray:
         labels = np.where((mask == 1) & (rng.random(mask.shape) < 0.5), rng.integers(0, classes, mask.shape), IGNORE)
         first = mask[0].argmax()
-        labels[0, first] = rng.integers(0, classes)  # a loss over nothing is not a number
+        labels[0, first] = rng.integers(0, classes)  # the loss over no label is NaN
         return labels
 
     match case.head:
@@ -167,7 +167,7 @@ def draw_labels(case: Case, mask: np.ndarray, rng: np.random.Generator) -> dict[
 
 
 def load_both(case: Case, device: str, save: Save) -> tuple[Any, Any]:
-    """Our model and that of transformers, with the same weights."""
+    """Our model and transformers' model, with the same weights."""
     theirs, folder = save(case.head, seed=case.number, attn_implementation=case.theirs, **case.config)
     ours: Any = reference.load(folder, case.head, device, case.precision)
     getattr(ours, "bert", ours).use_attention(ATTENTIONS[case.ours])
@@ -175,7 +175,7 @@ def load_both(case: Case, device: str, save: Save) -> tuple[Any, Any]:
 
 
 def run_transformers(model: Any, case: Case, inputs: Inputs) -> dict[str, Tensor]:
-    """By name: every hidden state [T, H], pooled output, logits and loss; only what this head has."""
+    """By name: every hidden state [T, H], pooled output, logits and loss, as far as this head has them."""
     dtype = DTYPES[case.precision]
     labels = {name: x.to(dtype) if x.is_floating_point() else x for name, x in inputs.labels.items()}
     rectangle = {"input_ids": inputs.ids, "attention_mask": inputs.mask, "token_type_ids": inputs.segments}
@@ -230,16 +230,16 @@ def run_ours(model: Any, case: Case, inputs: Inputs) -> dict[str, Tensor]:
 
 
 def assert_close(ours: dict[str, Tensor], theirs: dict[str, Tensor], precision: str) -> None:
-    """Every value within the tolerance of the precision; in bf16, of the same direction."""
+    """Every value is within the precision's tolerance; in bf16, vectors have the same direction."""
     assert ours.keys() == theirs.keys()
     for name, expected in theirs.items():
         actual = ours[name]
         assert actual.shape == expected.shape, name
-        computed = reference.computed_precision(precision, actual.device.type)  # float32 where there is no bf16
+        computed = reference.computed_precision(precision, actual.device.type)  # fp32 on a processor without bf16
         assert (actual.dtype, expected.dtype) == (DTYPES[computed], DTYPES[precision]), name
         if precision != "bf16":
             assert (actual - expected).abs().max().item() <= TOLERANCE[precision], name
-        elif name != "loss":  # one number has no direction
+        elif name != "loss":  # a scalar has no direction
             cosine = torch.cosine_similarity(actual.flatten().double(), expected.flatten().double(), dim=0)
             assert cosine.item() >= BF16_COSINE, name
 
@@ -303,13 +303,13 @@ def test_compiled_is_the_same(head: str, device: str, save_with_transformers: Sa
     counters.clear()
     logits = torch.compile(ours, backend=DYNAMO)(inputs.pack("packed"))
 
-    assert counters["stats"]["unique_graphs"] > 0  # it did compile
+    assert counters["stats"]["unique_graphs"] > 0  # something was compiled
     expected = run_transformers(theirs, case, inputs)["logits"]
     torch.testing.assert_close(logits, expected, rtol=0, atol=TOLERANCE["fp64"])
 
 
 def test_the_cases_cover_what_they_should() -> None:
-    """A draw that left something out would prove less than it says."""
+    """Otherwise the file would prove less than it claims."""
     assert {(case.head, case.precision) for case in CASES} == {
         (head, precision) for head in (None, *HEADS) for precision in DTYPES
     }

@@ -1,4 +1,4 @@
-"""What the processor can do, and what the switch hides of it."""
+"""The processor's features, and those that the switch hides."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The reader of TensorFlow checkpoints, on what a real TensorFlow wrote (see make_tf_bundle.py)."""
+"""The reader of TensorFlow checkpoints, on files of a real TensorFlow (see make_tf_bundle.py)."""
 
 import base64
 import json
@@ -74,7 +74,7 @@ def test_names_are_those_of_transformers() -> None:
     wanted = {
         name: tuple(tensor.shape)
         for name, tensor in BertForPreTraining(config).state_dict().items()
-        if not name.startswith("cls.predictions.decoder.") and not name.endswith("position_ids")  # tied or no weight
+        if not name.startswith("cls.predictions.decoder.") and not name.endswith("position_ids")  # tied, or no weight
     }
 
     tensors = to_hugging_face_names(read_tf_checkpoint(BUNDLE / "bert_model.ckpt"))
@@ -138,7 +138,7 @@ def test_what_an_optimizer_keeps_is_left_out_whichever_it_is(slot: str) -> None:
 
 
 def test_what_is_not_in_google_s_model_is_passed_over_and_named() -> None:
-    """As ``get_assignment_map_from_checkpoint`` of Google's modeling.py passes it over."""
+    """``get_assignment_map_from_checkpoint`` in Google's modeling.py ignores it too."""
     renamed, others = google_names(["bert/pooler/dense/bias", "crf_loss/transitions", "albert/pooler/dense/bias"])
 
     assert list(renamed.values()) == ["bert.pooler.dense.bias"]
@@ -164,7 +164,7 @@ def test_the_files_of_a_checkpoint_are_those_of_one_save(name: str, bundle: Path
     assert data == sorted(set(bundle.glob(f"{name}.data*")) - {stale})
 
 
-# -- what is refused --
+# -- rejected checkpoints --
 
 
 @pytest.mark.parametrize(
@@ -209,7 +209,7 @@ def test_a_flipped_byte_of_the_index_is_never_misread(bundle: Path) -> None:
         except CheckpointError:
             refused += 1
         else:
-            assert_same(tensors, wanted)  # it was one of the few bytes that nobody reads
+            assert_same(tensors, wanted)  # one of the few bytes that are not read
     assert refused > 0.8 * len(table)
 
 
@@ -224,7 +224,7 @@ def test_nonsense_under_a_right_checksum_is_refused_or_read_whole(bundle: Path) 
         index.write_bytes(with_right_checksums(bytes(damaged)))
         try:
             read_tf_checkpoint(bundle / "dtypes.ckpt")
-        except CheckpointError:  # and nothing else
+        except CheckpointError:  # no other class of error
             refused += 1
     assert refused > 100
 
@@ -277,7 +277,7 @@ def test_another_file_is_refused(tmp_path: Path, content: bytes) -> None:
 
 KERNELS = b"".join(b"bert/encoder/layer_%d/output/dense/kernel\n" % i for i in range(12))
 PLAIN = KERNELS + bytes(range(100)) + b"a" * 100
-COMPRESSED = (  # PLAIN, by the reference implementation of Snappy
+COMPRESSED = (  # PLAIN, compressed by the reference implementation of Snappy
     "tgWgYmVydC9lbmNvZGVyL2xheWVyXzAvb3V0cHV0L2RlbnNlL2tlcm5lbApKKQAAMZ4pAAAynikAADOeKQAANJ4pAAA1nikA"
     "ADaeKQAAN54pAAA4nikAADmeKQAAMaabAVacAfBpAAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8gISIjJCUmJygp"
     "KissLS4vMDEyMzQ1Njc4OTo7PD0+P0BBQkNERUZHSElKS0xNTk9QUVJTVFVWV1hZWltcXV5fYGFiY2FhYWFhYf4EAHYEAA=="
@@ -296,7 +296,7 @@ def test_snappy_decompresses() -> None:
         (b"\x07\x08abc\x01\x03", b"abcabca"),  # a copy of 4, offset in 1 byte, which overlaps itself
         (b"\x06\x08abc\x0a\x03\x00", b"abcabc"),  # a copy of 3, offset in 2 bytes
         (b"\x05\x08abc\x07\x02\x00\x00\x00", b"abcbc"),  # a copy of 2, offset in 4 bytes
-        (b"\x3d\xf0\x3c" + b"x" * 61, b"x" * 61),  # a literal whose length has a byte of its own
+        (b"\x3d\xf0\x3c" + b"x" * 61, b"x" * 61),  # a literal whose length is in a separate byte
     ],
 )
 def test_snappy_decompresses_every_kind_of_element(compressed: bytes, plain: bytes) -> None:
@@ -308,12 +308,12 @@ def test_snappy_decompresses_every_kind_of_element(compressed: bytes, plain: byt
     [
         b"",
         b"\x80",
-        b"\x04\x08abc",  # shorter than it says
-        b"\x02\x08abc",  # longer than it says
+        b"\x04\x08abc",  # shorter than stated
+        b"\x02\x08abc",  # longer than stated
         b"\x03\x08ab",  # ends inside a literal
         b"\x07\x08abc\x01",  # ends inside a copy
-        b"\x07\x08abc\x01\x04",  # copies from before the beginning
-        b"\x07\x08abc\x01\x00",  # copies from where nothing is yet
+        b"\x07\x08abc\x01\x04",  # a copy from before the beginning
+        b"\x07\x08abc\x01\x00",  # a copy with offset 0
     ],
 )
 def test_damaged_snappy_is_refused(compressed: bytes) -> None:
@@ -355,7 +355,7 @@ def crc_of_nibble(state: int) -> int:
 CRC_OF_NIBBLE = [crc_of_nibble(nibble) for nibble in range(16)]
 
 
-# -- a writer of indices, just enough to make the damaged and the rare --
+# -- a writer of indices, for damaged and rare ones --
 
 
 def varint(number: int) -> bytes:
@@ -387,7 +387,7 @@ def with_trailer(block: bytes, compression: int) -> bytes:
 
 
 def blocks(table: bytes) -> tuple[bytes, bytes]:
-    """The only block of data, which begins the table, and the block of the index, of a small table."""
+    """The data block, which begins a small table, and the table's index block."""
     _, _, offset, size = read_varints(table[-48:], 4)
     index = table[offset : offset + size]
     key_size = index[1]
@@ -402,7 +402,7 @@ def with_right_checksums(table: bytes) -> bytes:
 
 
 def compressed_index(table: bytes) -> bytes:
-    """The table with its block of data in Snappy's format (as one literal)."""
+    """The table with its data block in Snappy's format (as one literal)."""
     data, _ = blocks(table)
     literal = varint(len(data)) + b"\xf4" + struct.pack("<H", len(data) - 1) + data
     start = with_trailer(literal, 1)

@@ -72,14 +72,14 @@ CASED_VOCABULARY = (
 
 
 @pytest.fixture(scope="module")
-def folders(minilm: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def folders(minilm_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The same vocabulary with and without tokenizer.json, and a cased one."""
     folders = {name: tmp_path_factory.mktemp(name) for name in ("json", "vocabulary", "cased", "said to be cased")}
     for name in ("tokenizer.json", "tokenizer_config.json", "vocab.txt"):
-        shutil.copy(minilm / name, folders["json"])
-    shutil.copy(minilm / "vocab.txt", folders["vocabulary"])
+        shutil.copy(minilm_folder / name, folders["json"])
+    shutil.copy(minilm_folder / "vocab.txt", folders["vocabulary"])
     (folders["cased"] / "vocab.txt").write_text("\n".join(CASED_VOCABULARY) + "\n", encoding="utf-8")
-    shutil.copy(minilm / "vocab.txt", folders["said to be cased"])
+    shutil.copy(minilm_folder / "vocab.txt", folders["said to be cased"])
     (folders["said to be cased"] / "tokenizer_config.json").write_text(json.dumps({"do_lower_case": False}))
     return folders
 
@@ -89,7 +89,7 @@ KINDS = ["json", "vocabulary", "cased", "said to be cased"]
 
 @pytest.fixture(scope="module")
 def both(folders: dict[str, Path]) -> dict[str, tuple[Tokenizer, BertTokenizer]]:
-    """Ours and that of transformers, for each folder."""
+    """Our tokenizer and transformers', for each folder."""
     return {
         kind: (
             Tokenizer.from_folder(folders[kind]),
@@ -119,7 +119,7 @@ def test_single_texts(kind: str, name: str, max_length: int, both: Both) -> None
 @pytest.mark.parametrize("kind", KINDS)
 def test_pairs(kind: str, max_length: int, both: Both) -> None:
     ours, theirs = both[kind]
-    texts = [text[: 20 * max_length] for text in TEXTS.values()]  # both libraries also make what is cut off
+    texts = [text[: 20 * max_length] for text in TEXTS.values()]  # both also tokenize the truncated part
     pairs = random.Random(0).sample(texts, len(texts))
 
     encodings = ours.encode_batch(texts, pairs, max_length)
@@ -145,14 +145,14 @@ def test_a_pair_for_every_text(both: Both) -> None:
 @pytest.mark.parametrize(
     "setting",
     [
-        {"do_lower_case": True, "strip_accents": False},  # as German models have it
+        {"do_lower_case": True, "strip_accents": False},  # as in German models
         {"do_lower_case": False, "strip_accents": True},
         {"do_lower_case": True, "strip_accents": None, "tokenize_chinese_chars": False},
     ],
     ids=str,
 )
-def test_settings_beside_a_bare_vocabulary(setting: dict[str, bool], minilm: Path, tmp_path: Path) -> None:
-    shutil.copy(minilm / "vocab.txt", tmp_path)
+def test_settings_beside_a_bare_vocabulary(setting: dict[str, bool], minilm_folder: Path, tmp_path: Path) -> None:
+    shutil.copy(minilm_folder / "vocab.txt", tmp_path)
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(setting))
     ours, theirs = Tokenizer.from_folder(tmp_path), BertTokenizer.from_pretrained(tmp_path)
 
@@ -209,6 +209,7 @@ def test_truncation_of_one_call_is_not_that_of_the_next(both: Both) -> None:
     assert len(ours.encode(TEXTS["very long"], max_length=4000).ids) == 3002
 
 
+@pytest.mark.slow
 def test_threads_do_not_cut_each_others_texts(both: Both) -> None:
     ours, _ = both["json"]
     texts = [TEXTS["very long"]] * 4
@@ -248,7 +249,7 @@ def test_a_folder_whose_files_are_damaged(name: str, content: bytes, tmp_path: P
         Tokenizer.from_folder(tmp_path)
 
 
-# -- what a folder's files say together --
+# -- a folder's files together --
 
 VOCABULARY = (
     "[PAD] [UNK] [CLS] [SEP] [MASK] the The cat Cat sat ##s on mat . , ! big Big paris Paris a b ##a ##b A ##B "
@@ -271,7 +272,7 @@ SENTENCES = [
 
 
 def whole_file(**changes: Any) -> dict[str, Any]:
-    """A tokenizer.json as ``save_pretrained`` writes it, with other parts than the usual."""
+    """A tokenizer.json as ``save_pretrained`` writes it, with some parts replaced."""
     names = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
     listed = [MARKED | {"content": name, "special": True, "id": PIECES.index(name)} for name in names]
     parts: dict[str, Any] = {
@@ -420,7 +421,7 @@ def write(folder: Path, files: dict[str, Any]) -> Path:
 
 
 def encodings(tokenizer: Tokenizer) -> list[tuple[list[int], list[int]]]:
-    """Ids and segments of sentences and of pairs, whole and cut."""
+    """Ids and segments of sentences and pairs, whole and truncated."""
     pairs = [(text, None) for text in SENTENCES] + list(itertools.pairwise(SENTENCES))
     made = [tokenizer.encode(text, pair, length) for text, pair in pairs for length in (512, 9)]
     return [(each.ids, each.segments) for each in made]
@@ -469,8 +470,8 @@ def test_what_does_not_count_is_said(kind: str, note: str, tmp_path: Path) -> No
     assert said.startswith(note)
 
 
-def test_nothing_is_said_of_a_folder_whose_files_agree(minilm: Path) -> None:
-    assert Tokenizer.from_folder(minilm).notes == ()
+def test_nothing_is_said_of_a_folder_whose_files_agree(minilm_folder: Path) -> None:
+    assert Tokenizer.from_folder(minilm_folder).notes == ()
 
 
 @pytest.mark.parametrize(
@@ -524,7 +525,7 @@ def test_settings_that_ask_for_nothing_unusual_are_taken(tmp_path: Path) -> None
     assert encodings(ours) == encodings_of_transformers(tmp_path)
 
 
-# -- case, where no file says it --
+# -- case, if no file states it --
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 
@@ -543,7 +544,7 @@ SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
             "mine",
             ["我", "用", *(f"word{letter}" for letter in "abcdefghijklmnopqrst"), "URL"],
             True,
-        ),  # a word is no rule
+        ),  # one word does not make a vocabulary cased
         ("mine", ["A", "##A", "##B"], True),
         ("mine", ["A", "B", "##A", "C", "D", "E", "F"], False),
         ("mine", ["Cat", "Dog", "The", "Paris", "##A"], False),
@@ -583,7 +584,7 @@ def test_the_same_tokens_have_the_same_identity_from_whatever_files(tmp_path: Pa
         for kind, files in KINDS_OF_FOLDER.items()
         if kind in ("settings", "accents", "cut at the left", "tokenizer.json alone", "lowered, said to be cased")
     }
-    for name in ("chinese_L-12_H-768_A-12", "cased_L-12_H-768_A-12"):  # of the same files
+    for name in ("chinese_L-12_H-768_A-12", "cased_L-12_H-768_A-12"):  # the same files
         made[name] = Tokenizer.from_folder(write(tmp_path / name, {"vocab.txt": VOCABULARY})).sha256
     same = ("settings", "cased_L-12_H-768_A-12", "lowered, said to be cased")
     assert len({made.pop(kind) for kind in same}) == 1
@@ -595,7 +596,7 @@ def test_the_same_tokens_have_the_same_identity_from_whatever_files(tmp_path: Pa
     ("files", "size"),
     [
         ({"vocab.txt": VOCABULARY}, len(PIECES)),
-        ({"vocab.txt": VOCABULARY + "\n"}, len(PIECES)),  # a blank line is nothing that a text can have
+        ({"vocab.txt": VOCABULARY + "\n"}, len(PIECES)),  # no text contains the token of a blank line
         ({"vocab.txt": VOCABULARY, "added_tokens.json": {"<e1>": len(PIECES)}}, len(PIECES) + 1),
         ({"vocab.txt": VOCABULARY.replace("[MASK]", "[other]")}, len(PIECES)),
     ],

@@ -1,4 +1,4 @@
-"""Fine-tuned by the harness's own loop, the reference and transformers stay the same, step after step.
+"""Fine-tuned by the harness's loop, the reference and transformers agree step by step.
 
 From real weights (the MiniLM that the project installs), in float64, without dropout.
 """
@@ -57,7 +57,7 @@ LABELS = {
     "classification": ["praise", "blame", "neither"],
     "tagging": ["O", "B-PER", "I-PER", "B-LOC", "B-ORG", "I-ORG"],
 }
-HELD_OUT = 4  # examples that are only predicted
+HELD_OUT = 4  # examples that are predicted, not trained on
 STEPS = 20
 RECIPE: dict[str, Any] = {
     "batch_size": 4,
@@ -77,7 +77,7 @@ def reviews(tokenizer: Tokenizer) -> tuple[Batch, np.ndarray]:
 
 
 def tagged(tokenizer: Tokenizer) -> tuple[Batch, np.ndarray]:
-    """The first piece of each word carries its tag."""
+    """The first piece of each word has the word's tag."""
     ids, labels = [], []
     for sentence in SENTENCES:
         pairs = [token.rsplit("/", 1) for token in sentence.split()]
@@ -91,12 +91,12 @@ def tagged(tokenizer: Tokenizer) -> tuple[Batch, np.ndarray]:
 
 
 @pytest.fixture(scope="module")
-def folders(minilm: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def folders(minilm_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """MiniLM under each head, with dropout off."""
     folders = {}
     for head, labels in LABELS.items():
         folders[head] = tmp_path_factory.mktemp(head)
-        save(add_head(read(minilm), head, labels, seed=7), folders[head], head)
+        save(add_head(read(minilm_folder), head, labels, seed=7), folders[head], head)
         config = json.loads((folders[head] / "config.json").read_text())
         config |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
         (folders[head] / "config.json").write_text(json.dumps(config))
@@ -104,7 +104,7 @@ def folders(minilm: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
 
 
 def fine_tune(model: Any, head: str, batch: Batch, labels: np.ndarray) -> tuple[list[float], np.ndarray]:
-    """The loss of every step, and then the logits of the held-out examples."""
+    """The loss of every step, and the logits of the held-out examples after the last one."""
     count = len(batch.lengths)
     train, held_out = np.arange(count - HELD_OUT), np.arange(count - HELD_OUT, count)
     train_labels = labels[batch.tokens_of(train) if head == "tagging" else train]
@@ -122,8 +122,8 @@ def fine_tune(model: Any, head: str, batch: Batch, labels: np.ndarray) -> tuple[
 
 @pytest.mark.slow
 @pytest.mark.parametrize("head", list(LABELS))
-def test_twenty_steps_of_fine_tuning_are_the_same(head: str, minilm: Path, folders: dict[str, Path]) -> None:
-    tokenizer = Tokenizer.from_folder(minilm)
+def test_twenty_steps_of_fine_tuning_are_the_same(head: str, minilm_folder: Path, folders: dict[str, Path]) -> None:
+    tokenizer = Tokenizer.from_folder(minilm_folder)
     batch, labels = reviews(tokenizer) if head == "classification" else tagged(tokenizer)
 
     our_losses, our_logits = fine_tune(ours.load(str(folders[head]), head, "cpu", "fp64"), head, batch, labels)
@@ -131,7 +131,7 @@ def test_twenty_steps_of_fine_tuning_are_the_same(head: str, minilm: Path, folde
     their_losses, their_logits = fine_tune(their_model, head, batch, labels)
 
     assert len(our_losses) == STEPS
-    assert our_losses[-1] < 0.7 * our_losses[0]  # it does learn
+    assert our_losses[-1] < 0.7 * our_losses[0]  # training has an effect
     np.testing.assert_allclose(our_losses, their_losses, rtol=0, atol=1e-9)
     assert our_logits.dtype == np.float64
     np.testing.assert_allclose(our_logits, their_logits, rtol=0, atol=1e-9)

@@ -11,9 +11,9 @@ import pytest
 
 from harness.commands import doctor
 from harness.commands.doctor import Check, diagnose
-from harness.records import provenance
-from reference import layers
-from reference.compiled import Compiled
+from harness.records import machine, provenance
+from reference import native
+from reference.compile import Compiled
 
 
 @pytest.fixture(autouse=True)
@@ -55,12 +55,12 @@ def test_absent_and_old_packages_are_missing(tmp_path: Path, monkeypatch: pytest
     assert found.advice == "pip install 'no-such-package>=2' 'numpy>=999'"
 
 
-@pytest.mark.parametrize("step", ["machine", "usable_cores", "throttled", "git_commit"])
+@pytest.mark.parametrize("step", ["describe", "usable_cores", "throttled", "git_commit"])
 def test_a_check_that_fails_says_so(monkeypatch: pytest.MonkeyPatch, step: str) -> None:
     def broken(*_: object) -> None:
         raise RuntimeError("no such luck")
 
-    monkeypatch.setattr(provenance, step, broken)
+    monkeypatch.setattr(provenance if step == "git_commit" else machine, step, broken)
     failed = [each for each in diagnose() if each.detail == "could not be checked: RuntimeError: no such luck"]
 
     assert failed
@@ -97,28 +97,28 @@ def fast_paths(
 ) -> dict[str, Check]:
     """What the doctor says of them on a processor with these features."""
     flags = f"model name : one of ours\nflags : {' '.join(sorted(features))}\n"
-    monkeypatch.setattr(provenance, "_text", lambda path: flags if path.name == "cpuinfo" else "")
+    monkeypatch.setattr(machine, "_text", lambda path: flags if path.name == "cpuinfo" else "")
     monkeypatch.setattr("reference.processor._all_features", lambda: features)
     monkeypatch.setattr("reference.processor.seen_by_torch", frozenset)
-    monkeypatch.setattr("reference.layers.block", lambda: 32)
-    for name in ("layers", "adamw"):
+    monkeypatch.setattr("reference.native.panel_columns", lambda: 32)
+    for name in ("native", "adamw"):
         monkeypatch.setattr(f"reference.{name}.compiled", lambda *_: built)
     monkeypatch.setenv("BERT_ATLAS_MAX_CPU_ISA", switch)
-    for name in provenance.LIBRARY_SWITCHES:
+    for name in machine.LIBRARY_SWITCHES:
         monkeypatch.delenv(name, raising=False)
-    layers.abilities.cache_clear()
+    native.abilities.cache_clear()
     found = {each.name: each for each in diagnose()}
-    layers.abilities.cache_clear()
+    native.abilities.cache_clear()
     return found
 
 
 def test_the_fastest_path_of_each_precision_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
-    everything = SimpleNamespace(**{each.name: None for each in layers.ROUTINES})
+    everything = SimpleNamespace(**{each.name: None for each in native.ROUTINES})
     found = fast_paths(monkeypatch, LARGE, Compiled(everything, "g++ 12.2.0"))
     for precision, otherwise in {"fp32": "oneDNN's", "bf16": "oneDNN's", "int8": "none"}.items():
         assert found[precision].state == "ok"
         assert found[precision].detail == (
-            f"{precision}_by_vectors of layers.cpp (g++ 12.2.0), for gelu and sizes that are multiples of 32; "
+            f"{precision}_by_vectors of native_layers.cpp (g++ 12.2.0), for gelu and sizes that are multiples of 32; "
             f"else {otherwise}"
         )
     assert found["training"] == Check("training", "ok", "in bf16, by adamw.cpp (g++ 12.2.0)")
@@ -143,10 +143,10 @@ def test_a_processor_without_instructions_is_no_reason_to_warn(
 ) -> None:
     made = SimpleNamespace(fp32_by_vectors=None, int8_by_pairs=None)
     found = fast_paths(monkeypatch, features, Compiled(made, "g++ 12.2.0"), switch)
-    lacks = "the processor's are hidden:" if switch else "the processor lacks"
+    lacks = "BERT_ATLAS_MAX_CPU_ISA hides" if switch else "the processor lacks"
     for precision, name in {"fp32": "fp32_by_vectors", "int8": "int8_by_pairs"}.items():
         assert found[precision].state == "ok"
-        assert found[precision].detail.startswith(f"{name} of layers.cpp (g++ 12.2.0), for gelu")
+        assert found[precision].detail.startswith(f"{name} of native_layers.cpp (g++ 12.2.0), for gelu")
     assert found["bf16"].detail.startswith(f"float32 products of weights rounded to bf16: {lacks} avx512_bf16")
     assert found["training"] == Check("training", "info", "in float32: the processor has no products in bf16")
     assert found["switches"].state == ("warning" if switch else "ok")
@@ -177,7 +177,7 @@ def gpus(monkeypatch: pytest.MonkeyPatch, known: bool, cuda: Any) -> Check:
     import torch
 
     card = {"name": "NVIDIA H100", "memory": 2**36, "driver": "570.1"}
-    monkeypatch.setattr(provenance, "_gpus", lambda: [card] if known else [])
+    monkeypatch.setattr(machine, "_gpus", lambda: [card] if known else [])
     monkeypatch.setattr(torch, "cuda", cuda)
     return check("gpu")
 

@@ -11,8 +11,9 @@ import pytest
 import torch
 
 from harness import cli
-from harness.data.task import SplitFile, load_task
-from harness.predict.saved_model import describe
+from harness.data.reading import SplitFile
+from harness.data.task import load_task
+from harness.weights.saved_model import describe
 from reference.checkpoint import add_head, read, save
 
 Said = tuple[int, str, str]

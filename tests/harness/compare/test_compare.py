@@ -21,7 +21,7 @@ from harness.data.task import load_task
 from harness.errors import BadInput
 from harness.records import record
 from harness.records.record import Quality
-from harness.statistics.metrics import STATISTICS, features, score
+from harness.statistics.metrics import METRICS, features, score
 from harness.statistics.significance import holm, mcnemar, randomisation
 
 Qualities: TypeAlias = Callable[..., record.Quality]
@@ -141,7 +141,7 @@ def test_randomisation_draws_what_all_swaps_would_give(metric: str) -> None:
     rows_a, rows_b = rows[:9], rows[9:]
 
     def value(of: Any) -> float:
-        return float(STATISTICS[metric](of)(np.ones((1, 9), np.int64))[0])
+        return float(METRICS[metric].statistic(of)(np.ones((1, 9), np.int64))[0])
 
     apart = abs(value(rows_a) - value(rows_b))
     swaps = [np.array(each)[:, None] for each in itertools.product([False, True], repeat=9)]
@@ -190,6 +190,7 @@ def test_where_there_is_no_difference_few_alarms_are_false(metric: str) -> None:
     assert 0 < alarms <= 18  # 10 are expected at most
 
 
+@pytest.mark.slow
 def test_several_seeds_are_a_sample_too(save: Save, runs: Path) -> None:
     """Each seed's luck is larger than the examples': what it alone brings about is rarely taken for a difference."""
     gold, alarms = labels(400), 0
@@ -429,6 +430,7 @@ def test_nothing_in_common_is_refused(runs: Path, quality_record: Qualities) -> 
         compare("a", "b", runs)
 
 
+@pytest.mark.slow
 def test_published_records_and_what_is_written_of_them(tmp_path: Path) -> None:
     results = Path(__file__).parents[3] / "results"
     made = compare("reference", "transformers", results)

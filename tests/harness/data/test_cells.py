@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from harness.data.read import TextExample, read_split
+from harness.data.examples import TextExample
+from harness.data.read import read_split
 from harness.data.task import Task
 from harness.errors import BadInput
 from tests.harness.splits import own_task, repairs

@@ -20,8 +20,9 @@ import pytest
 import requests
 
 from harness.data import download as module
-from harness.data.download import CHUNK, cache_folder, download, sha256_of, unzip
+from harness.data.download import CHUNK, download, unzip
 from harness.errors import BadInput, Failure
+from harness.files import cache_folder, sha256_of
 from tests.harness.server import CERTIFICATE, Fault, Server
 
 CONTENT = bytes(range(256)) * 4000  # about 1 MB: several chunks
@@ -622,7 +623,7 @@ def test_unzip_says_what_is_missing(tmp_path: Path) -> None:
 def test_a_damaged_member_never_gets_its_name(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         archive.writestr("train.tsv", b"the training file")
-    damaged = (tmp_path / "a.zip").read_bytes().replace(b"the training file", b"the training lies")
+    damaged = (tmp_path / "a.zip").read_bytes().replace(b"the training file", b"the training fill")
     (tmp_path / "a.zip").write_bytes(damaged)
     (tmp_path / "train.tsv").write_bytes(b"good")
     with pytest.raises(Failure, match=r"cannot be unpacked.*CRC"):

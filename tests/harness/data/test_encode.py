@@ -11,8 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.data.encode import Encoded, decode, encode, gold
-from harness.data.read import TextExample, WordExample, read_split
+from harness.data.encode import Encoded
+from harness.data.examples import TextExample, WordExample
+from harness.data.kinds import KINDS
+from harness.data.read import read_split
 from harness.data.task import Task, load_task
 from harness.port.batch import IGNORE
 from harness.worker.messages import Array
@@ -26,6 +28,18 @@ WORDS = ["rain", "ferry", "unaffable", "lockkeeper", "Zürich", "12.5%", "x" * 2
 @pytest.fixture(scope="module")
 def tokenizer(minilm_folder: Path) -> Tokenizer:
     return Tokenizer.from_folder(minilm_folder)
+
+
+def encode(task: Task, examples: list[Any], tokenizer: Tokenizer, max_length: int) -> Encoded:
+    return KINDS[task.kind].encode(task, examples, tokenizer, max_length)
+
+
+def decode(task: Task, logits: Array, encoded: Encoded, examples: list[Any]) -> list[Any]:
+    return KINDS[task.kind].decode(task, logits, encoded, examples)
+
+
+def gold(task: Task, examples: list[Any]) -> list[Any] | None:
+    return KINDS[task.kind].gold(examples)
 
 
 def text(label: Any, first: str = "The ferry is late.", second: str | None = None) -> TextExample:

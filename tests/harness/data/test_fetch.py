@@ -20,8 +20,9 @@ import pytest
 import yaml
 
 from harness.data import download, fetch
+from harness.data.examples import TextExample
 from harness.data.fetch import Row, get, listing, split_mrpc
-from harness.data.read import TextExample, read_split
+from harness.data.read import read_split
 from harness.data.task import load_task
 from harness.errors import BadInput, Failure
 from tests.harness.server import Fault, Server

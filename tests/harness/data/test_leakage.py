@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.data.encode import encode
+from harness.data.examples import TextExample, WordExample
+from harness.data.kinds import KINDS
 from harness.data.leakage import aligned, flags, inputs, paired, truncation
-from harness.data.read import TextExample, WordExample, read_split
+from harness.data.read import read_split
 from harness.data.task import Task, load_task, suites
 from harness.errors import Failure
 from reference.tokenizer import Tokenizer
@@ -32,7 +33,8 @@ def sentence(words: Sequence[str], document: int = 0) -> WordExample:
 
 
 def counted(task: Task, examples: list[Any], tokenizer: Tokenizer) -> tuple[int, int]:
-    counts = truncation(task, examples, encode(task, examples, tokenizer, task.max_length), tokenizer)
+    encoded = KINDS[task.kind].encode(task, examples, tokenizer, task.max_length)
+    counts = truncation(task, examples, encoded, tokenizer)
     return counts["cut"], counts["tokens_lost"]
 
 

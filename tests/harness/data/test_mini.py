@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_matrix
 
-from harness.data.read import TextExample, WordExample, read_split
-from harness.data.task import FOLDER, load_task, suites, task_files
+from harness.data.examples import TextExample, WordExample
+from harness.data.read import read_split
+from harness.data.reading import task_files
+from harness.data.task import FOLDER, load_task, suites
 
 TASKS = suites()["mini"] + suites()["mini-hard"]
 LABELLED = [name for name in TASKS if load_task(name).kind == "classification"]
@@ -135,7 +137,7 @@ def test_near_duplicates_are_found() -> None:
 
 
 def test_files_are_in_the_package() -> None:
-    """What setuptools is told to install covers every file of the suite."""
+    """What setuptools installs covers every file of the suite."""
     root = Path(__file__).parents[3]
     patterns = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]["harness"]
     installed = {path for pattern in patterns for path in (root / "harness").glob(pattern)}

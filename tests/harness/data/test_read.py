@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from harness.data.read import TextExample, WordExample, read, read_split
+from harness.data.examples import TextExample, WordExample
+from harness.data.read import read, read_split
 from harness.data.task import Task, load_task
 from harness.errors import BadInput
 from tests.harness.splits import own_task, repairs

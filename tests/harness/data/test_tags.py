@@ -7,9 +7,11 @@ from typing import Any, get_args
 
 import pytest
 
-from harness.data.read import WordExample, read_split
+from harness.data.examples import WordExample
+from harness.data.read import read_split
+from harness.data.reading import Scheme
 from harness.data.tags import PREFIXES
-from harness.data.task import Scheme, Task, load_task
+from harness.data.task import Task, load_task
 from harness.errors import BadInput
 from harness.statistics.metrics import score
 from tests.harness.splits import own_task, repairs

@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 import yaml
 
-from harness.data.task import FIELDS, FOLDER, METRICS, load_task, suites, task_files, task_names
+from harness.data.kinds import KINDS
+from harness.data.reading import task_files
+from harness.data.task import FIELDS, FOLDER, load_task, suites, task_names
 from harness.errors import BadInput
 
 GLUE = ["ax", "cola", "mnli", "mrpc", "qnli", "qqp", "rte", "sst2", "stsb", "wnli"]
@@ -53,7 +55,7 @@ def test_every_suite_has_its_tasks() -> None:
 def test_built_in_task_is_named_as_its_file_and_scored_on_a_known_metric(name: str) -> None:
     task = load_task(name)
     assert task.name == name
-    assert set(task.metrics) <= set(METRICS[task.kind])
+    assert set(task.metrics) <= set(KINDS[task.kind].metrics)
     assert set(task.evaluate) <= set(task.files)
     assert task.recipe(384).learning_rate > task.recipe(768).learning_rate >= task.recipe(1024).learning_rate
 
@@ -135,8 +137,8 @@ def test_task_file_that_is_not_there(tmp_path: Path) -> None:
     ("content", "message"),
     [
         (b"name: mine\nlabels: [a, b\n", r"mine\.yaml:3: not valid YAML"),
-        (b"name: mine\ntitle: a\nname: yours\n", r"mine\.yaml:3: not valid YAML: name stands there twice"),
-        (b"name: mine\nfiles: {dev: a, dev: b}\n", r"mine\.yaml:2: not valid YAML: dev stands there twice"),
+        (b"name: mine\ntitle: a\nname: yours\n", r"mine\.yaml:3: not valid YAML: name is given twice"),
+        (b"name: mine\nfiles: {dev: a, dev: b}\n", r"mine\.yaml:2: not valid YAML: dev is given twice"),
         (b"name: !!python/object/apply:os.getcwd []\n", r"mine\.yaml:1: not valid YAML"),
         (b"name: mine\ntitle: 2024-13-45\n", r"mine\.yaml:2: not valid YAML: '2024-13-45' is no value: month must be"),
         (b"name: !!bool maybe\n", r"mine\.yaml:1: not valid YAML: 'maybe' is no value"),
@@ -160,7 +162,7 @@ def test_file_that_is_no_mapping(tmp_path: Path, content: bytes, message: str) -
     [
         ("metric", ["accuracy"], r"unknown field 'metric'; did you mean metrics\?"),
         ("name", ..., "name: missing"),
-        ("name", "rte", "name: rte is a built-in task; give yours a name of its own"),
+        ("name", "rte", "name: rte is a built-in task; choose another name"),
         ("name", "../up", "name: '../up' may have only letters"),
         ("title", 7, "title: should be text, not 7"),
         ("kind", "clasification", r"kind: 'clasification' is none of .*; did you mean classification\?"),
@@ -171,7 +173,7 @@ def test_file_that_is_no_mapping(tmp_path: Path, content: bytes, message: str) -
         ("labels", ..., "labels: say which there are"),
         ("labels", [], "labels: say which there are"),
         ("labels", ["one"], "labels: a classification task needs two or more"),
-        ("labels", ["a", "a"], "labels: the same value stands there twice"),
+        ("labels", ["a", "a"], "labels: the same value is given twice"),
         ("labels", [True, False], r'my_task\.yaml:\d+: labels: to YAML, true is a boolean; put it in quotes: "true"'),
         (
             "labels",

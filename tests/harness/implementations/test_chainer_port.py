@@ -1,4 +1,4 @@
-"""BERT in Chainer, from a repository that the user brings; a small one written here stands in for it."""
+"""BERT in Chainer, from a repository that the user brings; a small one written here takes its place."""
 
 import shutil
 from collections.abc import Callable, Iterator
@@ -162,8 +162,8 @@ def test_chainer_computes_bert_but_for_the_epsilon_of_its_layer_norm(
     assert largest(outputs["bert-chainer:fixed"]["pooled"], right.pooled) <= right.tolerance
     assert "layer-norm-epsilon" in find("bert-chainer").deviations
     assert largest(outputs["bert-chainer"]["hidden"], right.hidden) > 100 * right.tolerance
-    _, layers = chainer("bert-chainer", quiet_checkpoint).call("layers", batch._asdict())
-    assert largest(layers["0"], embeddings(quiet_checkpoint, batch, 1e-6)) < 1e-5
+    layers = chainer("bert-chainer", quiet_checkpoint).layers(batch)
+    assert largest(layers[0], embeddings(quiet_checkpoint, batch, 1e-6)) < 1e-5
 
 
 @pytest.mark.ports
@@ -171,14 +171,14 @@ def test_chainer_shows_every_layer(
     chainer: Callable[..., Worker], tiny_checkpoint: Path, batch: Batch, exact: Exact
 ) -> None:
     worker = chainer("bert-chainer:fixed", tiny_checkpoint)
-    count, layers = worker.call("layers", batch._asdict())
-    assert count == {"layers": 3}
-    np.testing.assert_array_equal(layers["2"], encoded(worker, batch)["hidden"])
-    assert largest(layers["0"], embeddings(tiny_checkpoint, batch, 1e-12)) < 1e-5
+    layers = worker.layers(batch)
+    assert len(layers) == 3
+    np.testing.assert_array_equal(layers[2], encoded(worker, batch).hidden)
+    assert largest(layers[0], embeddings(tiny_checkpoint, batch, 1e-12)) < 1e-5
     assert worker.info["version"] == "soskek/bert-chainer, chainer 7.8.1"
     assert worker.info["trainable"] is False
     for sequence in (1, 2):  # without padding, as with it; one of a single token
-        alone = encoded(worker, batch.select(np.array([sequence])))["hidden"]
+        alone = encoded(worker, batch.select(np.array([sequence]))).hidden
         assert largest(alone, exact.hidden[batch.tokens_of(np.array([sequence]))]) <= exact.tolerance
 
 
@@ -231,12 +231,12 @@ def test_chainer_without_a_pooler_has_no_pooled_output(
     save(Checkpoint(checkpoint.config, {n: t for n, t in checkpoint.tensors.items() if "pooler" not in n}), tmp_path)
     outputs = encoded(chainer("bert-chainer:fixed", tmp_path), batch)
     assert list(outputs) == ["hidden"]
-    assert largest(outputs["hidden"], exact.hidden) <= exact.tolerance
+    assert largest(outputs.hidden, exact.hidden) <= exact.tolerance
 
 
 @pytest.mark.ports
 def test_chainers_repository_cuts_texts_by_its_own_tokenizer(
     chainer: Callable[..., Worker], tiny_checkpoint: Path
 ) -> None:
-    answer, _ = chainer("bert-chainer", tiny_checkpoint).call("tokenize", texts=["The cat", ""])
-    assert answer["ids"] == [Tokenizer.from_folder(tiny_checkpoint).encode(text).ids for text in ("the cat", "")]
+    ids = chainer("bert-chainer", tiny_checkpoint).tokenize(["The cat", ""])
+    assert ids == [Tokenizer.from_folder(tiny_checkpoint).encode(text).ids for text in ("the cat", "")]

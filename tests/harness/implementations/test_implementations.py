@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from harness.measure.client import Worker, WorkerError
+from harness.measure.client import Encoded, Worker, WorkerError
 from harness.port.batch import IGNORE, Batch, from_lists
 from harness.registry.implementations import find
 from harness.worker.messages import Array
 from reference.checkpoint import Checkpoint, read, save, standard_names
 
+pytestmark = pytest.mark.slow
 KINDS = ["classification", "regression", "multi-label", "tagging"]
 NAMES = ["reference", "transformers", "transformers:eager"]
 EXACT = 1e-12  # in float64, what another order of summation may change
@@ -52,12 +53,12 @@ def batch() -> Batch:
     return from_lists(ids, [[int(place > 4) for place in range(len(sequence))] for sequence in ids])
 
 
-def encoded(worker: Worker, batch: Batch) -> dict[str, Array]:
-    return worker.call("encode", batch._asdict())[1]
+def encoded(worker: Worker, batch: Batch) -> Encoded:
+    return worker.encode(batch)
 
 
 def predicted(worker: Worker, batch: Batch, kind: str) -> Array:
-    return worker.call("predict", batch._asdict(), kind=kind, batch_tokens=100)[1]["logits"]
+    return worker.predict(batch, kind, batch_tokens=100)
 
 
 def largest(values: Array, expected: Array) -> float:
@@ -81,12 +82,12 @@ def test_hidden_states_and_pooled_output_are_the_same(
     workers: Workers, tiny_checkpoint: Path, batch: Batch, name: str
 ) -> None:
     expected = encoded(workers.load("reference", tiny_checkpoint, None), batch)
-    assert expected["hidden"].shape == (len(batch.ids), 32)
-    assert expected["pooled"].shape == (len(batch.lengths), 32)
-    assert np.abs(expected["hidden"]).max() > 0.5
+    assert expected.hidden.shape == (len(batch.ids), 32)
+    assert expected.pooled.shape == (len(batch.lengths), 32)
+    assert np.abs(expected.hidden).max() > 0.5
     values = encoded(workers.load(name, tiny_checkpoint, None), batch)
-    assert largest(values["hidden"], expected["hidden"]) <= EXACT
-    assert largest(values["pooled"], expected["pooled"]) <= EXACT
+    assert largest(values.hidden, expected.hidden) <= EXACT
+    assert largest(values.pooled, expected.pooled) <= EXACT
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -105,11 +106,11 @@ def test_under_a_head_the_encoder_is_the_same(
 ) -> None:
     expected = encoded(workers.load("reference", tiny_checkpoint, None), batch)
     values = encoded(workers.load(name, tiny_head("classification"), "classification"), batch)
-    assert largest(values["hidden"], expected["hidden"]) <= EXACT
-    assert largest(values["pooled"], expected["pooled"]) <= EXACT
+    assert largest(values.hidden, expected.hidden) <= EXACT
+    assert largest(values.pooled, expected.pooled) <= EXACT
     tagging = encoded(workers.load(name, tiny_head("tagging"), "tagging"), batch)
-    assert largest(tagging["hidden"], expected["hidden"]) <= EXACT
-    assert "pooled" not in tagging, "tagging needs no pooler"
+    assert largest(tagging.hidden, expected.hidden) <= EXACT
+    assert tagging.pooled is None, "tagging needs no pooler"
 
 
 @pytest.mark.parametrize("name", NAMES[:2])
@@ -119,7 +120,7 @@ def test_neighbours_in_the_batch_do_not_matter(
     worker = workers.load(name, tiny_checkpoint, None)
     together, alone = encoded(worker, batch), encoded(worker, batch.select(np.array([2])))
     tokens = batch.tokens_of(np.array([2]))
-    assert largest(alone["hidden"], together["hidden"][tokens]) <= EXACT
+    assert largest(alone.hidden, together.hidden[tokens]) <= EXACT
 
 
 @pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 1e-5), ("bf16", 0.1)])
@@ -127,9 +128,9 @@ def test_lower_precisions_come_back_as_float32(
     workers: Workers, tiny_checkpoint: Path, batch: Batch, precision: str, tolerance: float
 ) -> None:
     short = batch.select(np.array([0, 1, 2]))
-    exact = encoded(workers.load("reference", tiny_checkpoint, None), short)["hidden"]
+    exact = encoded(workers.load("reference", tiny_checkpoint, None), short).hidden
     for name in NAMES[:2]:
-        values = encoded(workers.load(name, tiny_checkpoint, None, precision), short)["hidden"]
+        values = encoded(workers.load(name, tiny_checkpoint, None, precision), short).hidden
         assert values.dtype == np.float32
         assert 0 < np.abs(values - exact).max() < tolerance
 
@@ -148,11 +149,11 @@ def test_what_one_trained_the_other_loads(
     folder, short = tiny_head(kind), batch.select(np.array([0, 1, 4]))
     worker = workers.load(name, folder, kind, "fp32")
     train_a_little(worker, short, kind)
-    _, arrays = worker.call("export")
+    arrays = worker.export()
     assert {array.dtype for array in arrays.values()} == {np.dtype(np.float32)}
     tensors = standard_names({key: torch.from_numpy(array) for key, array in arrays.items()})
     save(Checkpoint(read(folder).config, tensors), tmp_path, kind)
-    worker.call("cast", precision="fp64")
+    assert worker.cast("fp64") == "fp64"
     answer = predicted(worker, short, kind)
     loaded = workers.load(other, tmp_path, kind)
     again = predicted(loaded, short, kind)
@@ -167,11 +168,10 @@ def train_a_little(worker: Worker, batch: Batch, kind: str) -> None:
     recipe |= {"max_grad_norm": 1.0, "precision": "fp32", "micro_batches": 1}  # type: ignore[dict-item]
     labels = np.full(len(batch.ids), IGNORE) if kind == "tagging" else np.array([0, 2, 1])
     labels[:2] = 1
-    worker.call("start_training", {**batch._asdict(), "labels": labels}, recipe=recipe, kind=kind, seed=0)
-    told: list[dict[str, Any]] = []
-    answer, _ = worker.call("train_epoch", on_progress=lambda **what: told.append(what))
-    assert answer["loss"] > 0
-    assert [what["done"] for what in told] == [1, 2]
+    worker.start_training(batch, labels, recipe, kind, seed=0)
+    progress: list[dict[str, Any]] = []
+    assert worker.train_epoch(lambda **what: progress.append(what)).loss > 0
+    assert [what["done"] for what in progress] == [1, 2]
 
 
 @pytest.mark.parametrize("name", NAMES[:2])
@@ -201,8 +201,8 @@ def test_a_checkpoint_without_a_pooler_is_one_without_pooled_output(
     save(Checkpoint(checkpoint.config, {n: t for n, t in checkpoint.tensors.items() if "pooler" not in n}), tmp_path)
     expected = encoded(workers.load("reference", tiny_checkpoint, None), batch)
     values = encoded(workers.load(name, tmp_path, None), batch)
-    assert largest(values["hidden"], expected["hidden"]) <= EXACT
-    assert "pooled" not in values
+    assert largest(values.hidden, expected.hidden) <= EXACT
+    assert values.pooled is None
     with pytest.raises(WorkerError, match="pooler"):
         workers.load(name, tmp_path, "classification")
 
@@ -211,7 +211,7 @@ def test_a_checkpoint_without_a_pooler_is_one_without_pooled_output(
 def test_timing_and_memory(workers: Workers, tiny_checkpoint: Path, batch: Batch, name: str) -> None:
     worker = workers.load(name, tiny_checkpoint, None, "fp32")
     short = batch.select(np.array([0, 1, 4]))
-    _, seconds = worker.call("time", short._asdict(), sequences=2, tokens=9, repeats=3)
-    assert seconds["wall"].shape == (3,)
-    assert (seconds["wall"] > 0).all()
-    assert worker.call("memory")[0]["resident"] > 100 * 2**20
+    seconds = worker.time(short, 2, 9, 3)
+    assert seconds.wall.shape == (3,)
+    assert (seconds.wall > 0).all()
+    assert worker.memory()["resident"] > 100 * 2**20

@@ -1,4 +1,4 @@
-"""Programs that do a job of their own: what is installed from PyPI, and what all of them are told of the weights.
+"""Programs that train and predict by themselves: those from PyPI, and the settings of the weights that all get.
 
 Those of repositories are in test_programs.
 """
@@ -13,7 +13,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from harness.data.read import TextExample, read_split
+from harness.data.examples import TextExample
+from harness.data.read import read_split
 from harness.data.task import load_task
 from harness.implementations import bert_pytorch_pretraining as pretraining
 from harness.port.hf_folder import is_uncased, read_vocabulary
@@ -77,7 +78,7 @@ def test_pairs_are_laid_out_as_the_package_does_it(tmp_path: Path, monkeypatch: 
     assert asked[0][2, -1] != 0, "it is cut"
 
 
-# -- what programs are told --
+# -- what programs are given --
 
 
 @pytest.mark.parametrize(

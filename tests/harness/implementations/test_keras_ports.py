@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.measure.client import Worker, WorkerError
+from harness.measure.client import Encoded, Worker, WorkerError
 from harness.port.batch import Batch, from_lists
 from harness.registry.implementations import find
 from harness.worker.messages import Array
@@ -59,10 +59,10 @@ class Exact:
     def __init__(self, folder: Path, batch: Batch) -> None:
         with Worker(find("reference")) as worker:
             worker.load(folder, None, "cpu", "fp64", 1)
-            self.hidden, self.pooled = encoded(worker, batch).values()
-            self.layers = worker.call("layers", batch._asdict())[1]
+            self.hidden, self.pooled = encoded(worker, batch)
+            self.layers = worker.layers(batch)
             worker.load(folder, None, "cpu", "fp32", 1)
-            self.tolerance = 4 * largest(encoded(worker, batch)["hidden"], self.hidden)
+            self.tolerance = 4 * largest(encoded(worker, batch).hidden, self.hidden)
 
 
 @pytest.fixture(scope="module")
@@ -84,8 +84,8 @@ def copied(checkpoint: Path, folder: Path, **config: object) -> Path:
     return folder
 
 
-def encoded(worker: Worker, batch: Batch) -> dict[str, Array]:
-    return worker.call("encode", batch._asdict())[1]
+def encoded(worker: Worker, batch: Batch) -> Encoded:
+    return worker.encode(batch)
 
 
 def largest(values: Array, expected: Array) -> float:
@@ -100,15 +100,14 @@ def test_it_computes_bert_with_the_gelu_that_it_states(
     exact, other = (by_tanh, by_erf) if name in TANH else (by_erf, by_tanh)
     worker = load(name, tiny_checkpoint)
     outputs = encoded(worker, batch)
-    assert largest(outputs["hidden"], exact.hidden) <= exact.tolerance < largest(outputs["hidden"], other.hidden) / 10
+    assert largest(outputs.hidden, exact.hidden) <= exact.tolerance < largest(outputs.hidden, other.hidden) / 10
     assert ("gelu-tanh" in find(name).deviations) == (name in TANH or name.endswith(":fixed"))
-    layers = worker.call("layers", batch._asdict())[1]
-    assert layers.keys() == exact.layers.keys()
-    assert all(largest(layers[i], exact.layers[i]) <= 2 * exact.tolerance for i in layers)
-    assert ("pooled" in outputs) == name.startswith(POOLED)
-    if "pooled" in outputs:
-        assert largest(outputs["pooled"], exact.pooled) <= exact.tolerance
-    alone = encoded(worker, batch.select(np.array([1])))["hidden"]  # one token
+    layers = worker.layers(batch)
+    assert all(largest(*pair) <= 2 * exact.tolerance for pair in zip(layers, exact.layers, strict=True))
+    assert (outputs.pooled is not None) == name.startswith(POOLED)
+    if outputs.pooled is not None:
+        assert largest(outputs.pooled, exact.pooled) <= exact.tolerance
+    alone = encoded(worker, batch.select(np.array([1]))).hidden  # one token
     assert largest(alone, exact.hidden[7:8]) <= exact.tolerance
 
 
@@ -116,10 +115,10 @@ def test_bert_for_tf2_attends_to_padding_unless_told(
     load: Load, tiny_checkpoint: Path, by_tanh: Exact, batch: Batch
 ) -> None:
     worker = load("bert-for-tf2", tiny_checkpoint)
-    together = encoded(worker, batch)["hidden"]
+    together = encoded(worker, batch).hidden
     for number in range(len(batch.lengths)):
         tokens = batch.tokens_of(np.array([number]))
-        alone = encoded(worker, batch.select(np.array([number])))["hidden"]
+        alone = encoded(worker, batch.select(np.array([number]))).hidden
         assert largest(alone, by_tanh.hidden[tokens]) <= by_tanh.tolerance
         off = largest(together[tokens], by_tanh.hidden[tokens])
         assert off <= by_tanh.tolerance if len(tokens) == 512 else off > 1000 * by_tanh.tolerance
@@ -128,8 +127,8 @@ def test_bert_for_tf2_attends_to_padding_unless_told(
 
 def test_keras_bert_takes_token_0_for_padding(load: Load, tiny_checkpoint: Path) -> None:
     worker = load("keras-bert:fixed", tiny_checkpoint)
-    hidden = encoded(worker, from_lists([[101, 7, 0, 102], [101, 7, 0, 103]], [[0] * 4] * 2))["hidden"]
-    other = encoded(worker, from_lists([[101, 7, 0, 102, 0]], [[0] * 5]))["hidden"]
+    hidden = encoded(worker, from_lists([[101, 7, 0, 102], [101, 7, 0, 103]], [[0] * 4] * 2)).hidden
+    other = encoded(worker, from_lists([[101, 7, 0, 102, 0]], [[0] * 5])).hidden
     assert largest(hidden[:4], other[:4]) < 1e-5
     assert "padding-mask-from-ids" in find("keras-bert").deviations
 
@@ -149,20 +148,20 @@ def test_the_length_is_never_rounded_up_beyond_the_models(
     batch = from_lists([list(range(100, 133)), [101]], [[0] * 33, [0]])
     with Worker(find("reference")) as worker:
         worker.load(tmp_path, None, "cpu", "fp32", 1)
-        expected = encoded(worker, batch)["hidden"]
+        expected = encoded(worker, batch).hidden
     outputs = encoded(load(name, tmp_path), batch)
-    assert largest(outputs["hidden"], expected) < 1e-5
-    assert "pooled" not in outputs, "a pooler that the checkpoint does not have"
+    assert largest(outputs.hidden, expected) < 1e-5
+    assert outputs.pooled is None, "a pooler that the checkpoint does not have"
 
 
 def test_flax_is_exact_in_float64_and_near_in_bfloat16(
     load: Load, tiny_checkpoint: Path, by_erf: Exact, batch: Batch
 ) -> None:
     outputs = encoded(load("transformers-flax", tiny_checkpoint, "fp64"), batch)
-    assert max(largest(outputs["hidden"], by_erf.hidden), largest(outputs["pooled"], by_erf.pooled)) < 1e-12
+    assert max(largest(outputs.hidden, by_erf.hidden), largest(outputs.pooled, by_erf.pooled)) < 1e-12
     worker = load("transformers-flax:bf16", tiny_checkpoint)
     assert worker.info["precision"] == "bf16"
-    assert by_erf.tolerance < largest(encoded(worker, batch)["hidden"], by_erf.hidden) < 0.1
+    assert by_erf.tolerance < largest(encoded(worker, batch).hidden, by_erf.hidden) < 0.1
 
 
 @pytest.mark.parametrize("name", ERF)
@@ -197,6 +196,7 @@ def test_what_it_cannot_do_is_said(load: Load, tiny_checkpoint: Path, name: str)
 def test_its_own_tokenizer_gives_our_ids(load: Load, tiny_checkpoint: Path, name: str) -> None:
     texts = ["The lock-keeper waved us through.", "Café prices in Zürich rose by 12.5%.", "她等了一个小时。", ""]
     ours = [Tokenizer.from_folder(tiny_checkpoint).encode(text).ids for text in texts]
-    theirs = load(name, tiny_checkpoint).call("tokenize", texts=texts)[0]["ids"]
+    theirs = load(name, tiny_checkpoint).tokenize(texts)
+    assert theirs is not None
     differing = [i for i, (mine, own) in enumerate(zip(ours, theirs, strict=True)) if mine != own]
-    assert differing == ([1] if name == "keras-hub:fixed" else []), "KerasHub keeps accents, unless told otherwise"
+    assert differing == ([1] if name == "keras-hub:fixed" else []), "KerasHub keeps accents, unless it is set otherwise"

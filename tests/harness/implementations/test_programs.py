@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from harness.data.read import TextExample, read_split
+from harness.data.examples import TextExample
+from harness.data.read import read_split
 from harness.data.task import load_task
 from harness.measure.client import Worker, WorkerError
 from harness.registry.implementations import find
@@ -250,18 +251,15 @@ def run(
         stages: list[tuple[str, int, int]] = []
         checkout = checkout or checkouts[name]
         with Worker(find(name), environment(name), checkout) as worker:
-            answer, _ = worker.call(
-                "job",
-                on_progress=lambda what, done, total: stages.append((what, done, total)),
+            answer = worker.job(
+                tiny_checkpoint,
+                {"name": task, "kind": load_task(task).kind, "outputs": list(outputs), "max_length": 128},
+                splits,
+                tmp_path,
                 threads=1,
-                cpus=None,
-                checkout=str(checkout),
-                weights=str(tiny_checkpoint),
-                task={"name": task, "kind": load_task(task).kind, "outputs": list(outputs), "max_length": 128},
-                splits=splits,
-                out=str(tmp_path),
+                on_progress=lambda what, done, total: stages.append((what, done, total)),
             )
-        return answer | {"stages": stages}
+        return answer._asdict() | {"stages": stages}
 
     return run
 

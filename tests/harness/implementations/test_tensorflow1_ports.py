@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from harness.implementations.bert_serving import token_names
-from harness.measure.client import Worker, WorkerError
+from harness.measure.client import Encoded, Worker, WorkerError
 from harness.port.batch import Batch, from_lists
 from harness.registry.implementations import find
 from harness.worker.messages import Array
@@ -179,9 +179,9 @@ class Exact:
         with Worker(find("reference")) as worker:
             worker.load(folder, None, "cpu", "fp64", 1)
             outputs = encoded(worker, batch)
-            self.hidden, self.pooled = outputs["hidden"], outputs["pooled"]
+            self.hidden, self.pooled = outputs.hidden, outputs.pooled
             worker.load(folder, None, "cpu", "fp32", 1)
-            self.tolerance = 4 * np.abs(encoded(worker, batch)["hidden"] - self.hidden).max()
+            self.tolerance = 4 * np.abs(encoded(worker, batch).hidden - self.hidden).max()
 
 
 @pytest.fixture(scope="module")
@@ -201,8 +201,8 @@ def exact(tiny_checkpoint: Path, tanh_checkpoint: Path, batch: Batch) -> dict[st
     return {name: by_tanh if name in TANH else by_erf for name in PORTS}
 
 
-def encoded(worker: Worker, batch: Batch) -> dict[str, Array]:
-    return worker.call("encode", batch._asdict())[1]
+def encoded(worker: Worker, batch: Batch) -> Encoded:
+    return worker.encode(batch)
 
 
 def largest(values: Array, expected: Array) -> float:
@@ -216,13 +216,13 @@ def test_hidden_states_and_pooled_output_are_those_of_its_gelu(
 ) -> None:
     worker = workers.load(name, tiny_checkpoint)
     outputs = encoded(worker, batch)
-    assert outputs["hidden"].dtype == np.float32
-    assert largest(outputs["hidden"], exact[name].hidden) <= exact[name].tolerance
+    assert outputs.hidden.dtype == np.float32
+    assert largest(outputs.hidden, exact[name].hidden) <= exact[name].tolerance
     if name == "bert-serving":
-        assert "pooled" not in outputs
+        assert outputs.pooled is None
         assert worker.info["version"].startswith("bert-serving-server 1.10.0, ")
     else:
-        assert largest(outputs["pooled"], exact[name].pooled) <= exact[name].tolerance
+        assert largest(outputs.pooled, exact[name].pooled) <= exact[name].tolerance
         assert f", gelu by {'tanh' if name in TANH else 'erf'}, tensorflow 2.15.1" in worker.info["version"]
     assert worker.info["batching"] == "padded"
     assert worker.info["trainable"] is False
@@ -237,9 +237,9 @@ def test_gelu_by_tanh_is_a_deviation_that_is_stated(name: str) -> None:
 @pytest.mark.parametrize("name", SESSIONS)
 def test_every_layer_is_shown(workers: Workers, tiny_checkpoint: Path, batch: Batch, name: str) -> None:
     worker = workers.load(name, tiny_checkpoint)
-    count, layers = worker.call("layers", batch._asdict())
-    assert count == {"layers": 3}
-    np.testing.assert_array_equal(layers["2"], encoded(worker, batch)["hidden"])
+    layers = worker.layers(batch)
+    assert len(layers) == 3
+    np.testing.assert_array_equal(layers[2], encoded(worker, batch).hidden)
     tensors = {n: t.double().numpy() for n, t in read(tiny_checkpoint).tensors.items() if "bert.embeddings" in n}
     places = np.concatenate([np.arange(length) for length in batch.lengths])
     table = {n.split(".")[2]: t for n, t in tensors.items() if n.endswith("_embeddings.weight")}
@@ -247,8 +247,8 @@ def test_every_layer_is_shown(workers: Workers, tiny_checkpoint: Path, batch: Ba
     total += table["token_type_embeddings"][batch.segments]
     total = (total - total.mean(-1, keepdims=True)) / np.sqrt(total.var(-1, keepdims=True) + 1e-12)
     total = total * tensors["bert.embeddings.LayerNorm.weight"] + tensors["bert.embeddings.LayerNorm.bias"]
-    assert largest(layers["0"], total) < 1e-5
-    assert largest(layers["1"], layers["2"]) > 0.1
+    assert largest(layers[0], total) < 1e-5
+    assert largest(layers[1], layers[2]) > 0.1
 
 
 @pytest.mark.parametrize("name", PORTS)
@@ -257,7 +257,7 @@ def test_neighbours_in_the_batch_do_not_matter(
 ) -> None:
     worker = workers.load(name, tiny_checkpoint)
     for sequence in range(len(batch.lengths)):
-        alone = encoded(worker, batch.select(np.array([sequence])))["hidden"]
+        alone = encoded(worker, batch.select(np.array([sequence]))).hidden
         tokens = batch.tokens_of(np.array([sequence]))
         assert largest(alone, exact[name].hidden[tokens]) <= exact[name].tolerance
 
@@ -305,8 +305,8 @@ def test_a_checkpoint_without_a_pooler_is_one_without_pooled_output(
     shutil.copytree(tiny_checkpoint, tmp_path, dirs_exist_ok=True)
     save(Checkpoint(checkpoint.config, {n: t for n, t in checkpoint.tensors.items() if "pooler" not in n}), tmp_path)
     outputs = encoded(workers.load(name, tmp_path), batch)
-    assert largest(outputs["hidden"], exact[name].hidden) <= exact[name].tolerance
-    assert "pooled" not in outputs
+    assert largest(outputs.hidden, exact[name].hidden) <= exact[name].tolerance
+    assert outputs.pooled is None
 
 
 @pytest.mark.parametrize("name", ["bert-tensorflow", "bert-serving"])
@@ -316,8 +316,7 @@ def test_its_own_tokenizer_gives_our_ids(workers: Workers, tiny_checkpoint: Path
         folder = tmp_path / vocabulary
         shutil.copytree(tiny_checkpoint, folder)
         (folder / {"vocab.txt": "tokenizer.json", "tokenizer.json": "vocab.txt"}[vocabulary]).unlink()
-        answer, _ = workers.load(name, folder).call("tokenize", texts=TEXTS)
-        assert answer["ids"] == [ours.encode(text).ids for text in TEXTS]
+        assert workers.load(name, folder).tokenize(TEXTS) == [ours.encode(text).ids for text in TEXTS]
 
 
 def test_its_own_tokenizer_keeps_capitals_where_the_vocabulary_has_them(
@@ -328,19 +327,18 @@ def test_its_own_tokenizer_keeps_capitals_where_the_vocabulary_has_them(
         (tmp_path / name).unlink()
     worker = workers.load("bert-tensorflow", tmp_path)
     pieces = (tmp_path / "vocab.txt").read_text(encoding="utf-8").split("\n")
-    assert worker.call("tokenize", texts=["The"])[0]["ids"] == [[101, pieces.index("the"), 102]]
+    assert worker.tokenize(["The"]) == [[101, pieces.index("the"), 102]]
     cased = [p.capitalize() if p.isalpha() and p != "the" and number % 2 else p for number, p in enumerate(pieces)]
     cased[pieces.index("[unused5]")] = "The"
     (tmp_path / "vocab.txt").write_text("\n".join(cased), encoding="utf-8")
-    assert worker.call("tokenize", texts=["The"])[0]["ids"] == [[101, pieces.index("[unused5]"), 102]]
+    assert worker.tokenize(["The"]) == [[101, pieces.index("[unused5]"), 102]]
 
 
 def test_a_repositorys_tokenizer_is_used(workers: Workers, tiny_checkpoint: Path) -> None:
     for name in ("google-bert", "bert-gpu"):
-        answer, _ = workers.load(name, tiny_checkpoint).call("tokenize", texts=["The cat"])
-        assert answer["ids"] == [Tokenizer.from_folder(tiny_checkpoint).encode("the cat").ids]
-    answer, _ = workers.load("sentiment-fine-grain-encoder", tiny_checkpoint).call("tokenize", texts=["The cat"])
-    assert answer["ids"] is None
+        ids = workers.load(name, tiny_checkpoint).tokenize(["The cat"])
+        assert ids == [Tokenizer.from_folder(tiny_checkpoint).encode("the cat").ids]
+    assert workers.load("sentiment-fine-grain-encoder", tiny_checkpoint).tokenize(["The cat"]) is None
 
 
 # -- bert-as-service --
@@ -421,9 +419,9 @@ def pooled_in_numpy(folder: Path, batch: Batch, strategy: str, layers: list[int]
     with Worker(find("reference")) as worker:
         worker.load(folder, None, "cpu", "fp64", 1)
         if strategy == "CLS_POOLED":
-            return encoded(worker, batch)["pooled"]
-        count, states = worker.call("layers", batch._asdict())
-    hidden = np.concatenate([states[str(count["layers"] + layer)] for layer in layers], axis=-1)
+            return encoded(worker, batch).pooled
+        states = worker.layers(batch)
+    hidden = np.concatenate([states[layer] for layer in layers], axis=-1)
     sequences = np.split(hidden, batch.cu_seqlens[1:-1])
     if strategy == "NONE":
         longest = max(map(len, sequences))
@@ -474,7 +472,7 @@ def test_the_server_ends_with_its_worker_and_leaves_nothing(
         service._process.kill()
     else:
         service.load(tiny_checkpoint, None, "cpu", "fp32", 1)
-        assert encoded(service, batch)["hidden"].shape == (len(batch.ids), 32)
+        assert encoded(service, batch).hidden.shape == (len(batch.ids), 32)
     _, alive = psutil.wait_procs(processes, timeout=10)
     assert not alive
     assert not places[0].exists()
@@ -496,13 +494,12 @@ def test_the_servers_processes_are_counted(service: Worker, batch: Batch) -> Non
         return sum(times.user + times.system for times in [process.cpu_times() for process in processes])
 
     def measured(repeats: int) -> float:
-        answer = service.call("time", batch._asdict(), sequences=None, tokens=None, repeats=repeats)[1]
-        return float(answer["cpu"].sum())
+        return float(service.time(batch, None, None, repeats).cpu.sum())
 
     measured(1)
     before, servers_before, seconds = spent([own, *servers]), spent(servers), 0.0
     while spent(servers) - servers_before < 1.0:  # much more than the tolerance below, on a fast machine too
         seconds += measured(20)
     assert seconds == pytest.approx(spent([own, *servers]) - before, rel=0.1, abs=0.1)
-    memory = service.call("memory")[0]["resident"]
+    memory = service.memory()["resident"]
     assert memory >= sum(process.memory_info().rss for process in [own, *servers])

@@ -211,12 +211,12 @@ def test_in_its_worker_it_says_who_computes(tiny_checkpoint: Path, batch: Batch,
     port(name)
     with Worker(find(name)) as worker:
         worker.load(tiny_checkpoint, None, "cpu", "fp64", 1)
-        _, arrays = worker.call("encode", batch._asdict())
+        hidden = worker.encode(batch).hidden
     own = find(name).name.split(":")[0]
     assert worker.info["version"].startswith("torch " if own == "torch-encoder" else f"{own} ")
     assert worker.info["batching"] == "padded"
     assert worker.info["trainable"] == (name in TRAINABLE)
-    assert largest(arrays["hidden"], outputs(load(name, tiny_checkpoint), batch)[0]) <= EXACT * 10
+    assert largest(hidden, outputs(load(name, tiny_checkpoint), batch)[0]) <= EXACT * 10
 
 
 # -- heads --
@@ -227,11 +227,11 @@ def toy(kind: str) -> tuple[Batch, Array]:
     generator = np.random.default_rng(7)
     ids = [[101, *map(int, generator.integers(1000, 1012, generator.integers(2, 9))), 102] for _ in range(32)]
     batch = from_lists(ids, [[0] * len(sequence) for sequence in ids])
-    told = np.array([sequence[1] for sequence in ids])
+    first = np.array([sequence[1] for sequence in ids])
     labels: dict[str, Array] = {
-        "classification": told % 3,
-        "regression": ((told - 1000) / 6).astype(np.float32),
-        "multi-label": (told[:, None] >> np.arange(4) & 1).astype(np.float32),
+        "classification": first % 3,
+        "regression": ((first - 1000) / 6).astype(np.float32),
+        "multi-label": (first[:, None] >> np.arange(4) & 1).astype(np.float32),
         "tagging": np.where(batch.ids >= 1000, batch.ids % 5, IGNORE),
     }
     return batch, labels[kind]

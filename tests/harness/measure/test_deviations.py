@@ -18,9 +18,8 @@ from transformers.masking_utils import eager_mask
 import reference
 from harness.measure.deviations import DEVIATIONS, Diagnosis, Found, diagnose, plain_bert, sentence
 from harness.measure.parity import Outputs, published_batch
-from harness.port.batch import Batch, from_lists, pad
+from harness.port.batch import Array, Batch, from_lists, pad
 from harness.port.hf_folder import read_folder
-from harness.worker.messages import Array
 from reference.model import Packed
 from reference.tokenizer import Tokenizer
 
@@ -440,6 +439,7 @@ def test_a_sentence_is_one_plain_line(alone: float) -> None:
     assert sentence(diagnosis) == f"tanh gelu ({expected}); LayerNorm epsilon 1e-6 ({expected})"
 
 
+@pytest.mark.slow
 def test_a_diagnosis_of_minilm_from_transformers(minilm: Subject) -> None:
     observed = huggingface(minilm, dtype=torch.float32, hidden_act="gelu_new", layer_norm_eps=1e-6)
     found = minilm.diagnose(replace(observed, layers=[]))
@@ -448,7 +448,7 @@ def test_a_diagnosis_of_minilm_from_transformers(minilm: Subject) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("dtype", [pytest.param(torch.float64, marks=pytest.mark.soak), torch.float32])
 def test_the_six_of_codertimo_on_minilm(minilm: Subject, dtype: torch.dtype) -> None:
     """In float32 the numbers, which pre-norm lets grow to a hundred, hide the epsilon."""
     found = minilm.diagnose(replace(codertimo(minilm, dtype), layers=[]))
@@ -457,7 +457,7 @@ def test_the_six_of_codertimo_on_minilm(minilm: Subject, dtype: torch.dtype) -> 
     assert len(found.deviations) >= (7 if dtype == torch.float64 else 6)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_the_six_of_bert_language_understanding_on_minilm(minilm: Subject) -> None:
     found = minilm.diagnose(replace(minilm.plain(LANGUAGE_UNDERSTANDING, torch.float32), layers=[]))
     assert names(found) == LANGUAGE_UNDERSTANDING

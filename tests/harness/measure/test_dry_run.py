@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from harness.measure import keys
+from harness.files import write_json
 from harness.measure.dry_run import duration, outline, print_dry_run
 from harness.measure.plan import Plan
-from harness.records import provenance, record
+from harness.measure.run import Run
+from harness.records import machine, record
 from harness.records.record import Quality
 
 Prepared = Callable[..., Plan]
@@ -23,12 +24,10 @@ def store(quality_record: Records) -> Callable[..., Quality]:
 
     def put(made: Plan, number: int = 0, seed: int = 42, how: Any = "trained", **fields: Any) -> Quality:
         implementation, task = made.implementations[number], made.tasks[0]
-        key = keys.quality_key(made, implementation, task, seed, how)
-        usual = {"key": key, "seed": seed, **like(made)}
+        planned = Run(made, implementation, task, seed, how)
+        usual = {"key": planned.key, "seed": seed, **like(made)}
         result = quality_record(implementation.name, task.name, **(usual | fields))
-        record.write(
-            result, made.options.runs / "quality" / f"{implementation.name}-{task.name}-{seed}-{key[:12]}.json"
-        )
+        record.write(result, planned.path)
         return result
 
     return put
@@ -38,7 +37,7 @@ def like(made: Plan, **fields: Any) -> dict[str, Any]:
     """What a record has in common with a run that is planned: weights, machine and threads, and the recipe."""
     recipe = {"epochs": 3, "max_length": made.tasks[0].max_length}
     checkpoint = {"name": "tiny", "sha256": made.weights.sha256, "config": made.config, "initialised": []}
-    same = {"checkpoint": checkpoint, "machine": provenance.machine()}
+    same = {"checkpoint": checkpoint, "machine": machine.describe()}
     return same | {"threads": made.threads, "recipe": recipe, "training": {}} | fields
 
 
@@ -150,7 +149,7 @@ def test_the_plan_is_printed_with_its_sums(
     assert "7 runs to do, 1 recorded, 1 failed before, 1 skipped before" in text
     assert "what failed is kept as it is; --rerun failed tries it again" in text
     assert "what was skipped is kept as it is; --rerun all tries it again" in text
-    hardware = record.hardware_of(provenance.machine(), "cpu", made.threads)
+    hardware = record.hardware_of(machine.describe(), "cpu", made.threads)
     assert f"about 20 min for 2 of the runs to do, by earlier runs on {hardware}, in proportion to examples" in text
     assert f"5 of the runs to do have no estimate: there is no earlier record of such a run on {hardware}" in text
     assert sorted(tmp_path.rglob("*")) == before, "nothing is written"
@@ -162,7 +161,7 @@ def test_published_records_tell_the_time_too(
     made = prepared()
     published = quality_record(seconds=7200.0, **like(made))
     record.write(published, tmp_path / "results" / "machine" / "reference" / "one.json")
-    record.write_json({"schema": 1}, tmp_path / "results" / "index.json")
+    write_json({"schema": 1}, tmp_path / "results" / "index.json")
     assert "about 2 h 0 min for 1 of the runs to do" in printed([made], tmp_path / "results", capsys)
 
 

@@ -4,24 +4,27 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
 import yaml
 
-from harness.data.encode import decode
+from harness.data.kinds import KINDS
 from harness.data.task import load_task, suites
-from harness.measure import evaluate, plan
-from harness.measure.client import WorkerError
-from harness.measure.evaluate import load_splits, score
+from harness.measure import evaluate
+from harness.measure.bench import Bench
+from harness.measure.client import Epoch, Job, Worker, WorkerError
+from harness.measure.evaluate import load_splits
 from harness.measure.plan import Options, Plan, prepare
-from harness.port.batch import Batch, in_order
+from harness.measure.run import Run
+from harness.port.batch import Array, Batch, in_order
 from harness.predict import predict
 from harness.records import record
 from harness.records.record import Quality
+from harness.statistics.score import Predictions, score
 from harness.weights.checkpoints import Checkpoints
-from harness.worker.messages import Array
 
 LIMIT = 40
 
@@ -43,14 +46,32 @@ class Answering:
     def load(self, *_: Any) -> None:
         pass
 
-    def call(self, command: str, arrays: dict[str, Array] | None = None, **_: Any) -> tuple[dict[str, Any], Any]:
-        if command == "predict":
-            return {}, {"logits": self.logits(Batch(**(arrays or {})))}
-        if command == "job":
-            return {"version": "tool 1", "recipe": "looks up", "predictions": self.predictions}, {}
-        memory: dict[str, Any] = {"resident": 1, "gpu": None}
-        answers = {"memory": memory, "train_epoch": {"loss": 0.5}, "start_training": {"compiled": self.compiled}}
-        return answers.get(command, {"computed": "fp32"} if command == "cast" else {}), {}
+    def predict(self, batch: Batch, *_: Any) -> Array:
+        return self.logits(batch)
+
+    def job(self, *_: Any) -> Job:
+        return Job("tool 1", "looks up", self.predictions or {})
+
+    def start_training(self, *_: Any) -> dict[str, Any]:
+        return self.compiled
+
+    def train_epoch(self, *_: Any) -> Epoch:
+        return Epoch(0.5, 1.0, 1.0)
+
+    def keep(self) -> None:
+        pass
+
+    def restore(self) -> None:
+        pass
+
+    def cast(self, precision: str) -> str:
+        return "fp32"
+
+    def export(self) -> dict[str, Array]:
+        return {}
+
+    def memory(self) -> dict[str, int | None]:
+        return {"resident": 1, "gpu": None}
 
 
 @pytest.fixture
@@ -77,7 +98,7 @@ def empty(quality_record: Callable[..., Quality]) -> Callable[[Plan], Quality]:
     """A function: the record that a run of this plan begins with."""
 
     def make(made: Plan) -> Quality:
-        recipe = plan.recipe(made, made.tasks[0])
+        recipe = made.recipe(made.tasks[0])
         return quality_record(metrics=[], flags=[], training={}, recipe=recipe, limit=made.options.limit)
 
     return make
@@ -95,8 +116,19 @@ def random_logits(outputs: int, tokens: bool = False) -> Callable[[Batch], Array
     return logits
 
 
-def run_encoder(made: Plan, result: Quality, worker: Answering) -> evaluate.Predictions:
-    return evaluate.encoded(worker, made, result, made.tasks[0], Path(), lambda *_: None)  # type: ignore[arg-type]
+def bench_of(worker: Answering) -> Bench:
+    """A bench that starts this worker, whatever is asked for."""
+    checkpoints = SimpleNamespace(bare=Path, with_head=lambda *_: Path())
+    bench = SimpleNamespace(start=lambda *_, **__: worker, checkpoints=checkpoints, show=lambda *_: None)
+    return cast(Bench, bench)
+
+
+def run_of(made: Plan) -> Run:
+    return Run(made, made.implementations[0], made.tasks[0], 42)
+
+
+def run_encoder(made: Plan, result: Quality, worker: Answering) -> Predictions:
+    return evaluate.encoded(bench_of(worker), run_of(made), result, cast(Worker, worker), Path())
 
 
 # ---- what is recorded ----
@@ -206,7 +238,7 @@ def test_what_was_cut_and_what_training_has_seen_is_recorded_and_flagged(
     assert record.flag("1 of 4 examples (25.0%) are in the training split too", "dev") in result.flags
     tool = empty(made)
     job = Answering(random_logits(2), {"dev": ["no"] * 4})
-    evaluate.done_by_itself(job, made, tool, made.tasks[0], tmp_path, lambda *_: None)  # type: ignore[arg-type]
+    evaluate.done_by_itself(bench_of(job), run_of(made), tool)
     assert tool.sanity["dev"] == {"examples": 4, "in_train": 1}, "how a program cuts is not known"
     assert not [flag for flag in tool.flags if " cut " in str(flag["text"])]
 
@@ -216,7 +248,8 @@ def test_after_want_of_memory_no_metric_is_there_twice(
 ) -> None:
     monkeypatch.setattr(evaluate, "load_splits", with_a_second_split(evaluate.load_splits))
     made = prepared()
-    task, result, calls = replace(made.tasks[0], evaluate=("dev", "test")), empty(made), []
+    run = run_of(replace(made, tasks=[replace(made.tasks[0], evaluate=("dev", "test"))]))
+    result, calls = empty(made), []
 
     def logits(batch: Batch) -> Array:
         calls.append(len(batch.lengths))
@@ -224,10 +257,7 @@ def test_after_want_of_memory_no_metric_is_there_twice(
             raise WorkerError("no room", "out of memory")
         return random_logits(2)(batch)
 
-    def start() -> Any:
-        return Answering(logits)
-
-    evaluate.fine_tuned(start, made, result, task, tmp_path, lambda *_: None)
+    evaluate.fine_tuned(bench_of(Answering(logits)), run, result)
     assert len(calls) == 4
     assert [metric["split"] for metric in result.metrics] == ["dev", "test"]
     said = list(map(record.flag_text, result.flags))
@@ -281,14 +311,7 @@ def test_a_program_that_answers_what_is_no_answer_fails_its_run(
 ) -> None:
     made = prepared()
     with pytest.raises(WorkerError, match=f"mini-sentiment dev: {message}"):
-        evaluate.done_by_itself(
-            Answering(random_logits(2), predictions),  # type: ignore[arg-type]
-            made,
-            empty(made),
-            made.tasks[0],
-            made.weights.folder,
-            lambda *_: None,
-        )
+        evaluate.done_by_itself(bench_of(Answering(random_logits(2), predictions)), run_of(made), empty(made))
 
 
 # ---- labels go by their names ----
@@ -324,7 +347,7 @@ def test_the_head_of_weights_that_were_fine_tuned_elsewhere_is_never_used(
     task = load_task("mini-sentiment")
     assert task.outputs == ("negative", "positive")
     heads = [
-        read(Checkpoints(prepared(weights=str(weights)), tmp_path / name).with_head(task, 42))
+        read(Checkpoints(weights, prepared().tokenizer, tmp_path / name).with_head(task, 42))
         for name, weights in (("one", tiny_checkpoint), ("two", turned))
     ]
     assert [head.labels for head in heads] == [task.outputs] * 2
@@ -388,12 +411,12 @@ def test_batches_of_1_and_of_64_packed_and_padded_give_the_same(
         for size in (1, 64)
     }
     expected = found["packed", 1]
-    answers = decode(task, expected, split.encoded, split.examples)
+    answers = KINDS[task.kind].decode(task, expected, split.encoded, split.examples)
     assert np.ptp(expected, axis=0).max() > 0.01, "it matters what is read"
     for way, logits in found.items():
         assert np.abs(logits - expected).max() <= 1e-5, way
         if task.kind != "regression":
-            assert decode(task, logits, split.encoded, split.examples) == answers, way
+            assert KINDS[task.kind].decode(task, logits, split.encoded, split.examples) == answers, way
 
 
 def logits_of(model: Any, batch: Batch, kind: str, size: int) -> Array:
@@ -410,7 +433,7 @@ def test_what_computed_is_in_the_record(prepared: Prepared, empty: Empty, tmp_pa
     result, worker = empty(made), Answering(random_logits(2))
     result.precision = {"asked": "bf16", "resolved": "bf16", "computed": "bf16"}
 
-    evaluate.fine_tuned(lambda: worker, made, result, made.tasks[0], tmp_path, lambda *_: None)  # type: ignore[arg-type, return-value]
+    evaluate.fine_tuned(bench_of(worker), run_of(made), result)
 
     assert result.precision["computed"] == "fp32", "as the worker said when it was cast"
     assert result.implementation["compiled"] == worker.compiled

@@ -14,9 +14,11 @@ from typing import Any
 
 import pytest
 
-from harness.data.task import SplitFile, Task
+from harness.data.reading import SplitFile
+from harness.data.task import Task, load_task
 from harness.measure import keys
 from harness.measure.plan import Plan
+from harness.measure.run import Run
 from harness.records import code
 from harness.registry.implementations import find, implementations
 
@@ -25,7 +27,7 @@ ROOT = Path(keys.__file__).parents[2]
 
 def key_of(made: Plan, seed: int = 42) -> str:
     """The key of the first run."""
-    return keys.quality_key(made, made.implementations[0], made.tasks[0], seed)
+    return Run(made, made.implementations[0], made.tasks[0], seed).key
 
 
 def test_the_same_plan_has_the_same_key_wherever_records_go(prepared: Callable[..., Plan], tmp_path: Path) -> None:
@@ -105,6 +107,34 @@ class FutureTask(Task):
 
     tags: str = "repair"
     ignored: tuple[str, ...] = dataclasses.field(default_factory=tuple)
+
+
+def test_what_a_key_says_about_a_task_has_not_changed() -> None:
+    """Else every run would start again; that a reading has fields of its own does not show."""
+    usual = {"context": "sentence", "encoding": "utf-8", "label_separator": ",", "scheme": "iob2"}
+    usual |= {"evaluate": ["dev"], "max_length": 128, "separator": "whitespace", "train_task": None, "positive": None}
+    ner = {"header": True, "columns": {"word": 0, "tag": 1}}
+    assert as_json(keys.declared(load_task("mini-ner"))) == usual | {
+        "name": "mini-ner",
+        "kind": "tagging",
+        "labels": [[name, name] for name in ("PER", "LOC", "ORG", "MISC")],
+        "files": {"train": ner, "dev": ner},
+        "format": "conll",
+        "metrics": ["entity_f1"],
+    }
+    similar = {"header": True, "columns": {"id": "id", "text": "text", "pair": "pair", "label": "score"}}
+    assert as_json(keys.declared(load_task("mini-similarity"))) == usual | {
+        "name": "mini-similarity",
+        "kind": "regression",
+        "labels": [],
+        "files": {"train": similar, "dev": similar},
+        "format": "tsv",
+        "metrics": ["pearson", "spearman"],
+    }
+
+
+def as_json(value: Any) -> Any:
+    return json.loads(json.dumps(value))
 
 
 def test_a_new_field_of_tasks_changes_the_key_only_where_a_task_uses_it(prepared: Callable[..., Plan]) -> None:
@@ -244,7 +274,7 @@ def all_keys(made: Plan) -> dict[str, str]:
     task, shape = made.tasks[0], {"name": "1 x 8", "sequences": 1, "tokens": 8, "lengths": [[8, 1]]}
     found = {}
     for each in made.implementations:
-        found |= {f"{each.name} {how}": keys.quality_key(made, each, task, 42, how) for how in keys.QUALITY}
+        found |= {f"{each.name} {how}": Run(made, each, task, 42, how).key for how in keys.QUALITY}
         found |= {f"{each.name} parity": keys.parity_key(made, each), f"{each.name} code": keys.code_of(each)}
     return found | {"speed": keys.speed_key(made, made.implementations, shape, "inference")}
 
@@ -268,31 +298,34 @@ def test_each_key_changes_with_the_code_that_determines_it(
     for name in ("worker/session", "port/batch", "weights/checkpoints"):
         assert {*quality, *parity, "speed"} <= changed_by(f"harness/{name}.py"), name
     timing = ("measure/scenarios", "measure/energy", "worker/roofline", "measure/speed", "measure/training_speed")
-    for name in (*timing, "records/provenance"):
+    for name in (*timing, "records/machine"):
         assert changed_by(f"harness/{name}.py") == {"speed"}, name
     for name in ("deviations", "parity", "tokenization"):
         assert changed_by(f"harness/measure/{name}.py") == parity, name
     assert changed_by("reference/model.py") == {*quality, *parity, *of_reference, "speed"}, "which draws new heads too"
     assert changed_by("reference/adamw.py") == {*of_reference, *encoded, *parity, "speed"}
-    assert changed_by("reference/layers.py") == {
+    assert changed_by("reference/native.py") == {
         *parity,
         "reference encoded",
         "reference job",
         "reference code",
         "speed",
     }
-    for name in ("statistics/metrics", "statistics/intervals", "measure/plan", "records/record", "report/table"):
+    for name in ("statistics/score", "statistics/metrics", "statistics/intervals"):
+        assert changed_by(f"harness/{name}.py") == set(), name
+    for name in ("measure/plan", "records/record", "report/table"):
         assert changed_by(f"harness/{name}.py") == set(), name
     for name in ("data/task", "data/download", "measure/client", "measure/keys"):
         assert changed_by(f"harness/{name}.py") == set(), name
 
 
+@pytest.mark.parametrize("name", ["score", "metrics"])
 def test_what_chooses_an_epoch_counts_where_one_is_chosen(
-    prepared: Callable[..., Plan], with_changed: Callable[[str], Path]
+    prepared: Callable[..., Plan], with_changed: Callable[[str], Path], name: str
 ) -> None:
     plans = [prepared(select=select) for select in ("last", "dev")]
     before = list(map(key_of, plans))
-    with_changed("harness/statistics/metrics.py")
+    with_changed(f"harness/statistics/{name}.py")
     assert [key_of(made) == key for made, key in zip(plans, before, strict=True)] == [True, False]
 
 
@@ -355,7 +388,7 @@ def test_whatever_of_ours_a_run_loads_in_any_process_is_in_a_key_or_excluded(
     assert {
         ROOT / "harness/worker/session.py",
         ROOT / "harness/measure/quality.py",
-        ROOT / "reference/kernels.py",
+        ROOT / "reference/frozen.py",
     } <= ours & determining
     left_out = {file for each in keys.EXCLUDED for module in each.modules for file in keys.files_in(module)}
     assert sorted(file.relative_to(ROOT).as_posix() for file in ours - determining - left_out) == []
@@ -367,6 +400,7 @@ from pathlib import Path
 from harness.measure import keys
 from harness.records import code
 from harness.measure.plan import Options, prepare
+from harness.measure.run import Run
 
 made = prepare(Options(["reference", "transformers"], ["mini-sentiment"], weights=sys.argv[1], device="cpu"))
 shape = {"name": "1 x 8", "sequences": 1, "tokens": 8, "lengths": [[8, 1]]}
@@ -374,15 +408,15 @@ print(keys.speed_key(made, made.implementations, shape, "inference"))
 for each in made.implementations:
     print(keys.parity_key(made, each), keys.code_of(each))
     for how in keys.QUALITY:
-        print(keys.quality_key(made, each, made.tasks[0], 42, how))
+        print(Run(made, each, made.tasks[0], 42, how).key)
 """
 MOVED = {
     "harness/port/batch.py": "harness/batches/batch.py",
     "harness/data/read.py": "harness/batches/reading.py",
     "harness/measure/scenarios.py": "harness/under_load.py",
-    "reference/layers.py": "reference/native.py",
-    "reference/layers.cpp": "reference/native_layers.cpp",
-    "reference/compiled.py": "reference/compile.py",
+    "reference/native.py": "reference/layers.py",
+    "reference/native_layers.cpp": "reference/layers.cpp",
+    "reference/compile.py": "reference/compiled.py",
 }
 
 
@@ -426,7 +460,7 @@ def _move(tree: Path) -> None:
                 lambda m, parts=(package, new_package, new_module, module): _split(m, *parts),
                 text,
             )
-        file.write_text(text.replace('"layers.cpp"', '"native_layers.cpp"'))
+        file.write_text(text.replace('"native_layers.cpp"', '"layers.cpp"'))
     encode = tree / "harness/data/encode.py"
     text = encode.read_text()
     imported = re.search(r"from harness.batches.batch import (.*)\n", text)

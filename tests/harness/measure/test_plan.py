@@ -13,13 +13,13 @@ from safetensors.torch import load_file, save_file
 
 from harness import affinity
 from harness.errors import BadInput
-from harness.measure import keys, plan
-from harness.measure.bench import lacks
-from harness.measure.plan import Options, Plan, prepare_each, recipe, training_task
-from harness.records import provenance
+from harness.measure import keys
+from harness.measure.plan import Options, Plan, prepare_each, training_task
+from harness.measure.run import Run
+from harness.records import machine
 from harness.weights.examine import drawn_at_random
 from reference import checkpoint
-from reference.layers import abilities
+from reference.native import abilities
 
 Tensors = dict[str, torch.Tensor]
 
@@ -47,7 +47,7 @@ def test_options_are_resolved(prepared: Callable[..., Plan], tmp_path: Path) -> 
 def test_the_recipe_is_the_tasks_and_options_override_it(prepared: Callable[..., Plan]) -> None:
     made = prepared()
     own = made.tasks[0].recipe(32)
-    usual = recipe(made, made.tasks[0])
+    usual = made.recipe(made.tasks[0])
     assert (usual["epochs"], usual["learning_rate"], usual["batch_size"], usual["max_length"]) == (
         own.epochs,
         own.learning_rate,
@@ -55,7 +55,7 @@ def test_the_recipe_is_the_tasks_and_options_override_it(prepared: Callable[...,
         128,
     )
     made = prepared(epochs=2, learning_rate=0.5, batch_size=7, max_length=16, select="dev")
-    changed = recipe(made, made.tasks[0])
+    changed = made.recipe(made.tasks[0])
     assert [changed[name] for name in ("epochs", "learning_rate", "batch_size", "max_length", "select")] == [
         2,
         0.5,
@@ -79,7 +79,7 @@ def test_a_task_without_training_data_is_scored_with_anothers_model(
     made = prepared(tasks=["ax"], data=tmp_path / "data", max_length=64)
     trainer = training_task(made.tasks[0])
     assert (trainer.name, trainer.max_length) == ("mnli", 64)
-    assert recipe(made, made.tasks[0])["epochs"] == trainer.recipe(32).epochs
+    assert made.recipe(made.tasks[0])["epochs"] == trainer.recipe(32).epochs
     assert set(keys.data_hashes(made, made.tasks[0])) == {"train", "test"}
 
 
@@ -126,7 +126,7 @@ def options(weights: Path, runs: Path, **changes: Any) -> Options:
 def test_each_precision_has_a_plan(tiny_checkpoint: Path, tmp_path: Path) -> None:
     plans = prepare_each(options(tiny_checkpoint, tmp_path), ["fp32", "bf16", "auto"])
     assert [(made.options.precision, made.precision) for made in plans] == [("fp32", "fp32"), ("bf16", "bf16")]
-    found = {keys.quality_key(made, made.implementations[0], made.tasks[0], 42) for made in plans}
+    found = {Run(made, made.implementations[0], made.tasks[0], 42).key for made in plans}
     assert len(found) == 2, "records of two precisions never take each other's place"
 
 
@@ -154,7 +154,7 @@ def test_a_model_is_saved_from_one_precision(tiny_checkpoint: Path, tmp_path: Pa
 
 def test_a_program_of_its_own_is_run_once_on_the_tasks_that_it_does(prepared: Callable[..., Plan]) -> None:
     made = prepared(implementations=["reference", "bert-ner"], tasks=["mini-ner", "mini-sentiment"], seeds=(42, 43))
-    found = [[plan.seeds_of(made, each, task) for task in made.tasks] for each in made.implementations]
+    found = [[made.seeds_of(each, task) for task in made.tasks] for each in made.implementations]
     assert found == [[(42, 43), (42, 43)], [(42,), ()]]
 
 
@@ -243,7 +243,7 @@ def test_threads_that_could_not_run_at_once_are_refused(
 ) -> None:
     monkeypatch.setattr(affinity, "CPUS", cpus)
     for name in ("PROC", "CPUS", "CGROUP"):
-        monkeypatch.setattr(provenance, name, tmp_path / name)
+        monkeypatch.setattr(machine, name, tmp_path / name)
     (tmp_path / "PROC/self").mkdir(parents=True)
     (tmp_path / "PROC/self/cgroup").write_text("0::/\n")
     (tmp_path / "CGROUP").mkdir()
@@ -251,7 +251,7 @@ def test_threads_that_could_not_run_at_once_are_refused(
     with pytest.raises(BadInput, match=message):
         prepared(threads=most + 1)
     assert prepared(threads=most).threads == most
-    assert prepared().threads == most == provenance.machine()["cores"], "what a record says of both agrees"
+    assert prepared().threads == most == machine.describe()["cores"], "what a record says of both agrees"
 
 
 def test_nothing_is_written_where_the_input_is_bad(prepared: Callable[..., Plan], tmp_path: Path) -> None:
@@ -433,8 +433,8 @@ def test_what_was_done_with_the_files_is_noted(prepared: Callable[..., Plan], we
 
     assert prepared().notes == ()
     assert prepared(weights=folder).notes == (
-        "the names of its tensors begin with module., which is taken off",
-        "left out, as no part of the encoder: crf.transitions",
+        "weights: the names of its tensors begin with module., which is taken off",
+        "weights: left out, as no part of the encoder: crf.transitions",
     )
 
 
@@ -461,9 +461,9 @@ def test_a_pooler_that_is_missing_is_drawn_for_tasks_that_need_one(
     assert drawn_at_random(made.weights, made.pooler, "classification") == ([], "")
     made = prepared(weights=weights(without("pooler")))
     assert not made.pooler
-    drawn, told = drawn_at_random(made.weights, made.pooler, "classification")
+    drawn, note = drawn_at_random(made.weights, made.pooler, "classification")
     assert drawn == ["bert.pooler.dense.weight", "bert.pooler.dense.bias"]
-    assert "it was drawn at random" in told
+    assert "it was drawn at random" in note
     assert drawn_at_random(made.weights, made.pooler, "tagging") == ([], "")
     for_timing = replace(made.weights, name="random/bert-base")
     assert "nothing was pre-trained" in drawn_at_random(for_timing, True, "tagging")[1]
@@ -483,7 +483,7 @@ def test_what_has_no_fast_path_here_is_refused_by_name_and_skipped_among_all(
             with pytest.raises(BadInput, match=r"^reference:int8: precision 'int8' would be slower than float32 here"):
                 prepared(implementations=names, dry_run=dry_run)
     made = prepared(implementations=["all"])
-    reasons = {each.name: lacks(made, each) for each in made.implementations if not each.checkout}
+    reasons = {each.name: made.lacks(each) for each in made.implementations if not each.checkout}
     assert {name for name, reason in reasons.items() if reason} == {"reference:int8"}
     assert "the processor lacks avx2, fma" in str(reasons["reference:int8"])
     abilities.cache_clear()
@@ -494,9 +494,9 @@ def test_a_processor_with_instructions_for_int8_takes_part(
 ) -> None:
     monkeypatch.setattr("reference.processor.seen_by_torch", lambda: frozenset({"avx512_vnni"}))
     made = prepared(implementations=["reference:int8"])
-    assert lacks(made, made.implementations[0]) is None
+    assert made.lacks(made.implementations[0]) is None
     on_gpu = replace(made, device="cuda")
-    assert lacks(on_gpu, made.implementations[0]) == "it is for a CPU, and the device is cuda"
+    assert on_gpu.lacks(made.implementations[0]) == "it is for a CPU, and the device is cuda"
 
 
 def test_a_switch_of_the_processor_that_is_set_to_nothing_known_is_refused(

@@ -20,8 +20,9 @@ from harness.measure import speed
 from harness.records import record
 from harness.records.record import Parity, Quality, Speed
 
+pytestmark = pytest.mark.slow
 STUBS = Path(__file__).parents[1] / "stubs"
-# Encodes as the stub ``encoder`` does, with a factor that stands in a repository.
+# Encodes as the stub ``encoder`` does, with a factor from a repository.
 PORT = """
 import importlib.util
 

@@ -13,7 +13,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,17 +25,19 @@ from filelock import FileLock
 from harness import cli
 from harness.data.task import load_task
 from harness.errors import Failure
-from harness.measure import evaluate, parity, plan, quality, run, speed
+from harness.measure import evaluate, main_path, parity, plan, quality, speed
+from harness.measure.bench import Bench
 from harness.measure.client import Worker, WorkerError
 from harness.measure.parity import Outputs
 from harness.measure.plan import Options, prepare
+from harness.measure.run import Run
 from harness.records import record
 from harness.records.record import Parity, Quality, Record, Speed
 from harness.weights.checkpoints import Checkpoints
 
 ROOT = Path(__file__).parents[3]
 LIMIT = 12
-pytestmark = pytest.mark.slow  # a worker imports torch anew, and these start some forty
+pytestmark = pytest.mark.slow  # each of about thirty workers imports torch
 
 BROKEN = """
 NAME = "broken"
@@ -66,7 +67,7 @@ CATALOG_ID = "small"
 FITS = 4
 
 
-class Model(reference.Model):
+class Model(reference.TrainableEncoder):
     def logits(self, batch):
         if self.module.training and len(batch.lengths) > FITS:
             raise MemoryError(f"{len(batch.lengths)} sequences")
@@ -93,7 +94,7 @@ class Done:
 
 @pytest.fixture(scope="module", autouse=True)
 def surroundings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Short turns of timing, and another package that registers implementations of its own."""
+    """Short timing turns, and another package that registers implementations."""
     package = tmp_path_factory.mktemp("site")
     (package / "others_broken.py").write_text(BROKEN)
     (package / "others_small.py").write_text(SMALL)
@@ -127,9 +128,9 @@ def usual(weights: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def done(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Done:
-    """Three implementations, of which one fails, on two tasks."""
+    """Three implementations, one of which fails, on two tasks; tbert needs torch alone, which imports quickly."""
     runs = tmp_path_factory.mktemp("project") / "runs"
-    names = ["--impl", "reference,broken,transformers", "--tasks", "mini-sentiment,mini-ner"]
+    names = ["--impl", "reference,broken,tbert", "--tasks", "mini-sentiment,mini-ner"]
     return main(runs, *names, *usual(tiny_checkpoint))
 
 
@@ -157,7 +158,7 @@ def options(tiny_checkpoint: Path, done: Done) -> Callable[..., Options]:
 
 
 def test_every_record_is_written(done: Done) -> None:
-    assert {each.implementation["name"] for each in done.records(Parity)} == {"reference", "broken", "transformers"}
+    assert {each.implementation["name"] for each in done.records(Parity)} == {"reference", "broken", "tbert"}
     assert len(done.records(Quality)) == 6
     assert [each.shape["name"] for each in done.records(Speed)] == sorted(
         ["1 x 128", "8 x 128", "mini-sentiment", "mini-ner"], key=lambda name: name.replace(" ", "")
@@ -174,7 +175,7 @@ def test_the_one_that_fails_is_said_and_the_others_go_on(done: Done) -> None:
         assert each.reason == ("no such kernel" if failed else None)
     for timed in done.records(Speed):
         states = {name: figures["state"] for name, figures in timed.implementations.items()}
-        assert states == {"reference": "ok", "broken": "failed", "transformers": "ok"}
+        assert states == {"reference": "ok", "broken": "failed", "tbert": "ok"}
         assert timed.state == "ok"
     assert "no such kernel" in done.out
     assert "Traceback" not in done.err + done.out
@@ -191,7 +192,7 @@ def test_one_that_does_no_such_thing_is_skipped_and_that_is_no_failure(tiny_chec
 
 
 def test_the_table_is_printed(done: Done) -> None:
-    rows = [line for line in done.out.splitlines() if re.match(r"│ (reference|transformers) +│", line)]
+    rows = [line for line in done.out.splitlines() if re.match(r"│ (reference|tbert) +│", line)]
     assert len(rows) >= 2
     for each in done.records(Quality):
         for metric in each.metrics[:1]:
@@ -225,7 +226,7 @@ def test_provenance_is_complete_and_private(done: Done, tiny_checkpoint: Path) -
         assert (each.device, each.threads) == ("cpu", 1)
         assert each.machine["cpu"]
         assert each.versions["torch"]
-        assert each.command.startswith("python -m harness run --impl reference,broken,transformers")
+        assert each.command.startswith("python -m harness run --impl reference,broken,tbert")
         assert each.seconds > 0
     for path in done.runs.rglob("*.json"):
         assert str(tiny_checkpoint) not in path.read_text()
@@ -235,8 +236,8 @@ def test_provenance_is_complete_and_private(done: Done, tiny_checkpoint: Path) -
 def test_parity_of_sound_implementations_is_no_less_than_close(done: Done) -> None:
     by_name = {each.implementation["name"]: each for each in done.records(Parity)}
     assert by_name["reference"].verdict == "exact"
-    assert by_name["transformers"].verdict in ("exact", "close")
-    assert by_name["transformers"].differences["fp64"]["max"] < 1e-12
+    assert by_name["tbert"].verdict in ("exact", "close")
+    assert by_name["tbert"].differences["fp64"]["max"] < 1e-12
     assert 0 < by_name["reference"].floor < 1e-4
     assert by_name["broken"].verdict == ""
 
@@ -247,7 +248,7 @@ def test_speeds_are_of_one_comparison(done: Done) -> None:
     for each in timed:
         assert each.implementations["reference"]["ratio"] == [1, 1, 1]
         assert each.implementations["reference"]["batching"] == "packed"
-        figures = each.implementations["transformers"]
+        figures = each.implementations["tbert"]
         assert figures["batching"] == "padded"
         assert len(figures["wall"]) == speed.ROUNDS
         low, high = figures["ratio"][1:]
@@ -260,14 +261,14 @@ def test_speeds_are_of_one_comparison(done: Done) -> None:
 # ---- again ----
 
 
-def no_parity(worker: Worker, made: plan.Plan, checkpoints: Any, batch: Any, precision: str) -> Any:
+def no_parity(worker: Worker, bench: Bench, batch: Any, precision: str) -> Any:
     """What workers would answer, for tests of what comes after them."""
     info = {"version": "1", "trainable": True, "precision": precision, "computed": precision}
     return Outputs(np.ones((len(batch.ids), 32)), None), info
 
 
 def first_quality(options: Options) -> tuple[Quality, list[str | None]]:
-    """Run up to the first record of quality; that, and the heads that workers loaded on the way."""
+    """Run up to the first quality record; returns it, and the heads that workers loaded."""
     heads: list[str | None] = []
     load = Worker.load
 
@@ -278,7 +279,7 @@ def first_quality(options: Options) -> tuple[Quality, list[str | None]]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Worker, "load", spy)
         patch.setattr(parity, "_outputs", no_parity)
-        records = run.run([prepare(options)], lambda *_: None)
+        records = main_path.run([prepare(options)], lambda *_: None)
         quality = next(each for each in records if isinstance(each, Quality))
         records.close()  # type: ignore[attr-defined]
     return quality, heads
@@ -292,12 +293,12 @@ def test_a_finished_run_is_not_repeated_unless_asked(
     again, heads = first_quality(options(runs=runs))
     assert again == before[again.key]
     assert heads == [], "no worker was started for it"
-    anew, heads = first_quality(options(runs=runs, rerun="all"))
+    again, heads = first_quality(options(runs=runs, rerun="all"))
     assert heads == ["classification"]
-    first = before[anew.key]
-    assert anew.started > first.started
-    assert (anew.metrics, anew.training["losses"]) == (first.metrics, first.training["losses"]), "same seed, same run"
-    assert record.read(runs / "quality" / f"reference-mini-sentiment-42-{anew.key[:12]}.json") == anew
+    first = before[again.key]
+    assert again.started > first.started
+    assert (again.metrics, again.training["losses"]) == (first.metrics, first.training["losses"]), "same seed, same run"
+    assert record.read(runs / "quality" / f"reference-mini-sentiment-42-{again.key[:12]}.json") == again
 
 
 @pytest.mark.parametrize(("rerun", "times"), [("missing", 0), ("failed", 1), ("all", 1)])
@@ -314,9 +315,9 @@ def test_nothing_starts_for_parity_that_is_recorded(
     options: Callable[..., Options], done: Done, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And whether an implementation can be trained is known from the record."""
-    monkeypatch.setattr(parity, "start_worker", None)
-    made = prepare(options(implementations=["reference", "transformers"], tasks=["mini-sentiment", "mini-ner"]))
-    records = run.run([made], lambda *_: None)
+    monkeypatch.setattr(Bench, "start", None)
+    made = prepare(options(implementations=["reference", "tbert"], tasks=["mini-sentiment", "mini-ner"]))
+    records = main_path.run([made], lambda *_: None)
     before = {each.key: each for each in record.read_all([done.runs])}
     again = [next(records) for _ in range(6)]
     records.close()  # type: ignore[attr-defined]
@@ -330,13 +331,13 @@ def test_parity_is_measured_anew_by_its_own_command_and_where_it_failed(
     monkeypatch.setattr(parity, "_outputs", no_parity)
     runs = Path(shutil.copytree(done.runs, tmp_path / "runs"))
     (before,) = [each for each in done.records(Parity) if each.implementation["name"] == "reference"]
-    anew = next(run.run_parity(prepare(options(runs=runs)), lambda *_: None))
-    assert (anew.key, anew.verdict) == (before.key, "exact")
-    assert anew.started > before.started
-    broken = next(run.run([prepare(options(runs=runs, implementations=["broken"]))], lambda *_: None))
+    again = next(main_path.run_parity(prepare(options(runs=runs)), lambda *_: None))
+    assert (again.key, again.verdict) == (before.key, "exact")
+    assert again.started > before.started
+    broken = next(main_path.run([prepare(options(runs=runs, implementations=["broken"]))], lambda *_: None))
     assert broken.state == "failed"
     again = prepare(options(runs=runs, implementations=["broken"], rerun="failed"))
-    assert next(run.run([again], lambda *_: None)).started > broken.started
+    assert next(main_path.run([again], lambda *_: None)).started > broken.started
 
 
 def test_each_seed_and_precision_has_a_record_of_its_own(tiny_checkpoint: Path, tmp_path: Path) -> None:
@@ -391,21 +392,21 @@ def test_what_is_finished_is_shown_where_the_work_cannot_go_on(
 
 
 def compute(made: plan.Plan, result: Quality, folder: Path) -> dict[str, list[Any]]:
-    start = partial(Worker, made.implementations[0])
-    return evaluate.fine_tuned(start, made, result, made.tasks[0], folder, lambda *_: None)
+    checkpoints = Checkpoints(made.weights.folder, made.tokenizer, folder)
+    bench = Bench(made, {"small": Path(sys.executable)}, checkpoints, lambda *_: None)
+    return evaluate.fine_tuned(bench, Run(made, made.implementations[0], made.tasks[0], 42), result)
 
 
 @pytest.fixture
 def small(options: Callable[..., Options], quality_record: Callable[..., Quality]) -> tuple[plan.Plan, Quality]:
     """An implementation with too little memory for a batch of 8, and the record that its run fills."""
     made = prepare(options(implementations=["small"], batch_size=8))
-    return made, quality_record(recipe=plan.recipe(made, made.tasks[0]), metrics=[], limit=LIMIT)
+    return made, quality_record(recipe=made.recipe(made.tasks[0]), metrics=[], limit=LIMIT)
 
 
 def test_out_of_memory_each_batch_goes_in_two_pieces(small: tuple[plan.Plan, Quality], tmp_path: Path) -> None:
     made, result = small
-    folder = Checkpoints(made, tmp_path).with_head(made.tasks[0], 42)
-    assert len(compute(made, result, folder)["dev"]) == LIMIT
+    assert len(compute(made, result, tmp_path)["dev"]) == LIMIT
     assert result.metrics
     assert result.recipe["micro_batches"] == 2
     assert [flag["text"] for flag in result.flags if "out of memory" in str(flag["text"])] == [
@@ -614,7 +615,7 @@ def test_what_a_killed_process_left_in_the_temporary_folder_is_deleted(
             os.utime(folder, times=(time.time() - 7200,) * 2)
     with FileLock(alive / "lock"):
         os.utime(alive, times=(time.time() - 7200,) * 2)
-        steps = run.run([prepared(runs=tmp_path / "runs", implementations=["reference"])], lambda *_: None)
+        steps = main_path.run([prepared(runs=tmp_path / "runs", implementations=["reference"])], lambda *_: None)
         next(steps)
         (own,) = {*tmp_path.glob("bert-atlas-run-*")} - {left, alive, young}
         assert not left.exists()

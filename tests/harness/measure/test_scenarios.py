@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from harness.measure import scenarios
-from harness.measure.client import Worker, WorkerError
+from harness.measure.client import Seconds, Worker, WorkerError
 from harness.measure.scenarios import (
     MLPERF_MARGIN,
     SAMPLE_INDEX_SEED,
@@ -26,9 +26,8 @@ from harness.measure.scenarios import (
     server,
     server_of,
 )
-from harness.port.batch import Batch
+from harness.port.batch import Array, Batch
 from harness.registry.implementations import describe
-from harness.worker.messages import Array
 
 STUBS = Path(__file__).parents[1] / "stubs"
 SERVICE = 0.01  # seconds that the simulated worker takes for each query
@@ -175,22 +174,20 @@ def test_the_highest_rate_is_the_one_that_theory_says(first: float) -> None:
 
     bound = 4 * SERVICE
     load = brentq(lambda load: within(bound, load) - 0.99, 0.1, 0.95)
-    told: list[tuple[int, float]] = []
-
-    def tell(number: int, rate: float) -> None:
-        told.append((number, rate))
-
-    found = highest_rate(one_by_one, bound, first, tell, seconds=600.0, margin_of_tail=1 / 10)
+    shown: list[str] = []
+    found = highest_rate(one_by_one, bound, first, shown.append, seconds=600.0, margin_of_tail=1 / 10)
     assert found["rate"] == pytest.approx(load / SERVICE, rel=0.08)
-    assert told == [(number, trial["rate"]) for number, trial in enumerate(found["trials"], 1)]
-    assert told[0] == (1, first)
-    held = {trial["rate"]: trial["held"] for trial in found["trials"]}
-    assert held[found["rate"]]
-    assert min(rate for rate, ok in held.items() if not ok) <= found["rate"] * (1 + found["resolution"])
+    assert shown == [
+        f"server, trial {number}, {trial['rate']:.1f} queries/s" for number, trial in enumerate(found["trials"], 1)
+    ]
+    assert found["trials"][0]["rate"] == first
+    met = {trial["rate"]: trial["held"] for trial in found["trials"]}
+    assert met[found["rate"]]
+    assert min(rate for rate, ok in met.items() if not ok) <= found["rate"] * (1 + found["resolution"])
 
 
 def test_what_is_claimed_is_said() -> None:
-    found = highest_rate(one_by_one, 0.5, 50.0)
+    found = highest_rate(one_by_one, 0.5, 50.0, lambda *_: None)
     said = {key: found[key] for key in ("bound", "percentile", "confidence", "resolution", "mlperf_queries")}
     assert said == {"bound": 0.5, "percentile": 0.99, "confidence": 0.99, "resolution": 0.05, "mlperf_queries": 270_336}
     assert found["schedule_rng_seed"] != found["sample_index_rng_seed"]
@@ -201,7 +198,7 @@ def test_what_is_claimed_is_said() -> None:
 
 
 def test_no_rate_is_held_where_one_query_takes_longer_than_the_bound() -> None:
-    found = highest_rate(one_by_one, SERVICE / 2, 100.0)
+    found = highest_rate(one_by_one, SERVICE / 2, 100.0, lambda *_: None)
     assert found["rate"] is None
     assert len(found["trials"]) == 1 + scenarios.HALVINGS
     assert not any(trial["held"] for trial in found["trials"])
@@ -211,19 +208,20 @@ BATCH = Batch(np.arange(6), np.zeros(6, np.int64), np.array([0, 1, 3, 6]))
 
 
 class Simulated:
-    """A worker whose passes take as long as it is told; it is faster once it is warm."""
+    """A worker whose passes take as long as it is set to; it is faster once it is warm."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds, self.passes = seconds, 0
-        self.asked: list[tuple[str, dict[str, Any], dict[str, Array]]] = []
+        self.asked: list[dict[str, Any]] = []  # the arguments of each call of ``serve``
 
-    def call(self, command: str, arrays: dict[str, Array], **arguments: Any) -> tuple[dict[str, Any], dict[str, Array]]:
-        self.asked.append((command, arguments, arrays))
-        if command == "serve":
-            return {}, {"latencies": one_by_one(arrays["arrivals"], arguments["bound"], arguments["allowed"])}
-        wall = [self.seconds * (3 if self.passes + i == 0 else 1) for i in range(arguments["repeats"])]
-        self.passes += arguments["repeats"]
-        return {}, {"wall": np.array(wall)}
+    def serve(self, batch: Batch, arrivals: Array, picks: Array, together: int, bound: float, allowed: int) -> Array:
+        self.asked.append({"arrivals": arrivals, "picks": picks, "bound": bound, "allowed": allowed})
+        return one_by_one(arrivals, bound, allowed)
+
+    def time(self, batch: Batch, sequences: int | None, tokens: int | None, repeats: int) -> Seconds:
+        wall = np.array([self.seconds * (3 if self.passes + i == 0 else 1) for i in range(repeats)])
+        self.passes += repeats
+        return Seconds(wall, wall)
 
 
 @pytest.mark.parametrize(("seconds", "passes"), [(7.0, 9), (0.25, 240), (100.0, 1)])
@@ -240,13 +238,15 @@ def test_offline_goes_on_for_a_minute_after_the_warm_up(
         result["joules"] = 42.0
 
     monkeypatch.setattr(scenarios.energy, "meter", meter)
-    told: list[float] = []
-    figures = offline(cast(Worker, worker), BATCH, "cuda", told=told.append)
+    shown: list[tuple[str, float, float]] = []
+    figures = offline(cast(Worker, worker), BATCH, "cuda", lambda *what: shown.append(what))
     assert metered == [("cuda", passes)], "the warm-up takes no part"
     assert figures["energy"] == {"joules": 42.0, "joules_per_1000_samples": pytest.approx(14_000 / passes)}
-    assert told == sorted(told)
-    assert told[-1] == figures["seconds"]
-    assert max(np.diff(told, prepend=0.0)) <= max(scenarios.STEP + seconds, seconds), "it is heard of in between"
+    assert {(what, total) for what, _, total in shown} == {("offline", 60.0)}
+    done = [each for _, each, _ in shown]
+    assert done == sorted(done)
+    assert done[-1] == 60.0
+    assert max(np.diff(done, prepend=0.0)) <= max(scenarios.STEP + seconds, seconds), "it is shown in between"
     assert figures["samples"] == 3 * passes
     assert figures["seconds"] == pytest.approx(seconds * passes)
     assert figures["seconds"] >= 60
@@ -258,16 +258,15 @@ def test_a_worker_is_told_when_which_sequence_comes() -> None:
     worker = Simulated(1.0)
     figures = server(server_of(cast(Worker, worker), BATCH, seed=6), 60.0, bound=0.1, seed=5)
     assert figures == server(one_by_one, 60.0, bound=0.1, seed=5)
-    ((command, arguments, arrays),) = worker.asked
-    assert (command, arguments["bound"], arguments["allowed"]) == ("serve", 0.1, figures["allowed"])
-    np.testing.assert_array_equal(arrays["arrivals"], poisson(60.0, figures["queries"], 5))
-    assert set(arrays) == {"ids", "segments", "cu_seqlens", "arrivals", "picks"}
-    assert np.bincount(arrays["picks"]) == pytest.approx([figures["queries"] / 3] * 3, rel=0.1)
+    (asked,) = worker.asked
+    assert (asked["bound"], asked["allowed"]) == (0.1, figures["allowed"])
+    np.testing.assert_array_equal(asked["arrivals"], poisson(60.0, figures["queries"], 5))
+    assert np.bincount(asked["picks"]) == pytest.approx([figures["queries"] / 3] * 3, rel=0.1)
 
 
 def test_where_energy_cannot_be_had_the_reason_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scenarios.energy, "POWERCAP", tmp_path)
-    figures = offline(cast(Worker, Simulated(1.0)), BATCH, "cpu", 5.0)
+    figures = offline(cast(Worker, Simulated(1.0)), BATCH, "cpu", lambda *_: None, 5.0)
     assert list(figures["energy"]) == ["absent"]
     assert "RAPL" in figures["energy"]["absent"]
 
@@ -278,7 +277,7 @@ def test_both_scenarios_of_a_real_worker(monkeypatch: pytest.MonkeyPatch) -> Non
     (plain,) = [each for each in describe(STUBS / "plain.py") if not each.variant]
     with Worker(plain) as worker:
         worker.load(Path("f"), None, "cpu", "fp32", 1)
-        found = run_scenarios(worker, BATCH, "cpu", 0.02, lambda what, done, total: shown.append(what))
+        found = run_scenarios(worker, BATCH, "cpu", 0.02, lambda what, *_: shown.append(what))
     assert found["offline"]["seconds"] >= 0.2
     assert found["server"]["trials"][0]["rate"] == found["offline"]["samples_per_second"]
     assert any(trial["held"] for trial in found["server"]["trials"]) == (found["server"]["rate"] is not None)
@@ -290,12 +289,8 @@ def test_both_scenarios_of_a_real_worker(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_a_worker_that_dies_under_load_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     class Dying(Simulated):
-        def call(
-            self, command: str, arrays: dict[str, Array], **arguments: Any
-        ) -> tuple[dict[str, Any], dict[str, Array]]:
-            if command == "serve":
-                raise WorkerError("it broke", "died")
-            return super().call(command, arrays, **arguments)
+        def serve(self, *_: Any, **__: Any) -> Array:
+            raise WorkerError("it broke", "died")
 
     with pytest.raises(WorkerError, match="it broke"):
         run_scenarios(cast(Worker, Dying(20.0)), BATCH, "cpu", 1.0, lambda *_: None)

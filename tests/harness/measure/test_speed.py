@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 
 from harness.measure import scenarios, speed
-from harness.measure.client import Worker, WorkerError
-from harness.measure.load import Stretch
+from harness.measure.bench import Bench
+from harness.measure.client import Seconds, Worker, WorkerError
 from harness.measure.plan import Options, prepare
-from harness.port.batch import SEQUENCES, TOKENS
-from harness.records import provenance, record
+from harness.port.batch import SEQUENCES, TOKENS, Batch
+from harness.records import machine, record
+from harness.records.load import Stretch
 from harness.registry.implementations import describe
 from harness.weights.checkpoints import Checkpoints
-from harness.worker.messages import Array
 
 STUBS = Path(__file__).parents[1] / "stubs"
 
@@ -31,22 +31,21 @@ class Clocked:
         self.name, self.seconds, self.calls, self.fails_at = name, seconds, calls, fails_at
         self.passes = 0
 
-    def call(
-        self, command: str, arrays: dict[str, Array], *, repeats: int, **arguments: Any
-    ) -> tuple[dict[str, Any], dict[str, Array]]:
-        assert command == "time"
-        assert set(arrays) == {"ids", "segments", "cu_seqlens"}
+    def time(self, batch: Batch, sequences: int | None, tokens: int | None, repeats: int) -> Seconds:
         if self.passes == self.fails_at:
             raise WorkerError("it broke", "died")
-        self.calls.append((self.name, {"repeats": repeats, **arguments}))
+        self.calls.append((self.name, {"repeats": repeats, "sequences": sequences, "tokens": tokens}))
         seconds = self.seconds[min(self.passes, len(self.seconds) - 1)]
         wall = np.resize(seconds, repeats)  # a list of them: passes of several kinds, again and again
         self.passes += 1
-        return {}, {"wall": wall, "cpu": 2 * wall}
+        return Seconds(wall, 2 * wall)
 
 
-def measured(workers: list[Clocked], shape: speed.Shape, **arguments: Any) -> dict[str, dict[str, Any]]:
-    return speed.measure(cast(dict[str, Worker], {worker.name: worker for worker in workers}), shape, **arguments)
+def measured(
+    workers: list[Clocked], shape: speed.Shape, show: Any = lambda *_: None, **arguments: Any
+) -> dict[str, dict[str, Any]]:
+    by_name = cast(dict[str, Worker], {worker.name: worker for worker in workers})
+    return speed.measure(by_name, shape, show, **arguments)
 
 
 SHAPE = speed.fixed(8, 16, 100)
@@ -127,7 +126,7 @@ def test_what_was_published_by_its_median_pass_stays() -> None:
 def test_turns_are_watched_and_the_warm_up_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
     worker, stretches = Clocked("a", [1.0], []), list[Stretch]()
     asked: list[int] = []
-    monkeypatch.setattr(provenance, "throttled", lambda: (asked.append(worker.passes), (len(asked), 0.5))[1])
+    monkeypatch.setattr(machine, "throttled", lambda: (asked.append(worker.passes), (len(asked), 0.5))[1])
     measured([worker], SHAPE, stretches=stretches)
     assert asked == [2, 2 + speed.ROUNDS]
     assert [each.periods for each in stretches] == [1]
@@ -166,10 +165,10 @@ def test_own_lengths_are_fed_as_users_feed_them_and_rectangles_whole() -> None:
     assert {(each["sequences"], each["tokens"]) for _, each in calls} == {(None, None)}
 
 
-def test_progress_is_told_of_each_round() -> None:
-    told: list[tuple[int, int]] = []
-    measured([Clocked("a", [1.0], [])], SHAPE, on_progress=lambda done, total: told.append((done, total)))
-    assert told == [(turn, speed.ROUNDS) for turn in range(speed.ROUNDS + 1)]
+def test_each_round_is_shown_as_progress() -> None:
+    shown: list[tuple[str, float, float]] = []
+    measured([Clocked("a", [1.0], [])], SHAPE, lambda *what: shown.append(what))
+    assert shown == [("timing 8 x 16", turn, speed.ROUNDS) for turn in range(speed.ROUNDS + 1)]
 
 
 # ---- records, of real workers whose implementations need no framework ----
@@ -233,8 +232,9 @@ def timed(tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
             files.append(tmp_path / f"stub{number}.py")
             files[-1].write_text(source)
         stubs = [describe(file)[0] for file in files]
-        homes = {stub.name: Path(sys.executable) for stub in stubs}
-        done = list(speed.run_speed(made, stubs, homes, Checkpoints(made, tmp_path), lambda *_: None))
+        interpreters = {stub.name: Path(sys.executable) for stub in stubs}
+        checkpoints = Checkpoints(made.weights.folder, made.tokenizer, tmp_path)
+        done = list(speed.run_speed(Bench(made, interpreters, checkpoints, lambda *_: None), stubs))
         written = record.read_all([tmp_path / "runs"])
         assert all(each in written for each in done), "as it is written, so it is given"
         return done
@@ -268,8 +268,8 @@ def test_what_the_same_code_was_timed_on_is_not_timed_again(
     (lost,) = (tmp_path / "runs" / "speed").glob("*-8x128-*.json")
     lost.unlink()
     third = {each.shape["name"]: each for each in timed()}
-    anew = [each.shape["name"] for each in first if third[each.shape["name"]] != each]
-    assert anew == ["8 x 128"]
+    repeated = [each.shape["name"] for each in first if third[each.shape["name"]] != each]
+    assert repeated == ["8 x 128"]
 
     other = timed(shapes=((1, 128),), precision="bf16")
     assert not {each.key for each in other} & {each.key for each in first}
@@ -297,7 +297,7 @@ def test_what_disturbs_the_measuring_of_the_limits_is_in_the_load(
         return {}
 
     monkeypatch.setattr(speed, "_limits", limits)
-    monkeypatch.setattr(provenance, "throttled", lambda: (periods, periods / 2))
+    monkeypatch.setattr(machine, "throttled", lambda: (periods, periods / 2))
     for each in timed(shapes=((1, 16), (2, 16)))[:2]:
         assert each.load["throttled"] == {"periods": 14, "seconds": 7.0}, "before the turns and after them"
         assert each.load["noisy"]

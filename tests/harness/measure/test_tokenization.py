@@ -5,18 +5,19 @@ import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from harness.errors import BadInput
 from harness.measure import evaluate, quality, tokenization
+from harness.measure.bench import Bench
 from harness.measure.plan import Options, Plan, prepare
+from harness.measure.run import Run
+from harness.port.batch import Array
 from harness.port.hf_folder import is_uncased, read_vocabulary
 from harness.predict.predict import predict_file
 from harness.weights.checkpoints import Checkpoints
-from harness.worker.messages import Array
 from reference.tokenizer import Tokenizer
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
@@ -174,11 +175,10 @@ class Exporting:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def call(self, command: str) -> tuple[None, dict[str, Array]]:
+    def export(self) -> dict[str, Array]:
         from reference.checkpoint import read
 
-        assert command == "export"
-        return None, {name: 100 * tensor.numpy() for name, tensor in read(self.folder).tensors.items()}
+        return {name: 100 * tensor.numpy() for name, tensor in read(self.folder).tensors.items()}
 
 
 @pytest.fixture
@@ -187,19 +187,15 @@ def saved(tmp_path: Path) -> Saved:
 
     def save_one(folder: Path, rows: int, train: bool) -> Path:
         made = planned(folder, rows, tmp_path)
-        (task,), checkpoints, homes = (
-            made.tasks,
-            Checkpoints(made, tmp_path / "made"),
-            {"reference": Path(sys.executable)},
-        )
+        checkpoints = Checkpoints(made.weights.folder, made.tokenizer, tmp_path / "made")
+        run = Run(made, made.implementations[0], made.tasks[0], 42)
         if train:
-            done = quality.run_trained(
-                made, made.implementations[0], homes, task, 42, checkpoints, False, lambda *_: None
-            )
+            bench = Bench(made, {"reference": Path(sys.executable)}, checkpoints, lambda *_: None)
+            done = quality.run_trained(bench, run, for_encoders=False)
             assert done.state == "ok", done.reason
         else:
-            worker, result = Exporting(checkpoints.with_head(task, 42)), SimpleNamespace(key="0" * 64)
-            evaluate.save_model(worker, made, result, task, tmp_path / "model")  # type: ignore[arg-type]
+            worker = Exporting(checkpoints.with_head(run.task, 42))
+            evaluate.save_model(worker, run, tmp_path / "model")  # type: ignore[arg-type]
         (description,) = (tmp_path / "model").rglob("bert_atlas.json")
         return description.parent
 

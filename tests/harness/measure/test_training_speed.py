@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from harness.measure import speed, training_speed
+from harness.measure.bench import Bench
 from harness.measure.client import Worker
 from harness.measure.plan import Options, prepare
-from harness.port.batch import shuffled, shuffled_by_length
-from harness.records import provenance, record
+from harness.port.batch import Array, Batch, shuffled, shuffled_by_length
+from harness.records import machine, record
 from harness.registry.implementations import describe, find
 from harness.weights.checkpoints import Checkpoints
 
@@ -40,8 +41,10 @@ def timed(tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
             )
         )
         chosen = [find("reference"), find("transformers"), describe(STUBS / "encoder.py")[0]]
-        homes = {each.name: Path(sys.executable) for each in chosen}
-        done = list(training_speed.run_training(made, chosen, homes, Checkpoints(made, tmp_path), lambda *_: None))
+        interpreters = {each.name: Path(sys.executable) for each in chosen}
+        checkpoints = Checkpoints(made.weights.folder, made.tokenizer, tmp_path)
+        bench = Bench(made, interpreters, checkpoints, lambda *_: None)
+        done = list(training_speed.run_training(bench, chosen))
         assert sorted(record.read_all([tmp_path / "runs"]), key=lambda each: each.key) == sorted(
             done, key=lambda each: each.key
         )
@@ -59,7 +62,7 @@ def test_those_that_can_be_trained_take_turns_at_epochs(timed: Callable[..., lis
         assert set(result.implementations) == {"reference", "transformers"}
         assert result.shape["sequences"] == LIMIT
         assert result.shape["own_lengths"]
-        assert result.precision["resolved"] == ("bf16" if provenance.hardware_bf16() else "fp32")
+        assert result.precision["resolved"] == ("bf16" if machine.hardware_bf16() else "fp32")
         for figures in result.implementations.values():
             assert np.shape(figures["wall"]) == (speed.ROUNDS, 1)
             assert figures["sequences_per_second"] == pytest.approx(LIMIT / figures["p50"])
@@ -78,14 +81,13 @@ def test_one_that_pads_gets_random_batches_as_its_users_feed_it(
     batches: dict[str, str],
 ) -> None:
     fed: dict[str, Any] = {}
-    call = Worker.call
+    start_training = Worker.start_training
 
-    def spied(worker: Worker, command: str, *arguments: Any, **named: Any) -> Any:
-        if command == "start_training":
-            fed[worker.info["batching"]] = named["recipe"]["batches"]
-        return call(worker, command, *arguments, **named)
+    def spied(worker: Worker, batch: Batch, labels: Array, recipe: dict[str, Any], kind: str, seed: int) -> Any:
+        fed[worker.info["batching"]] = recipe["batches"]
+        return start_training(worker, batch, labels, recipe, kind, seed)
 
-    monkeypatch.setattr(Worker, "call", spied)
+    monkeypatch.setattr(Worker, "start_training", spied)
     (result,) = timed("mini-sentiment", by_length=by_length)
 
     assert fed == batches

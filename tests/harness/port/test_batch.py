@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.port.batch import Batch, IntArray, by_tokens, from_lists, in_order, pad, shuffled_by_length
+from harness.port.batch import Batch, IntArray, by_tokens, from_lists, in_order, pad, shuffled_by_length, unpad
 
 IDS = [[101, 7, 102], [101, 102], [101, 8, 9, 10, 102]]
 SEGMENTS = [[0, 0, 0], [0, 0], [0, 0, 1, 1, 1]]
@@ -68,6 +68,20 @@ def test_padding_holds_the_packed_tokens_where_the_mask_is_one(ids: list[list[in
     assert mask.sum(1).tolist() == batch.lengths.tolist()
     assert not padded[mask == 0].any()
     assert (segments == mask).all()
+
+
+@given(st.lists(st.integers(1, 20), max_size=20), st.integers(0, 5))
+def test_unpad_is_the_inverse_of_pad_whatever_more_is_padded(lengths: list[int], more: int) -> None:
+    batch = from_lists([list(range(1, n + 1)) for n in lengths], [[0] * n for n in lengths])
+    ids, _, _ = pad(batch)
+    assert unpad(ids, batch).tolist() == batch.ids.tolist()
+    states = np.pad(np.stack([ids, -ids], axis=-1), ((0, 0), (0, more), (0, 0)), constant_values=7)
+    assert unpad(states, batch).tolist() == [[number, -number] for number in batch.ids]
+
+
+def test_what_is_shorter_than_the_batch_cannot_be_unpadded(batch: Batch) -> None:
+    with pytest.raises(IndexError):
+        unpad(pad(batch)[0][:, :-1], batch)
 
 
 @given(LENGTHS, st.integers(1, 40))

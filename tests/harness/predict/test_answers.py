@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.data.read import TextExample, WordExample, read_split
-from harness.data.task import SplitFile, Task, load_task
+from harness.data.examples import TextExample, WordExample
+from harness.data.read import read_split
+from harness.data.reading import SplitFile
+from harness.data.task import Task, load_task
 from harness.errors import BadInput
 from harness.predict.answers import check_writable, form_of, written
 from harness.predict.inputs import Inputs, from_file
@@ -30,11 +32,11 @@ def classification() -> tuple[Inputs, list[Any], Any]:
 @pytest.mark.parametrize("name", ["answers.tsv", "answers.csv", "answers.jsonl"])
 def test_answers_are_read_back_by_the_reader_of_tasks(tmp_path: Path, name: str) -> None:
     inputs, answers, logits = classification()
-    form = form_of(inputs.task, tmp_path / name)
+    form = form_of(inputs.reading, tmp_path / name)
     (tmp_path / name).write_text(written(inputs, answers, logits, form), encoding="utf-8")
     columns: dict[str, str | int] = {"id": "id", "text": "label", "label": "label"}
     split = {"dev": SplitFile(tmp_path / name, True, columns)}
-    back = read_split(replace(inputs.task, format=form, files=split), "dev", None)  # type: ignore[arg-type]
+    back = read_split(replace(inputs.reading, format=form, files=split), "dev", None)  # type: ignore[arg-type]
     assert [(each.id, each.label) for each in back] == [(each, "negative") for each in IDS]  # type: ignore[union-attr]
 
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 import yaml
 
-from harness.measure import evaluate, parity, run
+from harness.measure import evaluate, main_path, parity
 from harness.measure.parity import Outputs
 from harness.measure.plan import Plan
 from harness.predict import predict
@@ -145,7 +145,7 @@ CASES = {
 
 
 def no_parity(*arguments: Any) -> Any:
-    batch = arguments[3]
+    batch = arguments[2]
     info = {"version": "1", "trainable": True, "precision": "fp32", "computed": "fp32"}
     return Outputs(np.ones((len(batch.ids), 32)), None), info
 
@@ -156,13 +156,13 @@ def saved(
 ) -> Callable[[Case], tuple[Path, Path, list[list[Any]], Any]]:
     """A function: a task to its dev file, the model of a run, what the run predicted, and the logits that it got."""
     seen: list[Any] = []
-    decode = evaluate.decode
+    logits_of = evaluate.logits_of
 
-    def spy(task: Any, logits: Any, *rest: Any) -> Any:
-        seen.append(logits)
-        return decode(task, logits, *rest)
+    def spy(*arguments: Any) -> Any:
+        seen.append(logits_of(*arguments))
+        return seen[-1]
 
-    monkeypatch.setattr(evaluate, "decode", spy)
+    monkeypatch.setattr(evaluate, "logits_of", spy)
     monkeypatch.setattr(parity, "_outputs", no_parity)
     threads = torch.get_num_threads()
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
@@ -179,7 +179,7 @@ def saved(
         recipe = {"recipe": {"epochs": 2, "learning_rate": 3e-3, "batch_size": 8}}
         (tmp_path / "mine.yaml").write_text(yaml.safe_dump(common | recipe | case.fields, sort_keys=False))
         options = {"tasks": [str(tmp_path / "mine.yaml")], "save_model": tmp_path / "model", "threads": 1}
-        records = run.run([prepared(precision=precision, **options)], lambda *_: None)
+        records = main_path.run([prepared(precision=precision, **options)], lambda *_: None)
         quality = next(each for each in records if isinstance(each, Quality))
         records.close()  # type: ignore[attr-defined]
         assert quality.state == "ok", quality.reason

@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
-from harness.data.read import TextExample, WordExample, read_split
-from harness.data.task import SplitFile, Task, load_task
+from harness.data.examples import TextExample, WordExample
+from harness.data.read import read_split
+from harness.data.reading import SplitFile
+from harness.data.task import Task, load_task
 from harness.errors import BadInput
 from harness.predict.inputs import STANDARD_INPUT, from_file, from_texts
 

@@ -6,8 +6,11 @@ import pytest
 
 from harness.measure import keys
 from harness.measure.plan import Plan
+from harness.measure.run import Run
 from harness.records.compiled_here import compiled_here
-from reference.compiled import compiled
+from reference.compile import compiled
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(autouse=True)
@@ -18,14 +21,14 @@ def forget() -> Iterator[None]:
 
 
 def keys_of(made: Plan) -> list[str]:
-    """Of fine-tuning, of encoding with what the reference fine-tuned, of parity and of timing; each looked up anew."""
+    """Of fine-tuning, of encoding with what the reference fine-tuned, of parity and of timing; each looked up again."""
     for cached in (compiled, compiled_here):
         cached.cache_clear()
     implementation, task = made.implementations[0], made.tasks[0]
     shape = {"name": "1 x 16", "sequences": 1, "tokens": 16, "lengths": [[16, 1]]}
     return [
-        keys.quality_key(made, implementation, task, 42),
-        keys.quality_key(made, implementation, task, 42, "encoded"),
+        Run(made, implementation, task, 42).key,
+        Run(made, implementation, task, 42, "encoded").key,
         keys.parity_key(made, implementation),
         keys.speed_key(made, [implementation], shape, "inference"),
     ]

@@ -13,9 +13,9 @@ from harness.errors import BadInput
 from harness.records import record
 from harness.records.models import model_of, named_apart
 from harness.records.record import Parity, Quality, Record, Speed
+from harness.report.arrange import arrange
 from harness.report.csv_table import to_csv
 from harness.report.page import to_html
-from harness.report.table import arrange
 from harness.results.history import histories
 from harness.statistics.seeds import group
 
@@ -97,4 +97,4 @@ def test_two_models_are_not_compared(
     with pytest.raises(
         BadInput, match=r"not comparable, these differ: configuration: num_attention_heads \(2 against 4\)"
     ):
-        compare.compare(str(tmp_path / "a"), str(tmp_path / "b"), runs=tmp_path)
+        compare(str(tmp_path / "a"), str(tmp_path / "b"), runs=tmp_path)

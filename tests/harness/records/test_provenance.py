@@ -1,4 +1,4 @@
-"""Provenance on this machine, and on imitations of others."""
+"""Where a record comes from: versions, commit and command."""
 
 import getpass
 import json
@@ -6,178 +6,26 @@ import re
 import shutil
 import socket
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 
-from harness import affinity
-from harness.errors import BadInput
-from harness.records import provenance
-from harness.records.provenance import command, commit_of, git_commit, machine, versions
+from harness.records import machine, provenance
+from harness.records.provenance import command, commit_of, git_commit, versions
 
 
 @pytest.fixture(autouse=True)
-def nothing_remembered() -> Iterator[None]:
-    """What is asked once a process is asked again in every test."""
-    provenance._gpus.cache_clear()
+def git_is_asked_again() -> Iterator[None]:
+    """Its answer is remembered for as long as a process lives."""
     git_commit.cache_clear()
     yield
-    provenance._gpus.cache_clear()
     git_commit.cache_clear()
-
-
-@pytest.fixture
-def other_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A Linux machine of which nothing is known but what a test writes into the folder."""
-    monkeypatch.delenv("BERT_ATLAS_MAX_CPU_ISA", raising=False)
-    for name in ("PROC", "CPUS", "CGROUP"):
-        monkeypatch.setattr(provenance, name, tmp_path / name.lower())
-    monkeypatch.setattr(provenance.platform, "system", lambda: "Linux")
-    monkeypatch.setattr(affinity, "CPUS", list(range(8)))
-    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
-    return tmp_path
 
 
 def write(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
-
-
-def program(folder: Path, name: str, script: str) -> None:
-    write(folder / "bin" / name, f"#!/bin/sh\n{script}\n")
-    (folder / "bin" / name).chmod(0o755)
-
-
-# -- the machine --
-
-
-def test_this_machine_is_described() -> None:
-    found = machine()
-
-    assert found["cpu"]
-    assert 1 <= found["cores"] <= found["logical_cores"] <= (psutil.cpu_count() or 1)
-    assert 2**28 < found["memory"] <= psutil.virtual_memory().total
-    assert found["python"] == ".".join(map(str, sys.version_info[:3]))
-    assert json.loads(json.dumps(found)) == found
-
-
-def test_an_x86_processor_tells_its_abilities(other_machine: Path) -> None:
-    cpu = "processor : 0\nmodel name\t: AMD EPYC 9654 96-Core Processor\nflags\t\t: fpu sse avx2 avx512f avx512_bf16\n"
-    write(other_machine / "proc/cpuinfo", cpu * 8)
-
-    assert machine()["cpu"] == "AMD EPYC 9654 96-Core Processor"
-    assert machine()["flags"] == ["avx2", "avx512_bf16", "avx512f"]
-    assert provenance.hardware_bf16()
-
-
-def test_what_is_switched_off_is_no_ability_and_is_named(other_machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write(other_machine / "proc/cpuinfo", "model name : EPYC\nflags : sse avx2 avx512f avx512_vnni avx512_bf16\n")
-    for name in provenance.LIBRARY_SWITCHES:
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("BERT_ATLAS_MAX_CPU_ISA", "AVX512_CORE_VNNI")
-    assert machine()["flags"] == ["avx2", "avx512_vnni", "avx512f"]
-    assert machine()["hidden"] == ["avx512_bf16"]
-    assert not provenance.hardware_bf16()
-
-    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
-    monkeypatch.delenv("BERT_ATLAS_MAX_CPU_ISA")
-    assert machine()["flags"] == ["avx2", "avx512_bf16", "avx512_vnni", "avx512f"]
-    assert machine()["hidden"] == ["ONEDNN_MAX_CPU_ISA=AVX2"]
-
-    monkeypatch.setenv("BERT_ATLAS_MAX_CPU_ISA", "SSE")
-    with pytest.raises(BadInput, match="SSE is not one of AVX2, AVX512_CORE"):
-        machine()
-
-
-def test_avx512_alone_is_not_fast_bf16(other_machine: Path) -> None:
-    write(other_machine / "proc/cpuinfo", "model name : Xeon Gold 6148\nflags : avx2 avx512f\n")
-
-    assert not provenance.hardware_bf16()
-
-
-def test_an_arm_processor_is_named_by_lscpu(other_machine: Path) -> None:
-    write(other_machine / "proc/cpuinfo", "processor : 0\nFeatures : fp asimd bf16 i8mm sve\nCPU part : 0xd4f\n")
-    program(other_machine, "lscpu", "echo 'Architecture:  aarch64'; echo 'Model name:    Neoverse-V2'")
-
-    assert machine()["cpu"] == "Neoverse-V2"
-    assert machine()["flags"] == ["bf16", "i8mm", "neon"]
-    assert provenance.hardware_bf16()
-
-
-def test_a_mac_is_asked_by_sysctl(other_machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(provenance.platform, "system", lambda: "Darwin")
-    lines = "machdep.cpu.brand_string: Apple M3 Pro", "hw.optional.neon: 1", "hw.optional.avx2_0: 0"
-    lines = (*lines, "hw.optional.arm.FEAT_BF16: 1", "hw.optional.arm.FEAT_I8MM: 1")
-    program(other_machine, "sysctl", f"printf '{chr(92)}n'; echo '{chr(10).join(lines)}'")
-
-    assert machine()["cpu"] == "Apple M3 Pro"
-    assert machine()["flags"] == ["bf16", "i8mm", "neon"]
-
-
-def test_an_unknown_processor_is_no_error(other_machine: Path) -> None:
-    assert machine()["cpu"] == provenance.platform.machine()
-    assert machine()["flags"] == machine()["gpus"] == []
-
-
-def test_hyperthreads_are_one_core(other_machine: Path) -> None:
-    for cpu in range(8):
-        write(other_machine / f"cpus/cpu{cpu}/topology/thread_siblings_list", f"{cpu % 4},{cpu % 4 + 4}\n")
-
-    assert provenance.usable_cores() == 4
-    assert machine()["logical_cores"] == 8
-
-
-@pytest.mark.parametrize(
-    ("own_group", "files", "cores"),
-    [
-        ("0::/", {"cpu.max": "max 100000"}, 8),
-        ("0::/", {"cpu.max": "250000 100000"}, 2),
-        ("0::/", {"cpu.max": "50000 100000"}, 1),
-        ("0::/pod/box", {"pod/box/cpu.max": "max 100000", "pod/cpu.max": "300000 100000"}, 3),
-        ("4:cpu,cpuacct:/box", {"cpu/cpu.cfs_quota_us": "400000", "cpu/cpu.cfs_period_us": "100000"}, 4),
-        ("4:cpu,cpuacct:/", {"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, 8),
-    ],
-)
-def test_a_quota_bounds_the_cores(other_machine: Path, own_group: str, files: dict[str, str], cores: int) -> None:
-    write(other_machine / "proc/self/cgroup", f"{own_group}\n")
-    for name, text in files.items():
-        write(other_machine / "cgroup" / name, f"{text}\n")
-
-    assert provenance.usable_cores() == cores
-
-
-@pytest.mark.parametrize(
-    ("own_group", "file", "limit"),
-    [
-        ("0::/box", "box/memory.max", 2**20),
-        ("5:memory:/", "memory/memory.limit_in_bytes", 2**20),
-        ("5:memory:/", "memory/memory.limit_in_bytes", 9223372036854771712),  # version 1's way to say none
-    ],
-)
-def test_a_container_has_the_memory_it_was_given(other_machine: Path, own_group: str, file: str, limit: int) -> None:
-    write(other_machine / "proc/self/cgroup", f"{own_group}\n")
-    write(other_machine / "cgroup" / file, f"{limit}\n")
-
-    assert machine()["memory"] == min(limit, psutil.virtual_memory().total)
-
-
-def test_gpus_are_those_of_nvidia_smi(other_machine: Path) -> None:
-    rows = "NVIDIA H100 80GB HBM3, 81559, 570.86.15\nNVIDIA A100-SXM4-40GB, [N/A], 570.86.15"
-    program(other_machine, "nvidia-smi", f"echo '{rows}'")
-
-    assert machine()["gpus"] == [
-        {"name": "NVIDIA H100 80GB HBM3", "memory": 81559 * 2**20, "driver": "570.86.15"},
-        {"name": "NVIDIA A100-SXM4-40GB", "memory": None, "driver": "570.86.15"},
-    ]
-
-
-def test_a_broken_driver_means_no_gpu(other_machine: Path) -> None:
-    program(other_machine, "nvidia-smi", "echo 'NVIDIA-SMI has failed, no driver, no luck'; exit 9")
-
-    assert machine()["gpus"] == []
 
 
 # -- versions and code --
@@ -318,7 +166,7 @@ def test_a_home_that_is_the_root_hides_nothing(monkeypatch: pytest.MonkeyPatch) 
 def test_nothing_says_who_or_where() -> None:
     home = Path.home()
     argv = ["python", "-m", "harness", f"--data={home}/data", str(home), str(Path.cwd()), f"/{getpass.getuser()}/x"]
-    text = json.dumps([machine(), versions(), git_commit(), command(argv, {"BERT_ATLAS_DATA": home / "data"})])
+    text = json.dumps([machine.describe(), versions(), git_commit(), command(argv, {"BERT_ATLAS_DATA": home / "data"})])
     private = {socket.gethostname(), socket.getfqdn(), getpass.getuser(), str(home), str(Path.cwd())} - {"localhost"}
 
     for each in private:

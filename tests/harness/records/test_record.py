@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from harness.errors import BadInput, Failure
+from harness.files import exclusive, sweep, write_json
 from harness.records import record
 from harness.records.record import Quality, Record
 
@@ -94,7 +95,7 @@ def test_a_full_disk_says_what_to_do(
 def test_a_file_in_the_folders_place_is_a_failure(quality_record: Callable[..., Quality], written: Path) -> None:
     with pytest.raises(Failure, match="could not be written"):
         record.write(quality_record(), written / "two.json")
-    with pytest.raises(Failure, match="cannot be written to"), record.exclusive(written / "two.json", lambda: None):
+    with pytest.raises(Failure, match="cannot be written to"), exclusive(written / "two.json", lambda: None):
         pass
 
 
@@ -165,8 +166,8 @@ def test_a_folder_or_an_absent_file_is_no_record(tmp_path: Path) -> None:
 
 def held_elsewhere(path: Path) -> subprocess.Popen[str]:
     """A process that works on this record until its standard input ends."""
-    code = "import sys; from pathlib import Path; from harness.records import record\n"
-    code += "with record.exclusive(Path(sys.argv[1]), lambda: None): print('in', flush=True); sys.stdin.read()"
+    code = "import sys; from pathlib import Path; from harness.files import exclusive\n"
+    code += "with exclusive(Path(sys.argv[1]), lambda: None): print('in', flush=True); sys.stdin.read()"
     process = subprocess.Popen(
         [sys.executable, "-c", code, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT
     )
@@ -185,9 +186,9 @@ def test_one_process_works_on_a_record_at_a_time(tmp_path: Path, end: str) -> No
             assert other.poll() is None
             other.kill() if end == "killed" else other.communicate()
 
-        with record.exclusive(tmp_path / "two.json", waiting):
+        with exclusive(tmp_path / "two.json", waiting):
             assert said == [], "that is another record"
-        with record.exclusive(tmp_path / "one.json", waiting):
+        with exclusive(tmp_path / "one.json", waiting):
             assert said == ["waiting"]
             assert other.wait(timeout=10) == (-9 if end == "killed" else 0)
 
@@ -197,9 +198,9 @@ def test_what_a_killed_process_left_of_a_record_is_swept_away(tmp_path: Path) ->
     others = ["two.json1234.part", "one.json", "one.predictions.json.gz"]
     for name in [*left, *others]:
         (tmp_path / name).write_text("{")
-    with record.exclusive(tmp_path / "one.json", lambda: None):
+    with exclusive(tmp_path / "one.json", lambda: None):
         assert sorted(path.name for path in tmp_path.glob("[!.]*")) == sorted(others)
-    record.sweep(tmp_path)
+    sweep(tmp_path)
     assert not list(tmp_path.glob("*.part"))
 
 
@@ -249,7 +250,7 @@ def test_other_files_among_records_are_left_alone_but_refused_by_name(
     quality_record: Callable[..., Quality], tmp_path: Path
 ) -> None:
     record.write(quality_record(), tmp_path / "one.json")
-    record.write_json({"a": "x", "differences": []}, tmp_path / "comparison.json")
+    write_json({"a": "x", "differences": []}, tmp_path / "comparison.json")
     (tmp_path / "model").mkdir()
     (tmp_path / "model/config.json").write_text('{"model_type": "bert"}')
     assert len(record.read_all([tmp_path])) == 1

@@ -111,7 +111,7 @@ def test_other_requirements_have_another_folder(needs: Requirements) -> None:
 
 def test_a_package_that_does_not_exist_is_a_failure_that_shows_why(tmp_path: Path) -> None:
     absent = Requirements("", (f"absent @ {(tmp_path / 'absent-1.0-py3-none-any.whl').as_uri()}",))
-    with pytest.raises(Failure, match=r"could not be made(.|\n)*absent"):
+    with pytest.raises(Failure, match=r"could not be created(.|\n)*absent"):
         create(absent, silent)
     assert find_environment(absent) is None
     assert listing() == []

@@ -79,9 +79,9 @@ def test_computed_constants_and_undefined_ones_are_left_alone(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ('NAME = "mine"\n', r"mine\.py: an implementation file must say TITLE, CATALOG_ID"),
-        ("", r"mine\.py: an implementation file must say NAME, TITLE, CATALOG_ID"),
-        (CONSTANTS.replace('"mine-id"', "compute()"), r"must say CATALOG_ID"),
+        ('NAME = "mine"\n', r"mine\.py: an implementation file must define TITLE, CATALOG_ID"),
+        ("", r"mine\.py: an implementation file must define NAME, TITLE, CATALOG_ID"),
+        (CONSTANTS.replace('"mine-id"', "compute()"), r"must define CATALOG_ID"),
         (CONSTANTS + "def load(:\n", r"mine\.py: not an implementation file: "),
         ("\0", r"mine\.py: not an implementation file: "),
         ("# /// script\n# dependencies = [\n# ///\n" + CONSTANTS, r"mine\.py: not an implementation file: "),
@@ -121,6 +121,31 @@ def test_requirements_say_how_they_are_installed() -> None:
     )
     expected = Requirements(">=3.11,<3.12", ("old==1.0",), no_deps=True, build=("setuptools<70", "wheel"))
     assert requirements("\n".join(header) + "\n") == expected
+
+
+def test_a_header_can_name_an_environment_that_several_share() -> None:
+    shared = requirements('# /// script\n# [tool.bert-atlas]\n# environment = "keras-2"\n# ///\n')
+    assert (shared.python, shared.no_deps, shared.build) == (">=3.11", True, ("setuptools<70", "wheel"))
+    assert "tf-keras==2.21.0" in shared.packages
+    assert find("keras-bert").requirements == find("bert-keras").requirements == shared
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "message"),
+    [
+        (
+            "",
+            'environment = "tensorflow-3"',
+            r"no environment is called 'tensorflow-3' \(known: ",
+        ),
+        ('dependencies = ["a"]', 'environment = "keras-2"', "names the environment 'keras-2' and packages of its own"),
+        ("", 'environment = "keras-2"\n# no-deps = true', "names the environment 'keras-2' and packages of its own"),
+    ],
+)
+def test_a_header_that_names_an_environment_wrongly(tmp_path: Path, before: str, after: str, message: str) -> None:
+    header = f"# /// script\n# {before}\n# [tool.bert-atlas]\n# {after}\n# ///\n"
+    with pytest.raises(BadInput, match=message):
+        describe(written(tmp_path, header + CONSTANTS))
 
 
 def make_package(folder: Path, source: str, module: str = "their_package.deep.bert", parent: str = "") -> None:

@@ -46,26 +46,11 @@ def test_records_and_predictions_are_copied_by_machine_and_implementation(
         machine / "transformers-eager" / "one.json.gz",
         machine / "comparisons" / "two.json",
         machine / "reference" / "three.json",
-        results / "index.json",
     }
     assert {path for path in results.rglob("*") if path.is_file()} == set(copied)
     assert record.read_predictions(machine / "transformers-eager" / "one.json.gz") == PREDICTIONS
     assert (machine / "comparisons" / "two.json").read_bytes() == (runs / "speed" / "two.json").read_bytes()
     assert len(record.read_all([results])) == 3
-
-
-def test_the_index_holds_every_published_record_without_its_raw_timings(
-    put: Put, quality_record: Callable[..., Quality], speed_record: Callable[..., Speed], runs: Path, tmp_path: Path
-) -> None:
-    results = tmp_path / "results"
-    publish([put(speed_record(), runs / "speed" / "one.json")], results)
-    publish([put(quality_record(), runs / "quality" / "two.json")], results)
-    index = json.loads((results / "index.json").read_text())
-    assert index["schema"] == record.SCHEMA
-    assert sorted(each["kind"] for each in index["records"]) == ["quality", "speed"]
-    timed = next(each for each in index["records"] if each["kind"] == "speed")["implementations"]
-    assert timed
-    assert all("p50" in figures and not {"wall", "cpu"} & figures.keys() for figures in timed.values())
 
 
 @pytest.mark.parametrize(
@@ -79,10 +64,7 @@ def test_the_machines_folder_is_a_plain_name(
     path = put(quality_record(device=device, machine=machine), runs / "one.json")
     results = tmp_path / "results"
     names = ("one.json", "one.predictions.json.gz")
-    assert publish([path], results) == [
-        *(results / folder / "reference" / name for name in names),
-        results / "index.json",
-    ]
+    assert publish([path], results) == [results / folder / "reference" / name for name in names]
 
 
 @pytest.mark.parametrize(
@@ -169,7 +151,7 @@ def test_predictions_that_are_not_one_for_each_example_are_refused(
     with pytest.raises(BadInput, match=rf"one\.json: {message}.*; run it again"):
         publish([path], tmp_path / "results")
     record.write_predictions(runs / "one.json.gz", {"dev": [["0", "positive"], ["1", "negative"]]})
-    assert len(publish([path], tmp_path / "results")) == 3
+    assert len(publish([path], tmp_path / "results")) == 2
 
 
 def test_a_score_without_predictions_is_refused(
@@ -236,7 +218,7 @@ def test_what_everybody_has_may_be_published(
     put: Put, quality_record: Callable[..., Quality], runs: Path, tmp_path: Path, text: str
 ) -> None:
     path = put(quality_record(command=text), runs / "one.json")
-    assert len(publish([path], tmp_path / "results")) == 3
+    assert len(publish([path], tmp_path / "results")) == 2
 
 
 def test_nothing_is_copied_where_one_record_is_refused(

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +14,15 @@ import numpy as np
 import pytest
 import yaml
 
-from harness import cli
 from harness.data.read import read_split
-from harness.data.task import Task, load_task, task_files
+from harness.data.reading import task_files
+from harness.data.task import Task, load_task
 from harness.errors import BadInput, Failure
-from harness.measure import evaluate
 from harness.records import record
 from harness.records.record import Parity, Quality, Speed
-from harness.results.publish import write_index
+from harness.results import rescore as rescoring
 from harness.results.rescore import Change, rescore
+from harness.statistics.score import score
 
 ROOT = Path(__file__).parents[3]
 Recorded = Callable[..., Path]
@@ -42,7 +43,7 @@ def recorded(quality_record: Callable[..., Quality], tmp_path: Path) -> Recorded
         result = quality_record(
             **{"task": said | {"data": data}, "metrics": [], "predictions": f"{task.name}.gz"} | fields
         )
-        result.metrics, result.flags = evaluate.score(result, task, examples, answers)
+        result.metrics, result.flags = score(result, task, examples, answers)
         record.write_predictions(folder / f"{task.name}.gz", answers)
         record.write(result, folder / f"{task.name}.json")
         return folder / f"{task.name}.json"
@@ -91,6 +92,49 @@ def test_data_and_tasks_are_read_once_for_all_records_of_them(
     assert len(all_of(tmp_path / "runs")) == 9
     wanted = [("mini-ner", "document", "dev"), ("mini-ner", "sentence", "dev"), ("mini-sentiment", "sentence", "dev")]
     assert sorted(reads) == wanted
+
+
+def test_equal_predictions_are_scored_once_and_every_record_is_compared(
+    recorded: Recorded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second, wrong, other = (recorded(folder=tmp_path / "runs" / str(number)) for number in range(4))
+    changed(wrong, lambda values: values["metrics"][0].update(value=0.5))
+    answers = record.read_predictions(other.with_name("mini-sentiment.gz"))
+    answers["dev"][0][1] = {"positive": "negative", "negative": "positive"}[answers["dev"][0][1]]
+    record.write_predictions(other.with_name("mini-sentiment.gz"), answers)
+    usual, scored = rescoring.score, []
+
+    def score(result: Quality, *arguments: Any) -> Any:
+        scored.append(result.implementation["name"])
+        return usual(result, *arguments)
+
+    monkeypatch.setattr(rescoring, "score", score)
+    found = all_of(tmp_path / "runs")
+    assert len(scored) == 2, "the three that are equal, and the one with another answer"
+    assert found[first] == found[second] == []
+    assert [each.what for each in found[wrong]] == ["dev accuracy value"]
+    assert "dev accuracy value" in {each.what for each in found[other]}
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"flags": [record.flag("out of memory")]},
+        {"recipe": {"select": "dev"}},
+        {"sanity": {"dev": {"examples": 100, "cut": 50}}},
+        {"repairs": {"dev": [{"what": "nul", "count": 2, "first": "dev.tsv:3"}]}},
+    ],
+)
+def test_records_of_equal_predictions_have_metrics_and_flags_of_their_own(
+    recorded: Recorded, tmp_path: Path, fields: dict[str, Any]
+) -> None:
+    """What a record says beside its predictions goes into signatures and flags."""
+    paths = [recorded(folder=tmp_path / "runs" / str(number), **each) for number, each in enumerate([{}, fields])]
+    plain, special = (record.read(path) for path in paths)
+    assert isinstance(plain, Quality)
+    assert isinstance(special, Quality)
+    assert (plain.flags, plain.metrics) != (special.flags, special.metrics)
+    assert all_of(tmp_path / "runs") == {path: [] for path in paths}
 
 
 # ---- what is the same, and what differs ----
@@ -174,17 +218,6 @@ def test_write_puts_the_metrics_and_flags_into_the_record_and_changes_nothing_el
     assert len(all_of(path, write=True)[path]) == 3
     assert record.read(path) == right
     assert sorted(each.name for each in path.parent.iterdir()) == ["mini-sentiment.gz", "mini-sentiment.json"]
-
-
-def test_the_index_of_published_records_is_made_anew(recorded: Recorded, tmp_path: Path) -> None:
-    results = tmp_path / "results"
-    path = recorded(folder=results / "machine" / "reference")
-    changed(path, lambda values: values["metrics"][0].update(value=0.99))
-    index = write_index(results)
-    assert all_of(results)[path]
-    assert json.loads(index.read_text())["records"][0]["metrics"][0]["value"] == 0.99
-    assert all_of(results, write=True)[path]
-    assert json.loads(index.read_text())["records"][0]["metrics"] == record.read(path).metrics  # type: ignore[attr-defined]
 
 
 # ---- what cannot be scored ----
@@ -315,28 +348,23 @@ def test_more_metrics_than_the_run_had_are_added(recorded: Recorded, own_task: P
 
 
 def test_the_command_says_what_differs_and_exits_with_1_until_it_is_written(
-    recorded: Recorded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    recorded: Recorded, tmp_path: Path, main: Callable[..., tuple[int, str, str]]
 ) -> None:
-    def main(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["harness", "rescore", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        return int(ended.value.code or 0), *capfd.readouterr()
-
+    rescored = partial(main, "rescore")
     path = recorded()
     runs = str(path.parent)
-    assert main(runs) == (0, "1 scored again, 0 different\n", "")
+    assert rescored(runs) == (0, "1 scored again, 0 different\n", "")
     right = record.read(path).metrics[0]["value"]  # type: ignore[attr-defined]
     changed(path, lambda values: values["metrics"][0].update(value=0.5))
-    told = f"{path}: dev accuracy value: 0.5 -> {right}\n1 scored again, 1 different"
-    assert main(runs) == (1, f"{told}\n", "")
-    assert main(runs, "--write") == (0, f"{told}, written anew\n", "")
-    assert main(runs)[0] == 0
+    line = f"{path}: dev accuracy value: 0.5 -> {right}\n1 scored again, 1 different"
+    assert rescored(runs) == (1, f"{line}\n", "")
+    assert rescored(runs, "--write") == (0, f"{line}, rewritten\n", "")
+    assert rescored(runs)[0] == 0
     changed(path, lambda values: values["task"]["data"].update(dev="0" * 64))
-    code, out, err = main(runs)
+    code, out, err = rescored(runs)
     assert (code, out) == (2, "")
     assert "another sha256" in err
-    assert main(str(tmp_path / "absent"))[0] == 2
+    assert rescored(str(tmp_path / "absent"))[0] == 2
 
 
 def test_no_model_is_loaded_and_nothing_that_could_run_one(recorded: Recorded) -> None:

@@ -1,4 +1,4 @@
-"""Metrics: their values, their signatures, and what they are told apart from."""
+"""Metrics: values, signatures, and what is not a metric."""
 
 import math
 import random
@@ -12,10 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.data.read import WordExample, read_split
-from harness.data.task import Kind, load_task
+from harness.data.examples import WordExample
+from harness.data.kinds import KINDS
+from harness.data.read import read_split
+from harness.data.task import load_task
 from harness.errors import BadInput, Failure
-from harness.statistics.metrics import METRICS, Metric, baseline, degenerate, features, score
+from harness.statistics.metrics import METRICS, Answers, Score, features, score
 
 RTE = ("entailment", "not_entailment")
 GOLD = ["entailment"] * 6 + ["not_entailment"] * 4
@@ -23,11 +25,11 @@ PREDICTED = ["entailment"] * 5 + ["not_entailment"] * 3 + ["entailment"] * 2
 TAGS = ["O", "B-PER", "I-PER", "B-LOC", "I-LOC"]
 
 
-def value(kind: Kind, metric: str, gold: Sequence[Any], predicted: Sequence[Any], **options: Any) -> float:
+def value(kind: str, metric: str, gold: Sequence[Any], predicted: Sequence[Any], **options: Any) -> float:
     return one(kind, metric, gold, predicted, **options).value
 
 
-def one(kind: Kind, metric: str, gold: Sequence[Any], predicted: Sequence[Any], **options: Any) -> Metric:
+def one(kind: str, metric: str, gold: Sequence[Any], predicted: Sequence[Any], **options: Any) -> Score:
     settings: dict[str, Any] = {"task": "rte", "split": "dev", "labels": RTE, "draws": 500} | options
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -177,7 +179,7 @@ def test_same_seed_same_interval() -> None:
     assert one("classification", "matthews", GOLD, PREDICTED) == one("classification", "matthews", GOLD, PREDICTED)
 
 
-PERFECT: list[tuple[Kind, Sequence[Any]]] = [
+PERFECT: list[tuple[str, Sequence[Any]]] = [
     ("classification", GOLD),
     ("regression", [1.0, 2.5, 4.0, 4.0, 0.0, 1.5, 2.0, 3.5]),
     ("multi-label", [("entailment",), RTE, ("not_entailment",), (), RTE]),
@@ -186,16 +188,16 @@ PERFECT: list[tuple[Kind, Sequence[Any]]] = [
 
 
 @pytest.mark.parametrize(("kind", "gold"), PERFECT)
-def test_all_correct_is_one_without_doubt(kind: Kind, gold: Sequence[Any]) -> None:
-    for metric in METRICS[kind]:
+def test_all_correct_is_one_without_doubt(kind: str, gold: Sequence[Any]) -> None:
+    for metric in KINDS[kind].metrics:
         result = one(kind, metric, gold, gold, positive=RTE[0])
         assert (result.value, result.low, result.high) == pytest.approx((1, 1, 1))
         assert result.n == len(gold)
 
 
 @pytest.mark.parametrize(("kind", "gold"), PERFECT)
-def test_one_example_gives_finite_numbers(kind: Kind, gold: Sequence[Any]) -> None:
-    for metric in METRICS[kind]:
+def test_one_example_gives_finite_numbers(kind: str, gold: Sequence[Any]) -> None:
+    for metric in KINDS[kind].metrics:
         result = one(kind, metric, gold[:1], gold[:1], positive=RTE[0])
         assert result.low == result.value == result.high
         assert result.value == (0 if metric in ("matthews", "pearson", "spearman") else 1)
@@ -263,7 +265,11 @@ def test_tags_that_do_not_fit_name_the_sentence() -> None:
 # Baselines and degenerate predictions
 
 
-def constant_answers(kind: Kind, gold: Sequence[Any], labels: Sequence[str]) -> list[Any]:
+def baseline(metric: str, gold: Sequence[Any], positive: str | None = None) -> float:
+    return METRICS[metric].baseline(Answers(gold, gold, positive=positive))
+
+
+def constant_answers(kind: str, gold: Sequence[Any], labels: Sequence[str]) -> list[Any]:
     if kind == "classification":
         return list(labels)
     return [tuple(name for bit, name in enumerate(labels) if which >> bit & 1) for which in range(2 ** len(labels))]
@@ -282,7 +288,7 @@ def constant_answers(kind: Kind, gold: Sequence[Any], labels: Sequence[str]) -> 
     ],
 )
 @pytest.mark.parametrize("seed", range(5))
-def test_baseline_is_the_best_constant_answer(kind: Kind, metric: str, seed: int) -> None:
+def test_baseline_is_the_best_constant_answer(kind: str, metric: str, seed: int) -> None:
     draw = random.Random(seed)
     gold: list[Any]
     if kind == "classification":
@@ -295,29 +301,29 @@ def test_baseline_is_the_best_constant_answer(kind: Kind, metric: str, seed: int
         value(kind, metric, gold, [answer] * len(gold), labels="abc", positive="a", draws=1)
         for answer in constant_answers(kind, gold, "abc")
     ]
-    assert baseline(kind, metric, gold, "a") == pytest.approx(max(scores))
+    assert baseline(metric, gold, "a") == pytest.approx(max(scores))
 
 
 def test_baseline_of_mrpc() -> None:
     """68.4 and 81.2 are what a model that has learned nothing is known by on MRPC's 279 and 129 dev examples."""
     gold = ["equivalent"] * 279 + ["not_equivalent"] * 129
-    assert baseline("classification", "accuracy", gold, "equivalent") == pytest.approx(0.684, abs=5e-4)
-    assert baseline("classification", "f1", gold, "equivalent") == pytest.approx(0.812, abs=5e-4)
+    assert baseline("accuracy", gold, "equivalent") == pytest.approx(0.684, abs=5e-4)
+    assert baseline("f1", gold, "equivalent") == pytest.approx(0.812, abs=5e-4)
 
 
 def test_baseline_without_anything_to_guess() -> None:
-    assert baseline("regression", "spearman", [1.0, 2.0], None) == 0
-    assert baseline("tagging", "entity_f1", [("B-PER",)], None) == 0
-    assert baseline("multi-label", "micro_f1", [(), ()], None) == 0
+    assert baseline("spearman", [1.0, 2.0], None) == 0
+    assert baseline("entity_f1", [("B-PER",)], None) == 0
+    assert baseline("micro_f1", [(), ()], None) == 0
 
 
 @pytest.mark.parametrize("metric", ["macro_f1", "micro_f1"])
 def test_a_label_that_an_answer_names_twice_counts_once_in_the_baseline(metric: str) -> None:
     once, twice = [("a",), ("b",), ("b",), ("b",)], [("a", "a"), ("b",), ("b",), ("b",)]
-    assert baseline("multi-label", metric, twice) == baseline("multi-label", metric, once)
+    assert baseline(metric, twice) == baseline(metric, once)
 
 
-DEGENERATE: list[tuple[Kind, Sequence[Any], Sequence[Any], str]] = [
+DEGENERATE: list[tuple[str, Sequence[Any], Sequence[Any], str]] = [
     ("classification", GOLD, ["entailment"] * 10, "entailment is predicted for every example"),
     ("classification", GOLD, [*GOLD[:2], *GOLD[:1:-1]], "accuracy is 0.200, and always answering entailment"),
     ("classification", list("aab"), list("aba"), "accuracy is 0.333, and always answering a would give 0.667"),
@@ -330,14 +336,14 @@ DEGENERATE: list[tuple[Kind, Sequence[Any], Sequence[Any], str]] = [
 
 
 @pytest.mark.parametrize(("kind", "gold", "predicted", "sentence"), DEGENERATE)
-def test_degenerate_predictions_are_told(kind: Kind, gold: Any, predicted: Any, sentence: str) -> None:
+def test_degenerate_predictions_are_told(kind: str, gold: Any, predicted: Any, sentence: str) -> None:
     with pytest.raises(AssertionError, match=sentence):
-        assert degenerate(kind, gold, predicted) is None, degenerate(kind, gold, predicted)
+        assert KINDS[kind].degenerate(gold, predicted) is None, KINDS[kind].degenerate(gold, predicted)
 
 
 @pytest.mark.parametrize(("kind", "gold"), PERFECT)
-def test_good_predictions_are_not_degenerate(kind: Kind, gold: Sequence[Any]) -> None:
-    assert degenerate(kind, gold, gold) is None
+def test_good_predictions_are_not_degenerate(kind: str, gold: Sequence[Any]) -> None:
+    assert KINDS[kind].degenerate(gold, gold) is None
 
 
 def test_features_are_those_of_each_example() -> None:

@@ -8,10 +8,11 @@ from typing import Any, TypeAlias
 
 import pytest
 
+from harness.data.kinds import KINDS
 from harness.records import record
 from harness.records.record import Quality, Record, flag
-from harness.results.publish import write_index
-from harness.statistics.metrics import baseline, degenerate, score
+from harness.results.index import write_index
+from harness.statistics.metrics import METRICS, Answers, score
 from harness.statistics.seeds import Runs, Score, group, has_collapsed, scores
 
 Qualities: TypeAlias = Callable[..., Quality]
@@ -87,11 +88,12 @@ GOLD = ["yes"] * 6 + ["no"] * 4
 def test_collapse_is_what_predictions_say_is_degenerate(
     predicted: list[str], names: list[str], quality_record: Qualities
 ) -> None:
-    """It is told from the metrics alone, and must agree with the flag that is made of the predictions."""
+    """The metrics alone decide, and must agree with the flag that comes from the predictions."""
     settings: Any = {"labels": ["yes", "no"], "positive": "yes"}
     made = score("classification", names, GOLD, predicted, task="t", split="dev", draws=10, **settings)
-    metrics = [metric(each.value, each.name, base=baseline("classification", each.name, GOLD, "yes")) for each in made]
-    flagged = degenerate("classification", GOLD, predicted) is not None
+    given = Answers(GOLD, predicted, ("yes", "no"), "yes")
+    metrics = [metric(each.value, each.name, base=METRICS[each.name].baseline(given)) for each in made]
+    flagged = KINDS["classification"].degenerate(GOLD, predicted) is not None
     assert has_collapsed(quality_record(metrics=metrics), "dev") == flagged
 
 
@@ -213,7 +215,8 @@ def test_the_index_of_results_holds_the_same_scores(quality_record: Qualities, t
     records = runs_of(quality_record, {1: 0.7, 2: 0.5, 3: 0.8}, predictions=None)
     for number, each in enumerate(records):
         record.write(each, tmp_path / f"{number}.json")
-    index = json.loads(write_index(tmp_path).read_text(encoding="utf-8"))
+    write_index(tmp_path, tmp_path / "index.json")
+    index = json.loads((tmp_path / "index.json").read_text(encoding="utf-8"))
     (found,) = index["scores"]
     _, wanted = only(records)
     assert (found["mean"], found["deviation"], found["collapsed"]) == (wanted.mean, wanted.deviation, [2])

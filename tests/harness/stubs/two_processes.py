@@ -11,7 +11,7 @@ VARIANTS = {"silent": "does not tell of its child", "ended": "tells of a child t
 
 CHILD = """
 import sys, time
-held = b"x" * 200_000_000
+memory = b"x" * 200_000_000
 print("ready", flush=True)
 for line in sys.stdin:
     end = time.process_time() + 0.2

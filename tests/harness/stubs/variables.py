@@ -1,4 +1,4 @@
-"""Says what libraries are told here."""
+"""Reports the variables that libraries read."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""Says how OpenMP's threads are told to wait here."""
+"""Reports how OpenMP's threads are set to wait."""
 
 import os
 from typing import Any

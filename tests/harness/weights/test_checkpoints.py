@@ -17,6 +17,10 @@ from harness.weights.checkpoints import Checkpoints
 Tensors = dict[str, torch.Tensor]
 
 
+def checkpoints_of(plan: Plan, folder: Path) -> Checkpoints:
+    return Checkpoints(plan.weights.folder, plan.tokenizer, folder)
+
+
 def old_names(tensors: Tensors) -> Tensors:
     """Those of Google's TensorFlow code, which older files on the Hub still have."""
     renamed = {"LayerNorm.weight": "LayerNorm.gamma", "LayerNorm.bias": "LayerNorm.beta"}
@@ -34,7 +38,7 @@ def test_weights_as_the_ports_read_them_are_used_where_they_lie(
     prepared: Callable[..., Plan], tiny_checkpoint: Path, tmp_path: Path
 ) -> None:
     made = prepared(weights=str(tiny_checkpoint))
-    assert Checkpoints(made, tmp_path).bare() == tiny_checkpoint
+    assert checkpoints_of(made, tmp_path).bare() == tiny_checkpoint
 
 
 @pytest.mark.parametrize("stored", [old_names, halves])
@@ -44,7 +48,7 @@ def test_other_names_and_precisions_are_written_anew(
     folder = Path(shutil.copytree(tiny_checkpoint, tmp_path / "weights"))
     tensors = load_file(folder / "model.safetensors")
     save_file(stored(tensors), folder / "model.safetensors", {"format": "pt"})
-    bare = Checkpoints(prepared(weights=str(folder)), tmp_path / "run").bare()
+    bare = checkpoints_of(prepared(weights=str(folder)), tmp_path / "run").bare()
     assert bare != folder
     written = load_file(bare / "model.safetensors")
     assert {tensor.dtype for tensor in written.values()} == {torch.float32}
@@ -78,7 +82,7 @@ def test_what_no_port_reads_is_written_as_all_read_it(
     config = json.loads((folder / "config.json").read_text()) | settings
     (folder / "config.json").write_text(json.dumps({name: v for name, v in config.items() if v is not None}))
 
-    bare = Checkpoints(prepared(weights=str(folder)), tmp_path / "run").bare()
+    bare = checkpoints_of(prepared(weights=str(folder)), tmp_path / "run").bare()
 
     assert bare != folder
     written = load_file(bare / "model.safetensors")
@@ -97,6 +101,6 @@ def test_weights_that_cannot_be_read_are_bad_input(
     made = prepared(weights=str(folder))
     file.write_bytes(file.read_bytes()[:-1000])  # an interrupted copy
     with pytest.raises(BadInput, match=f"{file}: cannot read the weights: "):
-        Checkpoints(made, tmp_path / "run").bare()
+        checkpoints_of(made, tmp_path / "run").bare()
     with pytest.raises(BadInput, match=f"{file}: cannot read the weights: "):
         prepared(weights=str(folder))

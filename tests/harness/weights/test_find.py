@@ -457,7 +457,7 @@ def test_a_model_of_the_hub_that_was_fetched_is_found_without_fetching(hub: Serv
     found = find_in_child(name, hub.address, tmp_path)
     requests = len(hub.requests)
     assert find_in_child(name, hub.address, tmp_path, fetch=False) == found
-    assert not any("/resolve/" in each for each in hub.requests[requests:]), "what it stands for may be asked"
+    assert not any("/resolve/" in each for each in hub.requests[requests:]), "what it refers to may be asked"
 
 
 def test_shards_of_the_hub(tmp_path: Path) -> None:

@@ -36,21 +36,21 @@ def toy(kind: str, sequences: int = 20) -> tuple[Batch, Array]:
     generator = np.random.default_rng(7)
     ids = [[101, *generator.integers(1000, 1012, generator.integers(2, 9)), 102] for _ in range(sequences)]
     batch = from_lists([list(map(int, sequence)) for sequence in ids], [[0] * len(sequence) for sequence in ids])
-    told = np.array([sequence[1] for sequence in ids])
+    first = np.array([sequence[1] for sequence in ids])
     if kind == "regression":
-        return batch, ((told - 1000) / 6).astype(np.float32)
+        return batch, ((first - 1000) / 6).astype(np.float32)
     if kind == "multi-label":
-        return batch, (told[:, None] >> np.arange(4) & 1).astype(np.float32)
+        return batch, (first[:, None] >> np.arange(4) & 1).astype(np.float32)
     if kind == "tagging":
         return batch, np.where(batch.ids >= 1000, batch.ids % 5, IGNORE)
-    return batch, told % 3
+    return batch, first % 3
 
 
-def exact_model(folder: Path, head: str, dtype: torch.dtype = torch.float64) -> reference.Model:
+def exact_model(folder: Path, head: str, dtype: torch.dtype = torch.float64) -> reference.TrainableEncoder:
     """Without dropout and, unless asked otherwise, in float64: only the order of summation is left to differ."""
     checkpoint = read(folder)
     config = replace(checkpoint.config, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
-    return reference.Model(build(replace(checkpoint, config=config), head, dtype), "cpu")
+    return reference.TrainableEncoder(build(replace(checkpoint, config=config), head, dtype), "cpu")
 
 
 def quiet(**_: Any) -> None:
@@ -118,7 +118,7 @@ def test_every_implementation_sees_the_same_batches(tiny_head: Heads) -> None:
     seen: list[list[list[int]]] = []
     used = np.unique(toy("tagging")[0].ids)
     for implementation in (reference, transformers):
-        ids = used if implementation is reference else np.arange(2000)  # it trains these alone, numbered anew
+        ids = used if implementation is reference else np.arange(2000)  # it trains these alone, renumbered
         model = implementation.load(str(tiny_head("tagging")), "tagging", "cpu", "fp32")
         fed: list[list[int]] = []
         logits = model.logits
@@ -252,10 +252,10 @@ def test_the_references_own_optimizer_learns_what_torchs_does(
 
 def test_progress_is_told_batch_by_batch(tiny_head: Heads) -> None:
     model = reference.load(str(tiny_head("tagging")), "tagging", "cpu", "fp32")
-    training, told = Training(model, *toy("tagging"), "tagging", RECIPE, seed=0), []
-    training.epoch(lambda **what: told.append(what))
-    assert [(what["done"], what["total"]) for what in told] == [(1, 3), (2, 3), (3, 3)]
-    assert all(0 < what["loss"] < 100 for what in told)
+    training, progress = Training(model, *toy("tagging"), "tagging", RECIPE, seed=0), []
+    training.epoch(lambda **what: progress.append(what))
+    assert [(what["done"], what["total"]) for what in progress] == [(1, 3), (2, 3), (3, 3)]
+    assert all(0 < what["loss"] < 100 for what in progress)
 
 
 def test_a_batch_without_any_label_changes_nothing_and_is_not_nan(tiny_head: Heads) -> None:
@@ -287,11 +287,11 @@ def test_predict_answers_in_the_order_asked(kind: str, budget: int) -> None:
     lengths = np.random.default_rng(0).integers(1, 40, 50)
     cu_seqlens = np.concatenate([[0], np.cumsum(lengths)])
     batch = Batch(np.arange(lengths.sum()), np.zeros(lengths.sum(), dtype=np.int64), cu_seqlens)
-    model, told = Echo(kind), []
+    model, progress = Echo(kind), []
     model.module.train()
-    logits = predict(model, batch, kind, budget, lambda **what: told.append(what))
+    logits = predict(model, batch, kind, budget, lambda **what: progress.append(what))
     expected = batch.ids if kind == "tagging" else cu_seqlens[:-1]
     assert logits.tolist() == [[i, -i] for i in expected.tolist()]
     assert sum(model.fed) == len(batch.ids)
     assert max(model.fed) <= max(budget, lengths.max())
-    assert told[-1] == {"done": 50, "total": 50}
+    assert progress[-1] == {"done": 50, "total": 50}

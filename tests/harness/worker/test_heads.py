@@ -36,17 +36,16 @@ def test_logits_are_those_of_the_model_with_the_head(
     encoder.load(folder, None, "cpu", "fp64", 1)
     assert encoder.info["trainable"] is False
     seen: list[int] = []
-    arrays = {"kind": kind, "batch_tokens": 100}
-    logits = encoder.call("predict", batch._asdict(), **arrays, on_progress=lambda done, total: seen.append(done))[1]
+    logits = encoder.predict(batch, kind, 100, lambda done, total: seen.append(done))
     with Worker(find("reference")) as reference:
         reference.load(folder, kind, "cpu", "fp64", 1)
-        expected = reference.call("predict", batch._asdict(), **arrays)[1]["logits"]
-    assert logits["logits"].shape == expected.shape
-    assert np.abs(logits["logits"] - expected).max() < 1e-6, "the head's weights are float32"
+        expected = reference.predict(batch, kind, 100)
+    assert logits.shape == expected.shape
+    assert np.abs(logits - expected).max() < 1e-6, "the head's weights are float32"
     assert seen[-1] == len(batch.lengths)
 
 
 def test_a_folder_without_a_head_is_an_error(encoder: Worker, tiny_checkpoint: Path, batch: Batch) -> None:
     encoder.load(tiny_checkpoint, None, "cpu", "fp32", 1)
     with pytest.raises(WorkerError, match="has no classifier for a task of kind tagging"):
-        encoder.call("predict", batch._asdict(), kind="tagging", batch_tokens=100)
+        encoder.predict(batch, "tagging", 100)

@@ -1,8 +1,6 @@
 """The worker's side: requests and answers over streams, and the commands that need no child process."""
 
 import io
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -57,7 +55,7 @@ class Recorder:
 def timed(batching: str, repeats: int = 1, sequences: int | None = None, tokens: int | None = None) -> Recorder:
     session = Session(Path("unused"), lambda **_: None)
     session.model = Recorder(batching)
-    _, arrays = session.time(sequences, tokens, repeats, **BATCH._asdict())
+    _, arrays = session.time(BATCH, sequences, tokens, repeats)
     assert arrays["wall"].shape == arrays["cpu"].shape == (repeats,)
     assert (arrays["wall"] > 0).all()
     assert (arrays["cpu"] >= 0).all()
@@ -77,8 +75,10 @@ def test_a_conversation() -> None:
 @pytest.mark.parametrize(
     ("request_", "kind"),
     [
-        ({"command": "dance"}, "AttributeError"),
-        ({"no": "command"}, "KeyError"),
+        ({"command": "dance"}, "ValueError"),
+        ({"command": "_import"}, "ValueError"),
+        ({"command": "progress"}, "ValueError"),
+        ({"no": "command"}, "ValueError"),
         ({"command": "load"}, "TypeError"),
         ({"command": "memory", "colour": "red"}, "TypeError"),
         ({"command": "encode"}, "TypeError"),
@@ -131,8 +131,8 @@ def seconds_and_memory(variant: str) -> tuple[list[float], int]:
     with of_two_processes(variant) as process:
         process.load(Path("unused"), None, "cpu", "fp32", 1)
         assert process.info["version"] == "1"
-        seconds = process.call("time", BATCH._asdict(), sequences=None, tokens=None, repeats=3)[1]["cpu"].tolist()
-        return seconds, process.call("memory")[0]["resident"]
+        seconds = process.time(BATCH, None, None, 3).cpu.tolist()
+        return seconds, process.memory()["resident"]
 
 
 @pytest.mark.skipif(not worker.OTHERS_ARE_SHOWN, reason="only Linux tells what other processes need")
@@ -148,9 +148,9 @@ def test_a_process_that_has_ended_is_not_counted_as_nothing() -> None:
     with of_two_processes("ended") as process:
         process.load(Path("unused"), None, "cpu", "fp32", 1)
         with pytest.raises(WorkerError, match="has ended"):
-            process.call("memory")
+            process.memory()
         with pytest.raises(WorkerError, match="No such file"):
-            process.call("time", BATCH._asdict(), sequences=None, tokens=None, repeats=1)
+            process.time(BATCH, None, None, 1)
 
 
 def test_where_other_processes_are_hidden_the_version_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -178,7 +178,7 @@ def served(together: int, arrivals: list[float], bound: float = 9.0, allowed: in
     session = Session(Path("unused"), lambda **_: None)
     session.model = Slow("padded")
     picks = np.arange(len(arrivals))
-    _, arrays = session.serve(together, bound, allowed, np.array(arrivals), picks, **BATCH._asdict())
+    _, arrays = session.serve(BATCH, np.array(arrivals), picks, together, bound, allowed)
     session.model.fed = session.model.fed[2:]
     return session.model, arrays["latencies"].tolist()
 
@@ -202,16 +202,17 @@ def test_serving_ends_once_too_many_took_too_long() -> None:
 def test_a_job_and_a_tokenizer(tmp_path: Path) -> None:
     file = tmp_path / "both.py"
     file.write_text(
-        "def job(checkout, progress, task):\n"
+        "def job(checkout, weights, task, splits, out, progress):\n"
         "    progress(done=1, total=1)\n"
-        "    return {'version': '1', 'recipe': checkout, 'predictions': {'dev': [task]}}\n"
+        "    return {'version': weights + out, 'recipe': checkout, 'predictions': {'dev': [task, splits]}}\n"
         "def tokenizer(folder):\n"
         "    return lambda text: [len(text), 1 // len(text)]\n"
     )
     seen: list[dict[str, Any]] = []
     session = Session(file, lambda **what: seen.append(what))
-    answer, _ = session.job(threads=None, cpus=None, checkout=None, task="x")
-    assert (answer["predictions"], seen) == ({"dev": ["x"]}, [{"done": 1, "total": 1}])
+    answer, _ = session.job("w", {"name": "x"}, {"dev": []}, "o", threads=None, cpus=None, checkout="there")
+    assert answer == {"version": "wo", "recipe": "there", "predictions": {"dev": [{"name": "x"}, {"dev": []}]}}
+    assert seen == [{"done": 1, "total": 1}]
     assert session.tokenize(["ab", "", "c"])[0]["ids"] == [[2, 0], None, [1, 1]], "a text that it fails at is None"
 
 
@@ -231,19 +232,41 @@ def test_keep_restore_and_cast() -> None:
     assert session.kept is None, "weights of another precision are no longer needed"
 
 
-def test_the_worker_needs_only_the_standard_library_and_numpy() -> None:
-    code = f"""
-import sys
-sys.path.insert(0, {str(ROOT)!r})
-class Only:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] not in sys.stdlib_module_names | {{"numpy", "harness"}}:
-            raise ModuleNotFoundError(f"there is no {{name}} here")
-sys.meta_path.insert(0, Only())
-import harness.worker.session
+LOADED = """
+class Model:
+    version, batching = "1", {batching!r}
+    module = None
+
+    def encode(self, batch): ...
+    def fetch(self, encoded, batch): ...
+    def pooled(self, encoded, batch): ...
+    def synchronize(self): ...
+    {more}
+
+def load(folder, head, device, precision, variant):
+    return Model()
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("batching", "more", "error"),
+    [
+        ("pakced", "", "batching is 'pakced'; it must be 'packed' or 'padded'"),
+        ("packed", "def logits(self, batch): ...", "has logits, but not all that harness.port.Trainable asks for"),
+    ],
+)
+def test_a_model_that_would_be_misunderstood_is_refused(tmp_path: Path, batching: str, more: str, error: str) -> None:
+    file = tmp_path / "refused.py"
+    file.write_text(LOADED.format(batching=batching, more=more))
+    with pytest.raises((TypeError, ValueError), match=error):
+        Session(file, lambda **_: None).load(**LOAD)
+
+
+@pytest.mark.parametrize(("more", "trainable"), [("", False), ("logits = export = synchronize", True)])
+def test_a_model_with_logits_and_export_is_trainable(tmp_path: Path, more: str, trainable: bool) -> None:
+    file = tmp_path / "accepted.py"
+    file.write_text(LOADED.format(batching="padded", more=more))
+    assert Session(file, lambda **_: None).load(**LOAD)[0]["trainable"] is trainable
 
 
 # ---- what computed ----
@@ -304,9 +327,7 @@ def test_the_reference_is_cast_to_what_the_processor_has(
 def test_limits_are_measured_in_a_worker_that_loads_nothing() -> None:
     config = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2}
     with Worker(find("reference")) as started:
-        answer, _ = started.call(
-            "limits", config=config, tokens=16, precisions=["fp32"], device="cpu", threads=1, cpus=None
-        )
+        answer = started.limits(config, 16, ["fp32"], "cpu", threads=1)
     assert set(answer) == {"fp32", "copying"}
     assert answer["fp32"]["by"] in ("ours", "oneDNN", "PyTorch")
 
@@ -316,6 +337,6 @@ def test_int8_on_a_processor_without_instructions_for_it_is_skipped(
 ) -> None:
     monkeypatch.setenv("BERT_ATLAS_MAX_CPU_ISA", "AVX2")
     with Worker(find("reference:int8")) as started:
-        with pytest.raises(WorkerError, match="slower than float32 here: nothing is made for sizes of 32") as refused:
+        with pytest.raises(WorkerError, match="slower than float32 here: no compiled layers for hidden") as refused:
             started.load(tiny_checkpoint, None, "cpu", "fp32", 1)
         assert refused.value.state == "skipped"

@@ -35,11 +35,11 @@ def data() -> Batch:
     return from_lists(ids, [[0] * 7] * 20)
 
 
-def double(folder: Path) -> reference.Model:
+def double(folder: Path) -> reference.TrainableEncoder:
     """In float64 and without dropout."""
     checkpoint = read(folder)
     config = replace(checkpoint.config, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
-    return reference.Model(build(replace(checkpoint, config=config), "classification", torch.float64), "cpu")
+    return reference.TrainableEncoder(build(replace(checkpoint, config=config), "classification", torch.float64), "cpu")
 
 
 def trained(model: Any, epochs: int = 3) -> list[float]:

@@ -1,0 +1,1 @@
+"""New entries from public sources (arXiv, Crossref, GitHub), and checks of old ones against them."""

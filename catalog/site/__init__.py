@@ -1,0 +1,1 @@
+"""The site: catalog and results as Markdown pages in two languages, which MkDocs renders."""

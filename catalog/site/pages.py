@@ -1,0 +1,280 @@
+"""Writes the pages of the site: plain Markdown under ``build/docs``, which MkDocs or a successor renders.
+
+There is one set of pages for each language. All text from an entry or a record is escaped, by the templates
+(autoescape) or by ``escape_markdown``; ``export.links`` ensures that all addresses are http or https.
+"""
+
+import html
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+from xml.etree.ElementTree import tostring
+
+import yaml
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+import plots
+from catalog import export
+from catalog.errors import BadInput, Failure
+from catalog.folding import replaced
+from catalog.links import Link
+from catalog.schema import FOLDERS, Entry
+from catalog.site import family, leaderboard, theme_search
+from catalog.site.api import read_package
+from catalog.site.leaderboard import Board
+from catalog.site.view import KIND, Atlas, Fields, Language, View, fields
+
+LANGUAGES: tuple[Language, ...] = ("en", "zh")
+CATALOG = Path(__file__).parents[1]
+TEMPLATES = Path(__file__).with_name("templates")
+REDIRECTS = CATALOG / "redirects.yaml"
+LIST_2018 = CATALOG / "list-2018.yaml"
+PACKAGES = ("reference", "harness")
+FAMILY_ROOT = "bert"
+
+
+def build(
+    entries: list[Entry], results: Path, docs: Path, out: Path, site: str, links: dict[str, Link] | None = None
+) -> int:
+    """Write the pages of both languages into ``out``/en and ``out``/zh, and return their number.
+
+    Both folders are replaced.
+
+    ``results`` is the harness's index.json; if there is none, the leaderboard says so. ``docs`` contains the
+    hand-written pages, ``site`` is the address of the English home page, ``links`` says which addresses are dead.
+
+    Raises:
+        BadInput: the index cannot be read, or ``docs`` is not usable.
+        Failure: a file cannot be written.
+    """
+    if not (docs / "en").is_dir():
+        raise BadInput(f"{docs} contains no folder en; name the folder of the hand-written pages with --docs")
+    if docs.resolve() in (out.resolve(), *out.resolve().parents) or out.resolve() in docs.resolve().parents:
+        raise BadInput(f"{out} and {docs} overlap, so the build would overwrite the hand-written pages")
+    index = leaderboard.read_index(results)
+    listed = sorted(map(fields, entries), key=lambda e: (-e["year"], e["title"].lower()))
+    dead = {address: str(link.first_failed) for address, link in (links or {}).items() if link.state == "dead"}
+    atlas = Atlas(listed, leaderboard.boards(index, results), dead)
+    newest = [entry.id for entry in export.newest(entries)]
+    packages = [read_package(name) for name in PACKAGES]
+    worker, repaired_script = theme_search.repaired()
+    count = 0
+    for language in LANGUAGES:
+        folder = out / language
+        _start(folder, docs, language)
+        view = View(atlas, language)
+        environment = _environment(view)
+        for name, (template, values) in _pages(view, newest, packages).items():
+            text = environment.get_template(f"{template}.md.j2").render(**values)
+            export.write(folder / name, text.strip() + "\n")
+            count += 1
+        script = environment.get_template("search.js.j2").render(letters=_letters(folder))
+        export.write(folder / "assets/search.js", script + "\n")
+        export.write(folder / worker, repaired_script)
+        home = site.rstrip("/") + ("/" if language == "en" else f"/{language}/")
+        export.write(folder / "feed.xml", export.to_atom(entries, home, language))
+    export.export(entries, out / "en", site.rstrip("/") + "/")
+    return count
+
+
+def _letters(folder: Path) -> Markup:
+    """The letters that a search of the pages in ``folder`` must replace, as JSON."""
+    texts = (path.read_text(encoding="utf-8") for path in sorted(folder.rglob("*.md")))
+    return Markup(json.dumps(replaced(texts), ensure_ascii=False, separators=(",", ":")))  # noqa: S704 - letters alone
+
+
+def _start(folder: Path, docs: Path, language: Language) -> None:
+    """Replace a folder by the hand-written pages of a language and the assets."""
+    try:
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(docs / language, folder)
+        shutil.copytree(docs / "assets", folder / "assets")
+    except (OSError, shutil.Error) as error:
+        raise Failure(f"{folder} could not be written: {error}") from error
+
+
+def _environment(view: View) -> Environment:
+    """The templates, with the words of the view's language."""
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    environment.filters.update(
+        front=_front, md=_markdown, prose=_prose, tag_name=view.tag_name, what_name=view.what_name
+    )
+    methods = (
+        *("t", "title", "other_title", "summary", "other_summary", "words", "tag_name", "other_tag_name"),
+        *("language_name", "links", "verdict", "cause", "state_name", "metric_name", "what_name", "shape_name"),
+        *("status_name", "facts", "today", "speed_text"),
+    )
+    environment.globals.update({name: getattr(view, name) for name in methods})
+    environment.globals.update({name: getattr(view, name) for name in ("entries", "by_tag", "by_year", "by_language")})
+    t = view.t
+    browse = [("catalog", t("Everything", "全部")), *((kind["page"], kind["name"]) for kind in view.kinds())]
+    browse += [
+        ("tags", t("Tags", "标签")),
+        ("languages", t("Languages", "语言")),
+        ("timeline", t("Timeline", "时间线")),
+    ]
+    environment.globals.update(
+        language=view.language,
+        ids=view.by_id.keys(),
+        measured=view.measured,
+        kinds=view.kinds(),
+        kind_names=KIND,
+        browse_pages=browse,
+        bibtex=lambda entry: export.bibtex(entry).rstrip(),
+    )
+    return environment
+
+
+def _front(text: str) -> Markup:
+    """``text`` as a value of the front matter, escaped here because themes insert it into HTML unescaped."""
+    return Markup(json.dumps(html.escape(" ".join(text.split())), ensure_ascii=False))  # noqa: S704
+
+
+def _markdown(text: str) -> Markup:
+    return Markup(export.escape_markdown(text))  # noqa: S704
+
+
+def _prose(docstring: str) -> Markup:
+    """A docstring as HTML: paragraphs, with code in double backquotes; examples and tables are preformatted."""
+    parts = []
+    for paragraph in filter(None, docstring.split("\n\n")):
+        if ">>>" in paragraph or "\n " in paragraph:
+            parts.append(f'<pre lang="en"><code>{html.escape(paragraph)}</code></pre>')
+        else:
+            text = re.sub("``(.+?)``", r"<code>\1</code>", html.escape(paragraph))
+            parts.append(f'<p lang="en">{text}</p>')
+    return Markup("\n".join(parts))  # noqa: S704
+
+
+# --- which page shows what --------------------------------------------------------------------------------------------
+
+Page = tuple[str, dict[str, Any]]  # a template and its values
+
+
+def _pages(view: View, newest: list[str], packages: list[Any]) -> dict[str, Page]:
+    """All generated pages, by file name."""
+    pages: dict[str, Page] = {
+        "index.md": ("index", _home(view, newest)),
+        "catalog.md": ("catalog", {}),
+        "tags.md": ("tags", {}),
+        "timeline.md": ("groups", _timeline(view)),
+        "languages.md": ("groups", _languages(view)),
+        "list-2018.md": ("list-2018", {"sections": _sections(view)}),
+        "family.md": ("family", _family(view)),
+        "leaderboard.md": ("leaderboard", {"boards": [(board, _plots(view, board)) for board in view.boards]}),
+        "records.md": ("records", {"boards": view.boards}),
+    }
+    for folder, kind in FOLDERS.items():
+        pages[f"{folder}.md"] = ("list", _kind(view, folder, kind))
+    for tag, found in view.by_tag:
+        pages[f"tags/{tag}.md"] = ("list", _tag(view, tag, found))
+    for entry in view.entries:
+        pages[f"entries/{entry['id']}.md"] = ("entry", _entry(view, entry))
+    for old, new in _redirects(view).items():
+        pages[f"entries/{old}.md"] = ("redirect", {"e": view.by_id[new], "target": f"{new}.html"})
+    for package in packages:
+        pages[f"api/{package.name}.md"] = ("api", {"package": package})
+    return pages
+
+
+def _home(view: View, newest: list[str]) -> dict[str, Any]:
+    """The newest entries, the 2018 list, and the fastest implementations that compute BERT on the newest board."""
+    board = max(view.boards, key=lambda board: board.last, default=None)
+    best = []
+    if board:
+        for group in board.groups:
+            bert = [(row, leaderboard.rate(board, row)) for row in group if row.verdict in ("exact", "close")]
+            best += sorted(bert, key=lambda pair: -pair[1])[:1]
+    best.sort(key=lambda pair: -pair[1])
+    return {
+        "newest": [view.by_id[each] for each in newest],
+        "seeds": view.seeds(),
+        "board": board,
+        "top": [(row, rate) for row, rate in best if rate][:5],
+        "eras": view.eras(),
+    }
+
+
+def _timeline(view: View) -> dict[str, Any]:
+    return {
+        "here": "timeline",
+        "heading": view.t("Timeline", "时间线"),
+        "description": view.t("The entries by the year they first appeared in.", "按首次公开年份排列的目录条目。"),
+        "groups": [(f"y{year}", str(year), found) for year, found in view.by_year],
+    }
+
+
+def _languages(view: View) -> dict[str, Any]:
+    return {
+        "here": "languages",
+        "heading": view.t("Languages", "语言"),
+        "description": view.t("The entries by their own language.", "按资源自身语言排列的目录条目。"),
+        "groups": [(code, view.language_name(code), found) for code, found in view.by_language],
+    }
+
+
+def _kind(view: View, folder: str, kind: str) -> dict[str, Any]:
+    name = export.KIND_NAMES[kind][view.language]
+    found = view.of_kind(kind)
+    about = view.t(f"{name} about BERT: {len(found)} entries.", f"关于 BERT 的{name}：{len(found)} 个条目。")
+    return {"here": folder, "up": "", "heading": name, "description": about, "found": found, "query": f"kind={kind}"}
+
+
+def _tag(view: View, tag: str, found: list[Fields]) -> dict[str, Any]:
+    name = view.tag_name(tag)
+    about = view.t(f"BERT resources on the subject: {name}.", f"主题为{name}的 BERT 资源。")
+    return {"here": "tags", "up": "../", "heading": name, "description": about, "found": found, "query": f"tag={tag}"}
+
+
+def _entry(view: View, entry: Fields) -> dict[str, Any]:
+    folder = next(folder for folder, kind in FOLDERS.items() if kind == entry["kind"])
+    return {"e": entry, "folder": folder, "relations": view.relations(entry), "results": view.results(entry)}
+
+
+def _sections(view: View) -> list[dict[str, Any]]:
+    """The 2018 list in its original form, each item with its entry."""
+    by_seed = {entry["seed"]: entry for entry in view.entries}
+    sections: list[dict[str, Any]] = yaml.safe_load(LIST_2018.read_text(encoding="utf-8"))
+    return [
+        {**section, "lines": [{**line, "entry": by_seed.get(line["number"])} for line in section["lines"]]}
+        for section in sections
+    ]
+
+
+def _family(view: View) -> dict[str, Any]:
+    root = family.family(view.entries, FAMILY_ROOT)
+    if root is None:
+        return {"root": None, "branches": {}, "picture": ""}
+    picture = family.draw_family(root, lambda name: f"entries/{name}.html", view.tag_name)
+    return {"root": root, "branches": family.branches(root), "picture": Markup(picture)}  # noqa: S704
+
+
+def _plots(view: View, board: Board) -> list[tuple[str, str, Markup]]:
+    """(task, shape, drawing) for each task with at least two implementations to compare."""
+    drawn = []
+    for task in board.tasks:
+        shape, points = leaderboard.points(board, task)
+        if shape and len(points) > 1:
+            timed = view.shape_name(shape)
+            speed = f"{view.t('sequences a second', '序列/秒')}, {timed}"
+            metric = next(row.scores[task].metric for row in board.rows if task in row.scores)
+            score = f"{task}, {view.metric_name(metric)}"
+            picture = plots.scatter(points, f"{score}; {speed}", speed, score)
+            drawn.append((task, timed, Markup(tostring(picture, "unicode"))))  # noqa: S704
+    return drawn
+
+
+def _redirects(view: View) -> dict[str, str]:
+    """Former ids of entries, with the current ones. BadInput if an old id is in use or a new one does not exist."""
+    text = REDIRECTS.read_text(encoding="utf-8")
+    found: dict[str, str] = yaml.load(text, yaml.BaseLoader) or {}  # noqa: S506 - all is text: an id may be 2018 or no
+    for old, new in found.items():
+        if new not in view.by_id or old in view.by_id:
+            why = f"{new!r} is not an entry" if new not in view.by_id else f"{old!r} is an entry"
+            raise BadInput(f"{REDIRECTS.name}: {old}: {new}: {why}")
+    return found

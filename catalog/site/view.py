@@ -1,0 +1,283 @@
+"""The catalog and the results in one language: the words, groups and facts that the templates use."""
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from catalog import export
+from catalog.folding import otherwise
+from catalog.identifiers import identify
+from catalog.schema import FIELDS, FOLDERS, vocabulary
+from catalog.site.leaderboard import PARITY, TIMING, Board, Row, Shape, Speed
+
+Language = Literal["en", "zh"]
+FIRST_YEAR = 2017  # first year of the drawing on the home page; older entries share one column
+Fields = dict[str, Any]  # the fields of an entry, None if absent
+
+KIND = {
+    "paper": ("paper", "论文"),
+    "article": ("article", "文章"),
+    "repository": ("repository", "代码仓库"),
+    "model": ("model", "模型"),
+    "dataset": ("data set", "数据集"),
+}
+VERDICTS = {"exact": ("exact", "完全一致"), "close": ("close", "接近"), "differs": ("differs", "有差异")}
+STATES = {"failed": ("failed", "失败"), "skipped": ("skipped", "跳过")}
+STATUS = {
+    "active": ("active", "活跃"),
+    "archived": ("archived", "已归档"),
+    "gone": ("gone", "已失效"),
+    "renamed": ("renamed", "已改名"),
+}
+LINKS = {"today": ("current address", "现地址"), "code": ("code", "代码"), "archived copy": ("archived copy", "存档")}
+
+
+@dataclass
+class Atlas:
+    """The data of all pages."""
+
+    entries: list[Fields]  # the newest year first
+    boards: list[Board]
+    dead: dict[str, str]  # dead address -> day since when
+
+
+def fields(entry: Any) -> Fields:
+    """An entry with every field that any kind has, None if absent."""
+    return {**dict.fromkeys(FIELDS), **export.fields(entry)}
+
+
+class View:
+    """An atlas in one language."""
+
+    def __init__(self, atlas: Atlas, language: Language) -> None:
+        self.entries, self.boards, self.dead, self.language = atlas.entries, atlas.boards, atlas.dead, language
+        self.by_id = {entry["id"]: entry for entry in self.entries}
+        self.by_tag = self._groups(lambda entry: entry["tags"], by_size)
+        self.by_year = self._groups(lambda entry: [entry["year"]], lambda item: -item[0])
+        self.by_language = self._groups(lambda entry: entry["language"] or [], by_size)
+        rows = [row for board in self.boards for row in board.rows if row.measured]
+        self.measured = {row.catalog_id for row in rows} & self.by_id.keys()
+        self.referring = self._references()
+
+    # --- words --------------------------------------------------------------------------------------------------------
+
+    def t(self, english: str, chinese: str) -> str:
+        """The text in the reader's language."""
+        return chinese if self.language == "zh" else english
+
+    def title(self, entry: Fields) -> str:
+        """The title in the reader's language if there is one."""
+        return str((self.language == "zh" and entry["title_zh"]) or entry["title"])
+
+    def other_title(self, entry: Fields) -> str | None:
+        """The title in the language that ``title`` is not in."""
+        if self.language == "zh":
+            return entry["title"] if entry["title_zh"] else None
+        return entry["title_zh"]
+
+    def summary(self, entry: Fields) -> str | None:
+        """The summary in the reader's language."""
+        return entry[f"summary_{self.language}"]
+
+    def other_summary(self, entry: Fields) -> str | None:
+        """The summary in the other language."""
+        return entry[self.t("summary_zh", "summary_en")]
+
+    def tag_name(self, tag: str) -> str:
+        """The name of a tag in the reader's language."""
+        return vocabulary()["tags"][tag][self.language]
+
+    def other_tag_name(self, tag: str) -> str:
+        """The name of a tag in the other language."""
+        return vocabulary()["tags"][tag][self.t("zh", "en")]
+
+    def language_name(self, code: str) -> str:
+        """The name of a language, in the reader's language."""
+        return vocabulary()["languages"][code][self.language]
+
+    def links(self, entry: Fields) -> list[tuple[str, str, str | None]]:
+        """Links as (name, address, day since when it is dead or None); the dead come last, before an archived copy."""
+        found = [(name, address, self.dead.get(address)) for name, address in export.links(entry)]
+        if any(since for _, _, since in found):
+            found.sort(key=lambda link: (link[0] == "archived copy", link[2] is not None))
+        return [(self.t(*LINKS[name]) if name in LINKS else name, address, since) for name, address, since in found]
+
+    def verdict(self, verdict: str | None) -> str:
+        """The name of a verdict on parity."""
+        return self.t(*VERDICTS.get(verdict, (verdict, verdict))) if verdict else "–"
+
+    def metric_name(self, metric: str) -> str:
+        """The name of a metric; the harness's name if the vocabulary has none."""
+        return vocabulary()["metrics"].get(metric, {}).get(self.language, metric)
+
+    def cause(self, cause: str) -> str:
+        """Why an implementation differs from BERT; causes without a Chinese name keep the harness's words."""
+        for words in vocabulary()["deviations"].values():
+            cause = cause.replace(words["en"], words[self.language])
+        return cause
+
+    def state_name(self, state: str) -> str:
+        """The name of the state of a run without a number."""
+        return self.t(*STATES[state])
+
+    def what_name(self, what: str) -> str:
+        """The name of what is missing: parity, timing, or a task."""
+        names = {PARITY: self.t("parity", "一致性"), TIMING: self.t("timing", "计时")}
+        return names.get(what, what)
+
+    def shape_name(self, shape: Shape) -> str:
+        """The name of a shape, such as ``32 x 128``, or the task whose lengths it has."""
+        return self.t(f"lengths of {shape.name}", f"{shape.name} 的长度") if shape.own_lengths else shape.name
+
+    def status_name(self, status: str) -> str:
+        """The name of a resource's state."""
+        return self.t(*STATUS[status])
+
+    def words(self, entry: Fields) -> str:
+        """Words that find an entry besides those that its page shows in this language."""
+        tags = [vocabulary()["tags"][tag][language] for tag in entry["tags"] for language in ("en", "zh")]
+        shown = [entry["title"], entry["title_zh"], *(entry["authors"] or []), entry["summary_en"], entry["summary_zh"]]
+        folded = otherwise(" ".join(filter(None, shown)))
+        named = [entry["id"], *names(entry), self.other_title(entry), *tags, *(entry["authors"] or [])]
+        return " ".join(filter(None, [*named, *folded]))
+
+    # --- groups of entries --------------------------------------------------------------------------------------------
+
+    def _groups(
+        self, keys: Callable[[Fields], Iterable[Any]], order: Callable[[Any], Any]
+    ) -> list[tuple[Any, list[Fields]]]:
+        groups: dict[Any, list[Fields]] = {}
+        for entry in self.entries:
+            for key in keys(entry):
+                groups.setdefault(key, []).append(entry)
+        return sorted(groups.items(), key=order)
+
+    def _references(self) -> dict[tuple[str, str], list[Fields]]:
+        """The entries that name an id in a field, by (field, id)."""
+        found: dict[tuple[str, str], list[Fields]] = {}
+        for entry in self.entries:
+            for field in ("relates_to", "implements", "supersedes"):
+                named = entry[field] or []
+                for each in [named] if isinstance(named, str) else named:
+                    found.setdefault((field, each), []).append(entry)
+        return found
+
+    def eras(self) -> list[tuple[str, str, list[Fields]]]:
+        """(label, anchor on the timeline, entries) of each year from FIRST_YEAR; earlier years are one item."""
+        years = dict(self.by_year)
+        early = [entry for year, found in self.by_year if year < FIRST_YEAR for entry in found]
+        eras = [(f"–{FIRST_YEAR - 1}", f"y{early[0]['year']}", early)] if early else []
+        last = max(years, default=FIRST_YEAR)
+        return eras + [(str(year), f"y{year}", years.get(year, [])) for year in range(FIRST_YEAR, last + 1)]
+
+    def kinds(self) -> list[dict[str, Any]]:
+        """The kinds, each with its page and number of entries."""
+        return [
+            {
+                "id": kind,
+                "page": folder,
+                "name": export.KIND_NAMES[kind][self.language],
+                "count": len(self.of_kind(kind)),
+            }
+            for folder, kind in FOLDERS.items()
+        ]
+
+    def of_kind(self, kind: str) -> list[Fields]:
+        """All entries of one kind."""
+        return [entry for entry in self.entries if entry["kind"] == kind]
+
+    def seeds(self) -> list[Fields]:
+        """The entries of the 2018 list, in its order."""
+        return sorted((e for e in self.entries if e["seed"]), key=lambda e: seed_order(e["seed"]))
+
+    def relations(self, entry: Fields) -> list[tuple[str, list[Fields]]]:
+        """The entries related to one, in groups with a title; each appears once."""
+        name = entry["id"]
+        t = self.t
+        onto = {"article": t("About", "内容涉及"), "dataset": t("Belongs with", "相关条目")}
+        back = self.referring.get(("relates_to", name), [])
+        groups = [
+            (t("Implements", "实现的模型"), self._named(entry["implements"])),
+            (t("Replaces", "取代了"), self._named([entry["supersedes"]])),
+            (t("Replaced by", "已被取代"), self.referring.get(("supersedes", name), [])),
+            (onto.get(entry["kind"], t("Builds on", "前作与相关")), self._named(entry["relates_to"])),
+            (t("Built on by", "后续工作"), [e for e in back if e["kind"] in ("paper", "model")]),
+            (t("Implementations and weights", "实现与权重"), self.referring.get(("implements", name), [])),
+            (t("Explained in", "解读文章"), [e for e in back if e["kind"] == "article"]),
+            (t("See also", "另见"), [e for e in back if e["kind"] in ("repository", "dataset")]),
+        ]
+        seen = {name}
+        found = []
+        for title, group in groups:
+            fresh = [each for each in group if each["id"] not in seen]
+            seen |= {each["id"] for each in fresh}
+            if fresh:
+                found.append((title, fresh))
+        return found
+
+    def _named(self, ids: list[str] | None) -> list[Fields]:
+        return [self.by_id[each] for each in ids or [] if each in self.by_id]
+
+    # --- facts of one entry -------------------------------------------------------------------------------------------
+
+    def facts(self, entry: Fields) -> list[tuple[str, str]]:
+        """The (name, value) pairs of an entry besides title, authors, links and tags."""
+        venue = f"{entry['venue']} {entry['venue_year'] or ''}".strip() if entry["venue"] else None
+        licence = self.t("none found", "未见许可证") if entry["license"] == "none-found" else entry["license"]
+        languages = self.t(", ", "、").join(map(self.language_name, entry["language"] or []))
+        rows = [
+            (self.t("First appeared", "首次公开"), str(entry["year"])),
+            (self.t("Venue", "发表于"), venue),
+            (self.t("Licence", "许可证"), licence),
+            (self.t("Language", "语言"), languages),
+            (self.t("Last commit seen", "所见最后提交"), entry["last_commit"]),
+            (self.t("State", "状态"), self.status_name(entry["status"]) if entry["status"] else None),
+            ("arXiv", entry["arxiv"]),
+            ("DOI", entry["doi"]),
+            (self.t("In the 2018 list", "2018 清单编号"), entry["seed"]),
+        ]
+        return [(name, value) for name, value in rows if value]
+
+    def today(self, entry: Fields) -> list[str]:
+        """The present state, licence and last commit of an item of the 2018 list."""
+        shown = (self.t("State", "状态"), self.t("Licence", "许可证"), self.t("Last commit seen", "所见最后提交"))
+        return [f"{name}{self.t(': ', '：')}{value}" for name, value in self.facts(entry) if name in shown]
+
+    def results(self, entry: Fields) -> list[tuple[Board, Row]]:
+        """The rows of the leaderboard with results of an entry."""
+        return [(board, row) for board in self.boards for row in board.rows if row.catalog_id == entry["id"]]
+
+    def speed_text(self, latency: bool, speed: Speed) -> str:
+        """Such as ``512 sequences a second, 1.3 times the reference``."""
+        rate = (
+            f"{1000 * speed.p50:.1f} {self.t('ms (median)', '毫秒（中位数）')}"
+            if latency
+            else f"{speed.sequences_per_second:.0f} {self.t('sequences a second', '序列/秒')}"
+        )
+        ratio = f", {speed.ratio[0]:.2f}{self.t(' times the reference', ' 倍于参考实现')}" if speed.ratio else ""
+        return rate + ratio
+
+
+def names(entry: Fields) -> list[str]:
+    """The identifiers of an entry: arXiv id, DOI, ids of archives, addresses; owner/name also as one word."""
+    found = [entry["arxiv"], entry["doi"]]
+    for address in filter(None, (entry["doi"], entry["url"], entry["renamed_to"], *(entry["code"] or []))):
+        identity = identify(address)
+        if identity.what in ("repository", "model", "data set"):
+            name = identity.normal.partition("/")[2].removeprefix("datasets/").removeprefix("models/")
+            found += [name, re.sub(r"[\W_]", "", name)]
+        else:
+            found.append(identity.normal)
+    return list(dict.fromkeys(filter(None, found)))
+
+
+def by_size(item: tuple[str, list[Any]]) -> tuple[int, str]:
+    """Sort key of groups: the largest first."""
+    return (-len(item[1]), item[0])
+
+
+def seed_order(seed: str) -> tuple[int, int, str]:
+    """Sort key of places in the 2018 list: 2.1a comes before 3.10."""
+    section, _, number = seed.partition(".")
+    return (int(section), int(number.rstrip("abc")), number)

@@ -1,0 +1,367 @@
+"""The kinds of tasks: all that depends on what is predicted, one class for each kind.
+
+To add a kind: write a subclass of ``Kind`` and put it into ``KINDS``; if it is trained, add its loss to ``LOSSES`` in
+``harness.worker.finetune`` (the worker runs where this module cannot be imported, so it gets the name of the kind); and
+write a test, as ``tests/harness/data/test_kinds.py`` does for three kinds of its own. A metric that does not exist yet
+is one object in ``harness.statistics.metrics``.
+"""
+
+import math
+import re
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+from harness.data import cells, sentences, tables
+from harness.data.encode import Encoded, encode_texts, encode_words, lost_by_texts, lost_by_words
+from harness.data.examples import Label, Repairs, TextExample, WordExample
+from harness.data.reading import Format, Reading
+from harness.errors import BadInput, Failure
+from harness.port.batch import Batch
+from harness.worker.messages import Array
+from reference.tokenizer import Tokenizer
+
+Prediction = Label
+
+
+class Kind(ABC):
+    """What is predicted, from the task file to the flags of a record.
+
+    Answers, right ones and predictions, have one form in each kind: that which ``decode`` returns.
+    """
+
+    name: str  # in task files, records, and for the worker
+    metrics: tuple[str, ...]  # that answers can be scored by: names in ``harness.statistics.metrics.METRICS``
+    trained = True  # whether a head is fine-tuned; if not, a task needs no training split
+    of_tokens = False  # whether there are logits for every token, instead of for every sequence
+
+    # The task file
+    fields: tuple[str, ...] = ()  # its fields that not every kind has
+    formats: tuple[Format, ...]  # how the examples may be written
+    columns: tuple[str, ...]  # the roles that columns have
+    text: str  # the role that every file has
+    answer: str  # the role of the right answer, which only a test file may lack
+    usual_columns: ClassVar[dict[str, str | int] | None] = None  # where a task file gives none
+    numbered = False  # whether columns go by number in any case
+    least_labels = 1
+    why_no_labels: str | None = None  # for kinds whose answers are not labels
+
+    # Saved models
+    inputs: Literal["texts", "words"] | None = None  # what ``predict`` reads for it; None: it cannot
+    outputs_word = "labels"  # what messages call the outputs
+
+    # ---- reading ----
+
+    @abstractmethod
+    def read(self, reading: Reading, split: str, path: Path, content: str, repairs: Repairs) -> list[Any]:
+        """The examples in the text of a file; each has an ``id`` and, in ``texts``, all that a model reads.
+
+        BadInput, with file and line, where something is wrong with it.
+        """
+
+    def label_names(self, reading: Reading, split: str, path: Path, content: str) -> Iterator[str]:
+        """All labels that the text of a file names, for `labels: auto`."""
+        raise NotImplementedError(self.name)
+
+    def right_answer(self, example: Any) -> Any:
+        """The right answer to an example; None where it has none."""
+        return example.label
+
+    def gold(self, examples: Sequence[Any]) -> list[Any] | None:
+        """The right answers; None where one is missing."""
+        answers = [self.right_answer(example) for example in examples]
+        return None if any(answer is None for answer in answers) else answers
+
+    # ---- the model's input and output ----
+
+    def outputs(self, labels: dict[str, str]) -> tuple[str, ...]:
+        """The meaning of each output of the head, in order."""
+        return tuple(dict.fromkeys(labels.values()))
+
+    @abstractmethod
+    def encode(self, reading: Reading, examples: list[Any], tokenizer: Tokenizer, max_length: int) -> Encoded:
+        """The examples of one split as token ids and numbers; any number of sequences for each example."""
+
+    @abstractmethod
+    def tokens_lost(self, examples: list[Any], encoded: Encoded, tokenizer: Tokenizer, max_length: int) -> list[int]:
+        """The number of tokens cut off each example; examples that lose none may be left out."""
+
+    def rows(self, batch: Batch) -> int:
+        """The number of rows of logits for a batch."""
+        return len(batch.ids) if self.of_tokens else len(batch.lengths)
+
+    def shape(self, reading: Reading, batch: Batch) -> tuple[int | None, ...]:
+        """The shape of the logits for a batch; None where it may be any number."""
+        return self.rows(batch), len(self.outputs(reading.labels))
+
+    def check_shape(self, reading: Reading, batch: Batch, logits: Array) -> None:
+        """ValueError where the logits are of another shape."""
+        wanted = self.shape(reading, batch)
+        fits = len(wanted) == logits.ndim and all(
+            size is None or size == found for size, found in zip(wanted, logits.shape, strict=True)
+        )
+        if not fits:
+            raise ValueError(f"logits of shape {logits.shape}, not {wanted}")
+
+    @abstractmethod
+    def decode(self, reading: Reading, logits: Array, encoded: Encoded, examples: list[Any]) -> list[Any]:
+        """The answers to the examples that the logits give."""
+
+    def row(self, answer: Any, logits: Array) -> dict[str, Any]:
+        """An answer as ``predict`` writes it, by column; ``logits`` are those for the example."""
+        return {"answer": answer}
+
+    # ---- scoring ----
+
+    def check_answers(self, gold: Sequence[Any], predicted: Sequence[Any], labels: Sequence[str]) -> None:
+        """BadInput unless these are answers to the same examples; Failure for one that is not a finite number."""
+        if len(gold) != len(predicted):
+            raise BadInput(f"{len(gold)} gold answers but {len(predicted)} predictions; score those of the same file")
+        if len(gold) == 0:
+            raise BadInput("there is no example to score; give a file that has some")
+        for what, answers in (("gold answer", gold), ("prediction", predicted)):
+            for number, answer in enumerate(answers, start=1):
+                self.check_answer(f"{what} {number}", answer, labels)
+
+    @abstractmethod
+    def check_answer(self, what: str, answer: Any, labels: Sequence[str]) -> None:
+        """BadInput or Failure, which begins with ``what``, unless this can be an answer; ``labels``: the outputs."""
+
+    def degenerate(self, gold: Sequence[Any], predicted: Sequence[Any]) -> str | None:
+        """A sentence about predictions that no working model would make, or None."""
+        return None
+
+    def signature(self, reading: Reading) -> list[str]:
+        """What the signatures of its metrics say about the reading."""
+        return []
+
+    # ---- comparing two models ----
+
+    def distance(self, a: Any, b: Any) -> float:
+        """How far two different answers are apart; comparisons show the greatest distance first."""
+        return 1.0
+
+    def places(self, a: Any, b: Any) -> list[int] | None:
+        """The places where two answers with many parts differ; None where an answer is shown as a whole."""
+        return None
+
+
+class _OfTexts(Kind):
+    """What is common to kinds whose examples are texts, or pairs of them, in a table."""
+
+    formats = ("tsv", "csv", "jsonl")
+    columns = ("id", "text", "pair", "label")
+    text = "text"
+    answer = "label"
+    inputs = "texts"
+    label_column: type[cells.LabelColumn]
+
+    def read(self, reading: Reading, split: str, path: Path, content: str, repairs: Repairs) -> list[TextExample]:
+        return tables.text_examples(reading, split, path, content, repairs, self.label_column)
+
+    def label_names(self, reading: Reading, split: str, path: Path, content: str) -> Iterator[str]:
+        return tables.label_names(reading, split, path, content, self.label_column)
+
+    def encode(self, reading: Reading, examples: list[TextExample], tokenizer: Tokenizer, max_length: int) -> Encoded:
+        gold = self.gold(examples)
+        labels = None if gold is None else self.numbers(gold, self.outputs(reading.labels))
+        return encode_texts(examples, labels, tokenizer, max_length)
+
+    def tokens_lost(
+        self, examples: list[TextExample], encoded: Encoded, tokenizer: Tokenizer, max_length: int
+    ) -> list[int]:
+        return lost_by_texts(examples, encoded, tokenizer, max_length)
+
+    @abstractmethod
+    def numbers(self, gold: list[Any], outputs: Sequence[str]) -> Array:
+        """The right answers as an array for the loss, one row for each example."""
+
+
+class Classification(_OfTexts):
+    """One of several labels."""
+
+    name = "classification"
+    metrics = ("accuracy", "f1", "macro_f1", "micro_f1", "matthews")
+    fields = ("ignore", "positive")
+    least_labels = 2
+    label_column = cells.OneLabel
+
+    def numbers(self, gold: list[str], outputs: Sequence[str]) -> Array:
+        """[examples], int64."""
+        number = {name: i for i, name in enumerate(outputs)}
+        return np.array([number[name] for name in gold], dtype=np.int64)
+
+    def decode(self, reading: Reading, logits: Array, encoded: Encoded, examples: list[TextExample]) -> list[str]:
+        names = self.outputs(reading.labels)
+        return [names[i] for i in logits.argmax(-1)]
+
+    def row(self, answer: str, logits: Array) -> dict[str, Any]:
+        return {"label": answer, "probability": round(float(np.exp(logits.max() - np.logaddexp.reduce(logits))), 4)}
+
+    def check_answer(self, what: str, answer: Any, labels: Sequence[str]) -> None:
+        _check_names(what, [answer], labels)
+
+    def degenerate(self, gold: Sequence[str], predicted: Sequence[str]) -> str | None:
+        if len(set(predicted)) == 1:
+            return f"{predicted[0]} is predicted for every example"
+        majority, amount = Counter(gold).most_common(1)[0]
+        correct = sum(answer == name for answer, name in zip(gold, predicted, strict=True))
+        if correct > amount:
+            return None
+        return (
+            f"accuracy is {correct / len(gold):.3f}, and always answering {majority} would give "
+            f"{amount / len(gold):.3f}"
+        )
+
+
+class Regression(_OfTexts):
+    """A number."""
+
+    name = "regression"
+    metrics = ("pearson", "spearman")
+    fields = ("ignore",)
+    why_no_labels = "its label column is a number"
+    label_column = cells.Number
+
+    def outputs(self, labels: dict[str, str]) -> tuple[str, ...]:
+        return ("score",)
+
+    def numbers(self, gold: list[float], outputs: Sequence[str]) -> Array:
+        """[examples], float32."""
+        return np.array(gold, dtype=np.float32)
+
+    def decode(self, reading: Reading, logits: Array, encoded: Encoded, examples: list[TextExample]) -> list[float]:
+        return [float(score) for score in logits[:, 0]]
+
+    def row(self, answer: float, logits: Array) -> dict[str, Any]:
+        return {"score": float(str(np.float32(logits[0])))}  # the shortest number that is this one in float32
+
+    def check_answer(self, what: str, answer: Any, labels: Sequence[str]) -> None:
+        if not math.isfinite(answer):
+            raise Failure(f"{what} is {answer}, not a finite number")
+
+    def degenerate(self, gold: Sequence[float], predicted: Sequence[float]) -> str | None:
+        return f"all scores are equal ({predicted[0]:g})" if len(set(predicted)) == 1 else None
+
+    def distance(self, a: float, b: float) -> float:
+        return abs(a - b)
+
+
+class MultiLabel(_OfTexts):
+    """Any number of several labels."""
+
+    name = "multi-label"
+    metrics = ("macro_f1", "micro_f1")
+    fields = ("ignore", "label_separator", "label")
+    label_column = cells.SeveralLabels
+
+    def numbers(self, gold: list[tuple[str, ...]], outputs: Sequence[str]) -> Array:
+        """[examples, labels], float32: 1 where an example has a label."""
+        number = {name: i for i, name in enumerate(outputs)}
+        labels = np.zeros((len(gold), len(number)), dtype=np.float32)
+        for row, names in zip(labels, gold, strict=True):
+            row[[number[name] for name in names]] = 1
+        return labels
+
+    def decode(
+        self, reading: Reading, logits: Array, encoded: Encoded, examples: list[TextExample]
+    ) -> list[tuple[str, ...]]:
+        names = self.outputs(reading.labels)
+        return [tuple(name for name, logit in zip(names, row, strict=True) if logit > 0) for row in logits]
+
+    def row(self, answer: tuple[str, ...], logits: Array) -> dict[str, Any]:
+        return {
+            "label": answer,
+            "probability": [round(float(1 / (1 + np.exp(-logit))), 4) for logit in logits if logit > 0],
+        }
+
+    def check_answer(self, what: str, answer: Any, labels: Sequence[str]) -> None:
+        _check_names(what, answer, labels)
+
+    def degenerate(self, gold: Sequence[tuple[str, ...]], predicted: Sequence[tuple[str, ...]]) -> str | None:
+        if len({frozenset(names) for names in predicted}) > 1:
+            return None
+        return f"every example is given the same labels ({', '.join(sorted(predicted[0])) or 'none'})"
+
+
+class Tagging(Kind):
+    """An IOB2 tag for each word of a sentence."""
+
+    name = "tagging"
+    metrics = ("entity_f1",)
+    of_tokens = True
+    fields = ("separator", "scheme", "context", "tags")
+    formats = ("conll",)
+    columns = ("word", "tag")
+    text = "word"
+    answer = "tag"
+    usual_columns: ClassVar[dict[str, str | int] | None] = {"word": 0, "tag": -1}
+    numbered = True
+    inputs = "words"
+    outputs_word = "tags"
+
+    def read(self, reading: Reading, split: str, path: Path, content: str, repairs: Repairs) -> list[WordExample]:
+        return sentences.word_examples(reading, split, path, content, repairs)
+
+    def label_names(self, reading: Reading, split: str, path: Path, content: str) -> Iterator[str]:
+        return sentences.entity_types(reading, split, path, content)
+
+    def right_answer(self, example: WordExample) -> tuple[str, ...] | None:
+        return example.tags
+
+    def outputs(self, labels: dict[str, str]) -> tuple[str, ...]:
+        return ("O", *(f"{prefix}-{name}" for name in super().outputs(labels) for prefix in "BI"))
+
+    def encode(self, reading: Reading, examples: list[WordExample], tokenizer: Tokenizer, max_length: int) -> Encoded:
+        return encode_words(examples, self.outputs(reading.labels), reading.context, tokenizer, max_length)
+
+    def tokens_lost(
+        self, examples: list[WordExample], encoded: Encoded, tokenizer: Tokenizer, max_length: int
+    ) -> list[int]:
+        """A sentence that is read in several windows loses nothing; only a word longer than the model does."""
+        return lost_by_words(examples, encoded, tokenizer, max_length)
+
+    def decode(
+        self, reading: Reading, logits: Array, encoded: Encoded, examples: list[WordExample]
+    ) -> list[tuple[str, ...]]:
+        names = self.outputs(reading.labels)
+        tags = iter(names[i] for i in logits[encoded.words].argmax(-1))
+        return [tuple(next(tags) for _ in example.words) for example in examples]
+
+    def check_answers(self, gold: Sequence[Any], predicted: Sequence[Any], labels: Sequence[str]) -> None:
+        super().check_answers(gold, predicted, labels)
+        for number, (tags, other) in enumerate(zip(gold, predicted, strict=True), start=1):
+            if len(tags) != len(other):
+                raise BadInput(
+                    f"sentence {number} has {len(tags)} words but {len(other)} predicted tags; "
+                    "there must be one for each word"
+                )
+
+    def check_answer(self, what: str, answer: Any, labels: Sequence[str]) -> None:
+        for tag in answer:
+            if tag != "O" and not re.match("[BI]-.", tag):
+                said, _, number = what.rpartition(" ")
+                raise BadInput(f"{said} of sentence {number} has the tag {tag!r}; IOB2 tags are O, B-TYPE and I-TYPE")
+
+    def degenerate(self, gold: Sequence[tuple[str, ...]], predicted: Sequence[tuple[str, ...]]) -> str | None:
+        none_found = all(tag == "O" for tags in predicted for tag in tags)
+        return "no entity is predicted" if none_found else None
+
+    def signature(self, reading: Reading) -> list[str]:
+        return [f"context={reading.context}"]
+
+    def places(self, a: Sequence[str], b: Sequence[str]) -> list[int]:
+        return [place for place, (tag, other) in enumerate(zip(a, b, strict=False)) if tag != other]
+
+
+def _check_names(what: str, names: Any, labels: Sequence[str]) -> None:
+    for name in names:
+        if name not in labels:
+            raise BadInput(f"{what} is {name!r}, which is none of the task's labels: {', '.join(labels)}")
+
+
+KINDS: dict[str, Kind] = {kind.name: kind for kind in (Classification(), Regression(), MultiLabel(), Tagging())}

@@ -1,0 +1,1 @@
+"""Readers of the files in a folder of weights: configuration, tensors, tokenizer."""
