@@ -160,9 +160,7 @@ def requirements(source: str) -> Requirements:
     own = values.get("tool", {}).get("bert-atlas", {})
     if name := own.get("environment"):
         if "dependencies" in values or len(own) > 1:
-            raise ValueError(
-                f"the header names the environment {name!r} and also lists packages; remove one of the two"
-            )
+            raise ValueError(f"the header names the environment {name!r} and lists packages; remove one of the two")
         values = own = _shared(name)
     return Requirements(
         python=values.get("requires-python", ""),
