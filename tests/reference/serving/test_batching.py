@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -134,7 +135,7 @@ def test_what_a_client_that_left_had_queued_is_not_computed(start: Callable[...,
     assert batcher.queued_tokens == 3
     model.free.set()
     assert (vectors(stays), vectors(other)) == ([4], [5])
-    assert sorted(sum(model.batches, [])) == [0, 4, 5]
+    assert sorted([*chain(*model.batches)]) == [0, 4, 5]
     with pytest.raises(CancelledError):
         left.answer.result(SOON)
 
@@ -149,7 +150,7 @@ def test_a_client_may_leave_while_its_texts_are_computed(start: Callable[..., Ba
     model.free.set()
     assert vectors(after) == [5]
     assert batcher.queued_tokens in (0, 1)  # the last batch is answered before it is counted off
-    assert 3 not in sum(model.batches, [])
+    assert 3 not in [*chain(*model.batches)]
 
 
 def test_a_failure_of_the_model_fails_only_the_requests_in_that_batch(
@@ -166,7 +167,7 @@ def test_a_failure_of_the_model_fails_only_the_requests_in_that_batch(
     with pytest.raises(ComputationFailed, match="the model failed: ValueError: a wrong number"):
         second.answer.result(SOON)
     assert vectors(third) == [8]
-    assert 5 not in sum(model.batches, [])
+    assert 5 not in [*chain(*model.batches)]
 
 
 def test_vectors_that_are_not_finite_are_never_an_answer(start: Callable[..., Batcher]) -> None:
