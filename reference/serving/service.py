@@ -4,7 +4,6 @@ import logging
 import signal
 import socket
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TextIO
 
 import uvicorn
@@ -105,9 +104,9 @@ def log_to(stream: TextIO) -> None:
     log.setLevel(logging.INFO)
 
 
-def read_key(file: Path) -> str:
-    """The key in a file, without the white space around it. Raises ValueError for a file without one."""
-    key = file.read_text(encoding="utf-8").strip()
+def checked_key(text: str) -> str:
+    """A key without the white space around it. Raises ValueError for one that no HTTP client can send."""
+    key = text.strip()
     if not key or not key.isascii() or not key.isprintable() or " " in key:
-        raise ValueError(f"{file}: a key is one word of ASCII letters, digits and signs")
+        raise ValueError("a key is one word of ASCII letters, digits and signs")
     return key

@@ -136,7 +136,9 @@ def test_a_body_that_is_too_large_is_refused_before_it_is_read(service_of: Start
     running = service_of(limits=Limits(body_bytes=1000))
     host, _, port = running.address.partition(":")
     with socket.create_connection((host, int(port)), timeout=SOON) as connection:
-        head = "POST /v1/embeddings HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 1001\r\n\r\n"
+        head = (
+            "POST /v1/embeddings HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 1001\r\n\r\n"
+        )
         connection.sendall(head.encode())
         assert connection.recv(100).startswith(b"HTTP/1.1 413 ")
     answer = running.post("/embed", data=iter([b" " * 600] * 2), headers={"content-type": "application/json"})
@@ -269,9 +271,7 @@ def test_a_key_is_asked_for_everywhere_but_for_health(service_of: Start) -> None
         assert answer.status_code == 401
         assert answer.headers["www-authenticate"] == "Bearer"
         assert answer.json()["error"]["code"] == "invalid_api_key"
-    assert (
-        running.post("/v1/embeddings", {"input": "a"}, headers={"authorization": "Bearer secret"}).status_code == 200
-    )
+    assert running.post("/v1/embeddings", {"input": "a"}, headers={"authorization": "Bearer secret"}).status_code == 200
 
 
 def test_the_log_has_a_line_for_each_request_and_no_text(service_of: Start) -> None:
@@ -390,9 +390,7 @@ def test_stopping_answers_what_was_accepted(service_of: Start, monkeypatch: pyte
     running = service_of()
     gate = Gate(monkeypatch)
     answers: list[int] = []
-    client = threading.Thread(
-        target=lambda: answers.append(running.post("/embed", {"inputs": ["a"] * 9}).status_code)
-    )
+    client = threading.Thread(target=lambda: answers.append(running.post("/embed", {"inputs": ["a"] * 9}).status_code))
     client.start()
     assert gate.began.wait(SOON)
     assert not running.application.service.batcher.stop(timeout=0.001)
