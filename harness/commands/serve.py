@@ -1,9 +1,11 @@
-"""The command serve: vectors of texts, over HTTP."""
+"""The command serve: vectors of texts, over HTTP and for clients of bert-as-service."""
 
 import importlib.util
 import os
+import re
 import shlex
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,13 +22,14 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 KEY = "BERT_ATLAS_KEY"
-NEEDED = ("starlette", "uvicorn", "prometheus_client")
+NEEDED = ("starlette", "uvicorn", "prometheus_client", "zmq")
 
 
 @app.command(
     epilog="Examples:\n\n"
     "python -m harness serve\n\n"
     "python -m harness serve --weights my-model --port 9000\n\n"
+    "python -m harness serve --bert-serving-ports 5555,5556\n\n"
     "python -m harness serve --host 0.0.0.0 --key-file key.txt"
 )
 def serve(
@@ -37,6 +40,13 @@ def serve(
         Path | None,
         typer.Option(help=f"File with a key that clients must send as a bearer token; or {KEY} holds the key itself."),
     ] = None,
+    bert_serving_ports: Annotated[
+        str,
+        typer.Option(
+            help="Also answer clients of bert-as-service 1.10 on these two ports: 5555,5556 are their defaults. Keys "
+            "do not apply there."
+        ),
+    ] = "",
     pooling: Annotated[
         str,
         typer.Option(
@@ -71,12 +81,15 @@ def serve(
     if not 0 <= max_wait < float("inf"):
         raise BadInput(f"--max-wait is {max_wait}; it is a number of seconds from 0")
     from reference.serving import service
+    from reference.serving.limits import NoAddress
+    from reference.serving.zmq import BertServing, Ports
 
-    key = _key(key_file)
+    key, numbers = _key(key_file), _ports(bert_serving_ports)
     try:
         bound = service.listen(host, port)
-    except service.NoAddress as error:
-        raise BadInput(f"{error}; give another --host or --port") from error
+        ports = Ports.bind(host, *numbers) if numbers else None
+    except NoAddress as error:
+        raise BadInput(f"{error}; give another host or port") from error
     encoder, name = _load(weights, names(pooling), normalize, max_length, device, precision, thread_count(threads))
     application = service.build(encoder, name, max_wait=max_wait, key=key)
     bound.listen()
@@ -87,7 +100,27 @@ def serve(
     if key is None and host not in ("127.0.0.1", "localhost", "::1"):
         print(f"warning: anyone who reaches {host} can use this service; see --key-file", file=sys.stderr)
     service.log_to(sys.stderr)
-    service.run(application, [bound])
+    parts = application.service
+    with ExitStack() as ends:
+        if ports is not None:
+            try:
+                old = BertServing(parts.model, parts.batcher, parts.metrics, ports)
+            except ValueError as error:
+                raise BadInput(f"--bert-serving-ports: {error}") from error
+            ends.callback(old.stop)
+            first, second = ports.numbers
+            print(f"Clients of bert-as-service: BertClient(port={first}, port_out={second})", flush=True)
+        service.run(application, [bound])
+
+
+def _ports(text: str) -> tuple[int, int] | None:
+    """The two ports of ``--bert-serving-ports``, if any."""
+    if not text:
+        return None
+    found = re.fullmatch(r"(\d{1,5}),(\d{1,5})", text, re.ASCII)
+    if not found or int(found[1]) > 65535 or int(found[2]) > 65535 or found[1] == found[2] != "0":
+        raise BadInput(f"--bert-serving-ports is {text}; give two ports with a comma, such as 5555,5556")
+    return int(found[1]), int(found[2])
 
 
 def _key(file: Path | None) -> str | None:

@@ -15,6 +15,10 @@ class Limits:
     body_seconds: float = 30.0  # in which the body must arrive
 
 
+class NoAddress(ValueError):
+    """The service cannot listen at an address, which the message names."""
+
+
 class Why(Enum):
     """Reasons to refuse: OpenAI's status, type and code; then TEI's status and error_type."""
 

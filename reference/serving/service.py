@@ -1,4 +1,4 @@
-"""The service: one model, its queue and its wires, in one process that stops in order."""
+"""The HTTP service: one model, its queue and its routes, in one process that stops in order."""
 
 import logging
 import signal
@@ -13,16 +13,12 @@ import reference.serving.tei as tei
 from reference.encoder import CPU_TOKENS, GPU_TOKENS, SentenceEncoder
 from reference.serving.batching import Batcher
 from reference.serving.http import Application, Service, get, health, metrics, ready
-from reference.serving.limits import Limits
+from reference.serving.limits import Limits, NoAddress
 from reference.serving.metrics import Metrics
 from reference.serving.model import Model
 
 WARM = "the model's speed is measured before the first request"
 STOP_SECONDS = 30  # in which answers that are being computed may still be sent
-
-
-class NoAddress(ValueError):
-    """The service cannot listen at this address."""
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -1,6 +1,7 @@
 """The command serve: how it starts, what it says, how it ends."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import requests
+from bert_serving.client import BertClient
 
 from harness import cli
 from reference import SentenceEncoder
@@ -71,13 +73,17 @@ def start(tiny_checkpoint: Path) -> Iterator[Callable[..., tuple[Process, str]]]
 def test_it_serves_the_vectors_of_the_weights_until_a_signal(
     start: Callable[..., tuple[Process, str]], tiny_checkpoint: Path, how: signal.Signals, code: int
 ) -> None:
-    process, address = start(BERT_ATLAS_KEY="secret")
+    process, address = start("--bert-serving-ports", "0,0", BERT_ATLAS_KEY="secret")
+    assert process.stdout is not None
+    ports = re.findall(r"=(\d+)", process.stdout.readline())
     body = {"model": "tiny", "input": ["Where is my parcel?", "世界"]}
     answer = requests.post(
         f"{address}/v1/embeddings", json=body, headers={"authorization": "Bearer secret"}, timeout=SOON
     )
     expected = SentenceEncoder(tiny_checkpoint, precision="fp32", device="cpu").encode(body["input"])
     np.testing.assert_allclose([each["embedding"] for each in answer.json()["data"]], expected, rtol=0, atol=1e-5)
+    with BertClient("127.0.0.1", *map(int, ports), timeout=1000 * SOON) as client:
+        assert client.encode(body["input"]).shape == (2, 32)
     assert requests.get(f"{address}/info", timeout=SOON).status_code == 401
     process.send_signal(how)
     _, said = process.communicate(timeout=SOON)
@@ -90,6 +96,8 @@ def test_a_port_that_is_taken_is_bad_input(refused: Callable[..., str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         assert f"cannot listen on 127.0.0.1 port {port}: Address already in use" in refused("--port", str(port))
+        ports = ("--bert-serving-ports", f"0,{port}")
+        assert f"cannot listen on 127.0.0.1 port {port}: Address already in use" in refused("--port", "0", *ports)
 
 
 def test_bad_options_are_bad_input(refused: Callable[..., str], tmp_path: Path, tiny_checkpoint: Path) -> None:
@@ -97,6 +105,8 @@ def test_bad_options_are_bad_input(refused: Callable[..., str], tmp_path: Path, 
     assert "--port is 70000" in refused("--port", "70000")
     assert "--max-wait is -1.0" in refused("--max-wait", "-1")
     assert "--max-wait is nan" in refused("--max-wait", "nan")
+    for ports in ("5555", "5555,5555", "1,70000", "a,b"):
+        assert f"--bert-serving-ports is {ports}" in refused("--bert-serving-ports", ports)
     assert "cannot listen on no.such.host.invalid" in refused("--host", "no.such.host.invalid")
     tiny = ("--weights", tiny_checkpoint, "--port", "0", "--threads", "1")
     assert "pooling ['middle'] is not" in refused(*tiny, "--pooling", "middle")

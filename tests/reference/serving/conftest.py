@@ -26,8 +26,11 @@ SOON = 20  # seconds, after which a test has failed
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A BERT of 3 layers and 24 numbers with its tokenizer, as a folder of sentence-transformers that normalizes."""
-    path = tmp_path_factory.mktemp("serving") / "model"
-    sizes = {"vocab_size": len(PIECES), "hidden_size": 24, "num_hidden_layers": 3, "num_attention_heads": 3}
+    return write_folder(tmp_path_factory.mktemp("serving") / "model", layers=3)
+
+
+def write_folder(path: Path, layers: int) -> Path:
+    sizes = {"vocab_size": len(PIECES), "hidden_size": 24, "num_hidden_layers": layers, "num_attention_heads": 3}
     config = transformers.BertConfig(**sizes, intermediate_size=40, max_position_embeddings=32)
     model, generator = transformers.BertModel(config), torch.Generator().manual_seed(7)
     with torch.no_grad():
