@@ -7,17 +7,14 @@ import shlex
 import sys
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from harness.commands.options import Device, Threads, Weights, names, thread_count
-from harness.errors import BadInput, ours
+from harness.errors import BadInput, Failure
 from harness.files import expanded
 from harness.printable import printable
-
-if TYPE_CHECKING:
-    from reference import SentenceEncoder
 
 app = typer.Typer()
 
@@ -80,7 +77,9 @@ def serve(
         raise BadInput(f"--port is {port}; it is a number from 0 to 65535")
     if not 0 <= max_wait < float("inf"):
         raise BadInput(f"--max-wait is {max_wait}; it is a number of seconds from 0")
+    from harness.predict.embed import load_encoder
     from reference.serving import service
+    from reference.serving.batching import ComputationFailed
     from reference.serving.limits import NoAddress
     from reference.serving.zmq import BertServing, Ports
 
@@ -90,16 +89,13 @@ def serve(
         ports = Ports.bind(host, *numbers) if numbers else None
     except NoAddress as error:
         raise BadInput(f"{error}; give another host or port") from error
-    encoder, name = _load(weights, names(pooling), normalize, max_length, device, precision, thread_count(threads))
-    application = service.build(encoder, name, max_wait=max_wait, key=key)
-    bound.listen()
-    address = service.address_of(bound)
-    print(printable(f"Serving {name} at http://{address}: vectors of {encoder.size} numbers, {encoder.precision},"))
-    print(printable(f"on {encoder.device}, of texts of up to {encoder.max_length} tokens. Try:"))
-    print(printable(_example(address, name, key is not None)), flush=True)
-    if key is None and host not in ("127.0.0.1", "localhost", "::1"):
-        print(f"warning: anyone who reaches {host} can use this service; see --key-file", file=sys.stderr)
-    service.log_to(sys.stderr)
+    count = thread_count(threads)
+    encoder, made = load_encoder(weights, names(pooling) or None, normalize, device, precision, count, max_length)
+    name = made["model"]
+    try:
+        application = service.build(encoder, name, max_wait=max_wait, key=key)
+    except ComputationFailed as error:
+        raise Failure(f"{weights}: {error}") from error
     parts = application.service
     with ExitStack() as ends:
         if ports is not None:
@@ -108,8 +104,17 @@ def serve(
             except ValueError as error:
                 raise BadInput(f"--bert-serving-ports: {error}") from error
             ends.callback(old.stop)
+        bound.listen()
+        address = service.address_of(bound)
+        print(printable(f"Serving {name} at http://{address}: vectors of {encoder.size} numbers, {encoder.precision},"))
+        print(printable(f"on {encoder.device}, of texts of up to {encoder.max_length} tokens. Try:"))
+        print(printable(_example(address, name, key is not None)), flush=True)
+        if ports is not None:
             first, second = ports.numbers
             print(f"Clients of bert-as-service: BertClient(port={first}, port_out={second})", flush=True)
+        if key is None and host not in ("127.0.0.1", "localhost", "::1"):
+            print(f"warning: anyone who reaches {host} can use this service; see --key-file", file=sys.stderr)
+        service.log_to(sys.stderr)
         service.run(application, [bound])
 
 
@@ -133,30 +138,6 @@ def _key(file: Path | None) -> str | None:
         return checked_key(os.environ[KEY] if file is None else expanded(file).read_text(encoding="utf-8"))
     except ValueError as error:
         raise BadInput(f"{KEY if file is None else f'--key-file {file}'}: {error}") from error
-
-
-def _load(
-    weights: str,
-    pooling: list[str],
-    normalize: bool | None,
-    max_length: int | None,
-    device: str,
-    precision: str,
-    threads: int,
-) -> tuple["SentenceEncoder", str]:
-    """The encoder, and the name of its weights."""
-    import torch
-
-    from harness.weights.find import find_weights
-    from reference import SentenceEncoder
-
-    found = find_weights(weights)
-    torch.set_num_threads(threads)
-    try:
-        encoder = SentenceEncoder(found.folder, pooling or None, normalize, None, precision, max_length, device)
-    except (ValueError, OSError, RuntimeError) as error:
-        raise ours(error) or BadInput(str(error)) from error
-    return encoder, found.name
 
 
 def _example(address: str, name: str, key: bool) -> str:

@@ -102,6 +102,7 @@ def test_a_port_that_is_taken_is_bad_input(refused: Callable[..., str]) -> None:
 
 def test_bad_options_are_bad_input(refused: Callable[..., str], tmp_path: Path, tiny_checkpoint: Path) -> None:
     assert "no-such: no such weights" in refused("--weights", "no-such", "--port", "0")
+    assert "of a model on the Hub get all files" in refused("--weights", "no/such", "--port", "0")
     assert "--port is 70000" in refused("--port", "70000")
     assert "--max-wait is -1.0" in refused("--max-wait", "-1")
     assert "--max-wait is nan" in refused("--max-wait", "nan")
