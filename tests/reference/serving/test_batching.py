@@ -96,6 +96,19 @@ def test_a_batch_is_what_is_queued_up_to_its_tokens_and_a_longer_text_is_alone(
     assert model.batches == [[0], [1, 2, 3], [4], [5, 6]]
 
 
+@pytest.mark.parametrize(("speed", "largest"), [(1.0, 256), (5000.0, 500), (1e9, 1000)])
+def test_a_batch_on_a_slow_machine_is_smaller(
+    start: Callable[..., Batcher], model: Stub, monkeypatch: pytest.MonkeyPatch, speed: float, largest: int
+) -> None:
+    batcher = start(1000)
+    model.hold(batcher)
+    request = batcher.submit("a", model, words(*range(2000)))
+    monkeypatch.setattr(Batcher, "tokens_per_second", property(lambda self: speed))
+    model.free.set()
+    assert vectors(request) == list(range(2000))
+    assert max(map(len, model.batches)) == largest
+
+
 def test_clients_take_turns(start: Callable[..., Batcher], model: Stub) -> None:
     batcher = start(4)
     model.hold(batcher)

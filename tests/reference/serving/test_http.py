@@ -15,6 +15,7 @@ from reference import SentenceEncoder
 from reference.serving.batching import Batcher
 from reference.serving.limits import Limits
 from reference.serving.model import Vectors
+from reference.serving.service import listen
 from tests.reference.serving.conftest import NAME, SOON, Running, wait_until
 
 TEXTS = ["a face", "", "he fed a bad cab.", "a", "head head", "A Face, he 世"]
@@ -299,6 +300,12 @@ def test_an_error_of_ours_is_a_status_500_without_its_traceback(
     answer = running.post("/v1/embeddings", {"input": "a"})
     assert (answer.status_code, answer.json()["error"]["type"]) == (500, "server_error")
     assert "inner detail" not in answer.text
+
+
+def test_answers_are_sent_without_delay() -> None:
+    """asyncio sets TCP_NODELAY for sockets that name their protocol; without it an answer takes 40 ms longer."""
+    with listen("127.0.0.1", 0) as bound:
+        assert bound.proto == socket.IPPROTO_TCP
 
 
 class Gate:
