@@ -181,14 +181,15 @@ class BertServing:
             return
         if begins:
             self._ports.answers.setsockopt(zmq.SUBSCRIBE, identity)
-            self._statistic["num_total_client"] += identity not in self._clients
-            self._client(identity).subscribers += 1
+            client = self._client(identity)
+            self._statistic["num_total_client"] += not client.subscribers
+            client.subscribers += 1
             return
         self._ports.answers.setsockopt(zmq.UNSUBSCRIBE, identity)
-        client = self._clients.get(identity)
-        if client is not None:
-            client.subscribers -= 1
-            if client.subscribers <= 0:
+        left = self._clients.get(identity)
+        if left is not None:
+            left.subscribers -= 1
+            if left.subscribers <= 0:
                 self._forget(identity)
 
     def _client(self, identity: bytes) -> Client:
