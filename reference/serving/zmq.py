@@ -1,7 +1,7 @@
 """The protocol of bert-as-service 1.10, so that its unmodified client gets its vectors here.
 
 A client pushes requests to one port and subscribes to its answers, by its identity, at another. The protocol has no
-error: one is told by a data type that NumPy does not know, which raises a TypeError with our sentence in the client.
+error. One is reported by a data type that NumPy does not know, so that the client raises a TypeError with our sentence.
 
 Of what goes wrong with the original server, this one differs as follows. An answer waits until its client has
 subscribed, and while the client does not read. Nobody can subscribe to the answers of others without their whole
@@ -38,7 +38,7 @@ VERSION = "1.10.0"  # the client refuses any other
 ROUTE = "bert-as-service"  # in metrics and log
 LIMITS = Limits(body_bytes=32 * 2**20, texts=100_000)
 MAX_MESSAGE = 2 * LIMITS.body_bytes  # what is longer ends the connection; what is longer than body_bytes is refused
-MAX_HELD = 256 * 2**20  # bytes of answers that wait for one client to read
+MAX_KEPT = 256 * 2**20  # bytes of answers that wait for one client to read
 UNCLAIMED_SECONDS = 10.0  # that an answer waits for its client to subscribe
 RETRY_MS = 5  # until answers are offered again to a client that does not read
 AT_ONCE = 64  # messages that are read in one turn
@@ -99,7 +99,7 @@ class Client:
 
     subscribers: int = 0
     answers: deque[Answer] = field(default_factory=deque)
-    held: int = 0  # bytes in answers
+    kept: int = 0  # bytes in answers
     queued: dict[int, Request] = field(default_factory=dict)  # by the number of the request here
     last_seen: float = 0.0
 
@@ -224,7 +224,7 @@ class BertServing:
             self._refuse(client, identity, number, refused.why.name.lower(), refused.message)
 
     def _submit(self, client: Client, identity: bytes, message: bytes, number: bytes) -> None:
-        if client.held > MAX_HELD:
+        if client.kept > MAX_KEPT:
             raise Refused(Why.BUSY, "too many answers wait for this client to read them")
         tokens = self._tokens(message)
         self._statistic["num_total_seq"] += len(tokens)
@@ -303,7 +303,7 @@ class BertServing:
     def _put(self, client: Client, frames: list[bytes]) -> None:
         self._waiting.add(frames[0])
         client.answers.append((frames, time.monotonic() + UNCLAIMED_SECONDS))
-        client.held += sum(map(len, frames))
+        client.kept += sum(map(len, frames))
 
     def _send(self) -> None:
         """Send what can be sent; drop what nobody subscribed to, and clients of which nothing is left."""
@@ -312,7 +312,7 @@ class BertServing:
             client = self._clients.get(identity)
             while client is not None and client.answers and self._sent(client, *client.answers[0], now):
                 frames, _ = client.answers.popleft()
-                client.held -= sum(map(len, frames))
+                client.kept -= sum(map(len, frames))
             if client is None or not client.answers:
                 self._waiting.discard(identity)
             if client is not None and not (client.subscribers or client.answers or client.queued):

@@ -29,7 +29,7 @@ def words(*numbers: int, length: int = 1) -> list[Word]:
 
 @dataclass(eq=False)
 class Stub:
-    """A model that keeps the numbers of each batch. While ``held`` it computes nothing."""
+    """A model that keeps the numbers of each batch. It computes nothing while it is not ``free``."""
 
     batches: list[list[int]] = field(default_factory=list)
     free: threading.Event = field(default_factory=threading.Event)

@@ -315,13 +315,13 @@ class Gate:
         self.open, self.began, self.computed = threading.Event(), threading.Event(), 0
         compute = Vectors.compute
 
-        def held(way: Vectors, texts: Any) -> Any:
+        def gated(way: Vectors, texts: Any) -> Any:
             self.began.set()
             assert self.open.wait(SOON)
             self.computed += len(texts)
             return compute(way, texts)
 
-        monkeypatch.setattr(Vectors, "compute", held)
+        monkeypatch.setattr(Vectors, "compute", gated)
 
 
 def test_a_failure_of_the_model_is_an_error_and_the_next_request_is_answered(

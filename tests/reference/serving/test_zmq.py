@@ -307,12 +307,12 @@ def test_what_a_client_that_left_had_queued_is_not_computed(
 ) -> None:
     began, free, compute = threading.Event(), threading.Event(), Vectors.compute
 
-    def held(way: Vectors, texts: Any) -> Any:
+    def gated(way: Vectors, texts: Any) -> Any:
         began.set()
         assert free.wait(SOON)
         return compute(way, texts)
 
-    monkeypatch.setattr(Vectors, "compute", held)
+    monkeypatch.setattr(Vectors, "compute", gated)
     stays, leaves = raw(b"a client that stays"), raw(b"a client that leaves")
     leaves.ask(b"SHOW_CONFIG")
     stays.send(b'["a"]')
