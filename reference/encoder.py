@@ -71,6 +71,8 @@ class SentenceEncoder:
     - ``max_length``: the number of tokens that are read of a text, [CLS] and [SEP] included.
     - ``device``: "auto" is CUDA where there is one.
 
+    What was decided is in the attributes of these names; ``size`` is that of a vector, and ``prompts`` and
+    ``default_prompt_name`` are the folder's.
     Raises ValueError for arguments out of range, and CheckpointError, a ValueError, for a folder that is not computed.
     """
 
@@ -167,12 +169,10 @@ class SentenceEncoder:
         vectors = np.empty((len(texts), self.size), dtype=np.float64 if self.dtype == torch.float64 else np.float32)
         lost: dict[str, int] = {}
         skip = 0 if self._said.include_prompt or not prefix else len(self._tokens([prefix])[0].ids) - 1
-        by_length = sorted(
-            range(len(texts)), key=lambda i: -len(texts[i])
-        )  # the longest first: they need the most memory
+        longest_first = sorted(range(len(texts)), key=lambda i: -len(texts[i]))  # if memory lacks, that shows at once
         with tqdm(total=len(texts), unit=" texts", disable=not show_progress) as progress:
             for start in range(0, len(texts), AT_ONCE):
-                numbers = by_length[start : start + AT_ONCE]
+                numbers = longest_first[start : start + AT_ONCE]
                 tokens = dict(zip(numbers, self._tokens([prefix + texts[i] for i in numbers]), strict=True))
                 lost |= {texts[i]: tokens[i].lost for i in numbers if tokens[i].lost}
                 numbers.sort(key=lambda i: -len(tokens[i].ids))

@@ -183,9 +183,9 @@ def _products(precision: str) -> Check:
     if not here:
         return _not_compiled(precision, "oneDNN's products", native.why_none_here(precision))
     sizes = f"gelu and sizes that are multiples of {here[0].columns}"
-    made = f"{here[0].name} of native_layers.cpp ({native.built().compiler})"
+    routine = f"{here[0].name} of native_layers.cpp ({native.built().compiler})"
     otherwise = "none" if precision == "int8" else "oneDNN's"
-    return Check(precision, "ok", f"{made}, for {sizes}; else {otherwise}")
+    return Check(precision, "ok", f"{routine}, for {sizes}; else {otherwise}")
 
 
 def _int8() -> Check:

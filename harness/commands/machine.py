@@ -94,8 +94,12 @@ def env_list() -> None:
         if not lacking:
             rows.append((each.name, "the harness's own", "ok"))
             continue
-        made = find_environment(each.requirements)
-        state = f"ok, {made.size / 2**20:.0f} MiB" if made else f"not made; lacking here: {', '.join(lacking[:3])}"
+        environment = find_environment(each.requirements)
+        state = (
+            f"ok, {environment.size / 2**20:.0f} MiB"
+            if environment
+            else f"not created; missing here: {', '.join(lacking[:3])}"
+        )
         rows.append((each.name, folder_of(each.requirements).name, state))
     print_rows(("implementation", "runs in", "state"), rows)
     for environment in listing():
@@ -107,7 +111,7 @@ def env_list() -> None:
 def env_create(
     names: Annotated[list[str], typer.Argument(help="Implementations, or all.")],
 ) -> None:
-    """Make the environments of implementations, or find them made."""
+    """Create the environments of implementations; those that exist are kept."""
     from rich.console import Console
 
     from harness.registry.environments import create, unmet
@@ -121,8 +125,8 @@ def env_create(
                 print(f"{each.name}: runs beside the harness, needs no environment")
                 continue
             try:
-                made = create(each.requirements, labelled(show, each.name))
-                print(f"{each.name}: {made.folder}")
+                environment = create(each.requirements, labelled(show, each.name))
+                print(f"{each.name}: {environment.folder}")
             except Failure as error:
                 failed.append(f"{each.name}: {error}")
     if failed:

@@ -47,7 +47,7 @@ ENTRIES: dict[str, tuple[str, ...]] = {
 
 
 class Excluded(NamedTuple):
-    """Modules (a package stands for all that are in it) that do not determine records of these kinds."""
+    """Modules (for a package, all in it) that do not determine records of these kinds."""
 
     modules: tuple[str, ...]
     why: str

@@ -209,7 +209,7 @@ def prepare_each(options: Options, precisions: Sequence[str]) -> list[Plan]:
 
 
 def _implementations(names: list[str]) -> list[Implementation]:
-    """The named implementations, each once; "all" stands for those that need not be named, the reference first."""
+    """The named implementations, each once; "all" means those that need not be named, the reference first."""
     chosen: dict[str, Implementation] = {}
     for name in names:
         every = [each for each in implementations().values() if not each.by_name] if name == "all" else [find(name)]
@@ -366,7 +366,7 @@ def _tasks(options: Options) -> list[Task]:
 
 
 def _with_splits(task: Task, options: Options) -> Task:
-    """The task, scored on the chosen splits; ``test`` stands for all of test_matched, test_mismatched and the like."""
+    """The task, scored on the chosen splits; ``test`` means all of test_matched, test_mismatched and the like."""
     scored: list[str] = []
     known = [split for split in task.files if split != "train"]
     for name in options.splits:

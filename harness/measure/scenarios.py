@@ -47,14 +47,14 @@ def run_scenarios(worker: Worker, batch: Batch, device: str, bound: float, show:
     stretches: list[Stretch] = []
     with watched(stretches):
         done = offline(worker, batch, device, show, SECONDS)
-        held = highest_rate(
+        server = highest_rate(
             server_of(worker, batch),
             bound,
             done["samples_per_second"],
             show,
             seconds=SECONDS,
         )
-    return {"offline": done, "server": held, "load": load_of(stretches)}
+    return {"offline": done, "server": server, "load": load_of(stretches)}
 
 
 def offline(worker: Worker, batch: Batch, device: str, show: Show, seconds: float = SECONDS) -> dict[str, Any]:
@@ -118,7 +118,7 @@ def percentile_interval(latencies: Floats, percentile: float = PERCENTILE) -> li
     """An interval for the percentile; each limit holds with 99% confidence, for any distribution.
 
     Order statistics: at most ``may_exceed`` of the latencies are above the upper limit, so a bound that is at least
-    this limit is held. There must be enough latencies for ``may_exceed`` on both sides.
+    this limit is met. There must be enough latencies for ``may_exceed`` on both sides.
     """
     from scipy.stats import quantile_test
 
@@ -152,7 +152,7 @@ def server(
 ) -> dict[str, Any]:
     """Whether the 99th percentile of latency stays within ``bound`` seconds when ``rate`` queries arrive per second.
 
-    ``held`` is the answer, with 99% confidence. A run that cannot hold the bound any more stops early: then its
+    "held" is the answer, with 99% confidence. A run that cannot hold the bound any more stops early: then its
     percentiles, those of the answered queries, are lower limits, it has no ``p99_interval``, and ``answered`` is less
     than ``queries``.
     """
@@ -194,18 +194,18 @@ def highest_rate(
     """The highest rate that the server holds, to within 5%, by bisection.
 
     The search starts with ``first``; the offline rate is a good choice. ``rate`` is None if even 1/32 of it was not
-    held: then a single query takes longer than the bound. ``trials`` are the runs in order. The result also states the
+    met: then a single query takes longer than the bound. ``trials`` are the runs in order. The result also states the
     claim, and how many queries MLPerf requires.
     """
     trials: list[dict[str, Any]] = []
 
-    def held(rate: float) -> bool:
+    def is_met(rate: float) -> bool:
         show(f"server, trial {len(trials) + 1}, {rate:.1f} queries/s")
         trials.append(server(serve, rate, bound, seconds=seconds, margin_of_tail=margin_of_tail))
         return bool(trials[-1]["held"])
 
     return {
-        "rate": _bisect(held, first),
+        "rate": _bisect(is_met, first),
         "resolution": TOLERANCE,
         "bound": bound,
         "percentile": PERCENTILE,
@@ -217,20 +217,20 @@ def highest_rate(
     }
 
 
-def _bisect(held: Callable[[float], bool], first: float) -> float | None:
+def _bisect(is_met: Callable[[float], bool], first: float) -> float | None:
     low = high = first
-    if held(first):
-        while held(high := 2 * low):
+    if is_met(first):
+        while is_met(high := 2 * low):
             low = high
     else:
         for _ in range(HALVINGS):
             low = high / 2
-            if held(low):
+            if is_met(low):
                 break
             high = low
         else:
             return None
     while high > (1 + TOLERANCE) * low:
         middle = (low + high) / 2
-        low, high = (middle, high) if held(middle) else (low, middle)
+        low, high = (middle, high) if is_met(middle) else (low, middle)
     return low

@@ -67,7 +67,7 @@ def check_folder(folder: Path, tokenizer: Tokenizer, keep: bool = True) -> None:
     if difference := _difference(folder, tokenizer):
         files = ", ".join(name for name in (*CHECKED, "config.json") if (folder / name).is_file())
         raise BadInput(
-            f"{folder}: transformers reads its tokenizer ({files}) otherwise than we do: {difference}. Write it anew "
+            f"{folder}: transformers reads its tokenizer ({files}) otherwise than we do: {difference}. Write it again "
             f"with AutoTokenizer.from_pretrained({str(folder)!r}).save_pretrained(...), and use that folder"
         )
     if keep:

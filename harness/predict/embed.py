@@ -44,14 +44,14 @@ def embed_file(
     """
     given = _read(file, form, columns)
     texts = [example.text for example in given.examples]
-    encoder, made = load_encoder(weights, pooling or None, normalize, device, precision, threads)
+    encoder, metadata = load_encoder(weights, pooling or None, normalize, device, precision, threads)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", TextsCut)  # it is said below, with the numbers of the texts
         vectors = encoder.encode(texts, show_progress=show_progress)
     if not np.isfinite(vectors).all():
         raise Failure(f"{weights}: not all numbers of the vectors are finite; try --precision fp32")
-    made |= {"texts": str(len(texts)), "cut": str(len(encoder.cut))}
-    _write_whole(output, texts, vectors, made)
+    metadata |= {"texts": str(len(texts)), "cut": str(len(encoder.cut))}
+    _write_whole(output, texts, vectors, metadata)
     return [*given.notes, *_cut(encoder, len(texts))]
 
 
@@ -99,9 +99,9 @@ def load_encoder(
         encoder = SentenceEncoder(found.folder, pooling, normalize, None, precision, max_length, device)
     except (ValueError, OSError, RuntimeError) as error:
         raise ours(error) or BadInput(str(error)) from error
-    made = {"model": found.name, "model_sha256": found.sha256, "pooling": ",".join(encoder.pooling)}
-    made |= {"normalize": str(encoder.normalize).lower(), "precision": encoder.precision}
-    return encoder, made | {"max_length": str(encoder.max_length)}
+    metadata = {"model": found.name, "model_sha256": found.sha256, "pooling": ",".join(encoder.pooling)}
+    metadata |= {"normalize": str(encoder.normalize).lower(), "precision": encoder.precision}
+    return encoder, metadata | {"max_length": str(encoder.max_length)}
 
 
 def _cut(encoder: SentenceEncoder, texts: int) -> list[str]:
@@ -117,34 +117,34 @@ def _cut(encoder: SentenceEncoder, texts: int) -> list[str]:
 # -- files of vectors --
 
 
-def _write_npy(file: Path, texts: list[str], vectors: Array, made: dict[str, str]) -> None:
+def _write_npy(file: Path, texts: list[str], vectors: Array, metadata: dict[str, str]) -> None:
     with file.open("wb") as stream:
         np.save(stream, vectors, allow_pickle=False)
 
 
-def _write_safetensors(file: Path, texts: list[str], vectors: Array, made: dict[str, str]) -> None:
+def _write_safetensors(file: Path, texts: list[str], vectors: Array, metadata: dict[str, str]) -> None:
     from safetensors.numpy import save_file
 
-    save_file({"vectors": np.ascontiguousarray(vectors)}, file, metadata=made)
+    save_file({"vectors": np.ascontiguousarray(vectors)}, file, metadata=metadata)
 
 
-def _write_parquet(file: Path, texts: list[str], vectors: Array, made: dict[str, str]) -> None:
+def _write_parquet(file: Path, texts: list[str], vectors: Array, metadata: dict[str, str]) -> None:
     import pyarrow as pa
     from pyarrow import parquet
 
     rows = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), vectors.shape[1])
     table = pa.table({"text": pa.array(texts, pa.string()), "vector": rows})
-    parquet.write_table(table.replace_schema_metadata(made), file)
+    parquet.write_table(table.replace_schema_metadata(metadata), file)
 
 
 WRITERS: dict[str, Writer] = {".npy": _write_npy, ".parquet": _write_parquet, ".safetensors": _write_safetensors}
 
 
-def _write_whole(output: Path, texts: list[str], vectors: Array, made: dict[str, str]) -> None:
+def _write_whole(output: Path, texts: list[str], vectors: Array, metadata: dict[str, str]) -> None:
     """Write the file under another name first, so that there is never half of one under its own."""
     part = output.with_name(f".{output.name}.{os.getpid()}.part")
     try:
-        WRITERS[output.suffix](part, texts, vectors, made)
+        WRITERS[output.suffix](part, texts, vectors, metadata)
         part.replace(output)
     except OSError as error:
         raise ours(error) or Failure(f"{output}: {error}") from error

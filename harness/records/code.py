@@ -255,7 +255,7 @@ class _Reader:
         return _is_for_types(node)
 
     def _use(self, node: ast.Name | ast.Attribute) -> Use | None:
-        """The use of our code that a name, or an attribute of a module, stands for."""
+        """The use of our code that a name, or an attribute of a module, refers to."""
         if isinstance(node, ast.Name):
             return self.names.get(node.id)
         if not isinstance(node.value, ast.Name | ast.Attribute):

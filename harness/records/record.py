@@ -117,7 +117,7 @@ KINDS: dict[str, type[Record]] = {cls.kind: cls for cls in (Quality, Speed, Pari
 OTHERS = ("index.json", "report.json")  # JSON files that are derived from records, in the same folders
 UNKNOWN = "unknown"  # a field of a migrated record that its schema did not have
 # The parts that readers rely on, in fields with several parts: of all kinds (""), and of each.
-HELD: dict[str, dict[str, Any]] = {
+FIELDS: dict[str, dict[str, Any]] = {
     "": {
         "key": str,
         "state": str,
@@ -206,8 +206,8 @@ def read_predictions(path: Path) -> dict[str, list[Any]]:
         predictions: dict[str, list[Any]] = json.loads(gzip.decompress(path.read_bytes()))
     except (OSError, EOFError, ValueError, RecursionError, zlib.error) as error:
         raise BadInput(f"{path}: not a file of predictions: {error}") from error
-    held = dict.fromkeys(predictions, list) if isinstance(predictions, dict) else {}
-    if wrong := next(_wrong(predictions, held), None):
+    expected = dict.fromkeys(predictions, list) if isinstance(predictions, dict) else {}
+    if wrong := next(_wrong(predictions, expected), None):
         raise BadInput(f"{path}: not a file of predictions: {wrong}")
     return predictions
 
@@ -238,7 +238,7 @@ def read(path: Path) -> Record:
     except OSError as error:
         raise BadInput(f"{path}: cannot be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
-        raise BadInput(f"{path}: not a record: {error}; delete it, and what it held is measured again") from error
+        raise BadInput(f"{path}: not a record: {error}; delete it, and its run is measured again") from error
     kind = values.pop("kind", None) if isinstance(values, dict) else None
     if kind not in list(KINDS):  # a list, because the value may not be hashable
         raise BadInput(f"{path}: not a record: its kind is {kind!r}, none of {', '.join(KINDS)}")
@@ -257,12 +257,12 @@ def read(path: Path) -> Record:
         raise BadInput(f"{path}: missing fields {', '.join(missing)}")
     if not all(math.isfinite(number) for number in _numbers(values)):
         raise BadInput(f"{path}: a number that is not finite")
-    held = {name: what for name, what in (HELD[""] | HELD[kind]).items() if name in values}
+    expected = {name: what for name, what in (FIELDS[""] | FIELDS[kind]).items() if name in values}
     if isinstance(timed := values.get("implementations"), dict):
-        held["implementations"] = {name: {"state": str} for name in timed}
+        expected["implementations"] = {name: {"state": str} for name in timed}
     if isinstance(repairs := values.get("repairs"), dict):
-        held["repairs"] = {split: [{"what": str, "count": int, "first": str}] for split in repairs}
-    if wrong := next(_wrong(values, held), None):
+        expected["repairs"] = {split: [{"what": str, "count": int, "first": str}] for split in repairs}
+    if wrong := next(_wrong(values, expected), None):
         raise BadInput(f"{path}: {wrong}")
     _check_names(path, values)
     return cls(**values)
@@ -325,24 +325,24 @@ def _flag_from_1(text: str, splits: set[str]) -> Flag:
 MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _from_1}
 
 
-def _wrong(value: Any, held: Any, place: str = "") -> Iterator[str]:
-    """Where a value does not match ``held``: a type, an object's required fields, or a list's type of items."""
-    if isinstance(held, dict):
+def _wrong(value: Any, expected: Any, place: str = "") -> Iterator[str]:
+    """Where a value does not match ``expected``: a type, an object's required fields, or a list's type of items."""
+    if isinstance(expected, dict):
         if not isinstance(value, dict):
             yield f"{place or 'it'} is not an object"
             return
-        for name, inner in held.items():
+        for name, inner in expected.items():
             if name not in value:
                 yield f"{place}{'.' if place else ''}{name} is missing"
             else:
                 yield from _wrong(value[name], inner, f"{place}{'.' if place else ''}{name}")
-    elif isinstance(held, list):
+    elif isinstance(expected, list):
         if not isinstance(value, list):
             yield f"{place} is not a list"
             return
         for number, item in enumerate(value):
-            yield from _wrong(item, held[0], f"{place}[{number}]")
-    elif not isinstance(value, held) or (isinstance(value, bool) and held is not bool):
+            yield from _wrong(item, expected[0], f"{place}[{number}]")
+    elif not isinstance(value, expected) or (isinstance(value, bool) and expected is not bool):
         yield f"{place} is {value!r}, of another type than a record has there"
 
 

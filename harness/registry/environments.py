@@ -129,9 +129,9 @@ def create(requirements: Requirements, show: Show) -> Environment:
         partial = folder / "complete.json.part"
         partial.write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
         partial.replace(folder / "complete.json")
-    made = _read(folder)
-    assert made is not None
-    return made
+    environment = _read(folder)
+    assert environment is not None
+    return environment
 
 
 def _read(folder: Path) -> Environment | None:

@@ -153,14 +153,14 @@ def _constants(source: str) -> dict[str, Any]:
 def requirements(source: str) -> Requirements:
     """The content of a file's PEP 723 header; empty without one.
 
-    ValueError if it is not TOML, or names an environment that does not exist or beside packages of its own.
+    ValueError if it is not TOML, or names an environment that does not exist, or both an environment and packages.
     """
     block = re.search(r"(?m)^# /// script\n((?:#.*\n)+?)# ///$", source)
     values = tomllib.loads(re.sub(r"(?m)^# ?", "", block[1])) if block else {}
     own = values.get("tool", {}).get("bert-atlas", {})
     if name := own.get("environment"):
         if "dependencies" in values or len(own) > 1:
-            raise ValueError(f"the header names the environment {name!r} and packages of its own; remove one of both")
+            raise ValueError(f"the header names the environment {name!r} and lists packages; remove one of the two")
         values = own = _shared(name)
     return Requirements(
         python=values.get("requires-python", ""),

@@ -194,7 +194,7 @@ def _score(score: seeds.Score, runs: seeds.Runs, task: str, row: str) -> tuple[C
     metric, beside = METRICS[score.metric].title, published.beside(runs, score)
     lines = [*score_lines(score), *(f"published {each.value:.3f}" for each in beside)]
     what = f"published, not measured by us: {row} on {task}{split}, {metric}"
-    notes = [f"{what}: {each.value:.3f} ({each.source}, {each.url})" for each in beside]
+    notes = [f"{what}: {each.value:.3f} ({each.citation}, {each.url})" for each in beside]
     return Cell(f"{task}{split}\n{metric}", lines), notes
 
 

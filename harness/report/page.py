@@ -137,7 +137,7 @@ def _published(records: list[record.Record]) -> Table | None:
             f"{subject(score.task, score.context, score.split)}, {METRICS[score.metric].title}",
             mean_and_deviation(score.mean, score.deviation),
             f"{anchor.value:.3f}",
-            Link(anchor.source, anchor.url),
+            Link(anchor.citation, anchor.url),
         ]
         for runs in seeds.group(records)
         for score in seeds.scores(runs)

@@ -47,7 +47,7 @@ def scores(records: list[record.Record]) -> list[dict[str, Any]]:
     """The scores over all seeds, each with the figures that were published of the same."""
     return [
         dataclasses.asdict(score)
-        | {"published": [{"value": a.value, "source": a.source, "url": a.url} for a in published.beside(runs, score)]}
+        | {"published": [{"value": a.value, "source": a.citation, "url": a.url} for a in published.beside(runs, score)]}
         for runs in seeds.group(records)
         for score in seeds.scores(runs)
     ]

@@ -26,7 +26,7 @@ class Anchor:
     protocol: dict[str, Any]  # runs, select, context, and what else the source states of the recipe
 
     @property
-    def source(self) -> str:
+    def citation(self) -> str:
         """Such as ``one run; transformers, table of run_glue.py``."""
         runs = self.protocol.get("runs")
         return f"{'one run' if runs == 1 else f'mean of {runs} runs'}; {self.source}"

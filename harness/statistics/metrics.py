@@ -163,6 +163,11 @@ class MacroF1(_F1):
     def value(self, of: Answers) -> float:
         return _library_f1(of, "macro")
 
+    def settings(self, of: Answers) -> list[str]:
+        occurring = {*_names(of.gold), *_names(of.predicted)}
+        left_out = [label for label in of.labels if label not in occurring]
+        return [f"without:{','.join(left_out)}"] if left_out else []
+
     def baseline(self, of: Answers) -> float:
         f1s = [_constant_f1(amount, len(of.gold)) for amount in _amounts(of.gold)]
         if not f1s:
@@ -352,14 +357,14 @@ def _is_constant(of: Answers) -> bool:
     return bool(np.ptp(of.gold) == 0 or np.ptp(of.predicted) == 0)
 
 
-def _is_one_label(gold: Sequence[Any]) -> bool:
+def _is_one_label(answers: Sequence[Any]) -> bool:
     """Whether an answer is one label, not a collection of them."""
-    return isinstance(gold[0], str)
+    return isinstance(answers[0], str)
 
 
-def _names(gold: Sequence[Any]) -> list[str]:
-    """All labels in the gold answers, each once for each example that has it."""
-    return list(gold) if _is_one_label(gold) else [name for answer in gold for name in set(answer)]
+def _names(answers: Sequence[Any]) -> list[str]:
+    """All labels in the answers, each once for each example that has it."""
+    return list(answers) if _is_one_label(answers) else [name for answer in answers for name in set(answer)]
 
 
 def _amounts(gold: Sequence[Any]) -> list[int]:

@@ -65,7 +65,7 @@ def check_fit(config: dict[str, Any], tokenizer: Tokenizer, folder: Path, tasks:
 
 
 def drawn_at_random(weights: Weights, pooler: bool, kind: str) -> tuple[list[str], str]:
-    """What below the head is drawn at random for a task of this kind, by name, and what a reader is told of it."""
+    """What below the head is drawn at random for a task of this kind, by name, and a note on it for the reader."""
     from reference.checkpoint import POOLED, POOLER
 
     if weights.name in RANDOM:

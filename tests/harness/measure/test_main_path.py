@@ -25,7 +25,7 @@ MOST_IN_ALL = 9  # with those of the main thread, which waits meanwhile
 
 
 class Computes:
-    """Stands in for a worker, and computes nothing: any implementation but the reference only encodes."""
+    """Takes the place of a worker, and computes nothing: any implementation but the reference only encodes."""
 
     alive = True
 

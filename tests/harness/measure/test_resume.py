@@ -157,7 +157,7 @@ waited = []
 plans = plans_for(folder / "runs")
 (folder / f"ready-{os.getpid()}").touch()
 while len(list(folder.glob("ready-*"))) < 2:
-    time.sleep(0.001)
+    time.sleep(0.02)
 states = [each.state for each in main_path.run(plans, lambda what, *_: waited.append(what))]
 assert set(states) == {"ok"}
 print(len(states), sum("another process" in what for what in waited))

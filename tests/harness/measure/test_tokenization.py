@@ -156,7 +156,8 @@ def test_what_files_disagree_about_is_settled_in_the_folder_that_ports_get(
     folder = shutil.copytree(tiny_checkpoint, tmp_path / "weights")
     (folder / "tokenizer_config.json").write_text(json.dumps({"do_lower_case": False}))
     options = Options(["reference"], ["mini-sentiment"], weights=str(folder), runs=tmp_path / "runs")
-    bare = Checkpoints(prepare(options), tmp_path / "made").bare()
+    plan = prepare(options)
+    bare = Checkpoints(plan.weights.folder, plan.tokenizer, tmp_path / "written").bare()
     assert json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))["normalizer"]["lowercase"] is True
     assert json.loads((bare / "tokenizer.json").read_text(encoding="utf-8"))["normalizer"]["lowercase"] is False
     assert Tokenizer.from_folder(bare).notes == ()

@@ -12,6 +12,7 @@ import pytest
 import torch
 import yaml
 
+from harness.data.kinds import KINDS
 from harness.measure import evaluate, main_path, parity
 from harness.measure.parity import Outputs
 from harness.measure.plan import Plan
@@ -215,8 +216,8 @@ def test_the_dev_file_of_the_run_gets_the_answers_of_the_run(
     kind = case.fields["kind"]
     dev, model, stored, logits = saved(case)
     got: list[Any] = []
-    decode = predict.decode
-    monkeypatch.setattr(predict, "decode", lambda task, given, *rest: got.append(given) or decode(task, given, *rest))
+    decode = KINDS[kind].decode
+    monkeypatch.setattr(KINDS[kind], "decode", lambda of, given, *rest: got.append(given) or decode(of, given, *rest))
     answers = predict.predict_file(model, dev, "cpu", threads=1)
     assert np.array_equal(got[0], logits), "logits differ"
     assert len(np.unique(logits)) > len(logits) / 4, "it matters what is read"

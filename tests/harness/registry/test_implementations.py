@@ -138,8 +138,8 @@ def test_a_header_can_name_an_environment_that_several_share() -> None:
             'environment = "tensorflow-3"',
             r"no environment is called 'tensorflow-3' \(known: ",
         ),
-        ('dependencies = ["a"]', 'environment = "keras-2"', "names the environment 'keras-2' and packages of its own"),
-        ("", 'environment = "keras-2"\n# no-deps = true', "names the environment 'keras-2' and packages of its own"),
+        ('dependencies = ["a"]', 'environment = "keras-2"', "names the environment 'keras-2' and lists packages"),
+        ("", 'environment = "keras-2"\n# no-deps = true', "names the environment 'keras-2' and lists packages"),
     ],
 )
 def test_a_header_that_names_an_environment_wrongly(tmp_path: Path, before: str, after: str, message: str) -> None:

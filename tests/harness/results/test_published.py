@@ -60,7 +60,7 @@ def test_no_two_figures_of_one_source_are_of_the_same() -> None:
 def test_a_run_of_the_same_protocol_stands_beside_the_figure(quality_record: Qualities) -> None:
     (anchor,) = shown([run(quality_record)])
     assert anchor.value == 0.5653
-    assert anchor.source == "one run; transformers, table of run_glue.py"
+    assert anchor.citation == "one run; transformers, table of run_glue.py"
     report = arrange([run(quality_record)])
     assert report.rows["reference"]["cola\nMatthews"][-1] == "published 0.565"
     (note,) = (note for note in report.notes if "published" in note)
@@ -142,7 +142,7 @@ def test_a_mean_stands_beside_a_mean_of_the_same_protocol(
         for seed in (42, 43)
     ]
     assert [each.source for each in shown(records)] == ["same"]
-    assert shown(records)[0].source == "mean of 5 runs; same"
+    assert shown(records)[0].citation == "mean of 5 runs; same"
 
 
 def test_nothing_is_published_of_the_default_weights() -> None:

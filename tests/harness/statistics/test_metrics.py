@@ -175,6 +175,20 @@ def test_signature_says_what_the_value_depends_on() -> None:
     assert one("regression", "pearson", [1.0, 2.0], [1.0, 3.0], seed=7).signature == f"pearson|{start}|scipy:{scipy}"
 
 
+def test_signature_of_macro_f1_names_the_labels_that_the_mean_leaves_out() -> None:
+    gold = [("joy",), ("joy", "fear"), ("anger",), ()]
+    predicted = [("joy",), ("joy",), ("fear", "anger"), ("anger",)]
+    labels = ("grief", "joy", "fear", "anger", "envy")
+    settings = one("multi-label", "macro_f1", gold, predicted, labels=labels).signature.split("|")
+    assert settings[-2] == "without:grief,envy"
+    for present in (
+        one("multi-label", "macro_f1", gold, predicted, labels=labels[1:4]),
+        one("multi-label", "micro_f1", gold, predicted, labels=labels),
+        one("classification", "macro_f1", GOLD, GOLD[:1] * 10),
+    ):
+        assert "without" not in present.signature
+
+
 def test_same_seed_same_interval() -> None:
     assert one("classification", "matthews", GOLD, PREDICTED) == one("classification", "matthews", GOLD, PREDICTED)
 
