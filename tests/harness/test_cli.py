@@ -33,6 +33,7 @@ COMMANDS = [
         "doctor",
         "predict",
         "embed",
+        "serve",
         "publish",
         "check-record",
     ),
