@@ -112,8 +112,11 @@ def serve(
         if ports is not None:
             first, second = ports.numbers
             print(f"Clients of bert-as-service: BertClient(port={first}, port_out={second})", flush=True)
-        if key is None and host not in ("127.0.0.1", "localhost", "::1"):
-            print(f"warning: anyone who reaches {host} can use this service; see --key-file", file=sys.stderr)
+        if host not in ("127.0.0.1", "localhost", "::1"):
+            if key is None:
+                print(f"warning: anyone who reaches {host} can use this service; see --key-file", file=sys.stderr)
+            elif ports is not None:
+                print("warning: the ports of bert-as-service take no key; anyone reaches them", file=sys.stderr)
         service.log_to(sys.stderr)
         service.run(application, [bound])
 
