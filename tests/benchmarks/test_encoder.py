@@ -3,12 +3,9 @@
 Seconds are the processor's, so that other work on the machine does not decide; the least of several turns counts.
 """
 
-import os
 import random
 import time
 from collections.abc import Callable, Iterator
-
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import pytest
 import torch
