@@ -259,7 +259,7 @@ def _report(records: list["Record"], runs: Path, layers: bool) -> BaseException 
     """Write the report and print the tables of these records. Returns the error if the report cannot be written."""
     from harness.records.provenance import ROOT, git_refusal
     from harness.report.arrange import arrange
-    from harness.report.table import layer_tables, print_report
+    from harness.report.table import layer_tables, print_report, without_layers
 
     unwritten = None
     try:
@@ -267,8 +267,11 @@ def _report(records: list["Record"], runs: Path, layers: bool) -> BaseException 
     except (BadInput, Failure, OSError) as error:
         unwritten = ours(error)
     print_report(arrange(records), terminal())
-    for table in layer_tables(records) if layers else []:
-        terminal().print(table)
+    if layers:
+        for table in layer_tables(records):
+            terminal().print(table)
+        for name in without_layers(records):
+            print(f"{name} shows no layers: its model has no method `layers`", file=sys.stderr)
     if refused := git_refusal(ROOT):
         print(printable(f"records name no commit: {refused}"), file=sys.stderr)
     print(f"records and report in {runs}/", file=sys.stderr)
