@@ -34,6 +34,8 @@ COMMANDS = [
         "predict",
         "embed",
         "publish",
+        "figures",
+        "index",
         "check-record",
     ),
     *("data get", "data list", "env list", "env create", "env remove", "submit glue", "submit conll", "submit check"),
