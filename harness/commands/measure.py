@@ -82,7 +82,10 @@ def run(
         bool, typer.Option("--dry-run", help="Show what would be run and about how long it would take; run nothing.")
     ] = False,
 ) -> None:
-    """Fine-tune, score and time implementations; print the table and write the records."""
+    """Fine-tune, score and time implementations.
+
+    Prints the table and writes the records.
+    """
     from harness.measure import main_path
     from harness.measure.dry_run import print_dry_run
     from harness.measure.plan import Options, prepare_each
@@ -141,7 +144,10 @@ def parity(
     threads: Threads = None,
     layers: Annotated[bool, typer.Option("--layers", help="Show the differences after every layer.")] = False,
 ) -> None:
-    """Compare hidden states with the reference in float64, and find out why they differ where they do."""
+    """Compare hidden states with the reference in float64.
+
+    Where they differ, find out why.
+    """
     from harness.measure import main_path
     from harness.measure.plan import Options, prepare
 
@@ -186,7 +192,10 @@ def time(
     precision: Annotated[str, typer.Option(help="Precision: auto, fp32, bf16 or fp16.")] = "auto",
     threads: Threads = None,
 ) -> None:
-    """Time implementations in turn, without fine-tuning; the reference takes part, as the ratios are to it."""
+    """Time implementations in turn, without fine-tuning.
+
+    The reference takes part, because the ratios are to it.
+    """
     from harness.measure import main_path
     from harness.measure.plan import Options, prepare
 
