@@ -168,8 +168,7 @@ def test_a_page_declares_a_task_that_is_read(page: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("page", ["README.md", "README.zh.md"])
 def test_the_readmes_python_runs(page: str, tmp_path: Path) -> None:
     tiny_model(tmp_path / "tickets-model", "classification", ("billing", "delivery", "returns"))
-    (code,) = blocks(ROOT / page, "python")
-    ask = code + "\nassert logits.shape == (1, 3), logits.shape\n"
+    ask = "\n".join(blocks(ROOT / page, "python")) + "\nassert vectors.shape == (2, 384) and logits.shape == (1, 3)\n"
     done = subprocess.run([sys.executable, "-c", ask], cwd=tmp_path, env=environment(), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
