@@ -45,7 +45,9 @@ def embed(
     precision: Annotated[str, typer.Option(help="auto, fp32, bf16, fp16, int8 or fp64.")] = "auto",
     threads: Threads = None,
 ) -> None:
-    """Write the vector of each text: one row out for each text in, in the same order.
+    """Write the vector of each text of a file.
+
+    One row is written for each text, in the same order.
 
     Vectors are those of sentence-transformers for the same folder. The file is written whole, at the end: an
     interrupted command writes nothing, and starts again from the first text. A .parquet has the columns text and

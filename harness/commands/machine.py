@@ -12,12 +12,13 @@ from harness.progress import labelled
 
 app = typer.Typer()
 data_app = typer.Typer(
-    help="Get task data from its official addresses, and see what is there.",
+    help="Download task data and list what is there.",
     epilog="Examples:\n\npython -m harness data get glue conll2003\n\npython -m harness data list",
     no_args_is_help=True,
 )
 env_app = typer.Typer(
-    help="Environments of implementations that cannot live beside the harness; `run` makes what it needs by itself.",
+    help="List, create and remove environments of implementations.\n\n"
+    "They are for implementations whose packages conflict with ours; `run` creates what it needs by itself.",
     epilog="Examples:\n\npython -m harness env list\n\npython -m harness env create bert-for-tf2 keras-bert",
     no_args_is_help=True,
 )
@@ -84,7 +85,7 @@ def data_list(
 
 @env_app.command("list", epilog="Example: python -m harness env list")
 def env_list() -> None:
-    """Show which implementations have an environment of their own, and which of them exist."""
+    """Show which implementations need a separate environment, and which of these exist."""
     from harness.registry.environments import find_environment, folder_of, listing, unmet
     from harness.registry.implementations import implementations
 

@@ -82,7 +82,10 @@ def run(
         bool, typer.Option("--dry-run", help="Show what would be run and about how long it would take; run nothing.")
     ] = False,
 ) -> None:
-    """Fine-tune, score and time implementations; print the table and write the records."""
+    """Fine-tune, score and time implementations.
+
+    Prints the table and writes the records.
+    """
     from harness.measure import main_path
     from harness.measure.dry_run import print_dry_run
     from harness.measure.plan import Options, prepare_each
@@ -141,7 +144,10 @@ def parity(
     threads: Threads = None,
     layers: Annotated[bool, typer.Option("--layers", help="Show the differences after every layer.")] = False,
 ) -> None:
-    """Compare hidden states with the reference in float64, and find out why they differ where they do."""
+    """Compare hidden states with the reference in float64.
+
+    Where they differ, find out why.
+    """
     from harness.measure import main_path
     from harness.measure.plan import Options, prepare
 
@@ -186,7 +192,10 @@ def time(
     precision: Annotated[str, typer.Option(help="Precision: auto, fp32, bf16 or fp16.")] = "auto",
     threads: Threads = None,
 ) -> None:
-    """Time implementations in turn, without fine-tuning; the reference takes part, as the ratios are to it."""
+    """Time implementations in turn, without fine-tuning.
+
+    The reference takes part, because the ratios are to it.
+    """
     from harness.measure import main_path
     from harness.measure.plan import Options, prepare
 
@@ -259,7 +268,7 @@ def _report(records: list["Record"], runs: Path, layers: bool) -> BaseException 
     """Write the report and print the tables of these records. Returns the error if the report cannot be written."""
     from harness.records.provenance import ROOT, git_refusal
     from harness.report.arrange import arrange
-    from harness.report.table import layer_tables, print_report
+    from harness.report.table import layer_tables, print_report, without_layers
 
     unwritten = None
     try:
@@ -267,8 +276,11 @@ def _report(records: list["Record"], runs: Path, layers: bool) -> BaseException 
     except (BadInput, Failure, OSError) as error:
         unwritten = ours(error)
     print_report(arrange(records), terminal())
-    for table in layer_tables(records) if layers else []:
-        terminal().print(table)
+    if layers:
+        for table in layer_tables(records):
+            terminal().print(table)
+        for name in without_layers(records):
+            print(f"{name} shows no layers: its model has no method `layers`", file=sys.stderr)
     if refused := git_refusal(ROOT):
         print(printable(f"records name no commit: {refused}"), file=sys.stderr)
     print(f"records and report in {runs}/", file=sys.stderr)

@@ -46,7 +46,10 @@ def predict(
     precision: Annotated[str, typer.Option(help="auto (that of the model's run), fp32, bf16 or fp16.")] = "auto",
     threads: Threads = None,
 ) -> None:
-    """Answer with a fine-tuned model, as its run would: the task's columns, separator, encoding and context."""
+    """Answer new texts with a fine-tuned model.
+
+    It answers as its run would: with the task's columns, separator, encoding and context.
+    """
     from harness.predict.predict import predict_file, predict_texts
 
     if (file is None) == (not text):

@@ -12,7 +12,7 @@ from harness.printable import printable
 
 app = typer.Typer()
 submit_app = typer.Typer(
-    help="Predictions in the form in which others score them.",
+    help="Write predictions for the GLUE server or for conlleval.",
     epilog="Examples:\n\n"
     "python -m harness submit glue runs/quality --output glue.zip\n\n"
     "python -m harness submit check glue.zip",
@@ -23,7 +23,7 @@ submit_app = typer.Typer(
 @app.command(epilog="Example: python -m harness report runs results --output report")
 def report(
     records: Annotated[list[Path], typer.Argument(help="Folders of records, or single ones.")],
-    output: Annotated[Path | None, typer.Option(help="also write report.html, .md, .csv, .json and .svg here.")] = None,
+    output: Annotated[Path | None, typer.Option(help="Also write report.html, .md, .csv, .json and .svg here.")] = None,
 ) -> None:
     """Print the table of finished runs."""
     from harness.records.record import read_all
@@ -44,9 +44,14 @@ def report(
     "python -m harness compare old/reference new/reference --data ~/data --fail-if-worse 1.5"
 )
 def compare(
-    a: Annotated[str, typer.Argument(help="An implementation in --runs, FOLDER/NAME, a record, a folder of one's.")],
-    b: Annotated[str, typer.Argument(help="The same, of what is compared with it.")],
-    runs: Annotated[Path, typer.Option(help="Where implementations' records are looked for.")] = Path("runs"),
+    a: Annotated[
+        str,
+        typer.Argument(
+            help="The first side: an implementation in --runs, FOLDER/NAME, a record file, or a folder of records."
+        ),
+    ],
+    b: Annotated[str, typer.Argument(help="The second side, which is compared with the first; the same forms.")],
+    runs: Annotated[Path, typer.Option(help="Folder of records, for sides named by implementation.")] = Path("runs"),
     data: Data = None,
     task: OwnTasks = None,
     examples: Annotated[int, typer.Option(min=0, help="How many answers that differ are shown of each task.")] = 10,
@@ -61,7 +66,10 @@ def compare(
         ),
     ] = None,
 ) -> None:
-    """Compare B with A: how large the difference is, how sure, in quality and in speed, and on which examples."""
+    """Compare B with A in quality and speed.
+
+    Shows how large each difference is, how sure, and on which examples the answers differ.
+    """
     from harness.compare.compare import compare as compare_records
     from harness.compare.judge import check_margin, judge, print_comparison, write
 
@@ -87,7 +95,10 @@ def rescore(
     task: OwnTasks = None,
     write: Annotated[bool, typer.Option("--write", help="Put what differs into the records.")] = False,
 ) -> None:
-    """Compute metrics again from stored predictions, without a model; show what differs from the records."""
+    """Compute metrics again from stored predictions.
+
+    No model is loaded. Shows what differs from the records.
+    """
     from harness.results.rescore import rescore as rescore_records
 
     total = differ = 0
@@ -104,7 +115,10 @@ def rescore(
 def history(
     records: Annotated[list[Path] | None, typer.Argument(help="Folders of records.  [default: results]")] = None,
 ) -> None:
-    """Show figures over the commits, on each kind of machine, and mark steps beyond the noise."""
+    """Show figures over the commits.
+
+    There is a table for each kind of machine; steps beyond the noise are marked.
+    """
     from harness.records.record import read_all
     from harness.results.history import histories, history_tables
 
@@ -124,7 +138,7 @@ def publish(
     records: Records,
     results: Annotated[Path, typer.Option(help="Where published records are kept.")] = Path("results"),
 ) -> None:
-    """Check records and copy them to the published ones."""
+    """Check records and copy them to --results."""
     from harness.results.publish import publish as copy
 
     for path in copy(records, results):
@@ -141,7 +155,10 @@ def figures(
         bool, typer.Option("--check", help="Write nothing; exit code 1 where a table is not up to date.")
     ] = False,
 ) -> None:
-    """Write the tables in Markdown files from records: what each shows is said in a comment above it."""
+    """Write the tables of Markdown files from records.
+
+    A comment above each table says what it shows.
+    """
     from harness.files import write_whole
     from harness.records.record import read_all
     from harness.report.figures import with_figures
@@ -170,7 +187,10 @@ def index(
     results: Annotated[Path, typer.Option(help="The folder of published records.")] = Path("results"),
     output: Annotated[Path, typer.Option(help="The JSON file to write.")] = Path("build/index.json"),
 ) -> None:
-    """Write all published records into one file, which `python -m catalog build` makes the site from."""
+    """Write all published records into one file.
+
+    `python -m catalog build` makes the site from it.
+    """
     from harness.results.index import write_index
 
     print(f"{write_index(results, output)} records in {output}")
@@ -180,7 +200,10 @@ def index(
 def check_record(
     records: Records,
 ) -> None:
-    """Check that records may be published, as `publish` does; copy nothing."""
+    """Check that records may be published; copy nothing.
+
+    The checks are those of `publish`.
+    """
     from harness.records.record import files
     from harness.results.publish import check_record as check
 

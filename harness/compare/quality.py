@@ -48,6 +48,9 @@ def _difference(
 ) -> Difference:
     first = next(iter(runs_a.values()))[1]
     metric = next(m["name"] for m in first.metrics if m["split"] == split)
+    if first.task["kind"] not in KINDS or metric not in KINDS[first.task["kind"]].metrics:
+        path = next(iter(runs_a.values()))[0]
+        raise BadInput(f"{path}: this version has no metric {metric!r} for tasks of kind {first.task['kind']!r}")
     values = [{seed: _recorded(run, split, metric) for seed, run in runs.items()} for runs in (runs_a, runs_b)]
     answers = [{seed: _answers(run, split) for seed, run in runs.items()} for runs in (runs_a, runs_b)]
     ids = list(next(iter(answers[0].values())))

@@ -1,9 +1,17 @@
 """The kinds of tasks: all that depends on what is predicted, one class for each kind.
 
-To add a kind: write a subclass of ``Kind`` and put it into ``KINDS``; if it is trained, add its loss to ``LOSSES`` in
-``harness.worker.finetune`` (the worker runs where this module cannot be imported, so it gets the name of the kind); and
-write a test, as ``tests/harness/data/test_kinds.py`` does for three kinds of its own. A metric that does not exist yet
-is one object in ``harness.statistics.metrics``.
+To add a kind, write a subclass of ``Kind`` and put it into ``KINDS``. A kind that is trained also needs
+
+- its loss in ``LOSSES`` of ``harness.worker.finetune``, and its name in ``OF_TOKENS`` of ``harness.worker.heads`` if
+  there are logits for every token (the worker runs where this module cannot be imported, so it knows kinds by name);
+- its head in ``HEADS`` of ``reference.heads``, and its name in ``POOLED`` (if the head needs a pooler),
+  ``ARCHITECTURES`` and ``PROBLEM_TYPES`` of ``reference.checkpoint``;
+- a class in ``CLASSES`` of ``harness/implementations/transformers.py``, if transformers has one.
+
+``outputs`` are what the head has logits for. Metrics and ``check_answers`` get them as ``labels``, so metrics over
+labels, such as accuracy, are only for kinds whose answers are outputs. Then ``python -m harness.data.schema`` writes
+the schema for editors again. ``tests/harness/data/test_kinds.py`` tests that the tables agree, and has three kinds as
+examples. A metric that does not exist yet is one object in ``harness.statistics.metrics``.
 """
 
 import math

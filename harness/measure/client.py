@@ -287,7 +287,10 @@ class Worker:
                 if message.get("kind") == DISK:  # not the implementation's fault, and nothing else can go on
                     raise Failure(message["error"])
                 if "error" in message:
-                    raise WorkerError(message["error"], message["kind"], self.stderr_tail(), name)
+                    text = message["error"]
+                    if message["kind"] == KeyError.__name__:  # its text is the key alone
+                        text = f"{message['kind']}: {text}"
+                    raise WorkerError(text, message["kind"], self.stderr_tail(), name)
                 if "progress" not in message:
                     for text in message.pop("warnings", ()):
                         _say_once(f"{self.implementation.name}: {text}")

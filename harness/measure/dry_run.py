@@ -130,7 +130,8 @@ def print_dry_run(plans: list[Plan], console: Console, results: Path = Path("res
     folders = [folder for folder in (plans[0].options.runs / "quality", results) if folder.is_dir()]
     rows = outline(plans, record.read_all(folders))
     table = Table(header_style="bold")
-    columns = ["implementation", "task", "precision", "trains on", "to do", "recorded", "kept as it is", "each takes"]
+    columns = ["implementation", "task", "precision", "trains on"]
+    columns += ["seeds to do", "recorded", "kept as it is", "each takes"]
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:

@@ -10,7 +10,6 @@ from harness.records.models import model_of, named_apart
 from harness.records.subject import subject
 from harness.results import published
 from harness.statistics import seeds
-from harness.statistics.metrics import METRICS
 
 PASSES = 100  # a 99th percentile of fewer passes would be the slowest of them
 ONE_SEED = "a score of one seed: under it its 95% interval (bootstrap over examples)"
@@ -191,7 +190,7 @@ def _quality(runs: seeds.Runs, names: Names) -> Part:
 def _score(score: seeds.Score, runs: seeds.Runs, task: str, row: str) -> tuple[Cell, list[str]]:
     """The cell of one split, and the source of each published figure beside it."""
     split = "" if score.split == "dev" else f", {score.split}"
-    metric, beside = METRICS[score.metric].title, published.beside(runs, score)
+    metric, beside = score.title, published.beside(runs, score)
     lines = [*score_lines(score), *(f"published {each.value:.3f}" for each in beside)]
     what = f"published, not measured by us: {row} on {task}{split}, {metric}"
     notes = [f"{what}: {each.value:.3f} ({each.citation}, {each.url})" for each in beside]

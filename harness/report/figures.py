@@ -33,7 +33,6 @@ from harness.records import record
 from harness.records.subject import subject
 from harness.report.arrange import mean_and_deviation, share_of_limit
 from harness.statistics import seeds
-from harness.statistics.metrics import METRICS
 
 BLOCK = re.compile(r"<!-- figures: (?P<kind>\S+)\n(?P<asked>.*?)-->\n.*?<!-- end of figures -->", re.DOTALL)
 ABSENT = "-"
@@ -146,7 +145,7 @@ def _quality(block: Block, records: list[record.Record]) -> str:
         found = {s.implementation: s for s in scores if subject(s.task, s.context, s.split) == row}
         if not found.keys() & {*columns.values()}:
             raise BadInput(f"no record of {row} that fits")
-        metric = METRICS[next(iter(found.values())).metric].title
+        metric = next(iter(found.values())).title
         lines.append([f"{row}, {metric}", *(_score(found.get(name)) for name in columns.values())])
     return _table(["", *columns], lines)
 

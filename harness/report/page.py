@@ -19,7 +19,6 @@ from harness.records.subject import subject
 from harness.report.arrange import Report, arrange, enough_for_p99, mean_and_deviation
 from harness.results import published
 from harness.statistics import seeds
-from harness.statistics.metrics import METRICS
 
 TEMPLATE, STYLE = Path(__file__).with_name("page.html.j2"), Path(__file__).with_name("page.css")
 STATES = ("failed", "skipped", "differs")
@@ -134,7 +133,7 @@ def _published(records: list[record.Record]) -> Table | None:
     rows: list[list[str | Link]] = [
         [
             score.implementation,
-            f"{subject(score.task, score.context, score.split)}, {METRICS[score.metric].title}",
+            f"{subject(score.task, score.context, score.split)}, {score.title}",
             mean_and_deviation(score.mean, score.deviation),
             f"{anchor.value:.3f}",
             Link(anchor.citation, anchor.url),
@@ -279,7 +278,5 @@ def _by_task(quality: list[seeds.Score]) -> list[tuple[str, str, list[seeds.Scor
     """(task and split, metric, scores)."""
     found: dict[tuple[str, str], list[seeds.Score]] = {}
     for score in quality:
-        found.setdefault((subject(score.task, score.context, score.split), METRICS[score.metric].title), []).append(
-            score
-        )
+        found.setdefault((subject(score.task, score.context, score.split), score.title), []).append(score)
     return [(*which, scores) for which, scores in found.items()]

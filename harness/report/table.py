@@ -43,6 +43,14 @@ def layer_tables(records: list[record.Record]) -> list[Table]:
     return tables
 
 
+def without_layers(records: list[record.Record]) -> list[str]:
+    """The implementations whose hidden states were compared, but only those of the last layer."""
+    compared = (each for each in records if isinstance(each, record.Parity) and each.differences)
+    return [
+        each.implementation["name"] for each in compared if not any("layers" in d for d in each.differences.values())
+    ]
+
+
 def print_report(report: Report, console: Console) -> None:
     """The tables, then what a reader must know: quality and parity in one, speed below it if both do not fit."""
     for columns in _split_to_fit(report, console.width):

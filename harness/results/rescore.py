@@ -97,6 +97,8 @@ def _rescored(path: Path, each: record.Quality, known: _Data, scored: dict[str, 
     name, kind, hashes = each.task["name"], each.task["kind"], each.task["data"]
     if each.task["suite"] == "own" and name not in known.sources:
         raise BadInput(f"{path}: task {name} is not built in; name its YAML file with --task")
+    if kind not in KINDS:
+        raise BadInput(f"{path}: this version has no tasks of kind {kind!r}; it has {', '.join(KINDS)}")
     context: Context | None = each.task["context"] if "context" in KINDS[kind].fields else None
     answers: Predictions = record.predictions_of(path, each, *(metric["split"] for metric in each.metrics))
     try:

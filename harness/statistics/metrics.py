@@ -54,7 +54,7 @@ class Metric(ABC):
 
     @abstractmethod
     def value(self, of: Answers) -> float:
-        """The value as the library computes it; 0 where it is undefined."""
+        """The value as the library computes it, without a warning; 0 where it is undefined."""
 
     @abstractmethod
     def features(self, of: Answers) -> Floats:

@@ -12,6 +12,7 @@ from typing import Any
 
 from harness.records import record
 from harness.records.models import model_of
+from harness.statistics.metrics import METRICS
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,11 @@ class Score:
     # Mean and deviation over all seeds, if some collapsed:
     with_collapsed: tuple[float, float | None] | None
     flags: list[record.Flag]  # caveats
+
+    @property
+    def title(self) -> str:
+        """The metric in tables: its title, or its name if only another version of BERT Atlas has it."""
+        return METRICS[self.metric].title if self.metric in METRICS else self.metric
 
     @property
     def counted(self) -> list[float]:

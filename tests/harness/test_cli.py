@@ -35,6 +35,8 @@ COMMANDS = [
         "embed",
         "serve",
         "publish",
+        "figures",
+        "index",
         "check-record",
     ),
     *("data get", "data list", "env list", "env create", "env remove", "submit glue", "submit conll", "submit check"),

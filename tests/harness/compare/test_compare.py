@@ -281,6 +281,13 @@ def test_what_is_not_the_same_is_refused_and_named(fields: dict[str, Any], said:
         own(runs)
 
 
+def test_a_metric_of_another_version_is_refused(save: Save, runs: Path) -> None:
+    for name in ("a", "b"):
+        save(name, labels(20), labels(20), metrics=[measured(0.5, "balanced_accuracy")])
+    with pytest.raises(BadInput, match="this version has no metric 'balanced_accuracy' for tasks of kind"):
+        own(runs)
+
+
 def test_predictions_that_lack_or_do_not_fit_are_refused(save: Save, runs: Path) -> None:
     gold = labels(20)
     save("a", gold, gold)

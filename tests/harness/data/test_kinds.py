@@ -56,6 +56,16 @@ def test_the_worker_knows_the_kinds_that_are_trained_by_their_names() -> None:
     assert {kind.name for kind in KINDS.values() if kind.of_tokens} == OF_TOKENS
 
 
+def test_the_reference_has_a_head_for_every_kind_that_is_trained() -> None:
+    from reference.checkpoint import ARCHITECTURES, POOLED
+    from reference.heads import HEADS
+
+    trained = {kind.name for kind in KINDS.values() if kind.trained}
+    assert trained <= HEADS.keys()
+    assert trained <= ARCHITECTURES.keys()
+    assert {kind.name for kind in KINDS.values() if kind.trained and not kind.of_tokens} <= {*POOLED}
+
+
 # ---- kinds that are not trained: numbers from the vectors of two texts ----
 
 

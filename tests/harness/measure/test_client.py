@@ -99,6 +99,7 @@ def test_prints_cannot_corrupt_answers() -> None:
     ("how", "kind", "message"),
     [
         ("raise", "ValueError", "the weights look odd"),
+        ("raise a key", "KeyError", "KeyError: 'ordinal'"),
         ("raise without words", "ValueError", "ValueError"),
         ("memory", "out of memory", "out of memory"),
         ("cuda memory", "out of memory", "CUDA out of memory. Tried to allocate 20.00 MiB"),

@@ -18,7 +18,7 @@ from harness.records.record import Parity, Quality, Record, Speed, flag
 from harness.report.arrange import arrange
 from harness.report.csv_table import to_csv
 from harness.report.page import to_html
-from harness.report.table import print_report, to_json, to_markdown, write_report
+from harness.report.table import print_report, to_json, to_markdown, without_layers, write_report
 
 Qualities: TypeAlias = Callable[..., Quality]
 Speeds: TypeAlias = Callable[..., Speed]
@@ -99,6 +99,19 @@ def test_failures_and_what_was_skipped_are_shown_with_their_reasons(
     assert "reference on mini-sentiment, seed 42, failed: it lost its head" in text
     assert "reference, parity skipped: no float64 here" in text
     assert text.count("reference, timing failed: it hung") == 1
+
+
+def test_implementations_that_show_no_layers_are_named(parity_record: Parities) -> None:
+    layers = [{"max": 0.0, "mean": 0.0, "cosine": 1.0}]
+    shown = parity_record(differences={"fp64": {"max": 0.0, "mean": 0.0, "cosine": 1.0, "layers": layers}})
+    plain = parity_record("plain", differences={"fp64": {"max": 0.0, "mean": 0.0, "cosine": 1.0}})
+    failed = parity_record("failed", state="failed", differences={})
+    assert without_layers([shown, plain, failed]) == ["plain"]
+
+
+def test_a_metric_of_another_version_is_shown_by_its_name(quality_record: Qualities) -> None:
+    report = arrange([quality_record(metrics=[scored(0.6) | {"name": "balanced_accuracy"}])])
+    assert "mini-sentiment\nbalanced_accuracy" in report.rows["reference"]
 
 
 def test_flags_mark_the_score_that_they_are_about(quality_record: Qualities) -> None:

@@ -239,6 +239,12 @@ def test_data_that_is_not_there_is_named(recorded: Recorded, tmp_path: Path) -> 
         all_of(path, data=tmp_path / "empty")
 
 
+def test_a_kind_of_another_version_is_bad_input(recorded: Recorded) -> None:
+    path = changed(recorded(), lambda values: values["task"].update(kind="ordinal"))
+    with pytest.raises(BadInput, match=r"mini-sentiment\.json: this version has no tasks of kind 'ordinal'"):
+        all_of(path)
+
+
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [

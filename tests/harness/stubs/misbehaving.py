@@ -47,6 +47,8 @@ def misbehave(how: str) -> Any:
         raise ValueError("the weights look odd")
     elif how == "refuse":
         raise NotImplementedError("not on this CPU")
+    elif how == "raise a key":
+        raise KeyError("ordinal")
     elif how == "raise without words":
         raise ValueError
     elif how == "kill":
