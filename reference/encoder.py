@@ -11,6 +11,7 @@
 The vectors are those of sentence-transformers for the same folder. They are computed without padding.
 """
 
+import copy
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -99,7 +100,7 @@ class SentenceEncoder:
         self.dtype = torch.float64 if self.precision == "fp64" else torch.float32
         self.layers = self._layers(said, layers)
         self._layer_weights = said.layer_weights if layers is None else None
-        self._tokenizer, self._cut_left = _tokenizer(said)
+        self.tokenizer, self.cut_left = _tokenizer(said)
         self.max_length = self._max_length(said, max_length)
         self._of_tokens = [module.to(self.device, self.dtype) for module in said.of_tokens]
         self._of_sentences = [module.to(self.device, self.dtype) for module in said.of_sentences]
@@ -130,9 +131,9 @@ class SentenceEncoder:
         budget = (CPU_TOKENS if self.device == "cpu" else GPU_TOKENS) if batch_tokens is None else batch_tokens
         if type(budget) is not int or budget < 1:
             raise ValueError(f"batch_tokens is {budget!r}; it is a whole number from 1")
-        prefix = self._prefix(prompt, prompt_name)
+        prefix, unpooled = self._prefix(prompt, prompt_name), self.unpooled(prompt, prompt_name)
         unique = list(dict.fromkeys(given))
-        vectors, lost = self._encode(unique, prefix, budget, show_progress)
+        vectors, lost = self._encode(unique, prefix, unpooled, budget, show_progress)
         self.cut = {i: lost[text] for i, text in enumerate(given) if text in lost}
         if self.cut:
             count, total = len(self.cut), sum(self.cut.values())
@@ -159,16 +160,49 @@ class SentenceEncoder:
             return (x @ y.T).numpy()
         return -torch.cdist(x, y, p=1 if self._said.similarity == "manhattan" else 2).numpy()
 
+    # -- the steps of ``encode``, for programs that queue texts, as ``reference.serving`` does --
+
+    def tokenize(self, texts: Sequence[str], prompt: str | None = None, prompt_name: str | None = None) -> list[Tokens]:
+        """What the model reads of each text after its prompt: at most ``max_length`` tokens, [CLS] and [SEP] too."""
+        prefix = self._prefix(prompt, prompt_name)
+        return self._tokens([prefix + text for text in texts])
+
+    def unpooled(self, prompt: str | None = None, prompt_name: str | None = None) -> int:
+        """The number of tokens at the beginning that are not pooled, since the folder leaves its prompts out."""
+        prefix = self._prefix(prompt, prompt_name)
+        return 0 if self._said.include_prompt or not prefix else len(self._tokens([prefix])[0].ids) - 1
+
+    @torch.inference_mode()
+    def compute(self, batch: Sequence[Tokens], unpooled: int = 0) -> NDArray[Any]:
+        """The vectors of tokenized texts, computed together [texts, size], in their order."""
+        return self._pooled(self._packed(list(batch)), unpooled).cpu().numpy()
+
+    def normalized(self, normalize: bool) -> "SentenceEncoder":
+        """The encoder with this ``normalize``, as if asked for when it was made; it shares the weights."""
+        if normalize == self.normalize and not (normalize and self._said.truncate):
+            return self
+        other = copy.copy(self)
+        other.normalize = other._asked_to_normalize = normalize
+        return other
+
+    def mean_of_layer(self, layer: int) -> "SentenceEncoder":
+        """An encoder of the plain mean of one hidden state, without the folder's modules; it shares the weights."""
+        other = copy.copy(self)
+        other.layers, other._layer_weights = self._layers(self._said, [layer]), None
+        other.pooling, other._of_tokens, other._of_sentences = ("mean",), [], []
+        other.normalize = other._asked_to_normalize = False
+        other.size = self.bert.config.hidden_size
+        return other
+
     # -- from texts to vectors --
 
     @torch.inference_mode()
     def _encode(
-        self, texts: list[str], prefix: str, batch_tokens: int, show_progress: bool
+        self, texts: list[str], prefix: str, unpooled: int, batch_tokens: int, show_progress: bool
     ) -> tuple[NDArray[Any], dict[str, int]]:
         """The vectors of different texts [texts, size]; and of each text that was cut, how many tokens it lost."""
         vectors = np.empty((len(texts), self.size), dtype=np.float64 if self.dtype == torch.float64 else np.float32)
         lost: dict[str, int] = {}
-        skip = 0 if self._said.include_prompt or not prefix else len(self._tokens([prefix])[0].ids) - 1
         longest_first = sorted(range(len(texts)), key=lambda i: -len(texts[i]))  # if memory lacks, that shows at once
         with tqdm(total=len(texts), unit=" texts", disable=not show_progress) as progress:
             for start in range(0, len(texts), AT_ONCE):
@@ -178,13 +212,13 @@ class SentenceEncoder:
                 numbers.sort(key=lambda i: -len(tokens[i].ids))
                 parts = []
                 for batch in _batches(numbers, tokens, batch_tokens):
-                    parts.append(self._pooled(self._packed([tokens[i] for i in batch]), skip))
+                    parts.append(self._pooled(self._packed([tokens[i] for i in batch]), unpooled))
                     progress.update(len(batch))
                 vectors[numbers] = torch.cat(parts).cpu().numpy()
         return vectors, lost
 
     def _tokens(self, texts: list[str]) -> list[Tokens]:
-        encodings = self._tokenizer.encode_batch(texts, max_length=UNCUT)
+        encodings = self.tokenizer.encode_batch(texts, max_length=UNCUT)
         return [
             Tokens(self._shortened(each.ids), self._shortened(each.segments), max(0, len(each.ids) - self.max_length))
             for each in encodings
@@ -195,22 +229,22 @@ class SentenceEncoder:
         if len(values) <= self.max_length:
             return values
         kept = self.max_length - 1
-        return values[:1] + values[-kept:] if self._cut_left else values[:kept] + values[-1:]
+        return values[:1] + values[-kept:] if self.cut_left else values[:kept] + values[-1:]
 
     def _packed(self, batch: list[Tokens]) -> Packed:
         ids = torch.tensor([*chain.from_iterable(tokens.ids for tokens in batch)], device=self.device)
         segments = torch.tensor([*chain.from_iterable(tokens.segments for tokens in batch)], device=self.device)
         return Packed.from_lengths(ids, [len(tokens.ids) for tokens in batch], segments)
 
-    def _pooled(self, batch: Packed, skip: int) -> Tensor:
-        """The vectors of a batch [B, size]; ``skip`` tokens of a prompt are not pooled."""
+    def _pooled(self, batch: Packed, unpooled: int) -> Tensor:
+        """The vectors of a batch [B, size]; the first ``unpooled`` tokens of each text are not pooled."""
         if self.pooling == ("pooler",):
             rows = self.bert.pooler(self.bert(batch), batch).to(self.dtype)
         else:
             hidden = self._hidden(batch)
             for module in self._of_tokens:
                 hidden = module(hidden)
-            rows = pool(hidden, batch, self.pooling, skip)
+            rows = pool(hidden, batch, self.pooling, unpooled)
         for module in self._of_sentences:
             rows = module(rows)
         rows = F.normalize(rows, dim=-1) if self.normalize else rows
@@ -248,7 +282,7 @@ class SentenceEncoder:
     def _max_length(self, said: SentenceFolder, given: int | None) -> int:
         """As asked; else as the folder says, but not beyond the model's positions."""
         positions = self.bert.config.max_position_embeddings
-        length = min(said.max_length or self._tokenizer.max_length, positions) if given is None else given
+        length = min(said.max_length or self.tokenizer.max_length, positions) if given is None else given
         if type(length) is not int or not 3 <= length <= positions:
             raise ValueError(
                 f"max_length is {length!r}; it is a whole number from 3, [CLS], a token and [SEP], "

@@ -6,7 +6,18 @@ from typing import Annotated
 
 import typer
 
-from harness.commands.options import Device, Threads, Weights, check_output, names, roles, thread_count
+from harness.commands.options import (
+    Device,
+    Normalize,
+    Pooling,
+    Threads,
+    VectorPrecision,
+    Weights,
+    check_output,
+    names,
+    roles,
+    thread_count,
+)
 from harness.printable import printable
 
 app = typer.Typer()
@@ -30,19 +41,10 @@ def embed(
     columns: Annotated[
         str, typer.Option(help="Which column is the text: text=NAME, or text=0 without a header.  [default: text]")
     ] = "",
-    pooling: Annotated[
-        str,
-        typer.Option(
-            help="mean, cls, max, mean_sqrt_len, weightedmean or lasttoken, or several of these with commas between; "
-            "or pooler.  [default: that of the folder]"
-        ),
-    ] = "",
-    normalize: Annotated[
-        bool | None,
-        typer.Option("--normalize/--no-normalize", help="Scale vectors to length 1.  [default: as the folder says]"),
-    ] = None,
+    pooling: Pooling = "",
+    normalize: Normalize = None,
     device: Device = "auto",
-    precision: Annotated[str, typer.Option(help="auto, fp32, bf16, fp16, int8 or fp64.")] = "auto",
+    precision: VectorPrecision = "auto",
     threads: Threads = None,
 ) -> None:
     """Write the vector of each text of a file.

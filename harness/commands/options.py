@@ -26,6 +26,18 @@ Threads = Annotated[
 ]
 OwnTasks = Annotated[list[Path] | None, typer.Option(help="YAML file of a task of your own. Repeatable.")]
 Records = Annotated[list[Path], typer.Argument(help="Records, or folders of them.")]
+Pooling = Annotated[
+    str,
+    typer.Option(
+        help="mean, cls, max, mean_sqrt_len, weightedmean or lasttoken, or several of these with commas between; "
+        "or pooler.  [default: that of the folder]"
+    ),
+]
+Normalize = Annotated[
+    bool | None,
+    typer.Option("--normalize/--no-normalize", help="Scale vectors to length 1.  [default: as the folder says]"),
+]
+VectorPrecision = Annotated[str, typer.Option("--precision", help="auto, fp32, bf16, fp16, int8 or fp64.")]
 
 
 def names(text: str) -> list[str]:

@@ -11,7 +11,16 @@ from typing import Annotated
 
 import typer
 
-from harness.commands.options import Device, Threads, Weights, names, thread_count
+from harness.commands.options import (
+    Device,
+    Normalize,
+    Pooling,
+    Threads,
+    VectorPrecision,
+    Weights,
+    names,
+    thread_count,
+)
 from harness.errors import BadInput, Failure
 from harness.files import expanded
 from harness.printable import printable
@@ -44,17 +53,8 @@ def serve(
             "do not apply there."
         ),
     ] = "",
-    pooling: Annotated[
-        str,
-        typer.Option(
-            help="mean, cls, max, mean_sqrt_len, weightedmean or lasttoken, or several of these with commas between; "
-            "or pooler.  [default: that of the folder]"
-        ),
-    ] = "",
-    normalize: Annotated[
-        bool | None,
-        typer.Option("--normalize/--no-normalize", help="Scale vectors to length 1.  [default: as the folder says]"),
-    ] = None,
+    pooling: Pooling = "",
+    normalize: Normalize = None,
     max_length: Annotated[
         int | None, typer.Option(help="Tokens that are read of a text.  [default: as the folder says]")
     ] = None,
@@ -62,7 +62,7 @@ def serve(
         float, typer.Option(help="Refuse requests that would wait longer than this for the model, in seconds.")
     ] = 30.0,
     device: Device = "auto",
-    precision: Annotated[str, typer.Option(help="auto, fp32, bf16, fp16, int8 or fp64.")] = "auto",
+    precision: VectorPrecision = "auto",
     threads: Threads = None,
 ) -> None:
     """Answer requests for the vectors of texts, with the HTTP APIs of OpenAI and of Text Embeddings Inference.

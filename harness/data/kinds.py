@@ -29,8 +29,7 @@ from harness.data.encode import Encoded, encode_texts, encode_words, lost_by_tex
 from harness.data.examples import Label, Repairs, TextExample, WordExample
 from harness.data.reading import Format, Reading
 from harness.errors import BadInput, Failure
-from harness.port.batch import Batch
-from harness.worker.messages import Array
+from harness.port.batch import Array, Batch
 from reference.tokenizer import Tokenizer
 
 Prediction = Label
@@ -39,7 +38,7 @@ Prediction = Label
 class Kind(ABC):
     """What is predicted, from the task file to the flags of a record.
 
-    Answers, right ones and predictions, have one form in each kind: that which ``decode`` returns.
+    In each kind, gold answers and predictions have one form, which ``decode`` returns.
     """
 
     name: str  # in task files, records, and for the worker
@@ -363,7 +362,9 @@ class Tagging(Kind):
         return [f"context={reading.context}"]
 
     def places(self, a: Sequence[str], b: Sequence[str]) -> list[int]:
-        return [place for place, (tag, other) in enumerate(zip(a, b, strict=False)) if tag != other]
+        if len(a) != len(b):
+            raise BadInput(f"one answer has {len(a)} tags and the other {len(b)}; they are not of the same words")
+        return [place for place, (tag, other) in enumerate(zip(a, b, strict=True)) if tag != other]
 
 
 def _check_names(what: str, names: Any, labels: Sequence[str]) -> None:

@@ -86,7 +86,7 @@ class HasComputedPrecision(Protocol):
 
 @runtime_checkable
 class HasCompiledFunctions(Protocol):
-    """Compiles functions of its own on this machine."""
+    """Compiles functions on this machine."""
 
     native: dict[str, Any]  # "functions", "compiler", and "reason" where there are none
 

@@ -138,7 +138,10 @@ def module_of(file: Path) -> str:
 
 
 def _file_at(place: Path) -> Path | None:
-    return next((file for file in (place / "__init__.py", place.with_suffix(".py")) if file.is_file()), None)
+    found = next((file for file in (place / "__init__.py", place.with_suffix(".py")) if file.is_file()), None)
+    if found is None or place.name in {each.stem for each in place.parent.iterdir()}:
+        return found
+    return None  # a disk that ignores case has batch.py for Batch
 
 
 def _packages(file: Path) -> list[Path]:

@@ -1,7 +1,7 @@
 """Records arranged as one table: a row for each implementation, a column for each thing that was measured."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import median
 from typing import Any
 
@@ -90,7 +90,7 @@ def arrange(records: list[record.Record]) -> Report:
     timings = sorted((each for each in latest if isinstance(each, record.Speed)), key=lambda each: each.started)
     parts = [
         *(_parity(each, names) for each in parities),
-        *(_quality(runs, names) for runs in groups),
+        *_qualities(groups, names),
         *(part for each in timings for part in _speed(each, names)),
     ]
     rows = _rows(parts)
@@ -170,11 +170,28 @@ def _parity(parity: record.Parity, names: Names) -> Part:
 # --- quality ----------------------------------------------------------------------------------------------------------
 
 
+def _qualities(groups: list[seeds.Runs], names: Names) -> Iterator[Part]:
+    """Each implementation on each task; failures are in the columns in which others have their scores."""
+    parts = [_quality(runs, names) for runs in groups]
+    scored: dict[str, dict[str, None]] = {}
+    for runs, part in zip(groups, parts, strict=True):
+        if runs.finished:
+            scored.setdefault(_task(runs, names), {}).update(dict.fromkeys(cell.column for cell in part.cells))
+    for runs, part in zip(groups, parts, strict=True):
+        columns = [] if runs.finished else [*scored.get(_task(runs, names), {})]
+        yield replace(part, cells=[Cell(column, part.cells[0].lines) for column in columns] or part.cells)
+
+
+def _task(runs: seeds.Runs, names: Names) -> str:
+    """The name of the columns of a task, without split and metric."""
+    return names.column(subject(runs.any.task["name"], runs.any.task["context"]), runs.any)
+
+
 def _quality(runs: seeds.Runs, names: Names) -> Part:
     """All seeds of one implementation on one task."""
     first = runs.any
     row = names.row(first.implementation["name"], first)
-    task = names.column(subject(first.task["name"], first.task["context"]), first)
+    task = _task(runs, names)
     cells = [] if runs.finished else [Cell(task, [runs.failed[0].state])]
     figures = []
     for score in seeds.scores(runs):

@@ -149,7 +149,7 @@ class Batcher:
     # -- the queue; all of these with the lock --
 
     def _wait(self, client: Hashable, tokens: int) -> float:
-        """Seconds before a new request of so many tokens is computed, without those of its own computation.
+        """Seconds that a new request of so many tokens waits before the model gets to it.
 
         Of each other client at most as many tokens come first as this client then has queued.
         """

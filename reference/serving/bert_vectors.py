@@ -4,7 +4,6 @@ The mean of all tokens, [CLS] and [SEP] included, of the hidden states before th
 normalized. A text may be a pair: "first ||| second", or "|||" among the tokens of a text that is tokenized already.
 """
 
-import copy
 import re
 from collections.abc import Sequence
 from itertools import chain
@@ -22,15 +21,11 @@ class BertVectors:
     """Turns texts into tokens as bert-as-service does. ``way`` computes their vectors."""
 
     def __init__(self, model: Model) -> None:
-        self._model, tokenizer = model, model.encoder._tokenizer
+        self._model, tokenizer = model, model.encoder.tokenizer
         last = len(model.encoder.bert.layers)
         if last < -LAYER:
             raise ValueError(f"bert-as-service reads the layer before the last, and this model has {last}")
-        encoder = copy.copy(model.encoder)  # which shares the weights
-        encoder.layers, encoder._layer_weights = (last + 1 + LAYER,), None
-        encoder.pooling, encoder._of_tokens, encoder._of_sentences = ("mean",), [], []
-        encoder.normalize = encoder._asked_to_normalize = False
-        encoder.size = encoder.bert.config.hidden_size
+        encoder = model.encoder.mean_of_layer(LAYER)
         self.size = encoder.size
         self.max_length = min(MAX_LENGTH, encoder.bert.config.max_position_embeddings)
         self.way = Vectors(encoder)

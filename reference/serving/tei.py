@@ -116,7 +116,7 @@ def _prompt_name(call: Call) -> str | None:
 
 async def _tokens(call: Call, texts: list[str], prompt: str | None, name: str) -> list[Tokens]:
     """The tokens of texts, if how they are to be cut is how the model's tokenizer cuts them."""
-    direction = "Left" if call.service.model.encoder._cut_left else "Right"
+    direction = "Left" if call.service.model.encoder.cut_left else "Right"
     asked = call.body.get("truncation_direction")
     if asked not in (None, direction):
         message = f"truncation_direction is {asked!r}; this model's tokenizer cuts on one side: {direction}"

@@ -244,7 +244,7 @@ class BertServing:
                 del client.queued[key]
                 self._answer(client, identity, number, tokens, request, time.monotonic() - start)
 
-        def computed(_: Any) -> None:  # in the model's thread, or in that which cancels
+        def computed(_: Any) -> None:  # called by the model's thread, or by the thread that cancels
             self._computed.put(answer)
             self._awake()
 

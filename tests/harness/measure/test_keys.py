@@ -110,7 +110,7 @@ class FutureTask(Task):
 
 
 def test_what_a_key_says_about_a_task_has_not_changed() -> None:
-    """Else every run would start again; that a reading has fields of its own does not show."""
+    """Otherwise every run would start again. The split into reading and task does not show."""
     usual = {"context": "sentence", "encoding": "utf-8", "label_separator": ",", "scheme": "iob2"}
     usual |= {"evaluate": ["dev"], "max_length": 128, "separator": "whitespace", "train_task": None, "positive": None}
     ner = {"header": True, "columns": {"word": 0, "tag": 1}}

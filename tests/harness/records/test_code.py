@@ -160,6 +160,14 @@ def test_an_old_place_that_only_hands_a_name_on_does_not_count(tree: Tree) -> No
     assert hash_of(tree("two", harness__a=USER, **handed_on)) == one
 
 
+def test_a_disk_that_ignores_case_makes_no_module_of_a_class(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = tree(harness__a="from harness import Batch\n", harness__batch="Batch = 1\n")
+    monkeypatch.setattr(Path, "is_file", lambda path: path.as_posix().lower() in found)
+    found = {each.as_posix().lower() for each in root.rglob("*.py")}
+    assert code.files_of("harness.Batch", root) == []
+    assert [each.name for each in code.files_of("harness.batch", root)][-1] == "batch.py"
+
+
 def test_which_of_two_modules_a_name_is_from_counts(tree: Tree) -> None:
     both = {"harness__b": "def f(x):\n    return x\n", "harness__c": "def f(x):\n    return -x\n"}
     text = "from harness import b, c\n" + USER

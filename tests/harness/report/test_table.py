@@ -114,6 +114,14 @@ def test_a_metric_of_another_version_is_shown_by_its_name(quality_record: Qualit
     assert "mini-sentiment\nbalanced_accuracy" in report.rows["reference"]
 
 
+def test_a_failure_is_in_the_columns_in_which_others_have_scores(quality_record: Qualities) -> None:
+    failed = quality_record("transformers", state="failed", reason="it hung", metrics=[])
+    report = arrange([failed, quality_record("reference")])
+    (column,) = report.columns
+    assert column.startswith("mini-sentiment\n")
+    assert report.rows["transformers"] == {column: ["failed"]}
+
+
 def test_flags_mark_the_score_that_they_are_about(quality_record: Qualities) -> None:
     test_split = scored(0.7) | {"split": "test"}
     records: list[Record] = [
