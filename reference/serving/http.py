@@ -13,8 +13,7 @@ import math
 import re
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -241,17 +240,24 @@ class Application:
         self._shapes = {start: shape for start, (shape, _) in families.items()}
         routes = [*unlocked, *(route for _, found in families.values() for route in found)]
         self._paths, self._unlocked = [route.path for route in routes], {route.path for route in unlocked}
-        self._router = Router(routes, redirect_slashes=False, lifespan=self._lifespan)
+        self._router = Router(routes, redirect_slashes=False)
 
-    @asynccontextmanager
-    async def _lifespan(self, app: Any) -> AsyncIterator[None]:
-        yield
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        try:
+            await receive()
+        except asyncio.CancelledError:  # by a second signal, which does not wait for what was accepted
+            return
         await asyncio.to_thread(self.service.batcher.stop)
+        await send({"type": "lifespan.shutdown.complete"})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope["app"] = self  # then the router raises HTTPException for what it does not know
         if scope["type"] == "http":
             await self._answer(scope, receive, send)
+        elif scope["type"] == "lifespan":
+            await self._lifespan(receive, send)
         else:
             await self._router(scope, receive, send)
 

@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -90,6 +91,18 @@ def test_it_serves_the_vectors_of_the_weights_until_a_signal(
     assert process.returncode == code, said
     assert "Traceback" not in said
     assert '"route": "/v1/embeddings", "status": 200' in said
+
+
+@pytest.mark.slow
+def test_an_impatient_ctrl_c_leaves_no_traceback(start: Callable[..., tuple[Process, str]]) -> None:
+    process, address = start()
+    assert requests.get(f"{address}/health", timeout=SOON).status_code == 200
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.01)  # the server looks for signals ten times a second
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=SOON)
+    assert process.returncode == 130, said
+    assert "Traceback" not in said
 
 
 def test_a_port_that_is_taken_is_bad_input(refused: Callable[..., str]) -> None:
