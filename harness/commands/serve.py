@@ -72,7 +72,7 @@ def serve(
     a line of JSON for each request, without its texts.
     """
     if missing := [name for name in NEEDED if importlib.util.find_spec(name) is None]:
-        raise BadInput(f'serve needs {", ".join(missing)}: pip install "bert-atlas[serve]"')
+        raise BadInput(f'serve needs {", ".join(missing)}: pip install -e ".[serve]" in the checkout')
     if not 0 <= port <= 65535:
         raise BadInput(f"--port is {port}; it is a number from 0 to 65535")
     if not 0 <= max_wait < float("inf"):

@@ -286,7 +286,7 @@ def _check_hub(chosen: list[Dataset]) -> None:
     if without := [dataset.name for dataset in chosen if dataset.hub is None]:
         raise BadInput(f"the Hub's copies are of GLUE only; get {', '.join(without)} with --source official")
     if importlib.util.find_spec("pyarrow") is None:
-        raise BadInput("the Hub's copies are Parquet files; to read them: pip install 'bert-atlas[hub]'")
+        raise BadInput("the Hub's copies are Parquet files; to read them, in the checkout: pip install -e '.[hub]'")
 
 
 def _fetch_from_hub(dataset: Dataset, staging: Path, arrived: Path, revision: str) -> str:

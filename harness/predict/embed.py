@@ -60,7 +60,9 @@ def check_form(output: Path) -> None:
     if output.suffix not in WRITERS:
         raise BadInput(f"--output: {output} ends in none of {', '.join(WRITERS)}")
     if output.suffix == ".parquet" and importlib.util.find_spec("pyarrow") is None:
-        raise BadInput('--output: .parquet needs pyarrow: pip install "bert-atlas[hub]"; or write .npy or .safetensors')
+        raise BadInput(
+            '--output: .parquet needs pyarrow: pip install -e ".[hub]" in the checkout; or write .npy or .safetensors'
+        )
 
 
 def _read(file: Path, form: str | None, columns: dict[str, str] | None) -> Inputs:

@@ -190,7 +190,7 @@ def test_without_pyarrow_parquet_is_refused_with_advice(
     )
     code, _, err = embed(tmp_path / "texts.txt", "--output", tmp_path / "vectors.parquet", *weights)
     assert code == 2
-    assert 'needs pyarrow: pip install "bert-atlas[hub]"; or write .npy' in err
+    assert 'needs pyarrow: pip install -e ".[hub]" in the checkout; or write .npy' in err
 
 
 def test_a_name_whose_package_is_not_installed(embed: Embed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -492,7 +492,7 @@ def test_the_hub_has_glue_only(tmp_path: Path) -> None:
 
 def test_without_pyarrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(BadInput, match=r"pip install 'bert-atlas\[hub\]'"):
+    with pytest.raises(BadInput, match=r"pip install -e '\.\[hub\]'"):
         get(["rte"], tmp_path, "hub")
 
 
