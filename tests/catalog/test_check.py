@@ -4,9 +4,9 @@ import datetime
 import re
 import time
 from pathlib import Path
-from statistics import median
 
 import pytest
+import yaml
 
 from catalog.check import check, github_annotation
 from catalog.errors import Problem
@@ -210,7 +210,8 @@ def test_annotations_cannot_be_broken_out_of() -> None:
     )
 
 
-def test_a_thousand_entries_take_less_than_a_second(entries: Path, write: Write) -> None:
+def test_a_thousand_entries_cost_a_few_times_what_loading_their_yaml_does(entries: Path, write: Write) -> None:
+    """Comparing all pairs of titles would cost hundreds of times as much."""
     words = re.findall(
         r"\w+", "deep robust masked sparse small large quiet early late plain mixed gated soft hard joint"
     )
@@ -230,10 +231,14 @@ def test_a_thousand_entries_take_less_than_a_second(entries: Path, write: Write)
             summary_zh="用一句话说明它是什么，" * 5,
             sources="[general knowledge, somewhere/else@0123456 README.md:12]",
         )
-    times = []
-    for _ in range(5):
+    files = [file.read_bytes() for file in entries.rglob("*.yaml")]
+    ratios = []
+    for _ in range(3):
         start = time.process_time()
+        for content in files:
+            yaml.load(content, Loader=yaml.CSafeLoader)  # noqa: S506 (a safe loader)
+        loaded = time.process_time()
         problems = check(entries)
-        times.append(time.process_time() - start)
+        ratios.append((time.process_time() - loaded) / (loaded - start))
     assert problems == []
-    assert median(times) < 1.0, times
+    assert min(ratios) < 12, ratios
