@@ -73,7 +73,9 @@ def check(
         print(problem if form is Format.text else github_annotation(problem))
     files = len({problem.file for problem in problems})
     if problems:
-        print(f"{len(problems)} problems in {files} files", file=sys.stderr)
+        found = "one problem" if len(problems) == 1 else f"{len(problems)} problems"
+        where = "one file" if files == 1 else f"{files} files"
+        print(f"{found} in {where}", file=sys.stderr)
         raise SystemExit(1)
     print("no problems", file=sys.stderr)
 

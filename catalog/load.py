@@ -61,7 +61,8 @@ def load(folder: Path = ENTRIES) -> list[Entry]:
     problems = sorted(problem for document in documents for problem in document.problems)
     if problems:
         shown = "\n".join(map(str, problems[:10]))
-        raise BadInput(f"the catalog has {len(problems)} problems; `python -m catalog check` shows all:\n{shown}")
+        number = "a problem" if len(problems) == 1 else f"{len(problems)} problems"
+        raise BadInput(f"the catalog has {number}; `python -m catalog check` shows all:\n{shown}")
     return sorted((document.entry for document in documents if document.entry), key=lambda entry: entry.id)
 
 

@@ -29,7 +29,7 @@ def test_problems_exit_1(entries: Path, write: Write) -> None:
     done = catalog("check", "--entries", entries)
     assert done.returncode == 1
     assert done.stdout == f"{file}:5: tags[0]: 'nre' is not in vocabulary.yaml - did you mean 'ner'?\n"
-    assert done.stderr == "1 problems in 1 files\n"
+    assert done.stderr == "one problem in one file\n"
 
 
 def test_problems_as_annotations(entries: Path, write: Write) -> None:
