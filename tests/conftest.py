@@ -7,6 +7,9 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from harness.files import cache_folder
+
+COMPILED = cache_folder() / "compiled"
 settings.register_profile("soak", max_examples=2000, deadline=None)
 
 
@@ -14,6 +17,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put files with slow tests first, so that no process of several is left alone with one at the end."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
+
+
+def new_cache(folder: Path) -> str:
+    """Make a cache that contains only our compiled code, which takes a compiler half a minute; returns its path."""
+    folder.mkdir(parents=True)
+    COMPILED.mkdir(parents=True, exist_ok=True)
+    (folder / "compiled").symlink_to(COMPILED)
+    return str(folder)
 
 
 @pytest.fixture(scope="session")

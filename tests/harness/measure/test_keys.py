@@ -21,6 +21,7 @@ from harness.measure.plan import Plan
 from harness.measure.run import Run
 from harness.records import code
 from harness.registry.implementations import find, implementations
+from tests.conftest import new_cache
 
 ROOT = Path(keys.__file__).parents[2]
 
@@ -377,7 +378,11 @@ def test_whatever_of_ours_a_run_loads_in_any_process_is_in_a_key_or_excluded(
     command += [str(tiny_checkpoint), "--runs", str(tmp_path / "runs"), "--limit", "8", "--epochs", "1"]
     command += ["--select", "dev", "--precision", "fp32"]
     path = os.pathsep.join([str(tmp_path), str(ROOT), os.environ.get("PYTHONPATH", "")])
-    variables = os.environ | {"PYTHONPATH": path, "TRACED": str(traced), "BERT_ATLAS_CACHE": str(tmp_path / "cache")}
+    variables = os.environ | {
+        "PYTHONPATH": path,
+        "TRACED": str(traced),
+        "BERT_ATLAS_CACHE": new_cache(tmp_path / "cache"),
+    }
     done = subprocess.run(
         [sys.executable, "-m", "harness", *command], cwd=ROOT, env=variables, capture_output=True, text=True
     )

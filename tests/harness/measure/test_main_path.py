@@ -18,6 +18,7 @@ from harness.measure.bench import Bench
 from harness.port.batch import Array, Batch
 from harness.records import record
 from harness.registry.implementations import Implementation
+from tests.conftest import new_cache
 
 HARNESS = Path(record.__file__).parents[1]
 MOST = 7  # calls on the stack of the thread that writes
@@ -105,7 +106,7 @@ def test_few_calls_lie_between_the_command_line_and_any_record(
     monkeypatch.setattr(record, "write", spy)
     monkeypatch.setattr(Bench, "start", lambda _, implementation, **__: Computes(implementation))
     monkeypatch.setattr(speed, "SECONDS", 0.01)
-    monkeypatch.setenv("BERT_ATLAS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("BERT_ATLAS_CACHE", new_cache(tmp_path / "cache"))
     options = ["--weights", str(tiny_checkpoint), "--device", "cpu", "--limit", "8", "--epochs", "1"]
     command = ["run", "--impl", "reference,transformers", "--tasks", "mini-sentiment", "--runs", str(tmp_path / "runs")]
     monkeypatch.setattr(sys, "argv", ["harness", *command, *options])

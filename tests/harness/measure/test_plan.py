@@ -20,6 +20,7 @@ from harness.records import machine
 from harness.weights.examine import drawn_at_random
 from reference import checkpoint
 from reference.native import abilities
+from tests.conftest import new_cache
 
 Tensors = dict[str, torch.Tensor]
 
@@ -441,7 +442,7 @@ def test_what_was_done_with_the_files_is_noted(prepared: Callable[..., Plan], we
 def test_numbers_are_looked_at_once(
     prepared: Callable[..., Plan], weights: Callable[..., str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setenv("BERT_ATLAS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("BERT_ATLAS_CACHE", new_cache(tmp_path / "cache"))
     looked: list[bool] = []
     monkeypatch.setattr(checkpoint, "_check_finite", lambda tensors: looked.append(True))
     folder = weights()

@@ -19,6 +19,7 @@ from harness import cli
 from harness.measure import speed
 from harness.records import record
 from harness.records.record import Parity, Quality, Speed
+from tests.conftest import new_cache
 
 pytestmark = pytest.mark.slow
 STUBS = Path(__file__).parents[1] / "stubs"
@@ -79,7 +80,7 @@ def surroundings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     (info / "entry_points.txt").write_text("[bert_atlas.implementations]\n" + "\n".join(lines) + "\n")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(speed, "SECONDS", 0.01)
-        patch.setenv("BERT_ATLAS_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("BERT_ATLAS_CACHE", new_cache(tmp_path_factory.mktemp("own") / "cache"))
         patch.delenv("BERT_ATLAS_CHECKOUTS", raising=False)
         patch.syspath_prepend(package)
         yield
@@ -152,7 +153,7 @@ def test_the_weights_are_trained_once_where_the_reference_takes_no_part(tiny_che
 def test_weights_whose_description_is_damaged_are_trained_again(
     tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("BERT_ATLAS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("BERT_ATLAS_CACHE", new_cache(tmp_path / "cache"))
     arguments = ["--impl", "encoder", "--tasks", "mini-ner", "--limit", "8", "--epochs", "1", "--rerun", "all"]
     assert main("run", tmp_path / "runs", tiny_checkpoint, *arguments)[0] == 0
     (description,) = (tmp_path / "cache" / "tuned").glob("*/bert_atlas.json")
@@ -165,7 +166,7 @@ def test_weights_whose_description_is_damaged_are_trained_again(
 def test_weights_that_nothing_asked_for_in_a_week_are_deleted(
     tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("BERT_ATLAS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("BERT_ATLAS_CACHE", new_cache(tmp_path / "cache"))
     tuned = tmp_path / "cache" / "tuned"
 
     def run(epochs: str) -> set[str]:

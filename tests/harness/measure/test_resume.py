@@ -15,6 +15,7 @@ import pytest
 
 from harness.records import record
 from harness.records.record import Quality
+from tests.conftest import new_cache
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[3]
@@ -89,6 +90,7 @@ import signal
 import traceback
 
 from harness.records import record
+from tests.conftest import new_cache
 
 RUNS, KILLS = int(sys.argv[4]), int(sys.argv[5])
 plans = plans_for(folder / "unused")
@@ -125,13 +127,13 @@ def look(runs):
 
 
 for name in ("first", "undisturbed"):  # after the first, what keys are made of is known to all that are forked
-    os.environ["BERT_ATLAS_CACHE"] = str(folder / name)
+    os.environ["BERT_ATLAS_CACHE"] = new_cache(folder / f"cache-of-{name}")
     began = time.perf_counter()
     assert len(list(main_path.run(plans_in(folder / name), lambda *_: None))) == RUNS + 2
     longest = time.perf_counter() - began
 while kills < KILLS:
     runs = folder / str(finished)
-    os.environ["BERT_ATLAS_CACHE"] = str(folder / f"cache-{finished}")
+    os.environ["BERT_ATLAS_CACHE"] = new_cache(folder / f"cache-{finished}")
     before, code = {}, None
     while code != 0:
         pid = start(plans_in(runs))
@@ -168,7 +170,7 @@ print(len(states), sum("another process" in what for what in waited))
 def environment_of_runs(tmp_path: Path) -> dict[str, str]:
     """Temporary files and caches inside the test's folder: what is killed cannot tidy up."""
     (tmp_path / "tmp").mkdir()
-    own = {"TMPDIR": str(tmp_path / "tmp"), "BERT_ATLAS_CACHE": str(tmp_path / "cache"), "PYTHONPATH": str(ROOT)}
+    own = {"TMPDIR": str(tmp_path / "tmp"), "BERT_ATLAS_CACHE": new_cache(tmp_path / "cache"), "PYTHONPATH": str(ROOT)}
     return os.environ | own
 
 
