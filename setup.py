@@ -50,7 +50,9 @@ class BuildWithLibraries(build_py):
                     [*command, *OPTIONS, *X86_OPTIONS, *options, str(ROOT / "reference" / source), "-o", str(target)]
                 )
                 if done.returncode != 0:
-                    print(f"{name} does not compile {source} for {level}; the wheel is made without it", file=sys.stderr)
+                    print(
+                        f"{name} does not compile {source} for {level}; the wheel is made without it", file=sys.stderr
+                    )
                     target.unlink(missing_ok=True)
         (folder / "compiler.txt").write_text(f"{name}\n", encoding="utf-8")
 

@@ -1,7 +1,7 @@
 """Our C++ for this processor: from the wheel, or compiled on first use and kept in the user's cache.
 
-A wheel for this system contains a library for each level of the processor (setup.py). A clone contains none, and needs a
-compiler. With ``CXX`` set, the libraries of a wheel are not used.
+A wheel for this system contains a library for each level of the processor (setup.py). A clone contains none, and needs
+a compiler. With ``CXX`` set, the libraries of a wheel are not used.
 """
 
 import ctypes
@@ -63,7 +63,7 @@ class NotCompiled(Exception):
 def compiled(
     source: Path, structs: tuple[type[ctypes.Structure], ...] = (), included: tuple[Path, ...] = ()
 ) -> Compiled:
-    """Load a source's functions, and compile it where no wheel did. If that fails, a warning says why, once, and what to do.
+    """Load a source's functions; where no wheel has them, compile it. If that fails, a warning says why and what to do.
 
     ``structs`` mirror the structs that the functions take, in the order of ``layout`` in the source. ``included`` are
     our own files that it includes. Raises RuntimeError if the structs differ from the source's.

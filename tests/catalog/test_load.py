@@ -44,7 +44,9 @@ def test_entries_come_sorted_by_id_with_folded_text_on_one_line(entries: Path, w
 
 def test_loading_a_catalog_with_problems_names_them(entries: Path, write: Write) -> None:
     write("bert", year="MMXVIII")
-    with pytest.raises(BadInput, match=r"has a problem(?s:.)*bert.yaml:4: year: 'MMXVIII' is not a year of four digits"):
+    with pytest.raises(
+        BadInput, match=r"has a problem(?s:.)*bert.yaml:4: year: 'MMXVIII' is not a year of four digits"
+    ):
         load(entries)
 
 
