@@ -219,10 +219,10 @@ def wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None
     def install(*levels: str) -> None:
         folder.mkdir()
         (folder / "compiler.txt").write_text("g++ 14.2.1\n")
-        for level in levels:
-            source = tmp_path / f"{level}.cpp"
-            source.write_text(SOURCE.replace("42", str(list(LEVELS).index(level))))
-            subprocess.run(["g++", "-shared", "-fPIC", source, "-o", folder / f"small-{level}.so"], check=True)
+        for name in levels:
+            source = tmp_path / f"{name}.cpp"
+            source.write_text(SOURCE.replace("42", str(list(LEVELS).index(name))))
+            subprocess.run(["g++", "-shared", "-fPIC", source, "-o", folder / f"small-{name}.so"], check=True)
 
     return install
 
