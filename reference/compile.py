@@ -1,4 +1,8 @@
-"""Compiles our C++ for this processor on first use, if there is a compiler, and keeps it in the user's cache."""
+"""Our C++ for this processor: from the wheel, or compiled on first use and kept in the user's cache.
+
+A wheel for this system contains a library for each level of the processor (setup.py). A clone contains none, and needs
+a compiler. With ``CXX`` set, the libraries of a wheel are not used.
+"""
 
 import ctypes
 import hashlib
@@ -17,10 +21,22 @@ from pathlib import Path
 
 import platformdirs
 
-from reference.processor import compiler_flags, features
+from reference.processor import compiler_flags, features, level
 
-OPTIONS = ["-std=c++20", "-O3", "-march=native", "-fno-math-errno", "-fopenmp", "-shared", "-fPIC"]
+OPTIONS = ["-std=c++20", "-O3", "-fno-math-errno", "-fopenmp", "-shared", "-fPIC"]
 X86_OPTIONS = ["-mprefer-vector-width=512"]
+# What the libraries in a wheel may use, by level; -march=native is for this machine alone.
+LEVEL_OPTIONS = {
+    "AVX2": ["-march=x86-64-v3"],
+    "AVX512_CORE": ["-march=x86-64-v4"],
+    "AVX512_CORE_VNNI": ["-march=x86-64-v4", "-mavx512vnni"],
+    "AVX512_CORE_BF16": ["-march=x86-64-v4", "-mavx512vnni", "-mavx512bf16"],
+    "AVX512_CORE_AMX": [
+        *("-march=x86-64-v4", "-mavx512vnni", "-mavx512bf16", "-mavx512fp16"),
+        *("-mamx-tile", "-mamx-bf16", "-mamx-int8"),
+    ],
+}
+IN_WHEEL = Path(__file__).with_name("compiled")
 COMPILER = re.compile(r"(.*-)?(g\+\+|c\+\+|clang\+\+|gcc|cc|clang|icpx|icx)(-[\d.]+)?")
 INSTALL = "install g++, or set CXX to a C++ compiler"
 log = logging.getLogger(__name__)
@@ -47,22 +63,38 @@ class NotCompiled(Exception):
 def compiled(
     source: Path, structs: tuple[type[ctypes.Structure], ...] = (), included: tuple[Path, ...] = ()
 ) -> Compiled:
-    """Compile a source and load its functions. If it cannot be compiled, a warning says why, once, and what to do.
+    """Load a source's functions; where no wheel has them, compile it. If that fails, a warning says why and what to do.
 
     ``structs`` mirror the structs that the functions take, in the order of ``layout`` in the source. ``included`` are
     our own files that it includes. Raises RuntimeError if the structs differ from the source's.
     """
     if platform.system() != "Linux":
         return Compiled(reason="our C++ is compiled only on Linux")
-    name = None
+    file, name = None, None
+    if not os.environ.get("CXX", "").strip():
+        file, name = in_wheel(source)
     try:
-        command, name = compiler()
-        library = _load(_build(command, name, source, included), source)
+        if file is None:
+            command, name = compiler()
+            file = _build(command, name, source, included)
+        library = _load(file, source)
     except NotCompiled as error:
         log.warning("PyTorch's slower code is used instead of %s: %s; %s", source.name, error, error.remedy)
         return Compiled(compiler=name, reason=str(error))
     check_layout(library, structs, source.name)
     return Compiled(library, name)
+
+
+def in_wheel(source: Path) -> tuple[Path | None, str | None]:
+    """The library of a source that the wheel has for this processor, and what compiled it; None, None without one."""
+    known = level()
+    levels = list(LEVEL_OPTIONS)[: list(LEVEL_OPTIONS).index(known) + 1] if known else []
+    for name in reversed(levels):  # the compiler of the wheel may not have known the highest
+        file = IN_WHEEL / f"{source.stem}-{name}.so"
+        if file.is_file():
+            made_by = (IN_WHEEL / "compiler.txt").read_text(encoding="utf-8").strip()
+            return file, f"{made_by} for {name}, in the wheel"
+    return None, None
 
 
 class LayoutEntry(ctypes.Structure):
@@ -109,7 +141,7 @@ def compiler() -> tuple[list[str], str]:
 def _build(command: list[str], name: str, source: Path, included: tuple[Path, ...]) -> Path:
     """The library in the user's cache; compiled in seconds if the cache has none of the same code and processor."""
     x86 = X86_OPTIONS if platform.machine() in ("x86_64", "AMD64") else []
-    command = [*command, *OPTIONS, *x86, *compiler_flags()]
+    command = [*command, *OPTIONS, "-march=native", *x86, *compiler_flags()]
     texts = [each.read_text(encoding="utf-8") for each in (source, *included)]
     key = "\0".join([*texts, name, *command, *sorted(features())])
     given = os.environ.get("BERT_ATLAS_CACHE")

@@ -18,6 +18,8 @@ LEVELS: dict[str, frozenset[str]] = {
     "AVX512_CORE_BF16": frozenset({"avx512_bf16"}),
     "AVX512_CORE_AMX": frozenset({"avx512_fp16", "amx_tile", "amx_bf16", "amx_int8"}),
 }
+# What compilers assume of a processor of level AVX2, which they call x86-64-v3.
+AVX2 = frozenset({"avx", "avx2", "fma", "f16c", "bmi1", "bmi2", "abm", "movbe"})
 BEYOND_AVX2 = ("avx512", "avx10", "avx_", "amx_")  # prefixes of all later features
 # Features with instructions for products, any of which is enough; bf16 and asimdhp are Arm's.
 PRODUCTS = {
@@ -61,6 +63,17 @@ def hidden(found: Iterable[str] | None = None) -> frozenset[str]:
     kept = frozenset().union(*(LEVELS[name] for name in names[: names.index(level) + 1]))
     everything = _all_features() if found is None else found
     return frozenset(each for each in everything if each.startswith(BEYOND_AVX2)) - kept
+
+
+def level() -> str | None:
+    """The highest level all of whose features may be used; None if AVX2 is not there. Raises ValueError likewise."""
+    found, highest = features(), None
+    if found >= AVX2:
+        for name, added in LEVELS.items():
+            if not found >= added:
+                break
+            highest = name
+    return highest
 
 
 def compiler_flags() -> list[str]:

@@ -124,11 +124,14 @@ def _torch() -> Check:
 
 
 def _compiler() -> Check:
-    from reference.compile import NotCompiled, compiler
+    from reference.compile import NotCompiled, compiler, in_wheel
+    from reference.native import SOURCE
 
     try:
         command, name = compiler()
     except NotCompiled as error:
+        if in_wheel(SOURCE)[0]:
+            return Check("compiler", "info", f"{error}; none is needed: this installation contains the compiled code")
         lost = "without it nothing of the reference's C++ is compiled, and nothing by torch.compile on the CPU"
         return Check("compiler", "warning", f"{error}; {lost}", "Install g++, or set CXX to a C++ compiler.")
     return Check("compiler", "ok", f"{name} ({shlex.join(command)})")

@@ -148,7 +148,8 @@ def print_dry_run(plans: list[Plan], console: Console, results: Path = Path("res
 def _totals(rows: list[Row], plan: Plan) -> Iterator[str]:
     names = ("to_do", "recorded", "failed", "skipped")
     to_do, recorded, failed, skipped = (sum(len(getattr(row, name)) for row in rows) for name in names)
-    yield f"{to_do} run{'s' if to_do != 1 else ''} to do, {recorded} recorded, {failed} failed before, {skipped} skipped before"
+    runs = "run" if to_do == 1 else "runs"
+    yield f"{to_do} {runs} to do, {recorded} recorded, {failed} failed before, {skipped} skipped before"
     if failed:
         yield "what failed is kept as it is; --rerun failed tries it again"
     if skipped:

@@ -6,12 +6,18 @@ import os
 import re
 import shutil
 import stat
+import subprocess
+import sys
+import venv
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from reference.compile import Compiled, check_layout, compiled
+from reference.processor import AVX2, LEVELS, level
+
+ROOT = Path(__file__).parents[2]
 
 SOURCE = """
 #include <cstdint>
@@ -199,3 +205,129 @@ def test_a_source_that_says_nothing_of_its_structs_is_an_error(source: Path) -> 
     assert found.library is not None
     with pytest.raises(ValueError, match="layout"):
         check_layout(found.library, (Pair,), "small.cpp")
+
+
+# -- the libraries of a wheel --
+
+
+@pytest.fixture
+def wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Installs a library of the small source for each level that is named; each answers with its level's place."""
+    folder = tmp_path / "compiled"
+    monkeypatch.setattr("reference.compile.IN_WHEEL", folder)
+
+    def install(*levels: str) -> None:
+        folder.mkdir()
+        (folder / "compiler.txt").write_text("g++ 14.2.1\n")
+        for name in levels:
+            source = tmp_path / f"{name}.cpp"
+            source.write_text(SOURCE.replace("42", str(list(LEVELS).index(name))))
+            subprocess.run(["g++", "-shared", "-fPIC", source, "-o", folder / f"small-{name}.so"], check=True)
+
+    return install
+
+
+def features_of(level: str) -> frozenset[str]:
+    names = list(LEVELS)
+    return AVX2.union(*(LEVELS[name] for name in names[: names.index(level) + 1]))
+
+
+@pytest.mark.parametrize(
+    ("installed", "processor", "used"),
+    [
+        (list(LEVELS), "AVX2", "AVX2"),
+        (list(LEVELS), "AVX512_CORE_BF16", "AVX512_CORE_BF16"),
+        (list(LEVELS), "AVX512_CORE_AMX", "AVX512_CORE_AMX"),
+        (["AVX2", "AVX512_CORE"], "AVX512_CORE_AMX", "AVX512_CORE"),
+    ],
+)
+def test_a_wheel_has_the_code_for_this_processor(
+    installed: list[str],
+    processor: str,
+    used: str,
+    source: Path,
+    wheel: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    wheel(*installed)
+    monkeypatch.setattr("reference.processor._all_features", lambda: features_of(processor))
+    monkeypatch.delenv("BERT_ATLAS_MAX_CPU_ISA", raising=False)
+    monkeypatch.setenv("PATH", "/nowhere")  # no compiler
+    found = compiled(source, (Pair,))
+    assert found.library is not None
+    assert found.library.answer() == list(LEVELS).index(used)
+    assert found.compiler == f"g++ 14.2.1 for {used}, in the wheel"
+
+
+def test_the_switch_hides_levels_of_a_wheel_too(
+    source: Path, wheel: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wheel(*LEVELS)
+    monkeypatch.setattr("reference.processor._all_features", lambda: features_of("AVX512_CORE_AMX"))
+    monkeypatch.setenv("BERT_ATLAS_MAX_CPU_ISA", "AVX512_CORE_VNNI")
+    assert str(compiled(source).compiler).endswith("for AVX512_CORE_VNNI, in the wheel")
+
+
+@pytest.mark.parametrize("lacks", ["avx2", "fma", "f16c"])
+def test_a_processor_that_a_wheel_has_no_code_for_compiles(
+    lacks: str, source: Path, wheel: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wheel("AVX2")
+    monkeypatch.setattr("reference.processor._all_features", lambda: AVX2 - {lacks})
+    monkeypatch.delenv("BERT_ATLAS_MAX_CPU_ISA", raising=False)
+    found = compiled(source)
+    assert found.library is not None
+    assert found.library.answer() == 42
+
+
+def test_a_compiler_that_is_named_comes_before_the_wheel(
+    source: Path, wheel: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wheel(*LEVELS)
+    monkeypatch.setenv("CXX", "g++")
+    found = compiled(source)
+    assert found.library is not None
+    assert found.library.answer() == 42
+    assert "wheel" not in str(found.compiler)
+
+
+BUILT = """
+import reference
+from reference import adamw, native
+assert "site-packages" in reference.__file__, reference.__file__
+print(native.built().compiler, "|", adamw.built().compiler, "|", native.built().reason)
+"""
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("has_compiler", [True, False])
+def test_a_wheel_serves_where_there_is_no_compiler(has_compiler: bool, tmp_path: Path) -> None:
+    """One built without a compiler is for all systems, and says what is missing; neither needs one to be installed."""
+    tools = tmp_path / "tools"  # all that pip needs, without a compiler
+    tools.mkdir()
+    own = dict(os.environ) if has_compiler else os.environ | {"PATH": str(tools)}
+    own.pop("CXX", None)
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
+    tree = tmp_path / "tree"
+    subprocess.run(["git", "clone", "--quiet", "--shared", ROOT, tree], check=True)
+    command = [*pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", tmp_path / "wheels", tree]
+    subprocess.run(command, env=own, check=True, capture_output=True)
+    (wheel,) = (tmp_path / "wheels").iterdir()
+    assert ("none-any" in wheel.name) is not has_compiler
+
+    venv.create(tmp_path / "venv", symlinks=True)
+    python = tmp_path / "venv/bin/python"
+    packages = next((tmp_path / "venv").glob("lib/*/site-packages"))
+    subprocess.run([*pip, "install", "--no-deps", "--target", packages, wheel], check=True, capture_output=True)
+    here = next(path for path in sys.path if path.endswith("site-packages"))
+    own = {"PATH": str(tools), "PYTHONPATH": here, "BERT_ATLAS_CACHE": str(tmp_path / "cache")}
+    done = subprocess.run([python, "-c", BUILT], env=own, cwd=tmp_path, capture_output=True, text=True, check=True)
+    layers, step, reason = done.stdout.strip().split(" | ")
+    if has_compiler and level():
+        assert layers == step
+        assert layers.endswith(f"for {level()}, in the wheel")
+        assert reason == "None"
+        assert not (tmp_path / "cache").exists()
+    else:
+        assert (layers, step) == ("None", "None")
+        assert "no compiler" in reason or "lacks" in reason
