@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from harness import __version__
-from harness.commands import embed, machine, measure, predict, records, serve
+from harness.commands import choose, embed, machine, measure, predict, records, serve
 from harness.errors import BadInput, ours
 from harness.printable import UNFIT, printable
 
@@ -21,6 +21,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(measure.app)
+app.add_typer(choose.app)
 app.add_typer(predict.app)
 app.add_typer(embed.app)
 app.add_typer(serve.app)

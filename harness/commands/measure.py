@@ -171,7 +171,8 @@ def parity(
 @app.command(
     epilog="Examples:\n\n"
     "python -m harness time --impl reference:bf16,openvino:bf16 --shapes 1x16,1x128,32x128\n\n"
-    "python -m harness time --impl reference,transformers --tasks sst2,mrpc --by-length --data ~/data"
+    "python -m harness time --impl reference,transformers --tasks sst2,mrpc --by-length --data ~/data\n\n"
+    "python -m harness time --impl reference,openvino --texts mails.txt"
 )
 def time(
     impl: Impl = "reference",
@@ -180,7 +181,10 @@ def time(
         str, typer.Option(help="Shapes to time: SEQUENCESxLENGTH, separated by commas.")
     ] = "1x128,8x128,32x128",
     tasks: Annotated[str, typer.Option(help="Tasks to time at their own lengths too; see `list`.")] = "",
-    sentences: Annotated[int, typer.Option(help="Number of examples of each task to time.")] = 128,
+    texts: Annotated[
+        Path | None, typer.Option(help="Texts of yours to time too: .txt (a line each), .tsv, .csv or .jsonl.")
+    ] = None,
+    sentences: Annotated[int, typer.Option(help="Number of examples of each task, and of --texts, to time.")] = 128,
     by_length: Annotated[
         bool, typer.Option("--by-length", help="Sort the examples by length for all implementations.")
     ] = False,
@@ -198,12 +202,17 @@ def time(
     """
     from harness.measure import main_path
     from harness.measure.plan import Options, prepare
+    from harness.predict.embed import read
 
     if training and not names(tasks):
         raise BadInput("--training needs --tasks, such as --tasks rte: what is fine-tuned on")
+    if training and texts:
+        raise BadInput("--training is of tasks; leave --texts out")
+    inputs = read(texts) if texts else None
     options = Options(
         implementations=["reference", *names(impl)],
         tasks=names(tasks),
+        texts=tuple(example.text for example in inputs.examples) if inputs else (),
         shapes=_shapes(shapes),
         sentences=sentences,
         by_length=by_length,

@@ -196,7 +196,7 @@ def speed_key(plan: Plan, implementations: list[Implementation], shape: dict[str
         "implementations": [[*_identity(plan, each), code_of(each)] for each in implementations],
         "doing": doing,
         "code": _code("speed"),
-        "shape": {name: shape[name] for name in ("name", "sequences", "tokens", "lengths")},
+        "shape": {name: shape[name] for name in ("name", "sequences", "tokens", "lengths", "sha256") if name in shape},
         "checkpoint": _checkpoint(plan),
         "precision": plan.precision,
         "compiled": _compiled(*implementations),

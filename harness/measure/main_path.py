@@ -83,6 +83,19 @@ def run_time(plan: Plan, show: Show) -> Generator[record.Record, None, None]:
             yield from measure(bench, _startable(bench))
 
 
+def run_choice(
+    plan: Plan, shapes: list[speed.Shape], show: Show
+) -> Generator[record.Parity | record.Speed, None, None]:
+    """Parity, then timing of these shapes; finished records are kept: what ``python -m harness choose`` does."""
+    with _temporary_folder() as folder:
+        bench, missing = _set_up(plan, folder, show)
+        yield from missing
+        startable = _startable(bench)
+        yield from parity.measure_parities(bench, startable)
+        with _alone(bench):
+            yield from speed.run_speed(bench, startable, shapes)
+
+
 def _set_up(plan: Plan, folder: Path, show: Show) -> tuple[Bench, list[record.Parity]]:
     """The bench, and records of the implementations that cannot be started."""
     interpreters, missing = find_interpreters(plan, show)

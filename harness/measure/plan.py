@@ -70,7 +70,8 @@ class Options:
     dry_run: bool = False  # plan only: fetch no weights, create no folders
     checkouts: dict[str, Path] = field(default_factory=dict)  # folder of each implementation's repository, by its name
     shapes: tuple[tuple[int, int], ...] = ()  # sequences and length of each shape to time; (): the usual ones
-    sentences: int = 64  # how many examples of a task are timed at their own lengths
+    sentences: int = 64  # how many examples of a task, or of the texts, are timed at their own lengths
+    texts: tuple[str, ...] = ()  # of the user, to time
     training: bool = False  # time steps of fine-tuning, not inference
     by_length: bool = False  # sort the examples of a task by length for every implementation
     bound: float | None = None  # upper bound of the latency under load, in seconds; None: measure no load

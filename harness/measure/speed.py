@@ -1,5 +1,6 @@
 """Throughput and latency: the implementations of a comparison take turns and are never timed at the same time."""
 
+import hashlib
 import json
 import math
 import re
@@ -24,7 +25,7 @@ from harness.measure.bench import Bench
 from harness.measure.client import Seconds, Worker, WorkerError
 from harness.measure.plan import Plan
 from harness.measure.recording import common_fields, find_kept
-from harness.port.batch import SEQUENCES, TOKENS, Array, Batch
+from harness.port.batch import SEQUENCES, TOKENS, Array, Batch, from_lists
 from harness.progress import Show, labelled
 from harness.records import record
 from harness.records.load import Stretch, load_of, watched
@@ -48,6 +49,8 @@ class Shape:
     latency: bool = False  # one sequence at a time: percentiles are reported
     own_lengths: bool = False  # lengths of a task: each implementation is fed as its users feed it
     tokenizer_rate: float | None = None  # sequences per second that the tokenizer makes of the same texts
+    sha256: str | None = None  # of texts of the user, of which records contain nothing else
+    compare: "Compare | None" = None  # what is asked of each worker after the timing
 
     def description(self) -> dict[str, Any]:
         """The record's field ``shape``."""
@@ -63,6 +66,8 @@ class Shape:
         }
         if self.tokenizer_rate is not None:
             fields["tokenizer_sequences_per_second"] = self.tokenizer_rate
+        if self.sha256 is not None:
+            fields["sha256"] = self.sha256
         return fields
 
 
@@ -72,6 +77,7 @@ class Group:
 
     workers: dict[str, Worker]
     failed: dict[str, dict[str, Any]]  # state and reason
+    loading: dict[str, float]  # seconds from the start of the process until it could compute
 
     def ask(self, figures: dict[str, dict[str, Any]], question: Callable[[Worker], dict[str, Any]]) -> None:
         """Add each worker's answer to its figures. A worker that has failed or fails now is closed and left out."""
@@ -88,6 +94,7 @@ class Group:
 
 # -- taking turns --
 
+Compare = Callable[[Worker, Batch], Callable[[Worker], dict[str, Any]]]  # the reference, its input -> a question
 Turn = Callable[[], Seconds]  # lets a worker take one turn; the seconds of each of its passes
 WarmUp = Callable[[Worker], Turn]  # runs a worker until it is warm
 
@@ -223,12 +230,16 @@ def _fastest(file: Path) -> dict[str, float]:
 # -- records --
 
 
-def run_speed(bench: Bench, implementations: list[Implementation]) -> Iterator[record.Speed]:
+def run_speed(
+    bench: Bench, implementations: list[Implementation], shapes: list[Shape] | None = None
+) -> Iterator[record.Speed]:
     """Time all implementations in turn, in groups of AT_ONCE, each with the reference if it takes part.
 
-    The finished record of a group and shape is kept, unless ``--rerun`` says otherwise.
+    ``shapes`` are those of the plan unless given. The finished record of a group and shape is kept, unless ``--rerun``
+    says otherwise.
     """
-    shapes = _shapes(bench.plan) if implementations else []
+    if shapes is None:
+        shapes = _shapes(bench.plan) if implementations else []
     reference = [each for each in implementations if each.name == "reference"]
     others = [each for each in implementations if each.name != "reference"]
     groups = [others[i : i + AT_ONCE] for i in range(0, len(others), AT_ONCE)] or [[]]
@@ -275,15 +286,35 @@ def _shapes(plan: Plan) -> list[Shape]:
             order, name = order[np.argsort(-batch.lengths[order], kind="stable")], f"{name}, by length"
         rate = tokenizer_rate(plan, task, split.examples[: plan.options.sentences])
         shapes.append(Shape(name, batch.select(order), own_lengths=True, tokenizer_rate=rate))
+    if plan.options.texts:
+        shapes.append(of_texts(plan))
     return shapes
+
+
+def of_texts(plan: Plan) -> Shape:
+    """At most ``--sentences`` of the user's texts, drawn evenly from all, cut to what the model reads."""
+    given, name = plan.options.texts, "your texts"
+    chosen = np.linspace(0, len(given) - 1, min(len(given), plan.options.sentences)).round().astype(int)
+    texts = [given[i] for i in chosen]
+
+    def encode() -> Batch:
+        encodings = plan.tokenizer.encode_batch(texts, None, plan.config["max_position_embeddings"])
+        return from_lists([each.ids for each in encodings], [each.segments for each in encodings])
+
+    batch = encode()
+    sha256 = hashlib.sha256(batch.ids.astype("<i8").tobytes() + batch.cu_seqlens.astype("<i8").tobytes()).hexdigest()
+    if plan.options.by_length:
+        batch, name = batch.select(np.argsort(-batch.lengths, kind="stable")), f"{name}, by length"
+    return Shape(name, batch, own_lengths=True, tokenizer_rate=rate_of(lambda: len(encode().lengths)), sha256=sha256)
 
 
 def tokenizer_rate(plan: Plan, task: Task, examples: list[Any]) -> float:
     """Sequences per second that the tokenizer makes of these examples when it is warm, on all cores that it uses."""
+    return rate_of(lambda: len(KINDS[task.kind].encode(task, examples, plan.tokenizer, task.max_length).batch.lengths))
 
-    def encode_all() -> int:
-        return len(KINDS[task.kind].encode(task, examples, plan.tokenizer, task.max_length).batch.lengths)
 
+def rate_of(encode_all: Callable[[], int]) -> float:
+    """Sequences per second of a function that makes as many as it returns."""
     encode_all()  # warms up
     sequences, start = 0, time.perf_counter()
     while (seconds := time.perf_counter() - start) < SECONDS:
@@ -326,14 +357,15 @@ def load_each(
     bench: Bench, implementations: list[Implementation], stack: ExitStack, load: Callable[[Worker], bool]
 ) -> Group:
     """Start and load all implementations; ``load`` returns whether an implementation takes part."""
-    group = Group({}, {})
+    group = Group({}, {}, {})
     for each in implementations:
         bench.show(f"{each.name}: loading for timing")
-        worker = None
+        worker, start = None, time.perf_counter()
         try:
             worker = stack.enter_context(bench.start(each))
             if load(worker):
                 group.workers[each.name] = worker
+                group.loading[each.name] = round(time.perf_counter() - start, 3)
                 continue
         except WorkerError as error:
             group.failed[each.name] = {"state": error.state, "reason": str(error)}
@@ -367,6 +399,9 @@ def time_shape(
     result.implementations = group.failed | figures
     add_load(result, during)
     group.ask(figures, _said_by)
+    group.ask(figures, lambda worker: {"loading": group.loading[worker.implementation.name]})
+    if shape.compare is not None and "reference" in group.workers:
+        group.ask(figures, shape.compare(group.workers["reference"], shape.batch))
     bound = plan.options.bound
     if shape.own_lengths and bound is not None:
         group.ask(figures, partial(_under_load, shape, plan.device, bound, bench.show))

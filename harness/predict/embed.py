@@ -42,7 +42,7 @@ def embed_file(
     ``form`` and ``columns`` are as in ``harness.predict.inputs.from_file``; pooling, normalize, device and precision
     as in ``SentenceEncoder``. BadInput where file, weights or output cannot be used as such.
     """
-    given = _read(file, form, columns)
+    given = read(file, form, columns)
     texts = [example.text for example in given.examples]
     encoder, metadata = load_encoder(weights, pooling or None, normalize, device, precision, threads)
     with warnings.catch_warnings():
@@ -65,8 +65,8 @@ def check_form(output: Path) -> None:
         )
 
 
-def _read(file: Path, form: str | None, columns: dict[str, str] | None) -> Inputs:
-    """The texts of a file, read like the examples of a task that have one text each."""
+def read(file: Path, form: str | None = None, columns: dict[str, str] | None = None) -> Inputs:
+    """The texts of a file, or of standard input for "-", read like the examples of a task that have one text each."""
     files = {"test": SplitFile(Path("texts.tsv"), True, {"text": "text"})}
     reading = replace(load_task("mini-sentiment"), name="texts", kind="regression", labels={}, files=files)
     return from_file(replace(reading, format="tsv"), file, form, columns, ids=False)

@@ -92,7 +92,9 @@ class Speed(Record):
     limits: dict[str, Any] = field(default_factory=dict)
     # by implementation: version, code, precision, computed (precision of its products), limits (if its precision is
     # not the reference's), compiled, batching, wall and cpu seconds (raw), sequences_per_second, tokens_per_second,
-    # p50, p90, p99 (seconds), ratio to the reference with its range, peak memory in bytes
+    # p50, p90, p99 (seconds), ratio to the reference with its range, peak memory in bytes, loading (seconds from the
+    # start of the process); of texts of the user the agreement of their vectors with the reference's: texts, least and
+    # mean cosine, same_neighbour (share of texts whose most similar text is the same)
     implementations: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 

@@ -24,6 +24,7 @@ COMMANDS = [
         "run",
         "parity",
         "time",
+        "choose",
         "report",
         "compare",
         "rescore",

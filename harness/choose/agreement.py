@@ -1,0 +1,46 @@
+"""What another engine or precision costs in answers: how far the vectors of the user's texts move."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from harness.measure.client import Worker
+from harness.port.batch import SEQUENCES, TOKENS, Array, Batch
+
+
+def agreement(reference: Worker, batch: Batch) -> Callable[[Worker], dict[str, Any]]:
+    """A question to a worker: how its vectors of these texts agree with the reference's.
+
+    Its answer has the least and the mean cosine, and the share of texts whose most similar text is the same for both.
+    """
+    exact = vectors(reference, batch)
+    nearest = _nearest(exact)
+
+    def question(worker: Worker) -> dict[str, Any]:
+        theirs = vectors(worker, batch)
+        cosines = (_unit(theirs) * _unit(exact)).sum(1)
+        same = float((_nearest(theirs) == nearest).mean()) if len(cosines) > 1 else 1.0
+        found = {"texts": len(cosines), "least": float(cosines.min()), "mean": float(cosines.mean())}
+        return {"agreement": found | {"same_neighbour": same}}
+
+    return question
+
+
+def vectors(worker: Worker, batch: Batch) -> Array:
+    """The mean of each text's hidden states, in float64. [sequences, hidden size]"""
+    each = max(1, min(SEQUENCES, TOKENS // int(batch.lengths.max())))
+    parts = np.split(np.arange(len(batch.lengths)), range(each, len(batch.lengths), each))
+    hidden = np.concatenate([worker.encode(batch.select(part)).hidden.astype(np.float64) for part in parts])
+    return np.add.reduceat(hidden, batch.cu_seqlens[:-1]) / batch.lengths[:, None]
+
+
+def _nearest(rows: Array) -> Array:
+    """For each text the number of the other one whose vector is the most similar."""
+    similar = _unit(rows) @ _unit(rows).T
+    np.fill_diagonal(similar, -np.inf)
+    return similar.argmax(1)
+
+
+def _unit(rows: Array) -> Array:
+    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), np.finfo(np.float64).tiny)

@@ -1,0 +1,169 @@
+"""The command choose: which implementation to use, for the user's own weights, texts and machine."""
+
+import sys
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from harness.commands.options import Device, Runs, Threads, Weights, command_line, names, roles
+from harness.commands.terminal import log_console, print_rows, progress
+from harness.errors import BadInput
+from harness.printable import printable
+
+if TYPE_CHECKING:
+    from harness.choose.verdict import Row
+    from harness.measure.plan import Options
+    from harness.records.record import Record
+
+app = typer.Typer()
+FAST = "reference,reference:bf16,reference:int8,transformers,onnxruntime,openvino"
+ENGINES = f"{FAST},onnxruntime:int8,openvino:bf16,openvino-int8,ctranslate2,ctranslate2:int8,sentence-transformers"
+
+
+@app.command(
+    epilog="Examples:\n\n"
+    "python -m harness choose --weights my-model --texts mails.txt\n\n"
+    "python -m harness choose --texts questions.csv --columns text=question --impl reference,openvino --sentences 64"
+)
+def choose(
+    texts: Annotated[Path, typer.Option(help="Your texts: .txt (a line each), .tsv, .csv or .jsonl; - for input.")],
+    weights: Weights = "minilm-l6",
+    impl: Annotated[
+        str,
+        typer.Option(help="Implementations to compare, or all.  [default: the engines that can run here at once]"),
+    ] = "",
+    fast: Annotated[bool, typer.Option("--fast", help=f"Compare only {FAST}.")] = False,
+    form: Annotated[
+        str | None, typer.Option("--format", help="lines, tsv, csv or jsonl.  [default: by the file's name]")
+    ] = None,
+    columns: Annotated[
+        str, typer.Option(help="Which column is the text: text=NAME, or text=0 without a header.  [default: text]")
+    ] = "",
+    sentences: Annotated[int, typer.Option(help="Number of texts to time, drawn evenly from all.")] = 128,
+    runs: Runs = Path("runs"),
+    device: Device = "auto",
+    threads: Threads = None,
+) -> None:
+    """Find the implementation to use: for your weights, on your texts, on this machine.
+
+    Each is compared with the reference in float64 first, then timed in turn with the others: one text of your median
+    length at a time, and many of yours, fed as its own users feed it. Finished parts are kept: the same command goes
+    on where it was interrupted. Records contain the lengths of your texts, not the texts.
+    """
+    from harness.choose.agreement import agreement
+    from harness.choose.installation import runs_here
+    from harness.choose.verdict import rows
+    from harness.measure import main_path, speed
+    from harness.measure.plan import Options, prepare
+    from harness.predict.embed import read
+    from harness.registry.implementations import find
+
+    inputs = read(texts, form, roles(columns))
+    given = [example.text for example in inputs.examples]
+    wanted = names(impl) or [each for each in names(FAST if fast else ENGINES) if runs_here(find(each))]
+    options = Options(
+        implementations=["reference", *wanted],
+        tasks=[],
+        texts=tuple(given),
+        sentences=sentences,
+        weights=weights,
+        runs=runs,
+        device=device,
+        precision="fp32",
+        threads=threads,
+        command=command_line(),
+    )
+    left_out: list[str] = []
+    if not impl:
+        options, left_out = _that_fit(options)
+    plan = prepare(options, tasks_needed=False)
+    for note in (*inputs.notes, *left_out, *plan.notes):
+        print(printable(note), file=sys.stderr)
+    of_texts = replace(speed.of_texts(plan), compare=agreement)
+    middle = int(sorted(of_texts.batch.lengths)[len(of_texts.batch.lengths) // 2])
+    shapes = [speed.fixed(1, middle, plan.config["vocab_size"]), of_texts]
+    records: list[Record] = []
+    try:
+        with progress(log_console()) as show, closing(main_path.run_choice(plan, shapes, show)) as steps:
+            records.extend(steps)
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from there: what is finished is kept", file=sys.stderr)
+        raise
+    _print(rows(records), len(of_texts.batch.lengths), middle)
+    _print_sentences(rows(records), weights)
+
+
+def _that_fit(options: "Options") -> "tuple[Options, list[str]]":
+    """Without the implementations that this processor or this model excludes, and why."""
+    import reference
+    from harness.measure.plan import unfit
+    from harness.registry.implementations import find
+    from harness.weights.examine import examine
+    from harness.weights.find import find_weights
+
+    device = reference.resolve_device(options.device)
+    try:
+        config = examine(find_weights(options.weights)).config
+    except (ValueError, FileNotFoundError) as error:
+        raise BadInput(str(error)) from error
+    reasons = {name: unfit(find(name), device, config) for name in options.implementations}
+    kept = [name for name, reason in reasons.items() if reason is None]
+    return replace(options, implementations=kept), [f"{name}: {why}" for name, why in reasons.items() if why]
+
+
+def _print(found: "list[Row]", texts: int, length: int) -> None:
+    from harness.choose.installation import installation_of
+    from harness.registry.implementations import find
+
+    head = ["", "parity", "computes in", f"one of {length} tokens", f"{texts} texts", "to reference"]
+    head += ["cosine", "memory", "loads in", "installed", "licence"]
+    lines = []
+    for row in found:
+        if not (row.one and row.many):
+            lines.append([row.name, row.verdict or row.state, "-", *[""] * 8])
+            continue
+        size, licence = installation_of(find(row.name))
+        median, least, most = row.many["ratio"]
+        memory = row.many["memory"]
+        lines.append(
+            [
+                row.name,
+                row.verdict if row.computed == "fp32" else "rounded",
+                row.computed,
+                f"{1000 * row.one['p50']:.1f} ms",
+                f"{row.many['sequences_per_second']:.0f}/s",
+                f"{median:.2f}x ({least:.2f}-{most:.2f})",
+                f"{row.many['agreement']['least']:.4f}" if "agreement" in row.many else "-",
+                f"{(memory['gpu'] or memory['resident']) / 2**20:.0f} MiB",
+                f"{row.many['loading']:.1f} s",
+                "-" if size is None else f"{size / 2**20:.0f} MiB",
+                licence or "-",
+            ]
+        )
+    print_rows(head, lines)
+    for row in found:
+        if row.reason:
+            print(printable(f"{row.name}: {row.state}: {row.reason}"))
+        elif row.why and row.verdict == "differs":
+            print(printable(f"{row.name}: {row.why}"))
+
+
+def _print_sentences(found: "list[Row]", weights: str) -> None:
+    from harness.choose.verdict import sentences
+    from harness.registry.implementations import find
+
+    print()
+    for text in sentences(found):
+        print(printable(text))
+    first = next((row for row in found if row.precise and row.many), None)
+    if first is None:
+        raise SystemExit(1)
+    if first.name == "reference":
+        print(
+            f'\nIn Python: reference.SentenceEncoder("{printable(weights)}").encode(texts); as a service: harness serve'
+        )
+    else:
+        print(f"\nHow {first.name} is called: {find(first.name).file.name} in harness/implementations")
