@@ -55,16 +55,17 @@ def encode_questions(
     by_text = dict(zip(distinct, tokenizer.pieces(distinct), strict=True))
     ids_of = {text: np.array(pieces.ids, dtype=np.int64) for text, pieces in by_text.items()}
     asked = tokenizer.pieces([example.text for example in examples])
-    longest = _question_room(reading, max_length)
     cls, sep = np.array([tokenizer.cls_id]), np.array([tokenizer.sep_id])
     windows: list[Window] = []
     parts: list[IntArray] = []
     lengths: list[int] = []
     segments: list[IntArray] = []
     labels: list[tuple[int, int]] = []
+    cut: list[int] = []
     tokens = 0
     for number, (example, text) in enumerate(zip(examples, texts, strict=True)):
-        question = np.array(asked[number].ids[:longest], dtype=np.int64)
+        question = np.array(asked[number].ids, dtype=np.int64)[: _question_room(reading, max_length, len(ids_of[text]))]
+        cut.append(len(asked[number].ids) - len(question))
         head = np.concatenate([cls, question, sep])
         room = max_length - AROUND - len(question)
         answer = _answer_pieces(by_text[text], example)
@@ -86,7 +87,7 @@ def encode_questions(
         np.array([], dtype=np.int64),
         windows,
         [by_text[text] for text in texts],
-        [max(0, len(each.ids) - longest) for each in asked],
+        cut,
     )
 
 
@@ -105,9 +106,14 @@ def least_length(reading: Reading) -> int:
     return AROUND + 1 + (reading.max_query_length if reading.windows == "google" else reading.doc_stride + 1)
 
 
-def _question_room(reading: Reading, max_length: int) -> int:
-    """Pieces that are read of a question: in Hugging Face's rule all, if the windows can still advance."""
-    return reading.max_query_length if reading.windows == "google" else max_length - AROUND - reading.doc_stride - 1
+def _question_room(reading: Reading, max_length: int, text: int) -> int:
+    """Pieces that are read of a question about a text of so many pieces.
+
+    In Hugging Face's rule all, as long as the text fits into one window, or the windows advance.
+    """
+    if reading.windows == "google":
+        return reading.max_query_length
+    return max_length - AROUND - min(text, reading.doc_stride + 1)
 
 
 def _answer_pieces(pieces: Pieces, example: TextExample) -> tuple[int, int] | None:

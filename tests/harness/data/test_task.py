@@ -168,7 +168,7 @@ def test_file_that_is_no_mapping(tmp_path: Path, content: bytes, message: str) -
         ("name", "../up", "name: '../up' may have only letters"),
         ("title", 7, "title: should be text, not 7"),
         ("kind", "clasification", r"kind: 'clasification' is none of .*; did you mean classification\?"),
-        ("format", "tvs", r"format: 'tvs' is none of tsv, csv, jsonl, conll; did you mean tsv\?"),
+        ("format", "tvs", r"format: 'tvs' is none of tsv, csv, jsonl, conll, squad; did you mean tsv\?"),
         ("format", "conll", "format: conll does not go with kind classification"),
         ("encoding", "utf-88", "encoding: Python knows no 'utf-88'"),
         ("encoding", "hex", "encoding: Python knows no 'hex'"),
