@@ -15,8 +15,8 @@ from harness.data.read import read_split
 from harness.data.reading import SplitFile
 from harness.data.task import Task, load_task
 from harness.errors import BadInput
-from harness.predict.answers import check_writable, form_of, written
 from harness.port.batch import Array, from_lists
+from harness.predict.answers import check_writable, form_of, written
 from harness.predict.inputs import Inputs, from_file
 
 NONE = Encoded(from_lists([], []), None, np.array([], dtype=np.int64))  # what is encoded matters to words alone

@@ -51,7 +51,7 @@ def of_pieces(encoded: EncodedQuestions, starts: dict[int, float], ends: dict[in
 def test_an_answer_is_the_text_as_it_is_written(tokenizer: Tokenizer) -> None:
     examples = asked("some other text", TEXT)
     encoded = encode_questions(reading(), examples, tokenizer, 192)
-    second = [window for window in encoded.windows if window.question == 1][0]
+    second = next(window for window in encoded.windows if window.question == 1)
     logits = np.zeros((len(encoded.batch.ids), 2))
     logits[second.token + 1, 0] = logits[second.token + 4, 1] = 5  # the mill at zurich was
     found = answered(reading(), logits, encoded, examples)[1].chosen(reading())
@@ -105,7 +105,7 @@ def test_the_best_answers_are_those_of_a_plain_loop(tokenizer: Tokenizer, rule: 
     (found,) = answered(task, logits, encoded, examples)
     expected = brute_force(task, logits, encoded, text)
     assert (found.best[0].score, found.best[0].text) == (pytest.approx(expected[0][0]), expected[0][1])
-    known = dict((span, score) for score, span in expected)
+    known = {span: score for score, span in expected}
     assert all(each.score <= known[each.text] + 1e-12 for each in found.best)
     assert all(a.score >= b.score for a, b in pairwise(found.best))
     assert len({each.text for each in found.best}) == len(found.best) <= 20

@@ -53,7 +53,7 @@ def test_a_question_has_all_its_answers_and_the_place_of_the_first(reads: Reads)
 
 def test_a_question_without_an_answer_needs_a_task_that_has_such(reads: Reads) -> None:
     text = content(question(answers=[], is_impossible=True, plausible_answers=[{"text": "no", "answer_start": 1}]))
-    with pytest.raises(BadInput, match="question q1 has no answer; a task with such .* declares `unanswerable: true`"):
+    with pytest.raises(BadInput, match=r"question q1 has no answer; a task with such .* declares `unanswerable: true`"):
         reads(text)
     (example,) = reads(text, unanswerable=True).examples
     assert (example.label, example.span) == (("",), None)

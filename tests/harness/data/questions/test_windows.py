@@ -127,7 +127,7 @@ def test_a_length_at_which_windows_cannot_advance_is_refused_before_any_work(
     assert encode_questions(reading(windows=rule), [example], tokenizer, least).batch.lengths.max() == least
     if rule == "google":
         with pytest.raises(
-            BadInput, match="mini-questions: a max length under 68; max_query_length, .* need that many"
+            BadInput, match=r"mini-questions: a max length under 68; max_query_length, .* need that many"
         ):
             prepared(tasks=["mini-questions"], max_length=67)
         prepared(tasks=["mini-questions"], max_length=68)
