@@ -2,8 +2,10 @@
 
 To add a kind, write a subclass of ``Kind`` and put it into ``KINDS``. A kind that is trained also needs
 
-- its loss in ``LOSSES`` of ``harness.worker.finetune``, and its name in ``OF_TOKENS`` of ``harness.worker.heads`` if
-  there are logits for every token (the worker runs where this module cannot be imported, so it knows kinds by name);
+- its loss in ``LOSSES`` of ``harness.worker.finetune``, and its name in ``OF_TOKENS`` of ``harness.port.model`` if
+  there are logits for every token, in ``LABELLED_TOKENS`` of ``harness.worker.heads`` if there are labels for every
+  token, and in ``NAMES`` there if its layer is not called ``classifier`` (the worker runs where this module cannot be
+  imported, so it knows kinds by name);
 - its head in ``HEADS`` of ``reference.heads``, and its name in ``POOLED`` (if the head needs a pooler),
   ``ARCHITECTURES`` and ``PROBLEM_TYPES`` of ``reference.checkpoint``;
 - a class in ``CLASSES`` of ``harness/implementations/transformers.py``, if transformers has one.
@@ -40,7 +42,7 @@ Prediction = Label
 class Kind(ABC):
     """What is predicted, from the task file to the flags of a record.
 
-    In each kind, gold answers and predictions have one form, which ``decode`` returns.
+    Predictions have the form that ``decode`` returns, and so have gold answers unless the kind says otherwise.
     """
 
     name: str  # in task files, records, and for the worker
@@ -387,7 +389,7 @@ class QuestionAnswering(Kind):
     """
 
     name = "question-answering"
-    metrics = ("exact", "answer_f1")
+    metrics = ("exact", "answer_f1", "cmrc_exact", "cmrc_f1")
     of_tokens = True
     fields = ("windows", "doc_stride", "max_query_length", "max_answer_length", "unanswerable", "null_threshold")
     formats = ("squad",)

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from harness.data.kinds import KINDS
+from harness.data.questions import cmrc
 from harness.data.questions.squad import NO_ANSWER, normalized
 from harness.errors import BadInput, Failure
 from harness.statistics.intervals import Floats, Statistic, averaged, bootstrap, divide, spearman
@@ -320,6 +321,32 @@ class AnswerF1(_OfAnswers):
         return ["rule:squad"]
 
 
+class CmrcExact(_OfAnswers):
+    """The share of answers that are a gold answer, by the rule of CMRC 2018's official script."""
+
+    name, title = "cmrc_exact", "exact match (CMRC)"
+
+    def one(self, gold: str, predicted: str) -> float:
+        return float(cmrc.without_punctuation(gold) == cmrc.without_punctuation(predicted))
+
+    def settings(self, of: Answers) -> list[str]:
+        return ["rule:cmrc2018"]
+
+
+class CmrcF1(_OfAnswers):
+    """F1 of the longest run of characters that an answer shares with a gold answer, by the rule of CMRC 2018."""
+
+    name, title = "cmrc_f1", "answer F1 (CMRC)"
+
+    def one(self, gold: str, predicted: str) -> float:
+        wanted, found = cmrc.segments(gold), cmrc.segments(predicted)
+        both = cmrc.overlap(wanted, found)
+        return 2 * both / (len(wanted) + len(found)) if both else 0.0
+
+    def settings(self, of: Answers) -> list[str]:
+        return ["rule:cmrc2018"]
+
+
 METRICS: dict[str, Metric] = {
     metric.name: metric
     for metric in (
@@ -333,6 +360,8 @@ METRICS: dict[str, Metric] = {
         EntityF1(),
         Exact(),
         AnswerF1(),
+        CmrcExact(),
+        CmrcF1(),
     )
 }
 

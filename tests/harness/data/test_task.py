@@ -45,7 +45,7 @@ def test_every_suite_has_its_tasks() -> None:
         "glue": GLUE,
         "ner": ["conll2003", "msra_ner", "wnut17"],
         "classification": ["chnsenticorp", "go_emotions"],
-        "questions": ["squad1", "squad2", "squadshifts"],
+        "questions": ["cmrc2018", "squad1", "squad2", "squadshifts"],
         "mini-questions": ["mini-questions"],
         "mini": ["mini-ner", "mini-sentiment", "mini-similarity"],
         "mini-hard": ["mini-acceptability", "mini-paraphrase"],

@@ -108,6 +108,27 @@ def test_answers_that_are_text(gold: tuple[str, ...], answer: str, exact: float,
     assert value("question-answering", "answer_f1", [gold], [answer]) == pytest.approx(f1)
 
 
+# The same by the official script of CMRC 2018.
+CHINESE: list[tuple[str, str, float, float]] = [
+    ("南京市", "南京市。", 1, 1),
+    ("南京市", "在南京市的", 0, 2 * 3 / 8),
+    ("北京和南京", "南京和北京", 0, 2 * 2 / 10),
+    ("《大公报》、《申报》", "大公报申报", 1, 1),
+    ("1947年", "1947", 0, 2 / 3),
+    ("Henry A. Walsh教授", "henry a. walsh", 0, 2 * 3 / 8),
+    ("Walsh", "Walshe", 0, 0),
+    ("共3,000人", "3,000", 0, 2 * 1 / 4),
+    ("100%的人", "100", 0, 2 * 1 / 5),
+    ("南京", "", 0, 0),
+]
+
+
+@pytest.mark.parametrize(("gold", "answer", "exact", "f1"), CHINESE)
+def test_answers_in_chinese(gold: str, answer: str, exact: float, f1: float) -> None:
+    assert value("question-answering", "cmrc_exact", [("零", gold)], [answer]) == exact
+    assert value("question-answering", "cmrc_f1", [("零", gold)], [answer]) == pytest.approx(f1)
+
+
 def test_scores_of_answers_are_means_over_questions() -> None:
     gold, answers = [each[0] for each in ANSWERS], [each[1] for each in ANSWERS]
     for metric, column in (("exact", 2), ("answer_f1", 3)):
