@@ -63,18 +63,18 @@ def test_a_text_that_fits_is_one_window(rule: Any, pieces: int) -> None:
 def test_an_answer_is_labelled_in_the_windows_that_hold_all_of_it(tokenizer: Tokenizer, rule: Any) -> None:
     encoded = encode_questions(reading(windows=rule, doc_stride=8), [asked(YEARS, "1968 1969")], tokenizer, 25)
     assert encoded.batch.lengths.max() == 25
-    held = 0
+    whole = 0
     assert encoded.labels is not None
     for window, (start, end) in zip(encoded.windows, encoded.labels, strict=True):
         assert encoded.batch.ids[window.start] == tokenizer.cls_id
         assert tokenizer.token(encoded.batch.ids[window.token]) == str(1950 + window.first)
         if window.first <= 18 and window.end > 19:
-            held += 1
+            whole += 1
             tokens = encoded.batch.ids[window.start + start : window.start + end + 1]
             assert list(map(tokenizer.token, tokens)) == ["1968", "1969"]
         else:
             assert (start, end) == (0, 0), "[CLS]"
-    assert held == {"google": 3, "huggingface": 2}[rule]
+    assert whole == {"google": 3, "huggingface": 2}[rule]
 
 
 def test_a_window_reads_as_the_tokenizer_puts_pairs_together(tokenizer: Tokenizer) -> None:
