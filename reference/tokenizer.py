@@ -32,6 +32,15 @@ class Encoding:
     segments: list[int]  # 0 up to the first [SEP], 1 after it
 
 
+@dataclass(frozen=True, slots=True)
+class Pieces:
+    """The word pieces of a text, without [CLS] and [SEP], and where in the text each is."""
+
+    ids: list[int]
+    starts: list[int]  # the first character of each
+    ends: list[int]  # one past its last
+
+
 class Tokenizer:
     """Converts texts to word piece ids."""
 
@@ -139,3 +148,13 @@ class Tokenizer:
         with self._lock:
             encodings = self._tokenizer.encode_batch(list(words), add_special_tokens=False)
         return [encoding.ids or [self.unk_id] for encoding in encodings]
+
+    def pieces(self, texts: Sequence[str]) -> list[Pieces]:
+        """The word pieces of each whole text, with their places in it."""
+        with self._lock:
+            encodings = self._tokenizer.encode_batch(list(texts), add_special_tokens=False)
+        found = []
+        for encoding in encodings:
+            places = encoding.offsets
+            found.append(Pieces(encoding.ids, [start for start, _ in places], [end for _, end in places]))
+        return found

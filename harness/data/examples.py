@@ -50,11 +50,12 @@ class Repairs:
 
     def __init__(self, file: str) -> None:
         self._file = file
-        self._found: dict[str, list[int]] = {}  # what -> how many, and the first line
+        self._found: dict[str, tuple[int, int | str]] = {}  # what -> how many, and the first line
 
-    def add(self, what: str, line: int) -> None:
-        """Count one; ``what`` is a plural such as "blank lines, left out"."""
-        self._found.setdefault(what, [0, line])[0] += 1
+    def add(self, what: str, line: int | str) -> None:
+        """Count one; ``what`` is a plural such as "blank lines, left out". Instead of a line an example's id."""
+        count, first = self._found.get(what, (0, line))
+        self._found[what] = count + 1, first
 
     def counted(self) -> list[dict[str, Any]]:
         """As a record has them: what, count, and the file and line of the first."""

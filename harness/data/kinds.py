@@ -2,8 +2,10 @@
 
 To add a kind, write a subclass of ``Kind`` and put it into ``KINDS``. A kind that is trained also needs
 
-- its loss in ``LOSSES`` of ``harness.worker.finetune``, and its name in ``OF_TOKENS`` of ``harness.worker.heads`` if
-  there are logits for every token (the worker runs where this module cannot be imported, so it knows kinds by name);
+- its loss in ``LOSSES`` of ``harness.worker.finetune``, and its name in ``OF_TOKENS`` of ``harness.port.model`` if
+  there are logits for every token, in ``LABELLED_TOKENS`` of ``harness.worker.heads`` if there are labels for every
+  token, and in ``NAMES`` there if its layer is not called ``classifier`` (the worker runs where this module cannot be
+  imported, so it knows kinds by name);
 - its head in ``HEADS`` of ``reference.heads``, and its name in ``POOLED`` (if the head needs a pooler),
   ``ARCHITECTURES`` and ``PROBLEM_TYPES`` of ``reference.checkpoint``;
 - a class in ``CLASSES`` of ``harness/implementations/transformers.py``, if transformers has one.
@@ -27,6 +29,8 @@ import numpy as np
 from harness.data import cells, sentences, tables
 from harness.data.encode import Encoded, encode_texts, encode_words, lost_by_texts, lost_by_words
 from harness.data.examples import Label, Repairs, TextExample, WordExample
+from harness.data.questions import squad, windows
+from harness.data.questions.answers import Answered, answered, probabilities
 from harness.data.reading import Format, Reading
 from harness.errors import BadInput, Failure
 from harness.port.batch import Array, Batch
@@ -38,7 +42,7 @@ Prediction = Label
 class Kind(ABC):
     """What is predicted, from the task file to the flags of a record.
 
-    In each kind, gold answers and predictions have one form, which ``decode`` returns.
+    Predictions have the form that ``decode`` returns, and so have gold answers unless the kind says otherwise.
     """
 
     name: str  # in task files, records, and for the worker
@@ -54,6 +58,8 @@ class Kind(ABC):
     answer: str  # the role of the right answer, which only a test file may lack
     usual_columns: ClassVar[dict[str, str | int] | None] = None  # where a task file gives none
     numbered = False  # whether columns go by number in any case
+    several_files = False  # whether the training split may be in several files
+    fixed = False  # whether the format says where everything is, so that a task file names no columns
     least_labels = 1
     why_no_labels: str | None = None  # for kinds whose answers are not labels
 
@@ -93,6 +99,10 @@ class Kind(ABC):
     def encode(self, reading: Reading, examples: list[Any], tokenizer: Tokenizer, max_length: int) -> Encoded:
         """The examples of one split as token ids and numbers; any number of sequences for each example."""
 
+    def least_length(self, reading: Reading) -> tuple[int, str]:
+        """The least ``max_length`` with which it can be encoded, and what needs that many tokens."""
+        return 3, "[CLS], one piece and [SEP] need that many"
+
     @abstractmethod
     def tokens_lost(self, examples: list[Any], encoded: Encoded, tokenizer: Tokenizer, max_length: int) -> list[int]:
         """The number of tokens cut off each example; examples that lose none may be left out."""
@@ -121,6 +131,11 @@ class Kind(ABC):
     def row(self, answer: Any, logits: Array) -> dict[str, Any]:
         """An answer as ``predict`` writes it, by column; ``logits`` are those for the example."""
         return {"answer": answer}
+
+    def written(self, reading: Reading, logits: Array, encoded: Encoded, examples: list[Any]) -> list[dict[str, Any]]:
+        """The answers as ``predict`` writes them, each by column; for kinds with one row of logits an example."""
+        answers = self.decode(reading, logits, encoded, examples)
+        return [self.row(answer, each) for answer, each in zip(answers, logits.astype(np.float64), strict=True)]
 
     # ---- scoring ----
 
@@ -367,10 +382,105 @@ class Tagging(Kind):
         return [place for place, (tag, other) in enumerate(zip(a, b, strict=True)) if tag != other]
 
 
+class QuestionAnswering(Kind):
+    """The span of a text that answers a question, or none.
+
+    A prediction is the answer's text, "" for no answer; the gold answer is a tuple of all texts that count as right.
+    """
+
+    name = "question-answering"
+    metrics = ("exact", "answer_f1", "cmrc_exact", "cmrc_f1")
+    of_tokens = True
+    fields = ("windows", "doc_stride", "max_query_length", "max_answer_length", "unanswerable", "null_threshold")
+    formats = ("squad",)
+    columns = ("id", "text", "pair", "label")
+    text = "pair"
+    answer = "label"
+    usual_columns: ClassVar[dict[str, str | int] | None] = {
+        "id": "id",
+        "text": "question",
+        "pair": "context",
+        "label": "answers",
+    }
+    several_files = True
+    fixed = True
+    why_no_labels = "its answers are text"
+    inputs = "texts"
+
+    def read(self, reading: Reading, split: str, path: Path, content: str, repairs: Repairs) -> list[TextExample]:
+        """Also from a table of questions and texts, in which ``predict`` gets them."""
+        if reading.format == "squad":
+            return [*squad.questions(reading, split, path, content, repairs)]
+        return tables.text_examples(reading, split, path, content, repairs, cells.OneLabel)
+
+    def outputs(self, labels: dict[str, str]) -> tuple[str, ...]:
+        return ("start", "end")
+
+    def encode(
+        self, reading: Reading, examples: list[TextExample], tokenizer: Tokenizer, max_length: int
+    ) -> windows.EncodedQuestions:
+        return windows.encode_questions(reading, examples, tokenizer, max_length)
+
+    def least_length(self, reading: Reading) -> tuple[int, str]:
+        what = "max_query_length" if reading.windows == "google" else "doc_stride"
+        return windows.least_length(reading), f"{what}, [CLS], two [SEP] and a piece of the text need that many"
+
+    def tokens_lost(
+        self, examples: list[TextExample], encoded: Encoded, tokenizer: Tokenizer, max_length: int
+    ) -> list[int]:
+        """Those of questions; a text that is read in several windows loses nothing."""
+        assert isinstance(encoded, windows.EncodedQuestions)
+        return encoded.cut
+
+    def decode(self, reading: Reading, logits: Array, encoded: Encoded, examples: list[TextExample]) -> list[str]:
+        return [each.chosen(reading).text for each in self._answered(reading, logits, encoded, examples)]
+
+    def written(
+        self, reading: Reading, logits: Array, encoded: Encoded, examples: list[TextExample]
+    ) -> list[dict[str, Any]]:
+        """With the characters of the answer in the text, its score, and all answers that come into question."""
+        rows = []
+        for each in self._answered(reading, logits, encoded, examples):
+            answer = each.chosen(reading)
+            shares = probabilities(each, reading.unanswerable)
+            rows.append(
+                {"answer": answer.text, "start": answer.start, "end": answer.end, "score": round(answer.score, 4)}
+                | ({"null_score": round(each.null_score, 4)} if reading.unanswerable else {})
+                | {
+                    "best": [
+                        {"answer": one.text, "start": one.start, "end": one.end, "probability": round(share, 4)}
+                        for one, share in zip(each.best, shares, strict=True)
+                    ]
+                }
+            )
+        return rows
+
+    @staticmethod
+    def _answered(reading: Reading, logits: Array, encoded: Encoded, examples: list[TextExample]) -> list[Answered]:
+        assert isinstance(encoded, windows.EncodedQuestions)
+        return answered(reading, logits, encoded, examples)
+
+    def check_answers(self, gold: Sequence[Any], predicted: Sequence[Any], labels: Sequence[str]) -> None:
+        super().check_answers(gold, [(each,) for each in predicted], labels)
+
+    def check_answer(self, what: str, answer: Any, labels: Sequence[str]) -> None:
+        if not isinstance(answer, tuple) or not answer or not all(isinstance(text, str) for text in answer):
+            raise BadInput(f"{what} is {answer!r}, not text")
+
+    def degenerate(self, gold: Sequence[tuple[str, ...]], predicted: Sequence[str]) -> str | None:
+        return None if any(predicted) else "no question is answered"
+
+    def signature(self, reading: Reading) -> list[str]:
+        said = [f"windows={reading.windows}", f"stride={reading.doc_stride}", f"answer={reading.max_answer_length}"]
+        return said + ([f"null={reading.null_threshold:g}"] if reading.unanswerable else [])
+
+
 def _check_names(what: str, names: Any, labels: Sequence[str]) -> None:
     for name in names:
         if name not in labels:
             raise BadInput(f"{what} is {name!r}, which is none of the task's labels: {', '.join(labels)}")
 
 
-KINDS: dict[str, Kind] = {kind.name: kind for kind in (Classification(), Regression(), MultiLabel(), Tagging())}
+KINDS: dict[str, Kind] = {
+    kind.name: kind for kind in (Classification(), Regression(), MultiLabel(), Tagging(), QuestionAnswering())
+}

@@ -6,12 +6,13 @@ which may belong to a data set that must not be passed on.
 
 import codecs
 import re
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from harness.data.examples import Read, Repairs
 from harness.data.kinds import KINDS
-from harness.data.reading import Reading, task_files
+from harness.data.reading import Reading, all_files, task_files
 from harness.data.spelling import plain
 from harness.data.tables import WrongWidth
 from harness.errors import BadInput
@@ -29,8 +30,22 @@ def read_split(reading: Reading, split: str, data_folder: Path | None) -> list[A
 
 def read(reading: Reading, split: str, data_folder: Path | None) -> Read:
     """The examples of one split, and the repairs that reading them took."""
-    path = _path(reading, split, data_folder)
-    return read_content(reading, split, path, _content(reading, path))
+    found = Read([], [])
+    _path(reading, split, data_folder)
+    for path in all_files(reading, split, data_folder):
+        examples, repairs = read_content(reading, split, path, _content(reading, path))
+        found.examples.extend(examples)
+        found.repairs.extend(repairs)
+    if reading.files[split].more:
+        _check_ids(reading, split, found)
+    return found
+
+
+def _check_ids(reading: Reading, split: str, found: Read) -> None:
+    """BadInput where two files of a split have an example of the same id."""
+    ids = Counter(example.id for example in found.examples)
+    if twice := next((name for name, count in ids.items() if count > 1), None):
+        raise BadInput(f"task {reading.name}: two files of {split} have an example {twice}; an id names one example")
 
 
 def read_content(reading: Reading, split: str, path: Path, content: str) -> Read:

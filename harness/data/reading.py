@@ -10,12 +10,13 @@ from typing import Literal
 
 from harness.errors import BadInput
 
-Format = Literal["tsv", "csv", "jsonl", "conll"]
+Format = Literal["tsv", "csv", "jsonl", "conll", "squad"]
 Scheme = Literal["iob1", "iob2", "iob", "bmes", "bioes", "bilou"]
 Context = Literal["sentence", "document"]
 Separator = Literal["whitespace", "tab"]
 Tags = Literal["repair", "strict"]
 LabelForm = Literal["names", "multi-hot"]
+Windows = Literal["google", "huggingface"]
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class SplitFile:
     path: Path  # relative to the data folder, or absolute
     header: bool  # whether its first line names the columns (tsv, csv)
     columns: dict[str, str | int]  # role (id, text, pair, label; word, tag) -> name or 0-based number
+    more: tuple[Path, ...] = ()  # files that continue it, in this order
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +49,13 @@ class Reading:
     ignore: tuple[str | None, ...] = ()  # values of the label column that leave an example out; None: JSON's null
     label: LabelForm = "names"  # how the label column gives them (multi-label): by name, or a 0 or 1 for each
     auto_labels: bool = False  # whether `labels` are those that the training split has
+    # question-answering: how a long text is read, and which answers are allowed
+    windows: Windows = "google"  # the rule that divides it, that of run_squad.py or that of run_qa.py
+    doc_stride: int = 128  # pieces from one window's start to the next one's; in Hugging Face's rule, of their overlap
+    max_query_length: int = 64  # pieces that are read of a question, in Google's rule
+    max_answer_length: int = 30  # pieces of an answer
+    unanswerable: bool = False  # whether a text may have no answer, as in SQuAD 2.0
+    null_threshold: float = 0.0  # no answer where its score is so much above that of the best answer
 
 
 def task_files(reading: Reading, data_folder: Path | None) -> dict[str, Path]:
@@ -57,3 +66,9 @@ def task_files(reading: Reading, data_folder: Path | None) -> dict[str, Path]:
     if data_folder is None and not all(file.path.is_absolute() for file in reading.files.values()):
         raise BadInput(f"task {reading.name} needs a data folder: give --data FOLDER or set BERT_ATLAS_DATA")
     return {split: (data_folder or Path()) / file.path for split, file in reading.files.items()}
+
+
+def all_files(reading: Reading, split: str, data_folder: Path | None) -> list[Path]:
+    """The paths of a split's files, of which most splits have one."""
+    first = task_files(reading, data_folder)[split]
+    return [first, *((data_folder or Path()) / path for path in reading.files[split].more)]

@@ -21,6 +21,7 @@ TEXT: Schema = {"type": "string", "minLength": 1}
 COUNT: Schema = {"type": "integer", "minimum": 1}
 RATE: Schema = {"type": ["number", "string"], "exclusiveMinimum": 0}  # to YAML, 1e-4 without a point is text
 VALUE: Schema = {"type": ["string", "integer"]}
+SIMPLE: dict[type, Schema] = {int: COUNT, bool: {"type": "boolean"}, float: {"type": "number"}}
 
 
 def schema() -> Schema:
@@ -52,7 +53,8 @@ def write() -> None:
 def _field(field: str) -> Schema:
     """The values of a field, whatever the kind of task."""
     columns = _mapping({role: VALUE for kind in KINDS.values() for role in kind.columns})
-    of_file = _mapping({"path": TEXT, "header": {"type": "boolean"}, "columns": columns}, ["path"])
+    path = {"anyOf": [TEXT, _list(TEXT) | {"uniqueItems": True}]}
+    of_file = _mapping({"path": path, "header": {"type": "boolean"}, "columns": columns}, ["path"])
     several_labels = {"type": "object", "minProperties": 1, "additionalProperties": VALUE}
     special: dict[str, Schema] = {
         "name": TEXT | {"pattern": f"^({NAME})$"},
@@ -63,7 +65,7 @@ def _field(field: str) -> Schema:
             "type": "object",
             "minProperties": 1,
             "propertyNames": {"pattern": f"^({SPLIT})$"},
-            "additionalProperties": {"anyOf": [TEXT, of_file]},
+            "additionalProperties": {"anyOf": [*path["anyOf"], of_file]},
         },
         "header": {"type": "boolean"},
         "columns": columns,
@@ -79,7 +81,7 @@ def _field(field: str) -> Schema:
 def _of_type(annotation: Any) -> Schema:
     if get_origin(annotation) is Literal:
         return {"enum": list(get_args(annotation))}
-    return COUNT if annotation is int else TEXT
+    return SIMPLE.get(annotation, TEXT)
 
 
 def _of_kind(kind: Kind) -> Schema:
@@ -91,6 +93,8 @@ def _of_kind(kind: Kind) -> Schema:
         "columns": _mapping({role: {"type": "integer"} if kind.numbered else VALUE for role in kind.columns}),
         "metrics": {"items": {"enum": list(kind.metrics)}},
     }
+    if kind.fixed:
+        properties["columns"] = False
     if kind.why_no_labels:
         return {"properties": properties | {"labels": False}}
     return {"properties": properties, "required": ["labels"]}

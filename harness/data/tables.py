@@ -103,7 +103,7 @@ def _jsonl(path: Path, content: str, repairs: Repairs) -> Rows:
             repairs.add(BLANK, number)
             continue
         try:
-            row = _json(line)
+            row = json_value(line)
             if "\\u" in line:
                 # An escape may be half a character, which is no text.
                 json.dumps(row, ensure_ascii=False, default=str).encode()
@@ -118,7 +118,7 @@ def _jsonl(path: Path, content: str, repairs: Repairs) -> Rows:
         yield number, row
 
 
-def _json(line: str) -> Any:
+def json_value(line: str) -> Any:
     """A JSON value, with exact decimal numbers. ValueError where it is not JSON, or ambiguous."""
     return json.loads(line, parse_float=_decimal, parse_constant=_no_constant, object_pairs_hook=_object)
 

@@ -16,7 +16,7 @@ from typing import Any, TypeVar, get_args
 
 from harness.data.kinds import KINDS, Kind
 from harness.data.read import training_labels
-from harness.data.reading import Context, Format, LabelForm, Reading, Scheme, Separator, SplitFile, Tags
+from harness.data.reading import Context, Format, LabelForm, Reading, Scheme, Separator, SplitFile, Tags, Windows
 from harness.data.yaml_file import changed, read_yaml
 from harness.errors import BadInput
 from harness.files import expanded
@@ -169,6 +169,12 @@ def _parse(declared: dict[str, Any], file: Path) -> Task:
         tags=_choice(declared, "tags", get_args(Tags), "repair"),
         ignore=_ignore(declared.get("ignore", []), labels),
         label=_choice(declared, "label", get_args(LabelForm), "names"),
+        windows=_choice(declared, "windows", get_args(Windows), "google"),
+        doc_stride=_integer(declared.get("doc_stride", Reading.doc_stride), "doc_stride"),
+        max_query_length=_integer(declared.get("max_query_length", Reading.max_query_length), "max_query_length"),
+        max_answer_length=_integer(declared.get("max_answer_length", Reading.max_answer_length), "max_answer_length"),
+        unanswerable=_flag(declared, "unanswerable", False),
+        null_threshold=_number(declared.get("null_threshold", 0.0), "null_threshold"),
     )
     if auto:
         task = replace(task, labels=_training_labels(task, kind), auto_labels=True)
@@ -294,24 +300,34 @@ def _files(declared: dict[str, Any], kind: Kind, folder: Path) -> dict[str, Spli
         if not re.fullmatch(SPLIT, str(split)):
             raise BadInput(f"files: {split!r} is no split; they are train, dev, test, or such as dev_matched")
         field = f"files.{split}"
-        own = {"path": entry} if isinstance(entry, str) else entry
+        own = {"path": entry} if isinstance(entry, str | list) else entry
         _check_keys(own, field, ["path", "header", "columns"])
-        path = Path(_text(own, "path"))
-        if folder != FOLDER or own["path"].startswith("./"):
-            path = folder / path
-        header = own.get("header", declared.get("header", True))
-        if not isinstance(header, bool):
-            raise BadInput(f"header: true or false, not {header!r}")
+        path, *more = _paths(own, split, kind, folder)
+        header = _flag(own, "header", _flag(declared, "header", True))
         columns = _columns(own.get("columns", declared.get("columns")), declared, kind, header)
         if not split.startswith("test") and kind.answer not in columns:
             raise BadInput(f"columns: {kind.answer}: split {split} needs it")
-        files[split] = SplitFile(path, header, columns)
+        files[split] = SplitFile(path, header, columns, tuple(more))
     if len({"pair" in file.columns for file in files.values()}) > 1:
         raise BadInput("columns: pair: all splits have it, or none")
     return files
 
 
+def _paths(own: dict[str, Any], split: str, kind: Kind, folder: Path) -> list[Path]:
+    """The files of a split. Only questions for training may be in several: each file of theirs is read alone."""
+    said = own.get("path")
+    if isinstance(said, list):
+        if split != "train" or not kind.several_files:
+            raise BadInput(f"files.{split}: one file, not a list; only the train split of questions may have several")
+        if not said or len({*map(str, said)}) < len(said):
+            raise BadInput(f"files.{split}: a list of files, each once, not {said!r}")
+    paths = [_text({"path": each}, "path") for each in (said if isinstance(said, list) else [said])]
+    return [folder / each if folder != FOLDER or each.startswith("./") else Path(each) for each in paths]
+
+
 def _columns(columns: Any, declared: dict[str, Any], kind: Kind, header: bool) -> dict[str, str | int]:
+    if kind.fixed and columns is not None:
+        raise BadInput(f"columns: a task of kind {kind.name} names none; its format says where everything is")
     if columns is None:
         columns = kind.usual_columns
     if columns is None:
@@ -363,6 +379,19 @@ def _positive_number(value: Any, field: str) -> float:
     if isinstance(value, bool) or not 0 < number < math.inf:
         raise BadInput(f"{field}: a positive number such as 3.0e-5, not {value!r}")
     return number
+
+
+def _number(value: Any, field: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise BadInput(f"{field}: a number such as -1.5, not {value!r}")
+    return float(value)
+
+
+def _flag(declared: dict[str, Any], field: str, default: bool) -> bool:
+    value = declared.get(field, default)
+    if not isinstance(value, bool):
+        raise BadInput(f"{field}: true or false, not {value!r}")
+    return value
 
 
 def _text(declared: dict[str, Any], field: str, default: str | None = None) -> str:

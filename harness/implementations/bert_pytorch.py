@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.port import Array, Batch, Trainable, dtype, pad, read_folder, synchronize, to_numpy, unpad
+from harness.port import OF_TOKENS, Array, Batch, Trainable, dtype, pad, read_folder, synchronize, to_numpy, unpad
 
 NAME = "bert-pytorch"
 TITLE = "codertimo BERT-pytorch"
@@ -54,13 +54,18 @@ NO_PLACE = {
 }
 
 
+def last_layer(head: str) -> str:
+    """The name of the last layer of a head."""
+    return "qa_outputs" if head == "question-answering" else "classifier"
+
+
 def hugging_face_names(layers: int, head: str | None) -> dict[str, str]:
     """Hugging Face's names of the weights, by the package's names."""
     pairs = {
         f"bert.transformer_blocks.{i}.{own}": f"encoder.layer.{i}.{LAYER[own]}" for i in range(layers) for own in LAYER
     }
-    pairs |= {} if head is None else {"classifier": "classifier"}
-    pairs |= {} if head in (None, "tagging") else {"pooler": "pooler.dense"}
+    pairs |= {} if head is None else {last_layer(head): last_layer(head)}
+    pairs |= {} if head is None or head in OF_TOKENS else {"pooler": "pooler.dense"}
     names = dict(EMBEDDINGS)
     for own, theirs in pairs.items():
         weight, bias = ("a_2", "b_2") if own.endswith(".norm") else ("weight", "bias")
@@ -103,17 +108,19 @@ class Encoder:
         import torch
 
         hidden = self.encode(batch)
-        if self.head == "tagging":
+        if self.head in OF_TOKENS:
             hidden = hidden[torch.from_numpy(pad(batch)[2] == 1).to(self.device)]
         else:
             hidden = self.module["pooler"](hidden[:, 0]).tanh()
+        if self.head == "question-answering":
+            return self.module["qa_outputs"](hidden)
         return self.module["classifier"](torch.nn.functional.dropout(hidden, 0.1, self.module.training))
 
     def export(self) -> dict[str, Array]:
         state = {name: to_numpy(tensor) for name, tensor in self.module.state_dict().items()}
         weights = self.spare | {theirs: state[own] for own, theirs in self.names.items()}
         weights[SEGMENTS] = weights[SEGMENTS][1:]
-        prefix = {name: "" if name.startswith("classifier.") else "bert." for name in weights}
+        prefix = {name: "" if name.startswith(("classifier.", "qa_outputs.")) else "bert." for name in weights}
         return {prefix[name] + name: np.ascontiguousarray(array) for name, array in weights.items()}
 
     def synchronize(self) -> None:
@@ -126,13 +133,13 @@ def load(folder: str, head: str | None, device: str, precision: str, variant: st
 
     if precision not in PRECISIONS:
         raise NotImplementedError(f"{NAME} does not compute in {precision}")
-    config, encoder, classifier = read_folder(folder)
-    weights = encoder | (classifier if head is not None else {})
+    config, encoder, last = read_folder(folder)
+    weights = encoder | (last if head is not None else {})
     names = hugging_face_names(config["num_hidden_layers"], head)
     wanted = set(names.values())
     if wrong := wanted ^ (weights.keys() - (NO_PLACE - wanted)):
         raise ValueError(f"missing or left over: {', '.join(sorted(wrong))}")
-    module = build(config, head, len(classifier.get("classifier.bias", ())))
+    module = build(config, head, len(last.get(f"{last_layer(head)}.bias", ())) if head else 0)
     tensors = {own: torch.from_numpy(weights[theirs]) for own, theirs in names.items()}
     segments = tensors["bert.embedding.segment.weight"]
     tensors["bert.embedding.segment.weight"] = torch.cat([torch.zeros_like(segments[:1]), segments])
@@ -155,6 +162,6 @@ def build(config: dict[str, Any], head: str | None, labels: int) -> Any:
     for _ in range(config["num_hidden_layers"]):
         bert.transformer_blocks.append(TransformerBlock(hidden, heads, config["intermediate_size"], dropout))
     modules = {"bert": bert}
-    modules |= {} if head is None else {"classifier": torch.nn.Linear(hidden, labels)}
-    modules |= {} if head in (None, "tagging") else {"pooler": torch.nn.Linear(hidden, hidden)}
+    modules |= {} if head is None else {last_layer(head): torch.nn.Linear(hidden, labels)}
+    modules |= {} if head is None or head in OF_TOKENS else {"pooler": torch.nn.Linear(hidden, hidden)}
     return torch.nn.ModuleDict(modules)

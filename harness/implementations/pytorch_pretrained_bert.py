@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.port import (
+    OF_TOKENS,
     Array,
     Batch,
     Trainable,
@@ -68,7 +69,11 @@ class Encoder:
     def logits(self, batch: Batch) -> Any:
         inputs = self.inputs(batch)
         logits = self.module(*inputs)
-        return logits[inputs[2].bool()] if self.head == "tagging" else logits
+        if self.head == "question-answering":  # logits of starts, and of ends
+            import torch
+
+            logits = torch.stack(logits, dim=-1)
+        return logits[inputs[2].bool()] if self.head in OF_TOKENS else logits
 
     def export(self) -> dict[str, Array]:
         return parameters_by_name(self.module)
@@ -89,11 +94,13 @@ def load(folder: str, head: str | None, device: str, precision: str, variant: st
     settings = package.BertConfig.from_dict(config)
     if head is None:
         module = package.BertModel(settings)
+    elif head == "question-answering":
+        module = package.BertForQuestionAnswering(settings)
     else:
         kind = package.BertForTokenClassification if head == "tagging" else package.BertForSequenceClassification
         module = kind(settings, len(classifier.get("classifier.bias", ())))
-    has_pooler = "pooler.dense.weight" in state and head != "tagging"
-    if not has_pooler and head in (None, "tagging"):  # the classes have one even if its output is not used
+    has_pooler = "pooler.dense.weight" in state and head not in OF_TOKENS
+    if not has_pooler and head in (None, *OF_TOKENS):  # the classes have one even if its output is not used
         getattr(module, "bert", module).pooler = torch.nn.Identity()
         state = {name: array for name, array in state.items() if not name.startswith("pooler.")}
     if head is not None:

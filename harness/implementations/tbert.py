@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.port import Array, Batch, Trainable, dtype, pad, read_folder, synchronize, to_numpy, unpad
+from harness.port import OF_TOKENS, Array, Batch, Trainable, dtype, pad, read_folder, synchronize, to_numpy, unpad
 
 NAME = "tbert"
 TITLE = "tbert"
@@ -28,6 +28,7 @@ EMBEDDINGS = {
     "bert.embedding.layer_norm.weight": "embeddings.LayerNorm.weight",
     "bert.embedding.layer_norm.bias": "embeddings.LayerNorm.bias",
 }
+HEADS = ("classifier", "qa_outputs")  # the last layer of a head, which is added here
 LAYER = {
     "attention.query": "attention.self.query",
     "attention.key": "attention.self.key",
@@ -41,20 +42,20 @@ LAYER = {
 
 
 def hugging_face_names(layers: int) -> dict[str, str]:
-    """Hugging Face's names of the weights, by tbert's names; those of the classifier are the same."""
+    """Hugging Face's names of the weights, by tbert's names; those of the heads are the same."""
     return EMBEDDINGS | {
         f"{own}.{kind}": f"{name}.{kind}"
         for kind in ("weight", "bias")
         for own, name in [
             ("pooler", "pooler.dense"),
-            ("classifier", "classifier"),
+            *((name, name) for name in HEADS),
             *((f"bert.encoder.{i}.{own}", f"encoder.layer.{i}.{LAYER[own]}") for i in range(layers) for own in LAYER),
         ]
     }
 
 
 class Encoder:
-    """A ``BertPooler``, with a linear classifier for training, as a ``harness.port.Trainable``."""
+    """A ``BertPooler``, with a linear layer for training, as a ``harness.port.Trainable``."""
 
     batching = "padded"
 
@@ -88,12 +89,14 @@ class Encoder:
 
     def logits(self, batch: Batch) -> Any:
         inputs = self.inputs(batch)
-        hidden = self.encode(batch)[inputs[2].bool()] if self.head == "tagging" else self.module(*inputs)
+        hidden = self.encode(batch)[inputs[2].bool()] if self.head in OF_TOKENS else self.module(*inputs)
+        if self.head == "question-answering":
+            return self.module.qa_outputs(hidden)
         return self.module.classifier(self.module.dropout(hidden))
 
     def export(self) -> dict[str, Array]:
         state = {self.names[name]: to_numpy(tensor) for name, tensor in self.module.state_dict().items()}
-        prefix = {name: "" if name.startswith("classifier.") else "bert." for name in state}
+        prefix = {name: "" if name.startswith(HEADS) else "bert." for name in state}
         return {prefix[name] + name: np.ascontiguousarray(array) for name, array in state.items()}
 
     def synchronize(self) -> None:
@@ -105,14 +108,15 @@ def load(folder: str, head: str | None, device: str, precision: str, variant: st
     import torch
     from tbert.bert import BertPooler
 
-    config, encoder, classifier = read_folder(folder)
+    config, encoder, last = read_folder(folder)
     module = BertPooler(config)
-    if head == "tagging" or (head is None and "pooler.dense.weight" not in encoder):
+    if head in OF_TOKENS or (head is None and "pooler.dense.weight" not in encoder):
         del module.pooler
         encoder = {name: array for name, array in encoder.items() if not name.startswith("pooler.")}
     if head is not None:
-        module.classifier = torch.nn.Linear(config["hidden_size"], len(classifier.get("classifier.bias", ())))
-    weights = encoder | (classifier if head is not None else {})
+        name = "qa_outputs" if head == "question-answering" else "classifier"
+        module.add_module(name, torch.nn.Linear(config["hidden_size"], len(last.get(f"{name}.bias", ()))))
+    weights = encoder | (last if head is not None else {})
     names = hugging_face_names(config["num_hidden_layers"])
     wanted = {names[name] for name in module.state_dict()}
     if wanted != weights.keys():

@@ -9,7 +9,19 @@ Its numbers are those of the original BERT.
 
 from typing import Any
 
-from harness.port import Array, Batch, Model, Trainable, dtype, pad, parameters_by_name, synchronize, to_numpy, unpad
+from harness.port import (
+    OF_TOKENS,
+    Array,
+    Batch,
+    Model,
+    Trainable,
+    dtype,
+    pad,
+    parameters_by_name,
+    synchronize,
+    to_numpy,
+    unpad,
+)
 
 NAME = "transformers"
 TITLE = "Hugging Face transformers"
@@ -24,6 +36,7 @@ CLASSES = {
     "regression": "BertForSequenceClassification",
     "multi-label": "BertForSequenceClassification",
     "tagging": "BertForTokenClassification",
+    "question-answering": "BertForQuestionAnswering",
 }
 
 
@@ -68,8 +81,14 @@ class TrainableEncoder(Encoder):
 
     def logits(self, batch: Batch) -> Any:
         inputs = self.inputs(batch)
-        logits = self.module(**inputs).logits
-        return logits[inputs["attention_mask"].bool()] if self.head == "tagging" else logits
+        out = self.module(**inputs)
+        if self.head == "question-answering":
+            import torch
+
+            logits = torch.stack([out.start_logits, out.end_logits], dim=-1)
+        else:
+            logits = out.logits
+        return logits[inputs["attention_mask"].bool()] if self.head in OF_TOKENS else logits
 
     def export(self) -> dict[str, Array]:
         return parameters_by_name(self.module)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from packaging.requirements import Requirement
 
-from harness.data.reading import task_files
+from harness.data.reading import all_files
 from harness.data.task import Task
 from harness.file_cache import per_file
 from harness.files import sha256_of
@@ -238,16 +238,24 @@ def _computes(implementation: Implementation, how: How) -> str:
 def data_hashes(plan: Plan, task: Task) -> dict[str, str]:
     """sha256 of the files that the run reads, by split."""
     trainer = training_task(task)
-    files = {"train": task_files(trainer, plan.data)["train"]}
-    files |= {split: task_files(task, plan.data)[split] for split in task.evaluate}
-    return {split: _sha256(path) for split, path in files.items()}
+    files = {"train": all_files(trainer, "train", plan.data)}
+    files |= {split: all_files(task, split, plan.data) for split in task.evaluate}
+    return {split: _sha256_of_all(paths) for split, paths in files.items()}
+
+
+def _sha256_of_all(paths: list[Path]) -> str:
+    """The sha256 of a file; of several, that of their hashes, a line each."""
+    hashes = list(map(_sha256, paths))
+    if len(hashes) == 1:
+        return hashes[0]
+    return hashlib.sha256("".join(f"{each}\n" for each in hashes).encode()).hexdigest()
 
 
 def declared(task: Task) -> dict[str, Any]:
     """What a task declares that determines results: all but titles, places of files, and what the recipe has."""
     said = _said(task, but=("title", "suite", "recipes", "download", "files"))
     said["labels"] = list(task.labels.items())  # their order is that of the outputs
-    said["files"] = {split: _said(file, but=("path",)) for split, file in task.files.items()}
+    said["files"] = {split: _said(file, but=("path", "more")) for split, file in task.files.items()}
     return said
 
 

@@ -335,8 +335,9 @@ def _check_shapes(shapes: Sequence[tuple[int, int]], config: dict[str, Any]) -> 
 
 
 def _check_length(task: Task, positions: int) -> None:
-    if task.max_length < 3:
-        raise BadInput(f"task {task.name}: a max length under 3; [CLS], one piece and [SEP] need that many")
+    least, why = KINDS[task.kind].least_length(task)
+    if task.max_length < least:
+        raise BadInput(f"task {task.name}: a max length under {least}; {why}")
     if task.max_length > positions:
         raise BadInput(
             f"task {task.name} reads {task.max_length} tokens, and these weights have {positions} positions; "

@@ -8,6 +8,8 @@ from typing import Any, Protocol, runtime_checkable
 
 from harness.port.batch import Array, Batch
 
+OF_TOKENS = frozenset({"tagging", "question-answering"})  # heads with logits for every token; others are of sequences
+
 
 @runtime_checkable
 class Model(Protocol):
@@ -40,7 +42,7 @@ class Trainable(Model, Protocol):
     module: Any  # the torch.nn.Module whose parameters are trained
 
     def logits(self, batch: Batch) -> Any:
-        """Differentiable torch tensor: [sequences, labels], or [tokens, labels] for the head "tagging"."""
+        """Differentiable torch tensor: [sequences, labels], or [tokens, labels] for the heads in ``OF_TOKENS``."""
 
     def export(self) -> dict[str, Array]:
         """All weights under Hugging Face's names, float32."""

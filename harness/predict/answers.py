@@ -7,20 +7,25 @@ import re
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-
+from harness.data.encode import Encoded
 from harness.data.kinds import KINDS, Prediction
 from harness.data.reading import Reading
 from harness.errors import BadInput
 from harness.predict.inputs import Inputs
 from harness.worker.messages import Array
 
-Form = Literal["tsv", "csv", "jsonl", "conll"]
+Form = Literal["tsv", "csv", "jsonl", "conll", "squad"]
+BREAKS = re.compile(r"[\t\n\r]")  # what a row of tab-separated answers cannot hold
 
 
 def form_of(reading: Reading, output: Path | None) -> Form:
-    """The form of the answers: tab-separated rows, unless the output's name ends in .csv or .jsonl."""
+    """The form of the answers: tab-separated rows, unless the output's name ends in .csv, .jsonl, or .json.
+
+    A .json file of answers to questions is what SQuAD's official scripts read.
+    """
     suffix = "" if output is None else output.suffix.lower()
+    if suffix == ".json" and "squad" in KINDS[reading.kind].formats:
+        return "squad"
     if KINDS[reading.kind].inputs != "words":
         return "csv" if suffix == ".csv" else "jsonl" if suffix == ".jsonl" else "tsv"
     if suffix in (".csv", ".jsonl"):
@@ -32,7 +37,7 @@ def check_writable(inputs: Inputs, form: Form) -> None:
     """BadInput where an id or a label cannot be written in this form; call it before the model runs."""
     reading = inputs.reading
     names = KINDS[reading.kind].outputs(reading.labels)
-    if form == "conll" or form == "jsonl":
+    if form in ("conll", "jsonl", "squad"):
         return
     several = "label_separator" in KINDS[reading.kind].fields
     if several and any(reading.label_separator in name for name in names):
@@ -41,26 +46,30 @@ def check_writable(inputs: Inputs, form: Form) -> None:
     if form == "csv":
         return
     for what, values in (("an id", [example.id for example in inputs.examples]), ("a label", names)):
-        if odd := next((place for place, value in enumerate(values, 1) if re.search(r"[\t\n\r]", value)), None):
+        if odd := next((place for place, value in enumerate(values, 1) if BREAKS.search(value)), None):
             raise BadInput(
                 f"{what} ({odd} of {len(values)}) holds a tab or line break, which a row of tab-separated answers "
                 "cannot; write them to a .csv or .jsonl file with --output"
             )
 
 
-def written(inputs: Inputs, answers: list[Prediction], logits: Array, form: Form) -> str:
-    """The answers as text; ``logits`` has a row for each example, and is not used for tags."""
-    if form == "conll":
-        return _tagged(inputs, answers)
+def written(inputs: Inputs, logits: Array, encoded: Encoded, form: Form) -> str:
+    """The answers that the logits give, as text."""
     kind = KINDS[inputs.reading.kind]
-    rows = [
-        {"id": example.id} | kind.row(answer, each)
-        for example, answer, each in zip(inputs.examples, answers, logits.astype(np.float64), strict=True)
-    ]
+    if form == "conll":
+        return _tagged(inputs, kind.decode(inputs.reading, logits, encoded, inputs.examples))
+    answers = kind.written(inputs.reading, logits, encoded, inputs.examples)
+    rows = [{"id": example.id} | answer for example, answer in zip(inputs.examples, answers, strict=True)]
     if form == "jsonl":
         return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    if form == "squad":
+        return json.dumps({row["id"]: row["answer"] for row in rows}, ensure_ascii=False, indent=1) + "\n"
+    for row in rows:
+        row.pop("best", None)  # a table has one answer a row
     cells = [list(rows[0]), *([_cell(inputs.reading, *each) for each in row.items()] for row in rows)]
     if form == "tsv":  # without quotes, which would be part of what is read back
+        if kind.formats == ("squad",):  # answers are of a text that may hold anything; their places remain exact
+            cells = [[BREAKS.sub(" ", cell) for cell in row] for row in cells]
         return "".join("\t".join(row) + "\n" for row in cells)
     out = io.StringIO()
     csv.writer(out, lineterminator="\n").writerows(cells)
@@ -70,6 +79,8 @@ def written(inputs: Inputs, answers: list[Prediction], logits: Array, form: Form
 def _cell(reading: Reading, column: str, value: Any) -> str:
     if isinstance(value, tuple):
         return reading.label_separator.join(value)
+    if value is None:
+        return ""
     if isinstance(value, list):
         return ",".join(f"{each:.4f}" for each in value)
     return f"{value:.4f}" if column == "probability" else str(value)

@@ -22,8 +22,15 @@ from harness.data.tables import LONE, READERS, WrongWidth, lines_of
 from harness.data.tags import Tags
 from harness.errors import BadInput
 
-Form = Literal["lines", "tsv", "csv", "jsonl", "conll"]
-SUFFIXES: dict[str, Form] = {".txt": "lines", ".tsv": "tsv", ".csv": "csv", ".jsonl": "jsonl", ".conll": "conll"}
+Form = Literal["lines", "tsv", "csv", "jsonl", "conll", "squad"]
+SUFFIXES: dict[str, Form] = {
+    ".txt": "lines",
+    ".tsv": "tsv",
+    ".csv": "csv",
+    ".jsonl": "jsonl",
+    ".conll": "conll",
+    ".json": "squad",
+}
 STANDARD_INPUT = Path("-")
 SPLIT = "test"  # the split that inputs are read as: it needs no labels
 
@@ -65,7 +72,7 @@ def from_file(
     reading = replace(reading, encoding=encoding, download=None)
     content = decoded(reading, path, raw)
     if columns and (unknown := columns.keys() - _roles(reading, chosen)):
-        takes = ", ".join(_roles(reading, chosen)) or "none, as a line is a text"
+        takes = ", ".join(_roles(reading, chosen)) or "none, as its form says where everything is"
         raise BadInput(f"--columns: no role {', '.join(sorted(unknown))}; this file has {takes}")
     if chosen == "lines":
         repairs = Repairs(path.name)
@@ -74,7 +81,11 @@ def from_file(
     if chosen == "conll":
         return _of_words(reading, path, content, columns or {}, notes)
     reading = replace(reading, format=chosen)
-    reading = replace(reading, files={SPLIT: _split_file(reading, path, content, columns or {}, ids)})
+    if chosen == "squad":
+        names = {role: name for role, name in (KINDS[reading.kind].usual_columns or {}).items() if role != "label"}
+        reading = replace(reading, files={SPLIT: SplitFile(path, True, names)})
+    else:
+        reading = replace(reading, files={SPLIT: _split_file(reading, path, content, columns or {}, ids)})
     try:
         found = read_content(reading, SPLIT, path, content)
     except BadInput as error:
@@ -87,6 +98,8 @@ def from_file(
 def _form(reading: Reading, file: Path, given: str | None) -> Form:
     """The form of the file: the given one, that of the task's files with this suffix, or that of the suffix."""
     possible: list[Form] = ["conll"] if _reads_words(reading) else ["lines", "tsv", "csv", "jsonl"]
+    if "squad" in KINDS[reading.kind].formats:
+        possible.append("squad")
     if given is not None:
         if given not in possible:
             raise BadInput(f"--format: {given!r} is not one that this model reads: {', '.join(possible)}")
@@ -125,7 +138,7 @@ def _encoding(reading: Reading, path: Path, raw: bytes) -> tuple[str, list[str]]
 
 
 def _roles(reading: Reading, form: Form) -> list[str]:
-    if form == "lines":
+    if form in ("lines", "squad"):
         return []
     return ["word"] if form == "conll" else ["text", *(["pair"] if _pairs(reading) else []), "id"]
 

@@ -88,7 +88,7 @@ def _answered(
     logits = _logits(session, reading.kind, encoded.batch)[:, columns]
     if not np.isfinite(logits).all():
         raise Failure(f"{folder}: the model answers with numbers that are not finite; train it again")
-    text = answers.written(given, kind.decode(reading, logits, encoded, given.examples), logits, form)
+    text = answers.written(given, logits, encoded, form)
     cut = truncation(reading, given.examples, encoded, tokenizer)["cut"]
     notes = [f"{folder} was saved by an older version and lacks {saved.lacks}"] if saved.lacks else []
     return Answers(text, len(given.examples), cut, notes + given.notes)

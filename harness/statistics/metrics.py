@@ -1,6 +1,7 @@
 """Metrics: how good predictions are, with the interval and the signature that make a value comparable.
 
-scikit-learn, scipy and seqeval compute the values. For the interval, each metric is also a statistic of
+scikit-learn, scipy and seqeval compute the values; those of answers that are text are computed here, as the official
+scripts do it, which no package keeps. For the interval, each metric is also a statistic of
 per-example features, which can be computed for thousands of resamples at once; the tests hold the two equal.
 
 To add a metric, write a subclass of ``Metric``, put it into ``METRICS``, and name it in the kinds of tasks that it is
@@ -18,6 +19,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from harness.data.kinds import KINDS
+from harness.data.questions import cmrc
+from harness.data.questions.squad import NO_ANSWER, normalized
 from harness.errors import BadInput, Failure
 from harness.statistics.intervals import Floats, Statistic, averaged, bootstrap, divide, spearman
 
@@ -48,7 +51,7 @@ class Metric(ABC):
 
     name: str  # in task files and records
     title: str  # in tables
-    library: str  # the package that computes the value
+    library: str  # the package that computes the value; empty: this module
     needs_positive = False  # whether the task must say which label counts as positive
     statistic: Statistic  # the same value from the features, for many resamples at once
 
@@ -265,9 +268,101 @@ class Spearman(Metric):
         return np.stack([np.asarray(answers, np.float64) for answers in (of.gold, of.predicted)], axis=1)
 
 
+class _OfAnswers(Metric):
+    """What is common to scores of answers that are text: the mean over questions of the best score of a gold answer."""
+
+    library = ""
+    statistic = staticmethod(averaged(lambda means: means[:, 0]))
+
+    @abstractmethod
+    def one(self, gold: str, predicted: str) -> float:
+        """The score of an answer, if this is the right one."""
+
+    def value(self, of: Answers) -> float:
+        return float(self.features(of).mean())
+
+    def features(self, of: Answers) -> Floats:
+        pairs = zip(of.gold, of.predicted, strict=True)
+        return np.array([[max(self.one(text, answer) for text in gold)] for gold, answer in pairs], np.float64)
+
+    def baseline(self, of: Answers) -> float:
+        """Of no answer to any question; a constant other answer is right less often in all sets of data."""
+        return self.value(of._replace(predicted=[NO_ANSWER] * len(of.gold)))
+
+
+class Exact(_OfAnswers):
+    """The share of answers that are a gold answer, by the rule of SQuAD's official scripts."""
+
+    name, title = "exact", "exact match"
+
+    def one(self, gold: str, predicted: str) -> float:
+        return float(normalized(gold) == normalized(predicted))
+
+    def settings(self, of: Answers) -> list[str]:
+        return ["rule:squad"]
+
+
+class AnswerF1(_OfAnswers):
+    """F1 of the words that an answer shares with a gold answer, by the rule of SQuAD's official scripts.
+
+    Version 2.0 counts no answer where there is none as 1; that of version 1.1, which has no such questions, would not.
+    """
+
+    name, title = "answer_f1", "answer F1"
+
+    def one(self, gold: str, predicted: str) -> float:
+        if gold == NO_ANSWER:
+            return float(not normalized(predicted))
+        wanted, found = Counter(normalized(gold).split()), Counter(normalized(predicted).split())
+        both = (wanted & found).total()
+        return 2 * both / (wanted.total() + found.total()) if both else 0.0
+
+    def settings(self, of: Answers) -> list[str]:
+        return ["rule:squad"]
+
+
+class CmrcExact(_OfAnswers):
+    """The share of answers that are a gold answer, by the rule of CMRC 2018's official script."""
+
+    name, title = "cmrc_exact", "exact match (CMRC)"
+
+    def one(self, gold: str, predicted: str) -> float:
+        return float(cmrc.without_punctuation(gold) == cmrc.without_punctuation(predicted))
+
+    def settings(self, of: Answers) -> list[str]:
+        return ["rule:cmrc2018"]
+
+
+class CmrcF1(_OfAnswers):
+    """F1 of the longest run of characters that an answer shares with a gold answer, by the rule of CMRC 2018."""
+
+    name, title = "cmrc_f1", "answer F1 (CMRC)"
+
+    def one(self, gold: str, predicted: str) -> float:
+        wanted, found = cmrc.segments(gold), cmrc.segments(predicted)
+        both = cmrc.overlap(wanted, found)
+        return 2 * both / (len(wanted) + len(found)) if both else 0.0
+
+    def settings(self, of: Answers) -> list[str]:
+        return ["rule:cmrc2018"]
+
+
 METRICS: dict[str, Metric] = {
     metric.name: metric
-    for metric in (Accuracy(), F1(), MacroF1(), MicroF1(), Matthews(), Pearson(), Spearman(), EntityF1())
+    for metric in (
+        Accuracy(),
+        F1(),
+        MacroF1(),
+        MicroF1(),
+        Matthews(),
+        Pearson(),
+        Spearman(),
+        EntityF1(),
+        Exact(),
+        AnswerF1(),
+        CmrcExact(),
+        CmrcF1(),
+    )
 }
 
 
@@ -331,8 +426,11 @@ def features(
 
 def _computed_by(metric: Metric, answers: Answers) -> list[str]:
     """The part of the signature that says how the value is computed, and by which library."""
+    said = metric.settings(answers)
+    if not metric.library:
+        return said
     short = {"scikit-learn": "sklearn"}.get(metric.library, metric.library)
-    return [*metric.settings(answers), f"{short}:{version(metric.library)}"]
+    return [*said, f"{short}:{version(metric.library)}"]
 
 
 def _library_f1(of: Answers, average: str) -> float:

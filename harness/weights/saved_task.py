@@ -1,5 +1,6 @@
 """A task as JSON, as a saved model keeps the task that it was trained on."""
 
+from collections.abc import Iterable
 from dataclasses import MISSING, asdict, fields
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,17 @@ def declared(task: Task) -> dict[str, Any]:
     said = asdict(task)
     said["labels"] = list(task.labels.items())  # their order is that of the outputs
     for split, file in task.files.items():
-        said["files"][split]["path"] = file.path.name if file.path.is_absolute() else file.path.as_posix()
+        said["files"][split]["path"] = _short(file.path)
+        said["files"][split]["more"] = list(map(_short, file.more))
     return said
+
+
+def _short(path: Path) -> str:
+    return path.name if path.is_absolute() else path.as_posix()
+
+
+def _paths(said: Iterable[str]) -> tuple[Path, ...]:
+    return tuple(map(Path, said))
 
 
 def from_declared(said: Any) -> Task:
@@ -32,7 +42,7 @@ def from_declared(said: Any) -> Task:
         values = dict(said) | {name: tuple(value) for name, value in said.items() if isinstance(value, list)}
         values["labels"] = {str(value): str(name) for value, name in said["labels"]}
         values["files"] = {
-            split: SplitFile(Path(file["path"]), file["header"], dict(file["columns"]))
+            split: SplitFile(Path(file["path"]), file["header"], dict(file["columns"]), _paths(file.get("more", ())))
             for split, file in said["files"].items()
         }
         values["recipes"] = {size: Recipe(**recipe) for size, recipe in said["recipes"].items()}

@@ -5,6 +5,7 @@ AdamW without decay of biases and LayerNorm, linear warm-up and decay, dropout a
 and their order depend on the seed and the lengths alone, so that every implementation sees the same.
 """
 
+import math
 from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
@@ -13,45 +14,54 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
-from harness.port.batch import IGNORE, Array, Batch, by_tokens, in_given_order, shuffled, shuffled_by_length
-from harness.port.model import HasMixedAdamW, HasWordEmbeddings, Trainable
+from harness.port.batch import IGNORE, Array, Batch, IntArray, by_tokens, in_given_order, shuffled, shuffled_by_length
+from harness.port.model import OF_TOKENS, HasMixedAdamW, HasWordEmbeddings, Trainable
 from harness.port.tensors import to_numpy
-from harness.worker.heads import OF_TOKENS
+from harness.worker.heads import LABELLED_TOKENS
 from harness.worker.used_words import UsedWords
 
 BATCHES = {"by length": shuffled_by_length, "random": shuffled}
 REPORT = 10  # steps between two reports of the loss on a GPU: reading it waits for all queued work
 
 
-def _squared_error(logits: Tensor, labels: Tensor) -> Tensor:
+def _squared_error(logits: Tensor, labels: Tensor, lengths: IntArray) -> Tensor:
     return F.mse_loss(logits.squeeze(-1), labels.to(logits.dtype), reduction="sum")
 
 
-def _binary_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+def _binary_cross_entropy(logits: Tensor, labels: Tensor, lengths: IntArray) -> Tensor:
     return F.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype), reduction="sum")
 
 
-def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+def _cross_entropy(logits: Tensor, labels: Tensor, lengths: IntArray) -> Tensor:
     return F.cross_entropy(logits, labels, ignore_index=IGNORE, reduction="sum")
 
 
-LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {  # by kind of task: logits, labels -> summed over the batch
+def _span_cross_entropy(logits: Tensor, labels: Tensor, lengths: IntArray) -> Tensor:
+    """Of the first and of the last token, each among the tokens of its sequence; labels [sequences, 2]."""
+    sequences = pad_sequence(logits.split(lengths.tolist()), batch_first=True, padding_value=-math.inf)
+    return F.cross_entropy(sequences, labels, reduction="sum")
+
+
+Loss = Callable[[Tensor, Tensor, IntArray], Tensor]  # logits, labels, lengths of the sequences -> summed over the batch
+LOSSES: dict[str, Loss] = {  # by kind of task
     "classification": _cross_entropy,
     "regression": _squared_error,
     "multi-label": _binary_cross_entropy,
     "tagging": _cross_entropy,
+    "question-answering": _span_cross_entropy,
 }
 
 
-def loss_of(kind: str, logits: Tensor, labels: Tensor) -> Tensor:
+def loss_of(kind: str, logits: Tensor, labels: Tensor, lengths: IntArray) -> Tensor:
     """The loss for a kind of task, summed over the batch; divide by ``loss_terms`` for the mean."""
-    return LOSSES[kind](logits.float() if logits.dtype != torch.float64 else logits, labels)
+    return LOSSES[kind](logits.float() if logits.dtype != torch.float64 else logits, labels, lengths)
 
 
 def loss_terms(kind: str, labels: Array) -> int:
     """The number of terms that the loss of this batch is a mean over."""
-    return int((labels != IGNORE).sum()) if kind in OF_TOKENS else labels.size
+    return int((labels != IGNORE).sum()) if kind in LABELLED_TOKENS else labels.size
 
 
 def autocast(precision: str, device: str) -> torch.autocast:
@@ -125,7 +135,7 @@ class Training:
             labels = torch.from_numpy(self._labels(piece)).to(device)
             with autocast(self.recipe["precision"], device.type):
                 logits = self.model.logits(self.data.select(piece))
-            loss = loss_of(self.kind, logits, labels)
+            loss = loss_of(self.kind, logits, labels, self.data.lengths[piece])
             (loss / max(1, terms)).backward()
             total += loss.detach()
         if not self.mixed:  # it clips by itself
@@ -137,7 +147,7 @@ class Training:
         return total, terms
 
     def _labels(self, sequences: Array) -> Array:
-        return self.labels[self.data.tokens_of(sequences) if self.kind in OF_TOKENS else sequences]
+        return self.labels[self.data.tokens_of(sequences) if self.kind in LABELLED_TOKENS else sequences]
 
 
 @torch.inference_mode()

@@ -6,21 +6,22 @@ import numpy as np
 
 from harness.port.batch import SEQUENCES, Array, Batch, by_tokens, in_given_order, in_order
 from harness.port.hf_folder import Folder, read_folder
-from harness.port.model import Model
+from harness.port.model import OF_TOKENS, Model
 
-OF_TOKENS = frozenset({"tagging"})  # kinds of tasks with logits for every token, instead of for every sequence
+LABELLED_TOKENS = frozenset({"tagging"})  # kinds of tasks with a label for every token
+NAMES = {"question-answering": "qa_outputs"}  # of the head's layer; otherwise ``classifier``
 
 
 class Head:
-    """The pooler and classifier of a fine-tuned folder."""
+    """The pooler and the last layer of a fine-tuned folder."""
 
     def __init__(self, folder: str, kind: str) -> None:
         """Read the weights. ValueError for a folder without a head."""
         weights: Folder = read_folder(folder)
-        if "classifier.weight" not in weights.head:
-            raise ValueError(f"{folder} has no classifier for a task of kind {kind}")
-        self.kind = kind
-        self.encoder, self.classifier = weights.encoder, weights.head
+        self.kind, self.name = kind, NAMES.get(kind, "classifier")
+        if f"{self.name}.weight" not in weights.head:
+            raise ValueError(f"{folder} has no {self.name} for a task of kind {kind}")
+        self.encoder, self.head = weights.encoder, weights.head
 
     def logits(self, hidden: Array, pooled: Array | None, batch: Batch) -> Array:
         """[tokens, labels] for kinds in ``OF_TOKENS``, else [sequences, labels], from hidden states of the last layer.
@@ -28,10 +29,10 @@ class Head:
         The pooler is computed here unless the implementation returns a pooled output.
         """
         if self.kind in OF_TOKENS:
-            return _linear(hidden, self.classifier, "classifier")
+            return _linear(hidden, self.head, self.name)
         if pooled is None:
             pooled = np.tanh(_linear(hidden[batch.cu_seqlens[:-1]], self.encoder, "pooler.dense"))
-        return _linear(pooled, self.classifier, "classifier")
+        return _linear(pooled, self.head, self.name)
 
 
 def predict(model: Model, head: Head, batch: Batch, batch_tokens: int, progress: Callable[..., None]) -> Array:

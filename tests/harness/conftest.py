@@ -198,20 +198,21 @@ def _speed(shape: str) -> dict[str, Any]:
 def tiny_head(tiny_checkpoint: Path) -> Callable[[str], Path]:
     """A function: kind of task to the folder of the tiny checkpoint with a head of that kind.
 
-    The heads, drawn at random, have three classes, one score, four labels, or five tags.
+    The heads, drawn at random, have three classes, one score, four labels, five tags, or a start and an end.
     """
     import torch
 
     from reference.checkpoint import add_head, read, save
 
-    outputs = {"classification": 3, "regression": 1, "multi-label": 4, "tagging": 5}
+    outputs = {"classification": 3, "regression": 1, "multi-label": 4, "tagging": 5, "question-answering": 2}
 
     def folder_of(kind: str) -> Path:
         folder = tiny_checkpoint.with_name(kind)
         if not folder.exists():
             checkpoint = add_head(read(tiny_checkpoint), kind, [f"label {i}" for i in range(outputs[kind])], 0)
             generator = torch.Generator().manual_seed(1)
-            for name in ("classifier.weight", "classifier.bias"):
+            layer = "qa_outputs" if kind == "question-answering" else "classifier"
+            for name in (f"{layer}.weight", f"{layer}.bias"):
                 checkpoint.tensors[name] = torch.randn(checkpoint.tensors[name].shape, generator=generator)
             save(checkpoint, folder, kind)
         return folder

@@ -9,13 +9,15 @@ import pytest
 import torch
 
 from harness.measure.client import Encoded, Worker, WorkerError
+from harness.port import OF_TOKENS
 from harness.port.batch import IGNORE, Batch, from_lists
 from harness.registry.implementations import find
 from harness.worker.messages import Array
 from reference.checkpoint import Checkpoint, read, save, standard_names
 
 pytestmark = pytest.mark.slow
-KINDS = ["classification", "regression", "multi-label", "tagging"]
+KINDS = ["classification", "regression", "multi-label", "tagging", "question-answering"]
+OUTPUTS = {"classification": 3, "regression": 1, "multi-label": 4, "tagging": 5, "question-answering": 2}
 NAMES = ["reference", "transformers", "transformers:eager"]
 EXACT = 1e-12  # in float64, what another order of summation may change
 Heads = Callable[[str], Path]
@@ -93,8 +95,8 @@ def test_hidden_states_and_pooled_output_are_the_same(
 @pytest.mark.parametrize("kind", KINDS)
 def test_logits_are_the_same(workers: Workers, tiny_head: Heads, batch: Batch, kind: str) -> None:
     expected = predicted(workers.load("reference", tiny_head(kind), kind), batch, kind)
-    rows = len(batch.ids) if kind == "tagging" else len(batch.lengths)
-    assert expected.shape == (rows, {"classification": 3, "regression": 1, "multi-label": 4, "tagging": 5}[kind])
+    rows = len(batch.ids) if kind in OF_TOKENS else len(batch.lengths)
+    assert expected.shape == (rows, OUTPUTS[kind])
     for name in NAMES[1:]:
         values = predicted(workers.load(name, tiny_head(kind), kind), batch, kind)
         assert largest(values, expected) <= EXACT
@@ -135,7 +137,7 @@ def test_lower_precisions_come_back_as_float32(
         assert 0 < np.abs(values - exact).max() < tolerance
 
 
-@pytest.mark.parametrize("kind", ["classification", "tagging"])
+@pytest.mark.parametrize("kind", ["classification", "tagging", "question-answering"])
 @pytest.mark.parametrize(("name", "other"), [NAMES[:2], NAMES[1::-1]])
 def test_what_one_trained_the_other_loads(
     workers: Workers,
@@ -168,6 +170,8 @@ def train_a_little(worker: Worker, batch: Batch, kind: str) -> None:
     recipe |= {"max_grad_norm": 1.0, "precision": "fp32", "micro_batches": 1}  # type: ignore[dict-item]
     labels = np.full(len(batch.ids), IGNORE) if kind == "tagging" else np.array([0, 2, 1])
     labels[:2] = 1
+    if kind == "question-answering":
+        labels = np.array([[0, 1], [1, 1], [0, 0]])
     worker.start_training(batch, labels, recipe, kind, seed=0)
     progress: list[dict[str, Any]] = []
     assert worker.train_epoch(lambda **what: progress.append(what)).loss > 0
@@ -175,11 +179,11 @@ def train_a_little(worker: Worker, batch: Batch, kind: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES[:2])
-@pytest.mark.parametrize("kind", ["classification", "tagging"])
+@pytest.mark.parametrize("kind", ["classification", "tagging", "question-answering"])
 def test_a_head_that_the_checkpoint_lacks_is_an_error(
     workers: Workers, tiny_checkpoint: Path, name: str, kind: str
 ) -> None:
-    with pytest.raises(WorkerError, match=r"classifier\.weight"):
+    with pytest.raises(WorkerError, match=r"(classifier|qa_outputs)\.weight"):
         workers.load(name, tiny_checkpoint, kind)
 
 

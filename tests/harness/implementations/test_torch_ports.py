@@ -18,6 +18,7 @@ import torch
 from harness.implementations import reference
 from harness.measure.client import Worker
 from harness.measure.deviations import plain_bert
+from harness.port import OF_TOKENS
 from harness.port.batch import IGNORE, Batch, from_lists
 from harness.port.hf_folder import read_folder
 from harness.registry.environments import unmet
@@ -42,7 +43,7 @@ CODERTIMO = {
     "gelu-tanh",
     "padding-mask-from-ids",
 }
-KINDS = ["classification", "regression", "multi-label", "tagging"]
+KINDS = ["classification", "regression", "multi-label", "tagging", "question-answering"]
 TEXTS = [
     "The lock-keeper waved us through, didn't he?",
     "Café prices in Zürich rose by 12.5%.",
@@ -233,6 +234,7 @@ def toy(kind: str) -> tuple[Batch, Array]:
         "regression": ((first - 1000) / 6).astype(np.float32),
         "multi-label": (first[:, None] >> np.arange(4) & 1).astype(np.float32),
         "tagging": np.where(batch.ids >= 1000, batch.ids % 5, IGNORE),
+        "question-answering": np.array([[np.argmax(sequence), len(sequence) - 2] for sequence in ids]),
     }
     return batch, labels[kind]
 
@@ -255,7 +257,7 @@ def test_logits_are_those_of_the_reference(tiny_head: Heads, batch: Batch, name:
     assert largest(predict(model, batch, kind, 100, quiet), expected) <= EXACT
     hidden, pooled = outputs(model, batch)
     assert largest(hidden, exact(tiny_head(kind), batch)[0]) <= EXACT
-    assert (pooled is None) == (kind == "tagging"), "tagging needs no pooler"
+    assert (pooled is None) == (kind in OF_TOKENS), "which need no pooler"
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -274,7 +276,7 @@ def test_a_toy_set_is_learned_by_every_parameter(tiny_head: Heads, name: str, ki
     assert not model.module.training
 
 
-@pytest.mark.parametrize("kind", [None, "classification", "tagging"])
+@pytest.mark.parametrize("kind", [None, "classification", "tagging", "question-answering"])
 @pytest.mark.parametrize("name", TRAINABLE)
 def test_what_was_trained_can_be_saved_and_loaded(
     tiny_checkpoint: Path, tiny_head: Heads, tmp_path: Path, batch: Batch, name: str, kind: str | None
@@ -299,10 +301,10 @@ def test_what_was_trained_can_be_saved_and_loaded(
         assert all(torch.equal(weights[key], tensor) for key, tensor in read(folder).tensors.items())
 
 
-@pytest.mark.parametrize("kind", ["classification", "tagging"])
+@pytest.mark.parametrize("kind", ["classification", "tagging", "question-answering"])
 @pytest.mark.parametrize("name", TRAINABLE)
 def test_a_head_that_the_checkpoint_lacks_is_an_error(tiny_checkpoint: Path, name: str, kind: str) -> None:
-    with pytest.raises((ValueError, RuntimeError), match=r"classifier\.weight"):
+    with pytest.raises((ValueError, RuntimeError), match=r"(classifier|qa_outputs)\.weight"):
         load(name, tiny_checkpoint, kind)
 
 

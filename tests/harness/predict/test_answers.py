@@ -9,14 +9,17 @@ from typing import Any
 import numpy as np
 import pytest
 
+from harness.data.encode import Encoded
 from harness.data.examples import TextExample, WordExample
 from harness.data.read import read_split
 from harness.data.reading import SplitFile
 from harness.data.task import Task, load_task
 from harness.errors import BadInput
+from harness.port.batch import Array, from_lists
 from harness.predict.answers import check_writable, form_of, written
 from harness.predict.inputs import Inputs, from_file
 
+NONE = Encoded(from_lists([], []), None, np.array([], dtype=np.int64))  # what is encoded matters to words alone
 IDS = ['a"1', "it's", "x,y", '"', "01"]
 
 
@@ -24,16 +27,23 @@ def asked(task: Task, ids: list[str]) -> Inputs:
     return Inputs(task, [TextExample(each, "text", None, None) for each in ids])
 
 
-def classification() -> tuple[Inputs, list[Any], Any]:
+def tagged(task: Task, tags: list[str]) -> tuple[Array, Encoded]:
+    """The logits of these tags, of words of one token each."""
+    logits = np.eye(len(task.outputs))[[task.outputs.index(tag) for tag in tags]]
+    return logits, replace(NONE, words=np.arange(len(tags)))
+
+
+def classification() -> tuple[Inputs, Array, Encoded]:
+    """Of which every answer is negative."""
     logits = np.array([[2.0, -1.0]] * len(IDS), dtype=np.float32)
-    return asked(load_task("mini-sentiment"), IDS), ["negative"] * len(IDS), logits
+    return asked(load_task("mini-sentiment"), IDS), logits, NONE
 
 
 @pytest.mark.parametrize("name", ["answers.tsv", "answers.csv", "answers.jsonl"])
 def test_answers_are_read_back_by_the_reader_of_tasks(tmp_path: Path, name: str) -> None:
-    inputs, answers, logits = classification()
+    inputs, logits, encoded = classification()
     form = form_of(inputs.reading, tmp_path / name)
-    (tmp_path / name).write_text(written(inputs, answers, logits, form), encoding="utf-8")
+    (tmp_path / name).write_text(written(inputs, logits, encoded, form), encoding="utf-8")
     columns: dict[str, str | int] = {"id": "id", "text": "label", "label": "label"}
     split = {"dev": SplitFile(tmp_path / name, True, columns)}
     back = read_split(replace(inputs.reading, format=form, files=split), "dev", None)  # type: ignore[arg-type]
@@ -41,11 +51,11 @@ def test_answers_are_read_back_by_the_reader_of_tasks(tmp_path: Path, name: str)
 
 
 def test_forms() -> None:
-    inputs, answers, logits = classification()
-    lines = written(inputs, answers, logits, "tsv").split("\n")
+    inputs, logits, encoded = classification()
+    lines = written(inputs, logits, encoded, "tsv").split("\n")
     assert lines[:2] == ["id\tlabel\tprobability", 'a"1\tnegative\t0.9526']
-    assert list(csv.reader(written(inputs, answers, logits, "csv").splitlines()))[3] == ["x,y", "negative", "0.9526"]
-    first = json.loads(written(inputs, answers, logits, "jsonl").split("\n")[0])
+    assert list(csv.reader(written(inputs, logits, encoded, "csv").splitlines()))[3] == ["x,y", "negative", "0.9526"]
+    first = json.loads(written(inputs, logits, encoded, "jsonl").split("\n")[0])
     assert first == {"id": 'a"1', "label": "negative", "probability": 0.9526}
 
 
@@ -60,7 +70,7 @@ def test_the_name_of_the_output_says_its_form(output: str | None, form: str) -> 
 @pytest.mark.parametrize("form", ["tsv", "csv", "jsonl"])
 def test_scores_are_written_to_the_last_bit_of_float32(score: float, form: Any) -> None:
     exact = float(np.float32(score))
-    text = written(asked(load_task("stsb"), ["0"]), [exact], np.array([[exact]]), form).split("\n")
+    text = written(asked(load_task("stsb"), ["0"]), np.array([[exact]]), NONE, form).split("\n")
     cell = json.loads(text[0])["score"] if form == "jsonl" else text[1].replace(",", "\t").split("\t")[1]
     assert np.float32(cell) == np.float32(score)
 
@@ -68,9 +78,8 @@ def test_scores_are_written_to_the_last_bit_of_float32(score: float, form: Any) 
 def test_several_labels_or_none() -> None:
     task = replace(load_task("go_emotions"), labels={"a": "a", "b": "b"}, label_separator="|")
     inputs, logits = asked(task, ["0", "1"]), np.array([[2.0, 1.0], [-1.0, -1.0]])
-    answers: list[Any] = [("a", "b"), ()]
-    assert written(inputs, answers, logits, "tsv") == "id\tlabel\tprobability\n0\ta|b\t0.8808,0.7311\n1\t\t\n"
-    assert json.loads(written(inputs, answers, logits, "jsonl").split("\n")[0])["label"] == ["a", "b"]
+    assert written(inputs, logits, NONE, "tsv") == "id\tlabel\tprobability\n0\ta|b\t0.8808,0.7311\n1\t\t\n"
+    assert json.loads(written(inputs, logits, NONE, "jsonl").split("\n")[0])["label"] == ["a", "b"]
 
 
 @pytest.mark.parametrize("name", ["x\ty", "x\ny", "x\ry"])
@@ -97,7 +106,7 @@ def test_tagged_lines_lie_beside_the_lines_of_the_input(tmp_path: Path) -> None:
     (tmp_path / "a.conll").write_text(content)
     task = load_task("mini-ner")
     inputs = from_file(task, tmp_path / "a.conll")
-    text = written(inputs, [("B-PER", "O"), ("B-LOC",)], np.zeros((3, 9)), "conll")
+    text = written(inputs, *tagged(task, ["B-PER", "O", "B-LOC"]), "conll")
     assert text == "-DOCSTART- -X- O\n\nJordan B-PER\nswims O\n\n\nOslo B-LOC\n"
 
 
@@ -105,7 +114,7 @@ def test_words_with_spaces_are_tagged_behind_a_tab_and_read_back(tmp_path: Path)
     task = replace(load_task("mini-ner"), separator="tab")
     (tmp_path / "a.conll").write_text("New York\tO\n\nis\tO")
     inputs = from_file(task, tmp_path / "a.conll")
-    text = written(inputs, [("B-LOC",), ("O",)], np.zeros((2, 9)), "conll")
+    text = written(inputs, *tagged(task, ["B-LOC", "O"]), "conll")
     assert text == "New York\tB-LOC\n\nis\tO\n"
     (tmp_path / "b.conll").write_text(text)
     files = {"dev": SplitFile(tmp_path / "b.conll", False, {"word": 0, "tag": -1})}

@@ -47,12 +47,24 @@ def tags(rng: np.random.Generator, n: int) -> tuple[Answers, Answers]:
     return gold, predicted
 
 
+def spans(rng: np.random.Generator, n: int) -> tuple[Answers, Answers]:
+    """Two accepted answers or none; predictions are of some of the same words."""
+    words = np.array(["Oslo", "the", "old", "town", "1947", "a mill"])
+
+    def text() -> str:
+        return " ".join(rng.choice(words, rng.integers(1, 4)))
+
+    gold = [(text(), text()) if rng.random() < 0.8 else ("",) for _ in range(n)]
+    return gold, [text() if rng.random() < 0.7 else each[0] for each in gold]
+
+
 # How answers are drawn for each kind of task; a new kind needs a function here.
 DRAWS: dict[str, Callable[[np.random.Generator, int], tuple[Answers, Answers]]] = {
     "classification": names,
     "regression": numbers,
     "multi-label": sets,
     "tagging": tags,
+    "question-answering": spans,
 }
 CASES = [(name, metric, DRAWS[name]) for name, kind in KINDS.items() for metric in kind.metrics]
 

@@ -84,6 +84,77 @@ def test_entities_by_hand() -> None:
     assert value("tagging", "entity_f1", gold, predicted) == pytest.approx(2 * 1 / (4 + 3))
 
 
+# A gold answer, an answer, whether they match and F1, as the official scripts say: 1.1, and 2.0 where it differs.
+ANSWERS: list[tuple[tuple[str, ...], str, float, float]] = [
+    (("Jan Moor",), "Jan Moor", 1, 1),
+    (("Jan Moor",), "the  jan moor.", 1, 1),
+    (("Jan Moor",), "Jan", 0, 2 / 3),
+    (("Jan", "Jan Moor of Orle"), "Jan Moor", 0, 2 / 3),
+    (("in 1726",), "1726, in winter", 0, 4 / 5),
+    (("a b b",), "b b b", 0, 4 / 5),
+    (("U.S.",), "US", 1, 1),
+    (("twenty-five",), "twenty five", 0, 0),
+    (("mill",), "", 0, 0),
+    (("The",), "an", 1, 0),  # by the script of 1.1; a task with unanswerable questions reads ("",) for ("The",)
+    (("",), "an", 1, 1),
+    (("",), "", 1, 1),
+    (("",), "mill", 0, 0),
+]
+
+
+@pytest.mark.parametrize(("gold", "answer", "exact", "f1"), ANSWERS)
+def test_answers_that_are_text(gold: tuple[str, ...], answer: str, exact: float, f1: float) -> None:
+    assert value("question-answering", "exact", [gold], [answer]) == exact
+    assert value("question-answering", "answer_f1", [gold], [answer]) == pytest.approx(f1)
+
+
+# The same by the official script of CMRC 2018.
+CHINESE: list[tuple[str, str, float, float]] = [
+    ("南京市", "南京市。", 1, 1),
+    ("南京市", "在南京市的", 0, 2 * 3 / 8),
+    ("北京和南京", "南京和北京", 0, 2 * 2 / 10),
+    ("《大公报》、《申报》", "大公报申报", 1, 1),
+    ("1947年", "1947", 0, 2 / 3),
+    ("Henry A. Walsh教授", "henry a. walsh", 0, 2 * 3 / 8),
+    ("Walsh", "Walshe", 0, 0),
+    ("共3,000人", "3,000", 0, 2 * 1 / 4),
+    ("100%的人", "100", 0, 2 * 1 / 5),
+    ("南京", "", 0, 0),
+]
+
+
+@pytest.mark.parametrize(("gold", "answer", "exact", "f1"), CHINESE)
+def test_answers_in_chinese(gold: str, answer: str, exact: float, f1: float) -> None:
+    assert value("question-answering", "cmrc_exact", [("零", gold)], [answer]) == exact
+    assert value("question-answering", "cmrc_f1", [("零", gold)], [answer]) == pytest.approx(f1)
+
+
+def test_scores_of_answers_are_means_over_questions() -> None:
+    gold, answers = [each[0] for each in ANSWERS], [each[1] for each in ANSWERS]
+    for metric, column in (("exact", 2), ("answer_f1", 3)):
+        found = one("question-answering", metric, gold, answers)
+        assert found.value == pytest.approx(sum(float(each[column]) for each in ANSWERS) / len(ANSWERS))
+        assert 0 < found.low < found.value < found.high < 1
+        assert found.signature.endswith("|rule:squad"), "which no library computes"
+        none = METRICS[metric].baseline(Answers(gold, answers))
+        assert none == value("question-answering", metric, gold, [""] * len(gold))
+
+
+@pytest.mark.parametrize(
+    ("gold", "predicted", "message"),
+    [
+        ([("a",)], [1.5], "prediction 1 is .*1.5.*, not text"),
+        ([("a",)], [("a",)], "prediction 1 is .*, not text"),
+        (["a"], ["a"], "gold answer 1 is 'a', not text"),
+        ([()], ["a"], "gold answer 1 is .*, not text"),
+        ([("a",)], ["a", "b"], "1 gold answers but 2 predictions"),
+    ],
+)
+def test_what_is_no_answer(gold: Any, predicted: Any, message: str) -> None:
+    with pytest.raises(BadInput, match=message):
+        value("question-answering", "exact", gold, predicted)
+
+
 def test_entity_type_may_contain_hyphens() -> None:
     gold, predicted = [("B-creative-work", "I-creative-work")], [("B-creative-work", "I-creative-work")]
     assert value("tagging", "entity_f1", gold, predicted) == 1

@@ -28,7 +28,7 @@ def encoder(request: pytest.FixtureRequest) -> Iterator[Worker]:
         yield worker
 
 
-@pytest.mark.parametrize("kind", ["classification", "regression", "multi-label", "tagging"])
+@pytest.mark.parametrize("kind", ["classification", "regression", "multi-label", "tagging", "question-answering"])
 def test_logits_are_those_of_the_model_with_the_head(
     encoder: Worker, tiny_head: Callable[[str], Path], batch: Batch, kind: str
 ) -> None:
