@@ -54,6 +54,7 @@ class Kind(ABC):
     answer: str  # the role of the right answer, which only a test file may lack
     usual_columns: ClassVar[dict[str, str | int] | None] = None  # where a task file gives none
     numbered = False  # whether columns go by number in any case
+    pairs = False  # whether every example is a pair of texts
     least_labels = 1
     why_no_labels: str | None = None  # for kinds whose answers are not labels
 
@@ -164,7 +165,7 @@ class _OfTexts(Kind):
     columns = ("id", "text", "pair", "label")
     text = "text"
     answer = "label"
-    inputs = "texts"
+    inputs: Literal["texts", "words"] | None = "texts"
     label_column: type[cells.LabelColumn]
 
     def read(self, reading: Reading, split: str, path: Path, content: str, repairs: Repairs) -> list[TextExample]:
@@ -295,6 +296,41 @@ class MultiLabel(_OfTexts):
         return f"every example is given the same labels ({', '.join(sorted(predicted[0])) or 'none'})"
 
 
+class Similarity(Regression):
+    """How alike two texts are: the cosine of their vectors, without any training."""
+
+    name = "similarity"
+    trained = False
+    pairs = True
+    inputs = None
+
+    def outputs(self, labels: dict[str, str]) -> tuple[str, ...]:
+        return ("cosine",)
+
+    def encode(self, reading: Reading, examples: list[TextExample], tokenizer: Tokenizer, max_length: int) -> Encoded:
+        """Each text of a pair on its own: two sequences for each example."""
+        return encode_texts(_singles(examples), None, tokenizer, max_length)
+
+    def tokens_lost(
+        self, examples: list[TextExample], encoded: Encoded, tokenizer: Tokenizer, max_length: int
+    ) -> list[int]:
+        return lost_by_texts(_singles(examples), encoded, tokenizer, max_length)
+
+    def shape(self, reading: Reading, batch: Batch) -> tuple[int | None, ...]:
+        return self.rows(batch), None  # a vector for each text, as wide as the model makes it
+
+    def decode(self, reading: Reading, logits: Array, encoded: Encoded, examples: list[TextExample]) -> list[float]:
+        """The cosines of neighbouring vectors, in float64; 0 for a vector that is zero."""
+        vectors = logits.astype(np.float64)
+        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+        unit = vectors / np.where(lengths > 0, lengths, 1)
+        return [float(cosine) for cosine in (unit[::2] * unit[1::2]).sum(axis=1)]
+
+
+def _singles(examples: list[TextExample]) -> list[TextExample]:
+    return [TextExample(example.id, text, None, None) for example in examples for text in example.texts]
+
+
 class Tagging(Kind):
     """An IOB2 tag for each word of a sentence."""
 
@@ -373,4 +409,6 @@ def _check_names(what: str, names: Any, labels: Sequence[str]) -> None:
             raise BadInput(f"{what} is {name!r}, which is none of the task's labels: {', '.join(labels)}")
 
 
-KINDS: dict[str, Kind] = {kind.name: kind for kind in (Classification(), Regression(), MultiLabel(), Tagging())}
+KINDS: dict[str, Kind] = {
+    kind.name: kind for kind in (Classification(), Regression(), MultiLabel(), Tagging(), Similarity())
+}

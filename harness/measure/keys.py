@@ -20,7 +20,8 @@ from harness.data.reading import task_files
 from harness.data.task import Task
 from harness.file_cache import per_file
 from harness.files import sha256_of
-from harness.measure.plan import TOKENIZER_FILES, Plan, training_task
+from harness.measure.plan import TOKENIZER_FILES, Plan, splits_read, training_task
+from harness.measure.vectors import module_files
 from harness.records import code, machine, provenance
 from harness.records.compiled_here import compiled_here
 from harness.registry.environments import find_environment, unmet
@@ -30,10 +31,10 @@ if TYPE_CHECKING:
     from harness.measure.run import Run
 
 # Trained: the implementation fine-tunes. Encoded: it gets weights that the reference fine-tuned. Job: it is a program
-# that does the whole task.
-How = Literal["trained", "encoded", "job"]
+# that does the whole task. Zero-shot: nothing is fine-tuned; the task is done with vectors of the weights as they are.
+How = Literal["trained", "encoded", "job", "zero-shot"]
 EVERYWHERE = ("torch", "tokenizers")  # needed for fine-tuning and for tokenizing, whatever is measured
-QUALITY: tuple[How, ...] = ("trained", "encoded", "job")
+QUALITY: tuple[How, ...] = ("trained", "encoded", "job", "zero-shot")
 ALL = (*QUALITY, "selected", "parity", "speed")  # "selected": the choice of an epoch by its score
 # The modules that fill in a record, those that write the weights it begins with, and the worker; the files of the
 # implementations are added.
@@ -95,9 +96,11 @@ EXCLUDED = (
         "old places of modules, which hand their names on",
     ),
     Excluded(("reference.errors",), "it says what is wrong"),
+    Excluded(("reference.encoder", "reference.named", "reference.serving"), "sentence vectors, which no run measures"),
     Excluded(
-        ("reference.encoder", "reference.named", "reference.pooling", "reference.sentence_folder", "reference.serving"),
-        "sentence vectors, which no run measures",
+        ("harness.measure.vectors", "reference.pooling", "reference.sentence_folder"),
+        "only a task without training compares vectors of sentences",
+        tuple(kind for kind in ALL if kind != "zero-shot"),
     ),
     Excluded(("harness.__main__", "harness.cli", "harness.commands"), "what a user types"),
     Excluded(("harness.weights.saved_model", "harness.weights.saved_task"), "they describe a model that was scored"),
@@ -172,6 +175,9 @@ def quality_key(run: "Run") -> str:
         "device": plan.device.split(":")[0],
         "limit": plan.options.limit,
     }
+    if how == "zero-shot":
+        folder, files = plan.weights.folder, module_files(plan.weights)
+        determinants["modules"] = {str(file.relative_to(folder)): _content(file) for file in files}
     return _digest(determinants)
 
 
@@ -237,9 +243,7 @@ def _computes(implementation: Implementation, how: How) -> str:
 
 def data_hashes(plan: Plan, task: Task) -> dict[str, str]:
     """sha256 of the files that the run reads, by split."""
-    trainer = training_task(task)
-    files = {"train": task_files(trainer, plan.data)["train"]}
-    files |= {split: task_files(task, plan.data)[split] for split in task.evaluate}
+    files = {split: task_files(owner, plan.data)[split] for split, owner in splits_read(task).items()}
     return {split: _sha256(path) for split, path in files.items()}
 
 
