@@ -28,9 +28,12 @@ class Text(Protocol):
 
 
 class Computes(Protocol):
-    """What turns tokenized texts into their vectors [texts, size]; texts with equal ones are computed together."""
+    """What turns tokenized texts into arrays, one for each, such as vectors [texts, size].
 
-    def compute(self, texts: Sequence[Any]) -> NDArray[Any]: ...
+    Texts of one object are computed together.
+    """
+
+    def compute(self, texts: Sequence[Any]) -> NDArray[Any] | Sequence[NDArray[Any]]: ...
 
 
 class Busy(Exception):
@@ -56,7 +59,7 @@ class Request:
     client: Hashable
     model: Computes
     texts: Sequence[Text]
-    answer: Future[NDArray[Any]] = field(default_factory=Future)  # cancel it when the client has left
+    answer: Future[list[NDArray[Any]]] = field(default_factory=Future)  # cancel it when the client has left
     queued_at: float = field(default_factory=time.monotonic)
     started_at: float | None = None  # when the first of its texts was taken
     taken: int = 0  # texts that left the queue
@@ -117,7 +120,7 @@ class Batcher:
         return tokens / seconds if seconds else None
 
     def submit(self, client: Hashable, model: Computes, texts: Sequence[Text]) -> Request:
-        """Queue the texts of a request. Its ``answer`` becomes their vectors [texts, size].
+        """Queue the texts of a request. Its ``answer`` becomes the array of each text, in their order.
 
         The answer fails with ComputationFailed if the model fails. If it is cancelled, what has not been computed
         leaves the queue. Raises Busy or Stopped, and ValueError for a request without texts.
@@ -227,7 +230,7 @@ class Batcher:
             rows = batch[0][0].model.compute([request.texts[i] for request, i in batch])
             if len(rows) != len(batch):
                 raise RuntimeError(f"the model gave {len(rows)} vectors for {len(batch)} texts")
-            finite = np.isfinite(rows).all(axis=1)
+            finite = [bool(np.isfinite(row).all()) for row in rows]
         except BaseException as error:  # whatever it is, the thread goes on for the other clients
             for request in {id(request): request for request, _ in batch}.values():
                 self._fail(request, f"the model failed: {type(error).__name__}: {error}")
@@ -242,7 +245,7 @@ class Batcher:
             request.rows[i] = row
             request.missing -= 1
             if not request.missing and _unanswered(request):
-                request.answer.set_result(np.stack(request.rows))  # type: ignore[arg-type]
+                request.answer.set_result(request.rows)  # type: ignore[arg-type]
 
     def _fail(self, request: Request, message: str) -> None:
         self._drop(request)

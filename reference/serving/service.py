@@ -3,15 +3,17 @@
 import logging
 import signal
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TextIO
 
 import uvicorn
 
 import reference.serving.openai as openai
 import reference.serving.tei as tei
+import reference.serving.tei_heads as tei_heads
 from reference.encoder import CPU_TOKENS, GPU_TOKENS, SentenceEncoder
 from reference.serving.batching import Batcher
+from reference.serving.classifier import Classifier
 from reference.serving.http import Application, Service, get, health, metrics, ready
 from reference.serving.limits import Limits, NoAddress
 from reference.serving.metrics import Metrics
@@ -48,19 +50,30 @@ def build(
     encoder: SentenceEncoder,
     name: str,
     *,
+    more: Mapping[str, SentenceEncoder] | None = None,
+    classifiers: Sequence[Classifier] = (),
     max_wait: float = 30.0,
     key: str | None = None,
     limits: Limits | None = None,
 ) -> Application:
-    """The HTTP application of an encoder, whose speed is measured first. ``name`` is what clients call the model."""
+    """The HTTP application of an encoder, whose speed is measured first. ``name`` is what clients call the model.
+
+    ``more`` are other encoders, by the names that requests choose them by; ``classifiers`` are models with a head.
+    """
     batch_tokens = CPU_TOKENS if encoder.device == "cpu" else GPU_TOKENS
     counted = Metrics()
-    model, batcher = Model(encoder, name), Batcher(batch_tokens, max_wait, counted.observe)
-    warm = model.tokens([WARM])
-    for count in (1, batch_tokens // len(warm[0].ids)):  # the first batch pays for what is made once
-        batcher.submit("start", model.vectors(), warm * max(1, count)).answer.result()
-    service = Service(model, batcher, counted, limits or Limits(), key)
-    families = {"/": (tei.shape, [*tei.ROUTES, get("/metrics", metrics)]), "/v1": (openai.shape, openai.ROUTES)}
+    models = {each: Model(made, each) for each, made in ({name: encoder} | dict(more or {})).items()}
+    batcher = Batcher(batch_tokens, max_wait, counted.observe)
+    for model in models.values():
+        warm = model.tokens([WARM])
+        for count in (1, batch_tokens // len(warm[0].ids)):  # the first batch pays for what is made once
+            batcher.submit("start", model.vectors(), warm * max(1, count)).answer.result()
+    heads = {each.name: each for each in classifiers}
+    service = Service(models, batcher, counted, heads, limits or Limits(), key)
+    families = {
+        "/": (tei.shape, [*tei.ROUTES, *tei_heads.ROUTES, get("/metrics", metrics)]),
+        "/v1": (openai.shape, openai.ROUTES),
+    }
     return Application(service, families, [get("/health", health), get("/ready", ready)])
 
 
