@@ -120,7 +120,9 @@ EXCLUDED = (
     Excluded(("harness.records.machine",), "only timing depends on the machine", (*QUALITY, "parity", "selected")),
     Excluded(("harness.records.provenance",), "it names versions, commit and command"),
     Excluded(("harness.worker.roofline",), "only timing asks what the machine can do", (*QUALITY, "parity")),
-    Excluded(("reference.frozen", "reference.native"), "nothing trains with frozen layers", ("trained", "job")),
+    Excluded(
+        ("reference.frozen", "reference.native"), "nothing trains with frozen layers", ("trained", "job", "zero-shot")
+    ),
 )
 
 

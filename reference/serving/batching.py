@@ -15,8 +15,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-BATCH_SECONDS = 0.1  # that a batch may take, so that a text which comes then need not wait long
-LEAST_TOKENS = 256  # of a batch on a slow machine; smaller ones would be slower for each token
+BATCH_SECONDS = 0.05  # that a batch may take, so that a text which comes then need not wait long
+LEAST_TOKENS = 128  # of a batch on a slow machine; smaller ones would be slower for each token
 MEMORY = 0.9  # how much an earlier batch counts in the measured speed, relative to the one after it
 
 
@@ -83,7 +83,8 @@ class Batcher:
     """Owns the thread in which the model computes.
 
     ``batch_tokens`` bounds the tokens of a batch, and so does BATCH_SECONDS at the speed measured so far; a longer text
-    is computed alone. A request is refused with ``Busy``
+    is computed alone. Batches are half as long while some clients wait for little and others for much: those of little
+    then have their answers sooner. A request is refused with ``Busy``
     if its client would wait longer than ``max_wait`` seconds before the model gets to its last text, as the speed
     measured so far predicts. Before the first batch nothing is refused. ``observe`` is called after each batch, in the
     model's thread.
@@ -177,11 +178,17 @@ class Batcher:
         if not self._clients[client]:
             del self._clients[client], self._tokens[client]
 
+    def _room(self) -> float:
+        """The tokens that the next batch may have."""
+        speed = self.tokens_per_second
+        room = self.batch_tokens if speed is None else min(self.batch_tokens, max(LEAST_TOKENS, BATCH_SECONDS * speed))
+        little, much = min(self._tokens.values()), max(self._tokens.values())
+        return max(min(LEAST_TOKENS, room), room / 2) if little <= room / 2 and much > room else room
+
     def _take(self) -> list[Part]:
         """The next batch: one text of each client in turn, of those whose next text has the same model."""
         batch: list[Part] = []
-        speed = self.tokens_per_second
-        room = self.batch_tokens if speed is None else min(self.batch_tokens, max(LEAST_TOKENS, BATCH_SECONDS * speed))
+        room = self._room()
         model: Computes | None = None
         passed: set[Hashable] = set()  # clients whose next text needs another model
         while len(passed) < len(self._clients):

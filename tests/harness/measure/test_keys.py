@@ -308,9 +308,12 @@ def test_each_key_changes_with_the_code_that_determines_it(
         *parity,
         "reference encoded",
         "reference job",
+        "reference zero-shot",
         "reference code",
         "speed",
     }
+    for name in ("harness/measure/vectors.py", "reference/pooling.py"):
+        assert changed_by(name) == {name for name in before if name.endswith(" zero-shot")}, name
     for name in ("statistics/score", "statistics/metrics", "statistics/intervals"):
         assert changed_by(f"harness/{name}.py") == set(), name
     for name in ("measure/plan", "records/record", "report/table"):
