@@ -20,12 +20,13 @@ from harness.measure.bench import Bench
 from harness.measure.client import Worker, WorkerError
 from harness.measure.plan import Plan, splits_read
 from harness.measure.run import Run
-from harness.measure.vectors import vectors_of
-from harness.port.batch import Array, Batch, in_order
+from harness.port.batch import Array, Batch, by_tokens, in_given_order, in_order
 from harness.progress import Show
 from harness.records import record
 from harness.statistics.score import Predictions, metrics_of, score
+from harness.weights.find import Weights
 from harness.weights.saved_model import describe
+from harness.weights.sentences import sentence_folder
 from reference.tokenizer import Tokenizer
 
 BATCH_TOKENS = 4096  # tokens in one forward pass of evaluation
@@ -99,7 +100,7 @@ def zero_shot(bench: Bench, run: Run, result: record.Quality, worker: Worker) ->
     def vectors(split: str) -> list[Prediction]:
         batch = splits[split].encoded.batch
         show = partial(bench.show, f"vectors of {split}")
-        return _decoded(task, splits[split], split, vectors_of(worker, plan.weights, batch, BATCH_TOKENS, show))
+        return _decoded(task, splits[split], split, vectors_of(worker, plan.weights, batch, show))
 
     predictions = {split: vectors(split) for split in task.evaluate}
     result.training["memory"] = worker.memory()
@@ -263,6 +264,41 @@ def _predict(worker: Worker, task: Task, split: Split, name: str, show: Show) ->
     batch = split.encoded.batch
     logits = logits_of(worker, batch, task.kind, lambda done: show(f"scoring {name}", done, len(batch.lengths)))
     return _decoded(task, split, name, logits)
+
+
+def vectors_of(worker: Worker, weights: Weights, batch: Batch, show: Callable[[int, int], None]) -> Array:
+    """The vector of each sequence [sequences, size], in their order, pooled as the folder of the weights says.
+
+    They are those of sentence-transformers for the folder. ``show(done, total)`` counts sequences.
+    """
+    import torch
+
+    from reference.model import Packed
+    from reference.pooling import pool
+
+    said = sentence_folder(weights)
+    parts, orders, done = [], [], 0
+    with torch.inference_mode():
+        for piece in by_tokens(batch.lengths, BATCH_TOKENS):
+            part = batch.select(piece)
+            encoded = worker.encode(part)
+            if said.pooling == ("pooler",):
+                if encoded.pooled is None:
+                    raise WorkerError("these vectors are the pooler's output, which it does not give", "vectors")
+                rows = torch.from_numpy(encoded.pooled).float()
+            else:
+                hidden = torch.from_numpy(encoded.hidden).float()
+                for module in said.of_tokens:
+                    hidden = module(hidden)
+                packed = Packed.from_lengths(torch.from_numpy(part.ids), part.lengths.tolist())
+                rows = pool(hidden, packed, said.pooling)
+            for module in said.of_sentences:
+                rows = module(rows)
+            parts.append(rows.numpy())
+            orders.append(piece)
+            done += len(piece)
+            show(done, len(batch.lengths))
+    return in_given_order(parts, orders)
 
 
 def _decoded(task: Task, split: Split, name: str, logits: Array) -> list[Prediction]:

@@ -21,11 +21,11 @@ from harness.data.task import Task
 from harness.file_cache import per_file
 from harness.files import sha256_of
 from harness.measure.plan import TOKENIZER_FILES, Plan, splits_read, training_task
-from harness.measure.vectors import module_files
 from harness.records import code, machine, provenance
 from harness.records.compiled_here import compiled_here
 from harness.registry.environments import find_environment, unmet
 from harness.registry.implementations import FOLDER, Implementation, Requirements, describe
+from harness.weights.sentences import module_files
 
 if TYPE_CHECKING:
     from harness.measure.run import Run
@@ -98,7 +98,7 @@ EXCLUDED = (
     Excluded(("reference.errors",), "it says what is wrong"),
     Excluded(("reference.encoder", "reference.named", "reference.serving"), "sentence vectors, which no run measures"),
     Excluded(
-        ("harness.measure.vectors", "reference.pooling", "reference.sentence_folder"),
+        ("harness.weights.sentences", "reference.pooling", "reference.sentence_folder"),
         "only a task without training compares vectors of sentences",
         tuple(kind for kind in ALL if kind != "zero-shot"),
     ),

@@ -21,11 +21,11 @@ from harness.data.yaml_file import read_yaml
 from harness.errors import BadInput
 from harness.files import cache_folder, expanded, user_folder
 from harness.measure.tokenization import check_folder
-from harness.measure.vectors import sentence_folder
 from harness.records import machine
 from harness.registry.implementations import Implementation, find, implementations
 from harness.weights.examine import check_fit, examine, remember
 from harness.weights.find import Weights, find_weights
+from harness.weights.sentences import sentence_folder
 from reference.tokenizer import Tokenizer
 
 # Share of all steps: `warmup_proportion` of Google's run_classifier.py. The paper has a warm-up for pre-training only.

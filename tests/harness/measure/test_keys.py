@@ -312,7 +312,7 @@ def test_each_key_changes_with_the_code_that_determines_it(
         "reference code",
         "speed",
     }
-    for name in ("harness/measure/vectors.py", "reference/pooling.py"):
+    for name in ("harness/weights/sentences.py", "reference/pooling.py"):
         assert changed_by(name) == {name for name in before if name.endswith(" zero-shot")}, name
     for name in ("statistics/score", "statistics/metrics", "statistics/intervals"):
         assert changed_by(f"harness/{name}.py") == set(), name

@@ -17,11 +17,11 @@ from harness.measure import quality
 from harness.measure.bench import Bench
 from harness.measure.plan import Plan, splits_read
 from harness.measure.run import Run
-from harness.measure.vectors import sentence_folder
 from harness.port.batch import from_lists
 from harness.records.record import Quality
 from harness.registry.implementations import find
 from harness.weights.checkpoints import Checkpoints
+from harness.weights.sentences import sentence_folder
 
 
 def done(plan: Plan, folder: Path) -> Quality:

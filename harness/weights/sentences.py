@@ -1,17 +1,10 @@
-"""Sentence vectors of any implementation: its hidden states, pooled as the folder of the weights says.
+"""How the folder of weights makes sentence vectors of the last hidden states, which any implementation gives."""
 
-They are those of sentence-transformers for the folder, so that an implementation that only encodes can be scored by
-the cosines of its vectors, without any training.
-"""
-
-from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.errors import BadInput
-from harness.measure.client import Worker, WorkerError
-from harness.port.batch import Array, Batch, by_tokens, in_given_order
 from harness.weights.find import Weights
 
 if TYPE_CHECKING:
@@ -57,37 +50,3 @@ def module_files(weights: Weights) -> list[Path]:
     inner = [file for file in said.bert.glob("*/**/*") if file.suffix in (".json", ".safetensors", ".bin")]
     names = ("modules.json", "sentence_bert_config.json", "config_sentence_transformers.json")
     return sorted([*(file for name in names if (file := said.bert / name).is_file()), *inner])
-
-
-def vectors_of(
-    worker: Worker, weights: Weights, batch: Batch, batch_tokens: int, show: Callable[[int, int], None]
-) -> Array:
-    """The vector of each sequence [sequences, size], in their order; ``show(done, total)`` in sequences."""
-    import torch
-
-    from reference.model import Packed
-    from reference.pooling import pool
-
-    said = sentence_folder(weights)
-    parts, orders, done = [], [], 0
-    with torch.inference_mode():
-        for piece in by_tokens(batch.lengths, batch_tokens):
-            part = batch.select(piece)
-            encoded = worker.encode(part)
-            if said.pooling == ("pooler",):
-                if encoded.pooled is None:
-                    raise WorkerError("these vectors are the pooler's output, which it does not give", "vectors")
-                rows = torch.from_numpy(encoded.pooled).float()
-            else:
-                hidden = torch.from_numpy(encoded.hidden).float()
-                for module in said.of_tokens:
-                    hidden = module(hidden)
-                packed = Packed.from_lengths(torch.from_numpy(part.ids), part.lengths.tolist())
-                rows = pool(hidden, packed, said.pooling)
-            for module in said.of_sentences:
-                rows = module(rows)
-            parts.append(rows.numpy())
-            orders.append(piece)
-            done += len(piece)
-            show(done, len(batch.lengths))
-    return in_given_order(parts, orders)
