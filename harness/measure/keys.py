@@ -180,7 +180,7 @@ def quality_key(run: "Run") -> str:
     if how == "zero-shot":
         folder, files = plan.weights.folder, module_files(plan.weights)
         determinants["modules"] = {str(file.relative_to(folder)): _content(file) for file in files}
-    return _digest(determinants)
+    return digest(determinants)
 
 
 def parity_key(plan: Plan, implementation: Implementation, starts: bool = True) -> str:
@@ -192,7 +192,7 @@ def parity_key(plan: Plan, implementation: Implementation, starts: bool = True) 
         "compiled": _compiled(implementation),
         "device": plan.device.split(":")[0],
     }
-    return _digest(determinants)
+    return digest(determinants)
 
 
 def speed_key(plan: Plan, implementations: list[Implementation], shape: dict[str, Any], doing: Any) -> str:
@@ -213,10 +213,11 @@ def speed_key(plan: Plan, implementations: list[Implementation], shape: dict[str
         "threads": plan.threads,
         "bound": plan.options.bound,
     }
-    return _digest(determinants)
+    return digest(determinants)
 
 
-def _digest(determinants: dict[str, Any]) -> str:
+def digest(determinants: dict[str, Any]) -> str:
+    """The hash of what determines a result."""
     return hashlib.sha256(json.dumps(determinants, sort_keys=True).encode()).hexdigest()
 
 
