@@ -126,7 +126,7 @@ def serve(
             bert_http.add_to(application, vectors, ports.numbers)
             ends.callback(BertServing(vectors, parts.batcher, parts.metrics, ports).stop)
         for each in bound:
-            each.listen()
+            each.listen(service.BACKLOG)
         address = service.address_of(bound[0])
         print(printable(f"Serving {name} at http://{address}: vectors of {encoder.size} numbers, {encoder.precision},"))
         print(printable(f"on {encoder.device}, of texts of up to {encoder.max_length} tokens. Try:"))

@@ -12,6 +12,7 @@ import reference.serving.openai as openai
 import reference.serving.tei as tei
 import reference.serving.tei_heads as tei_heads
 from reference.encoder import CPU_TOKENS, GPU_TOKENS, SentenceEncoder
+from reference.serving import connections
 from reference.serving.batching import Batcher
 from reference.serving.classifier import Classifier
 from reference.serving.http import Application, Service, get, health, metrics, ready
@@ -20,6 +21,7 @@ from reference.serving.metrics import Metrics
 from reference.serving.model import Model
 
 WARM = "the model's speed is measured before the first request"
+BACKLOG = 4096  # connections that wait to be accepted; the system may allow fewer
 STOP_SECONDS = 30  # in which answers that are being computed may still be sent
 
 
@@ -33,6 +35,7 @@ def listen(host: str, port: int) -> socket.socket:
         family, kind, protocol, _, address = found[0]
         bound = socket.socket(family, kind, protocol)  # without the protocol asyncio would not set TCP_NODELAY
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        connections.cut_off_who_does_not_read(bound)
         bound.bind(address)
     except (OSError, OverflowError) as error:
         why = getattr(error, "strerror", None) or str(error)
@@ -78,9 +81,12 @@ def build(
 
 
 def server(application: Application) -> uvicorn.Server:
-    """The HTTP server of an application."""
+    """The HTTP server of an application, with as many connections as this process may have."""
+    connections.Protocol.limit = connections.most()
     config = uvicorn.Config(
         application,
+        http=connections.Protocol,
+        backlog=BACKLOG,
         lifespan="on",
         log_config=None,
         access_log=False,
