@@ -177,6 +177,21 @@ class SentenceEncoder:
         """The vectors of tokenized texts, computed together [texts, size], in their order."""
         return self._pooled(self._packed(list(batch)), unpooled).cpu().numpy()
 
+    def hidden(self, batch: Packed) -> Tensor:
+        """The hidden states that are pooled, [T, H x layers], or [T, H] if layers are averaged."""
+        if self.layers == (len(self.bert.layers),):
+            return self.bert(batch).to(self.dtype)
+        check(batch, self.bert.config)
+        embedded = self.bert.embeddings(batch)
+        states = [fill(embedded, kernel_rows(embedded))]
+        for layer in islice(self.bert.layers, max(self.layers)):
+            states.append(layer(states[-1], batch))
+        chosen = [states[layer][: len(embedded)].to(self.dtype) for layer in self.layers]
+        if self._layer_weights is None:
+            return torch.cat(chosen, dim=-1)
+        weights = self._layer_weights.to(chosen[0]) / self._layer_weights.sum()
+        return torch.tensordot(weights, torch.stack(chosen), dims=1)
+
     def normalized(self, normalize: bool) -> "SentenceEncoder":
         """The encoder with this ``normalize``, as if asked for when it was made; it shares the weights."""
         if normalize == self.normalize and not (normalize and self._said.truncate):
@@ -185,13 +200,17 @@ class SentenceEncoder:
         other.normalize = other._asked_to_normalize = normalize
         return other
 
-    def mean_of_layer(self, layer: int) -> "SentenceEncoder":
-        """An encoder of the plain mean of one hidden state, without the folder's modules; it shares the weights."""
+    def plain(self, layers: Sequence[int], pooling: str | Sequence[str]) -> "SentenceEncoder":
+        """An encoder of these hidden states, pooled, without the folder's modules; it shares the weights.
+
+        Raises ValueError as the constructor does.
+        """
         other = copy.copy(self)
-        other.layers, other._layer_weights = self._layers(self._said, [layer]), None
-        other.pooling, other._of_tokens, other._of_sentences = ("mean",), [], []
+        other._said = SentenceFolder(self._said.bert)
+        other.layers, other._layer_weights = self._layers(self._said, layers), None
+        other.pooling, other._of_tokens, other._of_sentences = _modes(pooling), [], []
         other.normalize = other._asked_to_normalize = False
-        other.size = self.bert.config.hidden_size
+        other.size = other._size()
         return other
 
     # -- from texts to vectors --
@@ -241,7 +260,7 @@ class SentenceEncoder:
         if self.pooling == ("pooler",):
             rows = self.bert.pooler(self.bert(batch), batch).to(self.dtype)
         else:
-            hidden = self._hidden(batch)
+            hidden = self.hidden(batch)
             for module in self._of_tokens:
                 hidden = module(hidden)
             rows = pool(hidden, batch, self.pooling, unpooled)
@@ -252,21 +271,6 @@ class SentenceEncoder:
             return rows
         rows = rows[:, : self.size]  # as the folder says; sentence-transformers scales them again only if asked
         return F.normalize(rows, dim=-1) if self._asked_to_normalize else rows
-
-    def _hidden(self, batch: Packed) -> Tensor:
-        """The hidden states that are pooled, [T, H x layers], or [T, H] if layers are averaged."""
-        if self.layers == (len(self.bert.layers),):
-            return self.bert(batch).to(self.dtype)
-        check(batch, self.bert.config)
-        embedded = self.bert.embeddings(batch)
-        states = [fill(embedded, kernel_rows(embedded))]
-        for layer in islice(self.bert.layers, max(self.layers)):
-            states.append(layer(states[-1], batch))
-        chosen = [states[layer][: len(embedded)].to(self.dtype) for layer in self.layers]
-        if self._layer_weights is None:
-            return torch.cat(chosen, dim=-1)
-        weights = self._layer_weights.to(chosen[0]) / self._layer_weights.sum()
-        return torch.tensordot(weights, torch.stack(chosen), dims=1)
 
     # -- arguments and settings --
 

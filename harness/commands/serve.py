@@ -7,7 +7,7 @@ import shlex
 import sys
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -17,13 +17,17 @@ from harness.commands.options import (
     Pooling,
     Threads,
     VectorPrecision,
-    Weights,
     names,
     thread_count,
 )
 from harness.errors import BadInput, Failure
 from harness.files import expanded
 from harness.printable import printable
+
+if TYPE_CHECKING:
+    from reference import SentenceEncoder
+    from reference.serving.bert_options import Options
+    from reference.serving.classifier import Classifier
 
 app = typer.Typer()
 
@@ -35,11 +39,18 @@ NEEDED = ("starlette", "uvicorn", "prometheus_client", "zmq")
     epilog="Examples:\n\n"
     "python -m harness serve\n\n"
     "python -m harness serve --weights my-model --port 9000\n\n"
-    "python -m harness serve --bert-serving-ports 5555,5556\n\n"
+    "python -m harness serve --weights minilm-l6 --weights my-pair-model\n\n"
+    "python -m harness serve --bert-serving-ports 5555,5556 --bert-serving-options '-pooling_layer -1'\n\n"
     "python -m harness serve --host 0.0.0.0 --key-file key.txt"
 )
 def serve(
-    weights: Weights = "minilm-l6",
+    weights: Annotated[
+        list[str],
+        typer.Option(
+            help="Weights: a name that `list` shows, or a folder; several times for several models. A folder of "
+            "`run --save-model` also answers with its head."
+        ),
+    ] = ["minilm-l6"],  # noqa: B006 - typer copies it
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all networks.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port; 0 for any that is free.")] = 8080,
     key_file: Annotated[
@@ -51,6 +62,13 @@ def serve(
         typer.Option(
             help="Also answer clients of bert-as-service 1.10 on these two ports: 5555,5556 are their defaults. Keys "
             "do not apply there."
+        ),
+    ] = "",
+    bert_serving_options: Annotated[
+        str,
+        typer.Option(
+            help="Options of bert-serving-start that decide about vectors, in its own form, such as "
+            "'-pooling_strategy NONE -pooling_layer -4 -3 -max_seq_len 40'; -http_port for its HTTP mode."
         ),
     ] = "",
     pooling: Pooling = "",
@@ -67,9 +85,9 @@ def serve(
 ) -> None:
     """Answer requests for the vectors of texts, with the HTTP APIs of OpenAI and of Text Embeddings Inference.
 
-    Routes: /v1/embeddings, /v1/models; /embed, /similarity, /tokenize, /info; /health, /ready, /metrics. Vectors are
-    those of sentence-transformers for the same folder. Ctrl-C and SIGTERM finish what was accepted. Standard error has
-    a line of JSON for each request, without its texts.
+    Routes: /v1/embeddings, /v1/models; /embed, /similarity, /predict, /rerank, /tokenize, /info; /health, /ready,
+    /metrics. Vectors are those of sentence-transformers for the same folder. Ctrl-C and SIGTERM finish what was
+    accepted. Standard error has a line of JSON for each request, without its texts.
     """
     if missing := [name for name in NEEDED if importlib.util.find_spec(name) is None]:
         raise BadInput(f'serve needs {", ".join(missing)}: pip install -e ".[serve]" in the checkout')
@@ -77,48 +95,94 @@ def serve(
         raise BadInput(f"--port is {port}; it is a number from 0 to 65535")
     if not 0 <= max_wait < float("inf"):
         raise BadInput(f"--max-wait is {max_wait}; it is a number of seconds from 0")
-    from harness.predict.embed import load_encoder
-    from reference.serving import service
+    from reference.serving import bert_http, service
     from reference.serving.batching import ComputationFailed
+    from reference.serving.bert_vectors import BertVectors
     from reference.serving.limits import NoAddress
     from reference.serving.zmq import BertServing, Ports
 
     key, numbers = _key(key_file), _ports(bert_serving_ports)
+    options = _options(bert_serving_options, numbers)
     try:
-        bound = service.listen(host, port)
+        bound = [service.listen(host, port)]
+        if options.http_port is not None:
+            bound.append(service.listen(host, options.http_port))
         ports = Ports.bind(host, *numbers) if numbers else None
     except NoAddress as error:
         raise BadInput(f"{error}; give another host or port") from error
-    count = thread_count(threads)
-    encoder, made = load_encoder(weights, names(pooling) or None, normalize, device, precision, count, max_length)
-    name = made["model"]
+    encoders, classifiers = _models(weights, pooling, normalize, max_length, device, precision, thread_count(threads))
+    name, encoder = next(iter(encoders.items()))
     try:
-        application = service.build(encoder, name, max_wait=max_wait, key=key)
+        application = service.build(encoder, name, more=encoders, classifiers=classifiers, max_wait=max_wait, key=key)
     except ComputationFailed as error:
-        raise Failure(f"{weights}: {error}") from error
+        raise Failure(f"{name}: {error}") from error
     parts = application.service
     with ExitStack() as ends:
         if ports is not None:
             try:
-                old = BertServing(parts.model, parts.batcher, parts.metrics, ports)
+                vectors = BertVectors(parts.model, options)
             except ValueError as error:
-                raise BadInput(f"--bert-serving-ports: {error}") from error
-            ends.callback(old.stop)
-        bound.listen()
-        address = service.address_of(bound)
+                raise BadInput(f"--bert-serving-options: {error}") from error
+            bert_http.add_to(application, vectors, ports.numbers)
+            ends.callback(BertServing(vectors, parts.batcher, parts.metrics, ports).stop)
+        for each in bound:
+            each.listen(service.BACKLOG)
+        address = service.address_of(bound[0])
         print(printable(f"Serving {name} at http://{address}: vectors of {encoder.size} numbers, {encoder.precision},"))
         print(printable(f"on {encoder.device}, of texts of up to {encoder.max_length} tokens. Try:"))
         print(printable(_example(address, name, key is not None)), flush=True)
         if ports is not None:
             first, second = ports.numbers
             print(f"Clients of bert-as-service: BertClient(port={first}, port_out={second})", flush=True)
+            if len(bound) > 1:
+                print(f"Its HTTP mode: http://{service.address_of(bound[1])}/encode", flush=True)
         if host not in ("127.0.0.1", "localhost", "::1"):
             if key is None:
                 print(f"warning: anyone who reaches {host} can use this service; see --key-file", file=sys.stderr)
             elif ports is not None:
                 print("warning: the ports of bert-as-service take no key; anyone reaches them", file=sys.stderr)
         service.log_to(sys.stderr)
-        service.run(application, [bound])
+        service.run(application, bound)
+
+
+def _options(text: str, ports: tuple[int, int] | None) -> "Options":
+    """The options of bert-as-service; those that have no effect here are named."""
+    from reference.serving.bert_options import parse
+
+    if text and ports is None:
+        raise BadInput("--bert-serving-options are for --bert-serving-ports, which are not given")
+    try:
+        options, idle = parse(text)
+    except ValueError as error:
+        raise BadInput(f"--bert-serving-options: {error}") from error
+    if idle:
+        print(printable(f"without effect here: {', '.join(idle)}"), file=sys.stderr)
+    return options
+
+
+def _models(
+    weights: list[str],
+    pooling: str,
+    normalize: bool | None,
+    max_length: int | None,
+    device: str,
+    precision: str,
+    threads: int | None,
+) -> tuple[dict[str, "SentenceEncoder"], list["Classifier"]]:
+    """The encoders by name, and those of the weights that have a head."""
+    from harness.predict.embed import load_encoder
+    from harness.predict.heads import load_classifier
+
+    encoders, classifiers = {}, []
+    for each in weights:
+        encoder, made = load_encoder(each, names(pooling) or None, normalize, device, precision, threads, max_length)
+        name = made["model"]
+        if name in encoders:
+            raise BadInput(f"--weights: two models are called {name}; rename a folder")
+        encoders[name] = encoder
+        if (found := load_classifier(encoder.folder, name, device, precision)) is not None:
+            classifiers.append(found)
+    return encoders, classifiers
 
 
 def _ports(text: str) -> tuple[int, int] | None:

@@ -60,6 +60,7 @@ class Kind(ABC):
     numbered = False  # whether columns go by number in any case
     several_files = False  # whether the training split may be in several files
     fixed = False  # whether the format says where everything is, so that a task file names no columns
+    pairs = False  # whether every example is a pair of texts
     least_labels = 1
     why_no_labels: str | None = None  # for kinds whose answers are not labels
 
@@ -179,7 +180,7 @@ class _OfTexts(Kind):
     columns = ("id", "text", "pair", "label")
     text = "text"
     answer = "label"
-    inputs = "texts"
+    inputs: Literal["texts", "words"] | None = "texts"
     label_column: type[cells.LabelColumn]
 
     def read(self, reading: Reading, split: str, path: Path, content: str, repairs: Repairs) -> list[TextExample]:
@@ -308,6 +309,41 @@ class MultiLabel(_OfTexts):
         if len({frozenset(names) for names in predicted}) > 1:
             return None
         return f"every example is given the same labels ({', '.join(sorted(predicted[0])) or 'none'})"
+
+
+class Similarity(Regression):
+    """How alike two texts are: the cosine of their vectors, without any training."""
+
+    name = "similarity"
+    trained = False
+    pairs = True
+    inputs = None
+
+    def outputs(self, labels: dict[str, str]) -> tuple[str, ...]:
+        return ("cosine",)
+
+    def encode(self, reading: Reading, examples: list[TextExample], tokenizer: Tokenizer, max_length: int) -> Encoded:
+        """Each text of a pair on its own: two sequences for each example."""
+        return encode_texts(_singles(examples), None, tokenizer, max_length)
+
+    def tokens_lost(
+        self, examples: list[TextExample], encoded: Encoded, tokenizer: Tokenizer, max_length: int
+    ) -> list[int]:
+        return lost_by_texts(_singles(examples), encoded, tokenizer, max_length)
+
+    def shape(self, reading: Reading, batch: Batch) -> tuple[int | None, ...]:
+        return self.rows(batch), None  # a vector for each text, as wide as the model makes it
+
+    def decode(self, reading: Reading, logits: Array, encoded: Encoded, examples: list[TextExample]) -> list[float]:
+        """The cosines of neighbouring vectors, in float64; 0 for a vector that is zero."""
+        vectors = logits.astype(np.float64)
+        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+        unit = vectors / np.where(lengths > 0, lengths, 1)
+        return [float(cosine) for cosine in (unit[::2] * unit[1::2]).sum(axis=1)]
+
+
+def _singles(examples: list[TextExample]) -> list[TextExample]:
+    return [TextExample(example.id, text, None, None) for example in examples for text in example.texts]
 
 
 class Tagging(Kind):
@@ -482,5 +518,6 @@ def _check_names(what: str, names: Any, labels: Sequence[str]) -> None:
 
 
 KINDS: dict[str, Kind] = {
-    kind.name: kind for kind in (Classification(), Regression(), MultiLabel(), Tagging(), QuestionAnswering())
+    kind.name: kind
+    for kind in (Classification(), Regression(), MultiLabel(), Tagging(), QuestionAnswering(), Similarity())
 }

@@ -335,6 +335,8 @@ def _columns(columns: Any, declared: dict[str, Any], kind: Kind, header: bool) -
     _check_keys(columns, "columns", kind.columns)
     if kind.text not in columns:
         raise BadInput(f"columns: {kind.text}: missing")
+    if kind.pairs and "pair" not in columns:
+        raise BadInput(f"columns: pair: missing; a task of kind {kind.name} compares two texts")
     numbered = kind.numbered or (declared.get("format") in ("tsv", "csv") and not header)
     for role, column in columns.items():
         if isinstance(column, bool) or not isinstance(column, int if numbered else str):

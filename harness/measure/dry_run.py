@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from harness.data.kinds import KINDS
 from harness.data.task import Task
 from harness.measure import keys
 from harness.measure.plan import Plan
@@ -28,7 +29,7 @@ class Row:
     implementation: str
     task: str
     precision: str
-    reads: str  # number of examples in the training split, and of epochs
+    reads: str  # number of examples in the training split, and of epochs; or "none"
     to_do: list[int]
     recorded: list[int]
     failed: list[int]  # in an earlier command; they are not tried again
@@ -45,9 +46,10 @@ def outline(plans: list[Plan], records: list[record.Record]) -> list[Row]:
             # A program computes in the precision that it likes, so it is run for the first plan only.
             if plan.lacks(implementation) or (implementation.job and plan is not plans[0]):
                 continue
-            how: keys.How = "job" if implementation.job else "trained"
-            for _, runs in groupby(runs_of(plan, implementation, how), lambda run: run.task.name):
-                rows.append(_row(list(runs), records))
+            hows: list[keys.How] = ["job"] if implementation.job else ["trained", "zero-shot"]
+            for how in hows:
+                for _, runs in groupby(runs_of(plan, implementation, how), lambda run: run.task.name):
+                    rows.append(_row(list(runs), records))
     return rows
 
 
@@ -59,8 +61,11 @@ def _row(runs: list[Run], records: list[record.Record]) -> Row:
     plan, task, job = runs[0].plan, runs[0].task, runs[0].how == "job"
     seconds, basis = _seconds(runs[0], records)
     precision = "its own" if job else plan.precision
-    epochs = "" if job else f" x {plan.recipe(task)['epochs']}"
-    reads = f"{_examples(plan, task)['train']}{epochs}"
+    if KINDS[task.kind].trained:
+        epochs = "" if job else f" x {plan.recipe(task)['epochs']}"
+        reads = f"{_examples(plan, task)['train']}{epochs}"
+    else:
+        reads = "none"
     by_state = seeds["to do"], seeds["ok"], seeds["failed"], seeds["skipped"]
     return Row(runs[0].implementation.name, task.name, precision, reads, *by_state, seconds, basis)
 
@@ -70,7 +75,7 @@ def _state(run: Run) -> str:
 
     An implementation says whether it can be trained only after it has been started, so both keys are tried.
     """
-    hows: list[keys.How] = ["job"] if run.how == "job" else ["trained", "encoded"]
+    hows: list[keys.How] = ["trained", "encoded"] if run.how == "trained" else [run.how]
     found = [replace(run, how=how).kept() for how in hows]
     states = {kept.state for kept in found if kept is not None}
     return next((state for state in ("ok", "failed", "skipped") if state in states), "to do")

@@ -4,6 +4,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,15 @@ from harness.data.task import Task
 from harness.errors import BadInput, Failure
 from harness.measure.bench import Bench
 from harness.measure.client import Worker, WorkerError
-from harness.measure.plan import Plan, training_task
+from harness.measure.plan import Plan, splits_read
 from harness.measure.run import Run
-from harness.port.batch import Array, Batch, in_order
+from harness.port.batch import Array, Batch, by_tokens, in_given_order, in_order
 from harness.progress import Show
 from harness.records import record
 from harness.statistics.score import Predictions, metrics_of, score
+from harness.weights.find import Weights
 from harness.weights.saved_model import describe
+from harness.weights.sentences import sentence_folder
 from reference.tokenizer import Tokenizer
 
 BATCH_TOKENS = 4096  # tokens in one forward pass of evaluation
@@ -40,10 +43,9 @@ class Split:
 
 
 def load_splits(plan: Plan, task: Task) -> dict[str, Split]:
-    """The training split and those that are scored, by name."""
-    wanted = [("train", training_task(task)), *((split, task) for split in task.evaluate)]
+    """The training split, if there is one, and those that are scored, by name."""
     splits = {}
-    for name, owner in wanted:
+    for name, owner in splits_read(task).items():
         found = read(owner, name, plan.data)
         examples = found.examples[: plan.options.limit]
         encoded = KINDS[owner.kind].encode(owner, examples, plan.tokenizer, task.max_length)
@@ -80,14 +82,39 @@ def encoded(bench: Bench, run: Run, result: record.Quality, worker: Worker, fold
     plan, task = run.plan, run.task
     splits = load_splits(plan, task)
     _describe(result, task, splits, plan.tokenizer)
+    _load(worker, plan, folder, result)
+    result.training = {"by": "reference", "examples": len(splits["train"].examples)}
+    return _answers(worker, result, task, splits, bench.show)
+
+
+def zero_shot(bench: Bench, run: Run, result: record.Quality, worker: Worker) -> Predictions:
+    """Predict with vectors of the weights as they are, and score; fill ``result`` in.
+
+    Returns the predictions by split. WorkerError if the implementation fails.
+    """
+    plan, task = run.plan, run.task
+    splits = load_splits(plan, task)
+    _describe(result, task, splits, plan.tokenizer)
+    _load(worker, plan, bench.checkpoints.bare(), result)
+
+    def vectors(split: str) -> list[Prediction]:
+        batch = splits[split].encoded.batch
+        show = partial(bench.show, f"vectors of {split}")
+        return _decoded(task, splits[split], split, vectors_of(worker, plan.weights, batch, show))
+
+    predictions = {split: vectors(split) for split in task.evaluate}
+    result.training["memory"] = worker.memory()
+    return _scored(result, task, splits, predictions)
+
+
+def _load(worker: Worker, plan: Plan, folder: Path, result: record.Quality) -> None:
+    """Load the encoder in a folder, and put what the implementation says of it into the record."""
     worker.load(folder, None, plan.device, plan.precision, plan.threads)
     result.implementation["version"] = worker.info["version"]
     result.implementation["precision"] = worker.info["precision"]
     result.precision["computed"] = worker.info["computed"]
     if "compiled" in worker.info:
         result.implementation["compiled"] = worker.info["compiled"]
-    result.training = {"by": "reference", "examples": len(splits["train"].examples)}
-    return _answers(worker, result, task, splits, bench.show)
 
 
 def done_by_itself(bench: Bench, run: Run, result: record.Quality) -> Predictions:
@@ -127,13 +154,13 @@ def _describe(result: record.Quality, task: Task, splits: dict[str, Split], toke
 
 def _examined(task: Task, splits: dict[str, Split], tokenizer: Tokenizer | None) -> dict[str, leakage.Counts]:
     """The record's field ``sanity``; without a tokenizer it does not say how much is truncated."""
-    seen = set(leakage.inputs(splits["train"].examples))
+    seen = set(leakage.inputs(splits["train"].examples)) if "train" in splits else set()
     counts = {}
     for name, split in splits.items():
         counts[name] = {"examples": len(split.examples)}
         if tokenizer is not None:
             counts[name] |= leakage.truncation(task, split.examples, split.encoded, tokenizer)
-        if name != "train":
+        if name != "train" and "train" in splits:
             counts[name]["in_train"] = sum(each in seen for each in leakage.inputs(split.examples))
     return counts
 
@@ -234,10 +261,51 @@ def logits_of(worker: Worker, batch: Batch, kind: str, show_done: Callable[[int]
 
 
 def _predict(worker: Worker, task: Task, split: Split, name: str, show: Show) -> list[Prediction]:
-    kind, batch = KINDS[task.kind], split.encoded.batch
+    batch = split.encoded.batch
     logits = logits_of(worker, batch, task.kind, lambda done: show(f"scoring {name}", done, len(batch.lengths)))
+    return _decoded(task, split, name, logits)
+
+
+def vectors_of(worker: Worker, weights: Weights, batch: Batch, show: Callable[[int, int], None]) -> Array:
+    """The vector of each sequence [sequences, size], in their order, pooled as the folder of the weights says.
+
+    They are those of sentence-transformers for the folder. ``show(done, total)`` counts sequences.
+    """
+    import torch
+
+    from reference.model import Packed
+    from reference.pooling import pool
+
+    said = sentence_folder(weights)
+    parts, orders, done = [], [], 0
+    with torch.inference_mode():
+        for piece in by_tokens(batch.lengths, BATCH_TOKENS):
+            part = batch.select(piece)
+            encoded = worker.encode(part)
+            if said.pooling == ("pooler",):
+                if encoded.pooled is None:
+                    raise WorkerError("these vectors are the pooler's output, which it does not give", "vectors")
+                rows = torch.from_numpy(encoded.pooled).float()
+            else:
+                hidden = torch.from_numpy(encoded.hidden).float()
+                for module in said.of_tokens:
+                    hidden = module(hidden)
+                packed = Packed.from_lengths(torch.from_numpy(part.ids), part.lengths.tolist())
+                rows = pool(hidden, packed, said.pooling)
+            for module in said.of_sentences:
+                rows = module(rows)
+            parts.append(rows.numpy())
+            orders.append(piece)
+            done += len(piece)
+            show(done, len(batch.lengths))
+    return in_given_order(parts, orders)
+
+
+def _decoded(task: Task, split: Split, name: str, logits: Array) -> list[Prediction]:
+    """The answers that logits, or vectors, give; WorkerError for some that no answer can be read from."""
+    kind = KINDS[task.kind]
     try:
-        kind.check_shape(task, batch, logits)
+        kind.check_shape(task, split.encoded.batch, logits)
     except ValueError as error:
         raise WorkerError(f"{task.name} {name}: {error}", "shape") from error
     if not np.isfinite(logits).all():

@@ -20,20 +20,21 @@ from harness.data.reading import all_files
 from harness.data.task import Task
 from harness.file_cache import per_file
 from harness.files import sha256_of
-from harness.measure.plan import TOKENIZER_FILES, Plan, training_task
+from harness.measure.plan import TOKENIZER_FILES, Plan, splits_read, training_task
 from harness.records import code, machine, provenance
 from harness.records.compiled_here import compiled_here
 from harness.registry.environments import find_environment, unmet
 from harness.registry.implementations import FOLDER, Implementation, Requirements, describe
+from harness.weights.sentences import module_files
 
 if TYPE_CHECKING:
     from harness.measure.run import Run
 
 # Trained: the implementation fine-tunes. Encoded: it gets weights that the reference fine-tuned. Job: it is a program
-# that does the whole task.
-How = Literal["trained", "encoded", "job"]
+# that does the whole task. Zero-shot: nothing is fine-tuned; the task is done with vectors of the weights as they are.
+How = Literal["trained", "encoded", "job", "zero-shot"]
 EVERYWHERE = ("torch", "tokenizers")  # needed for fine-tuning and for tokenizing, whatever is measured
-QUALITY: tuple[How, ...] = ("trained", "encoded", "job")
+QUALITY: tuple[How, ...] = ("trained", "encoded", "job", "zero-shot")
 ALL = (*QUALITY, "selected", "parity", "speed")  # "selected": the choice of an epoch by its score
 # The modules that fill in a record, those that write the weights it begins with, and the worker; the files of the
 # implementations are added.
@@ -95,9 +96,11 @@ EXCLUDED = (
         "old places of modules, which hand their names on",
     ),
     Excluded(("reference.errors",), "it says what is wrong"),
+    Excluded(("reference.encoder", "reference.named", "reference.serving"), "sentence vectors, which no run measures"),
     Excluded(
-        ("reference.encoder", "reference.named", "reference.pooling", "reference.sentence_folder", "reference.serving"),
-        "sentence vectors, which no run measures",
+        ("harness.weights.sentences", "reference.pooling", "reference.sentence_folder"),
+        "only a task without training compares vectors of sentences",
+        tuple(kind for kind in ALL if kind != "zero-shot"),
     ),
     Excluded(("harness.__main__", "harness.cli", "harness.commands"), "what a user types"),
     Excluded(("harness.weights.saved_model", "harness.weights.saved_task"), "they describe a model that was scored"),
@@ -117,7 +120,9 @@ EXCLUDED = (
     Excluded(("harness.records.machine",), "only timing depends on the machine", (*QUALITY, "parity", "selected")),
     Excluded(("harness.records.provenance",), "it names versions, commit and command"),
     Excluded(("harness.worker.roofline",), "only timing asks what the machine can do", (*QUALITY, "parity")),
-    Excluded(("reference.frozen", "reference.native"), "nothing trains with frozen layers", ("trained", "job")),
+    Excluded(
+        ("reference.frozen", "reference.native"), "nothing trains with frozen layers", ("trained", "job", "zero-shot")
+    ),
 )
 
 
@@ -172,7 +177,10 @@ def quality_key(run: "Run") -> str:
         "device": plan.device.split(":")[0],
         "limit": plan.options.limit,
     }
-    return _digest(determinants)
+    if how == "zero-shot":
+        folder, files = plan.weights.folder, module_files(plan.weights)
+        determinants["modules"] = {str(file.relative_to(folder)): _content(file) for file in files}
+    return digest(determinants)
 
 
 def parity_key(plan: Plan, implementation: Implementation, starts: bool = True) -> str:
@@ -184,7 +192,7 @@ def parity_key(plan: Plan, implementation: Implementation, starts: bool = True) 
         "compiled": _compiled(implementation),
         "device": plan.device.split(":")[0],
     }
-    return _digest(determinants)
+    return digest(determinants)
 
 
 def speed_key(plan: Plan, implementations: list[Implementation], shape: dict[str, Any], doing: Any) -> str:
@@ -205,10 +213,11 @@ def speed_key(plan: Plan, implementations: list[Implementation], shape: dict[str
         "threads": plan.threads,
         "bound": plan.options.bound,
     }
-    return _digest(determinants)
+    return digest(determinants)
 
 
-def _digest(determinants: dict[str, Any]) -> str:
+def digest(determinants: dict[str, Any]) -> str:
+    """The hash of what determines a result."""
     return hashlib.sha256(json.dumps(determinants, sort_keys=True).encode()).hexdigest()
 
 
@@ -237,9 +246,7 @@ def _computes(implementation: Implementation, how: How) -> str:
 
 def data_hashes(plan: Plan, task: Task) -> dict[str, str]:
     """sha256 of the files that the run reads, by split."""
-    trainer = training_task(task)
-    files = {"train": all_files(trainer, "train", plan.data)}
-    files |= {split: all_files(task, split, plan.data) for split in task.evaluate}
+    files = {split: all_files(owner, split, plan.data) for split, owner in splits_read(task).items()}
     return {split: _sha256_of_all(paths) for split, paths in files.items()}
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from harness.data.kinds import KINDS
 from harness.errors import BadInput
 from harness.files import exclusive, sweep
 from harness.measure import parity, quality, speed, training_speed
@@ -47,6 +48,8 @@ def run(plans: list[Plan], show: Show) -> Generator[record.Record, None, None]:
         for plan in plans:
             bench = replace(bench, plan=plan)
             for task in plan.tasks:
+                if not KINDS[task.kind].trained:
+                    continue
                 for seed in plan.options.seeds:
                     for implementation in trained:
                         yield quality.run_trained(bench, Run(plan, implementation, task, seed), bool(encoders))
@@ -57,6 +60,7 @@ def run(plans: list[Plan], show: Show) -> Generator[record.Record, None, None]:
                 [
                     *(partial(quality.run_job, bench, each) for each in jobs),  # these take longest
                     *(partial(quality.run_encoder, bench, each) for each in encoders),
+                    *(partial(quality.run_zero_shot, bench, each) for each in [*trained, *encoders]),
                 ]
             )
             with _alone(bench):

@@ -25,6 +25,7 @@ from harness.records import machine
 from harness.registry.implementations import Implementation, find, implementations
 from harness.weights.examine import check_fit, examine, remember
 from harness.weights.find import Weights, find_weights
+from harness.weights.sentences import sentence_folder
 from reference.tokenizer import Tokenizer
 
 # Share of all steps: `warmup_proportion` of Google's run_classifier.py. The paper has a warm-up for pre-training only.
@@ -100,13 +101,19 @@ class Plan:
     checkouts: dict[str, Path]  # by full name of the implementation
 
     def seeds_of(self, implementation: Implementation, task: Task) -> tuple[int, ...]:
-        """The seeds to run an implementation from on a task: only one for a program that does its own seeding."""
+        """The seeds to run an implementation from on a task.
+
+        Only one for a program that does its own seeding, and for a task without training, in which nothing is random.
+        """
         if implementation.job:
             return self.options.seeds[:1] if task.name in implementation.job else ()
-        return self.options.seeds
+        return self.options.seeds if KINDS[task.kind].trained else self.options.seeds[:1]
 
     def recipe(self, task: Task) -> dict[str, Any]:
         """How a task is fine-tuned: its own recipe for a model of this size, with the user's changes."""
+        if not KINDS[task.kind].trained:
+            pooling = "+".join(sentence_folder(self.weights).pooling)
+            return {"max_length": task.max_length, "pooling": pooling, "select": "last"}
         options, own = self.options, training_task(task).recipe(self.config["hidden_size"])
         return {
             "epochs": options.epochs or own.epochs,
@@ -159,6 +166,8 @@ def prepare(options: Options, tasks_needed: bool = True) -> Plan:
                 "name a dev split first with --splits"
             )
         _check_length(task, config["max_position_embeddings"])
+        if not KINDS[task.kind].trained:
+            sentence_folder(weights)  # raises BadInput for vectors that are not computed
     _check_shapes(options.shapes, config)
     examples = {task.name: _examples(task, folder) for task in tasks}
     if not options.dry_run:
@@ -380,7 +389,7 @@ def _with_splits(task: Task, options: Options) -> Task:
 
 
 def training_task(task: Task) -> Task:
-    """The task whose training split is used: this one, or the one that it names (AX uses the model of MNLI)."""
+    """The task whose training split is used, if any: this one, or the one that it names (AX: the model of MNLI)."""
     if task.train_task is None:
         return task
     trainer = load_task(task.train_task)
@@ -389,7 +398,14 @@ def training_task(task: Task) -> Task:
     return replace(trainer, max_length=task.max_length)
 
 
+def splits_read(task: Task) -> dict[str, Task]:
+    """The splits that a run reads: the training split, if there is training, and those that are scored.
+
+    With each the task that has it.
+    """
+    return ({"train": training_task(task)} if KINDS[task.kind].trained else {}) | dict.fromkeys(task.evaluate, task)
+
+
 def _examples(task: Task, folder: Path) -> dict[str, int]:
     """Number of examples of each split that the run will read; BadInput for a line that is wrong in any of them."""
-    wanted = [(training_task(task), "train"), *((task, split) for split in task.evaluate)]
-    return {split: len(read_split(each, split, folder)) for each, split in wanted}
+    return {split: len(read_split(owner, split, folder)) for split, owner in splits_read(task).items()}

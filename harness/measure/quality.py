@@ -43,6 +43,13 @@ def run_encoder(bench: Bench, implementation: Implementation) -> Iterator[record
             yield _once(bench, run, partial(_encode, bench, run, worker))
 
 
+def run_zero_shot(bench: Bench, implementation: Implementation) -> Iterator[record.Quality]:
+    """All tasks that need no training, in one process, with the weights as they are."""
+    with closing(_OnDemand(bench, implementation)) as worker:
+        for run in runs_of(bench.plan, implementation, "zero-shot"):
+            yield _once(bench, run, partial(_zero_shot, bench, run, worker))
+
+
 def run_job(bench: Bench, implementation: Implementation) -> Iterator[record.Quality]:
     """Those of the planned tasks that a program does."""
     for run in runs_of(bench.plan, implementation, "job"):
@@ -105,6 +112,10 @@ def _fine_tune(bench: Bench, run: Run, tuned: Path | None, result: record.Qualit
 def _encode(bench: Bench, run: Run, worker: "_OnDemand", result: record.Quality) -> Predictions:
     started = worker.started()
     return evaluate.encoded(bench.labelled(run.label), run, result, started, _tuned(bench, run))
+
+
+def _zero_shot(bench: Bench, run: Run, worker: "_OnDemand", result: record.Quality) -> Predictions:
+    return evaluate.zero_shot(bench.labelled(run.label), run, result, worker.started())
 
 
 class _OnDemand:

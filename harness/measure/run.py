@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from harness.data.kinds import KINDS
 from harness.data.task import Task
 from harness.measure import keys
 from harness.measure.plan import Plan
@@ -61,7 +62,9 @@ class Run:
 
 
 def runs_of(plan: Plan, implementation: Implementation, how: keys.How) -> Iterator[Run]:
-    """The runs of an implementation, task by task."""
+    """The runs of an implementation, task by task: those that are trained, or for zero-shot those that are not."""
     for task in plan.tasks:
+        if KINDS[task.kind].trained == (how == "zero-shot"):
+            continue
         for seed in plan.seeds_of(implementation, task):
             yield Run(plan, implementation, task, seed, how)

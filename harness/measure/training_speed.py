@@ -8,6 +8,7 @@ import numpy as np
 
 from harness.data.kinds import KINDS
 from harness.data.task import Task
+from harness.errors import BadInput
 from harness.measure import evaluate, keys, speed
 from harness.measure.bench import Bench
 from harness.measure.client import Seconds, Worker, WorkerError
@@ -29,6 +30,8 @@ def run_training(bench: Bench, implementations: list[Implementation]) -> Iterato
     comparison = speed.new_comparison()
     bench = replace(bench, plan=replace(bench.plan, precision=bench.plan.training_precision))
     for task in bench.plan.tasks:
+        if not KINDS[task.kind].trained:
+            raise BadInput(f"--training: there is none on task {task.name}; name others")
         result = _time_task(bench, task, implementations, comparison)
         speed.write(bench.plan, result)
         yield result

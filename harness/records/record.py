@@ -1,7 +1,8 @@
 """Records: one JSON file for each run, written atomically the moment the run ends.
 
-There are three kinds, because they are compared in three ways: ``Quality`` is one implementation on one task with one
-seed, ``Speed`` all implementations of one comparison on one shape, ``Parity`` one implementation and checkpoint.
+There are four kinds, because they are compared in four ways: ``Quality`` is one implementation on one task with one
+seed, ``Speed`` all implementations of one comparison on one shape, ``Parity`` one implementation and checkpoint,
+``Load`` the services of one comparison.
 """
 
 import dataclasses
@@ -115,7 +116,25 @@ class Parity(Record):
     tokenizer: dict[str, Any] = field(default_factory=dict)
 
 
-KINDS: dict[str, type[Record]] = {cls.kind: cls for cls in (Quality, Speed, Parity)}
+@dataclass(kw_only=True)
+class Load(Record):
+    """Services of sentence vectors, driven in turn by the same clients with the same texts."""
+
+    kind = "load"
+
+    # by service: state, reason, version, catalog_id, cold_seconds (from start to the first answer), memory_at_start and
+    # memory (highest seen, bytes), parity (texts, least_cosine with ours), closed: for each number of clients and texts
+    # a request the medians over the turns of texts_per_second, p50, p90, p99 (seconds) and cpu_seconds_per_1000_texts,
+    # ratio of rates to ours in the same rounds, and turns; server: the highest rate (harness.measure.scenarios)
+    services: dict[str, dict[str, Any]]
+    texts: dict[str, Any]  # tasks, number, tokens (percentiles of their lengths)
+    rounds: int
+    turn_seconds: float
+    bound: float | None  # of the 99th percentile in server, in seconds
+    load: dict[str, Any]  # of the machine meanwhile, as in ``Speed``
+
+
+KINDS: dict[str, type[Record]] = {cls.kind: cls for cls in (Quality, Speed, Parity, Load)}
 OTHERS = ("index.json", "report.json")  # JSON files that are derived from records, in the same folders
 UNKNOWN = "unknown"  # a field of a migrated record that its schema did not have
 # The parts that readers rely on, in fields with several parts: of all kinds (""), and of each.
@@ -149,6 +168,7 @@ FIELDS: dict[str, dict[str, Any]] = {
         "implementations": {},
     },
     "parity": {"implementation": {"name": str}, "differences": {}},
+    "load": {"services": {}, "texts": {"tasks": [str], "number": int}, "load": {}},
 }
 
 
@@ -378,10 +398,15 @@ def _holds_record(path: Path) -> bool:
 
 
 def read_all(folders: list[Path]) -> list[Record]:
-    """All records in these folders (or files), in order of file name, without duplicates."""
+    """All records of implementations in these folders (or files), in order of file name, without duplicates.
+
+    Those of services are not among them: no table has both.
+    """
     found: dict[tuple[str, str, str], Record] = {}
     for folder in folders:
         for path in files(folder):
             each = read(path)
+            if isinstance(each, Load):
+                continue
             found.setdefault((each.key, each.started, path.name), each)
     return list(found.values())

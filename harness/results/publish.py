@@ -75,6 +75,8 @@ def _check_figures(path: Path, each: record.Record) -> None:
         }
         odd = [name for name, turns in timed.items() if not _are_seconds(turns)]
         wrong = f"timings that are no seconds, of {', '.join(odd)}" if odd else None
+    elif isinstance(each, record.Load):
+        wrong = None if any(figures["state"] == "ok" for figures in each.services.values()) else "no service's figures"
     if wrong:
         raise BadInput(f"{path}: {wrong}; run it again")
 
@@ -120,7 +122,10 @@ def _private(text: str) -> str | None:
 
 def _copy(path: Path, each: record.Record, results: Path) -> list[Path]:
     """The record's place: by machine, then by implementation (comparisons of several have their own folder)."""
-    who = each.implementation["name"] if isinstance(each, record.Quality | record.Parity) else "comparisons"
+    if isinstance(each, record.Quality | record.Parity):
+        who = each.implementation["name"]
+    else:
+        who = "services" if isinstance(each, record.Load) else "comparisons"
     folder = results / _machine(each) / who.replace(":", "-")
     if folder.resolve() == path.parent.resolve():  # it is published already
         return []

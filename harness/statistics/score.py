@@ -72,5 +72,6 @@ def _data_flags(result: record.Quality, task: Task) -> list[record.Flag]:
 def _extra(result: record.Quality, task: Task) -> list[str]:
     """What the signatures say about the run, beside how the metrics are computed."""
     extra = ["select=dev"] if result.recipe["select"] == "dev" else []
+    extra += [f"pooling={result.recipe['pooling']}"] if "pooling" in result.recipe else []
     extra += KINDS[task.kind].signature(task)
     return extra + ([f"limit={result.limit}"] if result.limit else [])

@@ -15,8 +15,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-BATCH_SECONDS = 0.1  # that a batch may take, so that a text which comes then need not wait long
-LEAST_TOKENS = 256  # of a batch on a slow machine; smaller ones would be slower for each token
+BATCH_SECONDS = 0.05  # that a batch may take, so that a text which comes then need not wait long
+LEAST_TOKENS = 128  # of a batch on a slow machine; smaller ones would be slower for each token
 MEMORY = 0.9  # how much an earlier batch counts in the measured speed, relative to the one after it
 
 
@@ -28,9 +28,12 @@ class Text(Protocol):
 
 
 class Computes(Protocol):
-    """What turns tokenized texts into their vectors [texts, size]; texts with equal ones are computed together."""
+    """What turns tokenized texts into arrays, one for each, such as vectors [texts, size].
 
-    def compute(self, texts: Sequence[Any]) -> NDArray[Any]: ...
+    Texts of one object are computed together.
+    """
+
+    def compute(self, texts: Sequence[Any]) -> NDArray[Any] | Sequence[NDArray[Any]]: ...
 
 
 class Busy(Exception):
@@ -56,7 +59,7 @@ class Request:
     client: Hashable
     model: Computes
     texts: Sequence[Text]
-    answer: Future[NDArray[Any]] = field(default_factory=Future)  # cancel it when the client has left
+    answer: Future[list[NDArray[Any]]] = field(default_factory=Future)  # cancel it when the client has left
     queued_at: float = field(default_factory=time.monotonic)
     started_at: float | None = None  # when the first of its texts was taken
     taken: int = 0  # texts that left the queue
@@ -80,7 +83,8 @@ class Batcher:
     """Owns the thread in which the model computes.
 
     ``batch_tokens`` bounds the tokens of a batch, and so does BATCH_SECONDS at the speed measured so far; a longer text
-    is computed alone. A request is refused with ``Busy``
+    is computed alone. Batches are half as long while some clients wait for little and others for much: those of little
+    then have their answers sooner. A request is refused with ``Busy``
     if its client would wait longer than ``max_wait`` seconds before the model gets to its last text, as the speed
     measured so far predicts. Before the first batch nothing is refused. ``observe`` is called after each batch, in the
     model's thread.
@@ -117,7 +121,7 @@ class Batcher:
         return tokens / seconds if seconds else None
 
     def submit(self, client: Hashable, model: Computes, texts: Sequence[Text]) -> Request:
-        """Queue the texts of a request. Its ``answer`` becomes their vectors [texts, size].
+        """Queue the texts of a request. Its ``answer`` becomes the array of each text, in their order.
 
         The answer fails with ComputationFailed if the model fails. If it is cancelled, what has not been computed
         leaves the queue. Raises Busy or Stopped, and ValueError for a request without texts.
@@ -174,11 +178,17 @@ class Batcher:
         if not self._clients[client]:
             del self._clients[client], self._tokens[client]
 
+    def _room(self) -> float:
+        """The tokens that the next batch may have."""
+        speed = self.tokens_per_second
+        room = self.batch_tokens if speed is None else min(self.batch_tokens, max(LEAST_TOKENS, BATCH_SECONDS * speed))
+        little, much = min(self._tokens.values()), max(self._tokens.values())
+        return max(min(LEAST_TOKENS, room), room / 2) if little <= room / 2 and much > room else room
+
     def _take(self) -> list[Part]:
         """The next batch: one text of each client in turn, of those whose next text has the same model."""
         batch: list[Part] = []
-        speed = self.tokens_per_second
-        room = self.batch_tokens if speed is None else min(self.batch_tokens, max(LEAST_TOKENS, BATCH_SECONDS * speed))
+        room = self._room()
         model: Computes | None = None
         passed: set[Hashable] = set()  # clients whose next text needs another model
         while len(passed) < len(self._clients):
@@ -227,7 +237,7 @@ class Batcher:
             rows = batch[0][0].model.compute([request.texts[i] for request, i in batch])
             if len(rows) != len(batch):
                 raise RuntimeError(f"the model gave {len(rows)} vectors for {len(batch)} texts")
-            finite = np.isfinite(rows).all(axis=1)
+            finite = [bool(np.isfinite(row).all()) for row in rows]
         except BaseException as error:  # whatever it is, the thread goes on for the other clients
             for request in {id(request): request for request, _ in batch}.values():
                 self._fail(request, f"the model failed: {type(error).__name__}: {error}")
@@ -242,7 +252,7 @@ class Batcher:
             request.rows[i] = row
             request.missing -= 1
             if not request.missing and _unanswered(request):
-                request.answer.set_result(np.stack(request.rows))  # type: ignore[arg-type]
+                request.answer.set_result(request.rows)  # type: ignore[arg-type]
 
     def _fail(self, request: Request, message: str) -> None:
         self._drop(request)

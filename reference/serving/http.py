@@ -15,8 +15,9 @@ import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
+import numpy as np
 from numpy.typing import NDArray
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
@@ -26,10 +27,11 @@ from starlette.types import Message, Receive, Scope, Send
 
 from reference.encoder import Tokens
 from reference.serving import batching
-from reference.serving.batching import Batcher
+from reference.serving.batching import Batcher, Computes, Text
+from reference.serving.classifier import Classifier
 from reference.serving.limits import Limits, Refused, Why, kind_of
 from reference.serving.metrics import CONTENT_TYPE, Metrics
-from reference.serving.model import Model, Vectors
+from reference.serving.model import Model
 
 LOG = logging.getLogger("reference.serving")
 REQUEST_ID = re.compile(r"[\w.-]{1,128}", re.ASCII)
@@ -37,18 +39,28 @@ SMALL = 32_768  # bytes of a body, or numbers of an answer, that are converted a
 NAMED = 100  # texts that were cut, in a header
 READY_SECONDS = 10.0
 LEFT = 499  # the status of a request whose client left, in the log
+M = TypeVar("M")
 
 
 @dataclass
 class Service:
-    """What all requests share. ``key``: what clients must send as a bearer token; None: nothing."""
+    """What all requests share. ``key``: what clients must send as a bearer token; None: nothing.
 
-    model: Model
+    ``models`` and ``classifiers`` are by name; the first of each answers requests that name none.
+    """
+
+    models: dict[str, Model]
     batcher: Batcher
     metrics: Metrics
+    classifiers: dict[str, Classifier] = field(default_factory=dict)
     limits: Limits = field(default_factory=Limits)
     key: str | None = None
     started: int = field(default_factory=lambda: int(time.time()))
+
+    @property
+    def model(self) -> Model:
+        """The first."""
+        return next(iter(self.models.values()))
 
 
 class Left(Exception):
@@ -73,6 +85,31 @@ class Call:
                 raise Refused(Why.INVALID, f"unknown field {name!r}; the fields are {', '.join(names)}", name)
         return self.body
 
+    @property
+    def model(self) -> Model:
+        """The model of vectors that the body names, or the first; Refused for a name that is not served."""
+        return self._named(self.service.models)
+
+    def classifier(self, fits: Callable[[Classifier], bool]) -> Classifier:
+        """The model with a head that the body names, or the first that fits; Refused where there is none."""
+        route = self.request.url.path
+        found = {name: each for name, each in self.service.classifiers.items() if fits(each)}
+        if not found:
+            served = ", ".join([*self.service.models, *self.service.classifiers])
+            message = f"{route} needs a fine-tuned model of the right kind, and the models are {served}"
+            raise Refused(Why.WRONG_MODEL, message, "model")
+        return self._named(found)
+
+    def _named(self, models: dict[str, M]) -> M:
+        name = self.body.get("model")
+        if name is None:
+            return next(iter(models.values()))
+        if not isinstance(name, str) or name not in models:
+            names = ", ".join(map(repr, models))
+            what = f"the model is {names}" if len(models) == 1 else f"the models are {names}"
+            raise Refused(Why.NO_MODEL, f"the model {name!r} is not served here; {what}", "model")
+        return models[name]
+
     def flag(self, name: str, default: bool) -> bool:
         """A field that is true or false; the default where it is missing or null."""
         value = self.body.get(name)
@@ -82,20 +119,28 @@ class Call:
 
     def check_dimensions(self) -> None:
         """Refused for vectors of another size than the model's, which it was not trained to give."""
-        size, value = self.service.model.encoder.size, self.body.get("dimensions")
+        size, value = self.model.encoder.size, self.body.get("dimensions")
         if value is not None and (type(value) is not int or value != size):
-            message = f"dimensions is {value!r}: vectors of {self.service.model.name} have {size} numbers, all needed"
+            message = f"dimensions is {value!r}: vectors of {self.model.name} have {size} numbers, all needed"
             raise Refused(Why.INVALID, message, "dimensions")
 
-    async def tokenized(self, texts: Sequence[str], prompt_name: str | None = None) -> list[Tokens]:
+    async def tokenized(self, model: Model, texts: Sequence[str], prompt_name: str | None = None) -> list[Tokens]:
         """The tokens of texts; those that are cut are noted for the answer."""
-        found = await asyncio.to_thread(self.service.model.tokens, texts, prompt_name)
-        self.texts, self.tokens = len(found), sum(len(each.ids) for each in found)
-        self.cut = {i: each.lost for i, each in enumerate(found) if each.lost}
+        found = await asyncio.to_thread(model.tokens, texts, prompt_name)
+        self.note(found)
         return found
 
-    async def vectors(self, way: Vectors, tokens: list[Tokens]) -> NDArray[Any]:
-        """The vectors [texts, size], as soon as the queue has computed them.
+    def note(self, tokens: Sequence[Any]) -> None:
+        """Count the tokens, and the texts that are cut, for the answer, the log and the metrics."""
+        self.texts, self.tokens = len(tokens), sum(len(each.ids) for each in tokens)
+        self.cut = {i: each.lost for i, each in enumerate(tokens) if each.lost}
+
+    async def vectors(self, way: Computes, tokens: Sequence[Text]) -> NDArray[Any]:
+        """The vectors [texts, size]; raises as ``rows`` does."""
+        return np.stack(await self.rows(way, tokens))
+
+    async def rows(self, way: Computes, tokens: Sequence[Text]) -> list[NDArray[Any]]:
+        """What is computed of each text, as soon as the queue has done it.
 
         Raises Left if the client leaves before, whose texts then leave the queue; Refused if they are not computed.
         """
@@ -113,7 +158,7 @@ class Call:
             await asyncio.wait((answer, leaving), return_when=asyncio.FIRST_COMPLETED)
             if not answer.done():
                 raise Left
-            rows: NDArray[Any] = answer.result()
+            rows = answer.result()
         except batching.ComputationFailed as error:
             raise Refused(Why.FAILED, str(error)) from error
         finally:
@@ -237,10 +282,17 @@ class Application:
         self, service: Service, families: Mapping[str, tuple[Shape, list[Route]]], unlocked: Sequence[Route]
     ) -> None:
         self.service = service
-        self._shapes = {start: shape for start, (shape, _) in families.items()}
-        routes = [*unlocked, *(route for _, found in families.values() for route in found)]
-        self._paths, self._unlocked = [route.path for route in routes], {route.path for route in unlocked}
-        self._router = Router(routes, redirect_slashes=False)
+        self._shapes: dict[str, Shape] = {}
+        self._paths, self._unlocked = [route.path for route in unlocked], {route.path for route in unlocked}
+        self._router = Router(list(unlocked), redirect_slashes=False)
+        for start, (shape, routes) in families.items():
+            self.add(start, shape, routes)
+
+    def add(self, start: str, shape: Shape, routes: Sequence[Route]) -> None:
+        """Answer these routes too; errors of paths that begin with ``start`` have this shape."""
+        self._shapes[start] = shape
+        self._paths += [route.path for route in routes]
+        self._router.routes.extend(routes)
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         await receive()
@@ -345,10 +397,13 @@ async def health(call: Call) -> Response:
 
 async def ready(call: Call) -> Response:
     """Whether a text gets its vector soon: one is sent through the queue."""
-    way = call.service.model.vectors()
+    service = call.service
     try:
         async with asyncio.timeout(READY_SECONDS):
-            await call.vectors(way, await call.tokenized(["ready"]))
+            for model in service.models.values():
+                await call.vectors(model.vectors(), await call.tokenized(model, ["ready"]))
+            for each in service.classifiers.values():
+                await call.vectors(each, await asyncio.to_thread(each.tokens, [("ready",) * (1 + each.pairs)]))
     except TimeoutError:
         raise Refused(Why.STOPPING, f"no vector within {READY_SECONDS:g} seconds") from None
     call.texts = call.tokens = 0  # no client's

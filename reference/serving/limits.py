@@ -30,6 +30,7 @@ class Why(Enum):
     MEDIA = (415, "invalid_request_error", "unsupported_media_type", 415, "Validation")
     KEY = (401, "invalid_request_error", "invalid_api_key", 401, "Unauthorized")
     NO_MODEL = (404, "invalid_request_error", "model_not_found", 404, "Validation")
+    WRONG_MODEL = (400, "invalid_request_error", "wrong_model", 424, "Backend")
     NO_ROUTE = (404, "invalid_request_error", "unknown_url", 404, "Validation")
     METHOD = (405, "invalid_request_error", "method_not_allowed", 405, "Validation")
     BUSY = (429, "rate_limit_error", "overloaded", 429, "Overloaded")
@@ -71,6 +72,18 @@ def texts_of(value: Any, name: str, limits: Limits) -> list[str]:
     for i, text in enumerate(value):
         text_of(text, f"{name}[{i}]", limits)
     return value
+
+
+def words_of(texts: list[Any], limits: Limits) -> list[list[str]]:
+    """Texts that are lists of tokens; Refused where one is not."""
+    if not texts:
+        raise Refused(Why.EMPTY, "texts is an empty list; give at least one text", "texts")
+    if len(texts) > limits.texts:
+        raise Refused(Why.TOO_LARGE, f"there are {len(texts)} texts; at most {limits.texts} are taken at once", "texts")
+    for i, text in enumerate(texts):
+        if not isinstance(text, list) or not all(isinstance(piece, str) for piece in text):
+            raise Refused(Why.INVALID, f"not all tokens of texts[{i}] are strings", "texts")
+    return texts
 
 
 def text_of(value: Any, name: str, limits: Limits) -> str:

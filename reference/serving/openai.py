@@ -24,23 +24,20 @@ async def embeddings(call: Call) -> Response:
     Beside OpenAI's fields, ``cut`` lists the texts that were longer than the model reads, if there are any.
     """
     said = call.only("input", "model", "encoding_format", "dimensions", "user")
-    model = call.service.model
-    if said.get("model") not in (None, model.name):
-        message = f"the model {said['model']!r} is not served here; the model is {model.name!r}"
-        raise Refused(Why.NO_MODEL, message, "model")
+    model = call.model
     form = "float" if said.get("encoding_format") is None else said["encoding_format"]
     if form not in FORMATS:
         raise Refused(Why.INVALID, f"encoding_format {form!r} is not one of {', '.join(FORMATS)}", "encoding_format")
     call.check_dimensions()
     texts = texts_of(said.get("input"), "input", call.service.limits)
-    rows = await call.vectors(model.vectors(), await call.tokenized(texts))
+    rows = await call.vectors(model.vectors(), await call.tokenized(model, texts))
     return await call.json(lambda: _answer(call, rows, form), rows.size)
 
 
 def _answer(call: Call, rows: NDArray[Any], form: str) -> dict[str, Any]:
     numbers: list[Any] = rows.tolist() if form == "float" else [_base64(row) for row in rows]
     data = [{"object": "embedding", "index": i, "embedding": each} for i, each in enumerate(numbers)]
-    answer: dict[str, Any] = {"object": "list", "data": data, "model": call.service.model.name}
+    answer: dict[str, Any] = {"object": "list", "data": data, "model": call.model.name}
     answer |= {"usage": {"prompt_tokens": call.tokens, "total_tokens": call.tokens}}
     cut = [{"index": i, "tokens_lost": lost} for i, lost in call.cut.items()]
     return answer | ({"cut": cut} if cut else {})
@@ -51,10 +48,11 @@ def _base64(row: NDArray[Any]) -> str:
 
 
 async def models(call: Call) -> Response:
-    """The one model."""
+    """All models, by the names that requests choose them by."""
     service = call.service
-    one = {"id": service.model.name, "object": "model", "created": service.started, "owned_by": "local"}
-    return await call.json(lambda: {"object": "list", "data": [one]}, 0)
+    of_each = {"object": "model", "created": service.started, "owned_by": "local"}
+    data = [{"id": name} | of_each for name in dict.fromkeys([*service.models, *service.classifiers])]
+    return await call.json(lambda: {"object": "list", "data": data}, 0)
 
 
 ROUTES = [post("/v1/embeddings", embeddings), get("/v1/models", models)]

@@ -3,21 +3,25 @@
 import logging
 import signal
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TextIO
 
 import uvicorn
 
 import reference.serving.openai as openai
 import reference.serving.tei as tei
+import reference.serving.tei_heads as tei_heads
 from reference.encoder import CPU_TOKENS, GPU_TOKENS, SentenceEncoder
+from reference.serving import connections
 from reference.serving.batching import Batcher
+from reference.serving.classifier import Classifier
 from reference.serving.http import Application, Service, get, health, metrics, ready
 from reference.serving.limits import Limits, NoAddress
 from reference.serving.metrics import Metrics
 from reference.serving.model import Model
 
 WARM = "the model's speed is measured before the first request"
+BACKLOG = 4096  # connections that wait to be accepted; the system may allow fewer
 STOP_SECONDS = 30  # in which answers that are being computed may still be sent
 
 
@@ -31,6 +35,7 @@ def listen(host: str, port: int) -> socket.socket:
         family, kind, protocol, _, address = found[0]
         bound = socket.socket(family, kind, protocol)  # without the protocol asyncio would not set TCP_NODELAY
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        connections.cut_off_who_does_not_read(bound)
         bound.bind(address)
     except (OSError, OverflowError) as error:
         why = getattr(error, "strerror", None) or str(error)
@@ -48,26 +53,40 @@ def build(
     encoder: SentenceEncoder,
     name: str,
     *,
+    more: Mapping[str, SentenceEncoder] | None = None,
+    classifiers: Sequence[Classifier] = (),
     max_wait: float = 30.0,
     key: str | None = None,
     limits: Limits | None = None,
 ) -> Application:
-    """The HTTP application of an encoder, whose speed is measured first. ``name`` is what clients call the model."""
+    """The HTTP application of an encoder, whose speed is measured first. ``name`` is what clients call the model.
+
+    ``more`` are other encoders, by the names that requests choose them by; ``classifiers`` are models with a head.
+    """
     batch_tokens = CPU_TOKENS if encoder.device == "cpu" else GPU_TOKENS
     counted = Metrics()
-    model, batcher = Model(encoder, name), Batcher(batch_tokens, max_wait, counted.observe)
-    warm = model.tokens([WARM])
-    for count in (1, batch_tokens // len(warm[0].ids)):  # the first batch pays for what is made once
-        batcher.submit("start", model.vectors(), warm * max(1, count)).answer.result()
-    service = Service(model, batcher, counted, limits or Limits(), key)
-    families = {"/": (tei.shape, [*tei.ROUTES, get("/metrics", metrics)]), "/v1": (openai.shape, openai.ROUTES)}
+    models = {each: Model(made, each) for each, made in ({name: encoder} | dict(more or {})).items()}
+    batcher = Batcher(batch_tokens, max_wait, counted.observe)
+    for model in models.values():
+        warm = model.tokens([WARM])
+        for count in (1, batch_tokens // len(warm[0].ids)):  # the first batch pays for what is made once
+            batcher.submit("start", model.vectors(), warm * max(1, count)).answer.result()
+    heads = {each.name: each for each in classifiers}
+    service = Service(models, batcher, counted, heads, limits or Limits(), key)
+    families = {
+        "/": (tei.shape, [*tei.ROUTES, *tei_heads.ROUTES, get("/metrics", metrics)]),
+        "/v1": (openai.shape, openai.ROUTES),
+    }
     return Application(service, families, [get("/health", health), get("/ready", ready)])
 
 
 def server(application: Application) -> uvicorn.Server:
-    """The HTTP server of an application."""
+    """The HTTP server of an application, with as many connections as this process may have."""
+    connections.Protocol.limit = connections.most()
     config = uvicorn.Config(
         application,
+        http=connections.Protocol,
+        backlog=BACKLOG,
         lifespan="on",
         log_config=None,
         access_log=False,

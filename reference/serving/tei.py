@@ -25,19 +25,20 @@ async def embed(call: Call) -> Response:
 
     Texts that are too long are cut, and the header X-Texts-Cut names them; with ``truncate`` false they are refused.
     """
-    said = call.only("inputs", "normalize", "dimensions", *TRUNCATION)
+    said = call.only("inputs", "normalize", "dimensions", "model", *TRUNCATION)
     call.check_dimensions()
     normalize = call.flag("normalize", True)
     texts = texts_of(said.get("inputs"), "inputs", call.service.limits)
     prompt = _prompt_name(call)
     tokens = await _tokens(call, texts, prompt, "inputs")
-    rows = await call.vectors(call.service.model.vectors(normalize, prompt), tokens)
+    rows = await call.vectors(call.model.vectors(normalize, prompt), tokens)
     return await call.json(lambda: rows.tolist(), rows.size)
 
 
 async def similarity(call: Call) -> Response:
     """The cosine of one sentence with each of others."""
-    call.only("inputs", "parameters")
+    call.only("inputs", "parameters", "model")
+    named = {"model": call.body["model"]} if "model" in call.body else {}
     inputs, parameters = call.body.get("inputs"), call.body.get("parameters") or {}
     if not isinstance(inputs, dict):
         raise Refused(Why.INVALID, f"inputs is {kind_of(inputs)}; it must be an object", "inputs")
@@ -50,9 +51,10 @@ async def similarity(call: Call) -> Response:
     sentences = texts_of(inputs.get("sentences"), "inputs.sentences", limits)
     call.body = parameters
     call.only(*TRUNCATION)
+    call.body = parameters | named
     prompt = _prompt_name(call)
     tokens = await _tokens(call, [source, *sentences], prompt, "the source sentence and the sentences")
-    rows = await call.vectors(call.service.model.vectors(True, prompt), tokens)
+    rows = await call.vectors(call.model.vectors(True, prompt), tokens)
     return await call.json(lambda: _cosines(rows), len(rows))
 
 
@@ -66,10 +68,10 @@ def _cosines(rows: NDArray[Any]) -> list[float]:
 
 async def tokenize(call: Call) -> Response:
     """The word pieces that the model reads of each text; where they are in it is not said (null)."""
-    said = call.only("inputs", "add_special_tokens", "prompt_name")
+    said = call.only("inputs", "add_special_tokens", "prompt_name", "model")
     texts = texts_of(said.get("inputs"), "inputs", call.service.limits)
     special = call.flag("add_special_tokens", True)
-    tokens = await call.tokenized(texts, _prompt_name(call))
+    tokens = await call.tokenized(call.model, texts, _prompt_name(call))
     return await call.json(
         lambda: [_pieces(call, each, special) for each in tokens], sum(len(each.ids) for each in tokens)
     )
@@ -79,16 +81,16 @@ def _pieces(call: Call, tokens: Tokens, special: bool) -> list[dict[str, Any]]:
     last = len(tokens.ids) - 1
     pieces = [
         {"id": number, "text": text, "special": i in (0, last), "start": None, "stop": None}
-        for i, (number, text) in enumerate(zip(tokens.ids, call.service.model.names(tokens.ids), strict=True))
+        for i, (number, text) in enumerate(zip(tokens.ids, call.model.names(tokens.ids), strict=True))
     ]
     return pieces if special else pieces[1:-1]
 
 
 async def info(call: Call) -> Response:
-    """What is served."""
-    service, encoder = call.service, call.service.model.encoder
+    """What is served: the first model, and the names of all."""
+    service, encoder = call.service, call.model.encoder
     said = {
-        "model_id": service.model.name,
+        "model_id": call.model.name,
         "model_dtype": encoder.precision,
         "model_type": {"embedding": {"pooling": "+".join(encoder.pooling)}},
         "max_input_length": encoder.max_length,
@@ -100,6 +102,8 @@ async def info(call: Call) -> Response:
         "normalize": encoder.normalize,
         "device": encoder.device,
         "prompts": encoder.prompts,
+        "models": [*service.models],
+        "classifiers": {name: [each.kind, *each.labels] for name, each in service.classifiers.items()},
     }
     return await call.json(lambda: said, 0)
 
@@ -107,7 +111,7 @@ async def info(call: Call) -> Response:
 def _prompt_name(call: Call) -> str | None:
     """The name of the prompt, checked."""
     name = call.body.get("prompt_name")
-    prompts = call.service.model.encoder.prompts
+    prompts = call.model.encoder.prompts
     if name is not None and (not isinstance(name, str) or name not in prompts):
         message = f"prompt_name {name!r} is not one of {', '.join(prompts)}"
         raise Refused(Why.INVALID, message, "prompt_name")
@@ -116,16 +120,16 @@ def _prompt_name(call: Call) -> str | None:
 
 async def _tokens(call: Call, texts: list[str], prompt: str | None, name: str) -> list[Tokens]:
     """The tokens of texts, if how they are to be cut is how the model's tokenizer cuts them."""
-    direction = "Left" if call.service.model.encoder.cut_left else "Right"
+    direction = "Left" if call.model.encoder.cut_left else "Right"
     asked = call.body.get("truncation_direction")
     if asked not in (None, direction):
         message = f"truncation_direction is {asked!r}; this model's tokenizer cuts on one side: {direction}"
         raise Refused(Why.INVALID, message, "truncation_direction")
     truncate = call.flag("truncate", True)
-    tokens = await call.tokenized(texts, prompt)
+    tokens = await call.tokenized(call.model, texts, prompt)
     if call.cut and not truncate:
         i, lost = next(iter(call.cut.items()))
-        length = call.service.model.encoder.max_length
+        length = call.model.encoder.max_length
         message = f"text {i} of {name} has {length + lost} tokens, and the model reads {length}; truncate is false"
         raise Refused(Why.INVALID, message, name)
     return tokens

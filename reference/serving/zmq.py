@@ -25,13 +25,12 @@ from typing import Any
 import numpy as np
 import zmq
 
-from reference.encoder import Tokens
 from reference.serving import batching
 from reference.serving.batching import Batcher, Request
-from reference.serving.bert_vectors import BertVectors
-from reference.serving.limits import Limits, NoAddress, Refused, Why, texts_of
+from reference.serving.bert_options import STRATEGIES
+from reference.serving.bert_vectors import BertVectors, Text
+from reference.serving.limits import Limits, NoAddress, Refused, Why, texts_of, words_of
 from reference.serving.metrics import Metrics
-from reference.serving.model import Model
 
 LOG = logging.getLogger("reference.serving")
 VERSION = "1.10.0"  # the client refuses any other
@@ -107,9 +106,8 @@ class Client:
 class BertServing:
     """Owns the thread that reads requests and sends answers."""
 
-    def __init__(self, model: Model, batcher: Batcher, metrics: Metrics, ports: Ports) -> None:
-        self._vectors, self._batcher, self._metrics, self._ports = BertVectors(model), batcher, metrics, ports
-        self._name = model.name
+    def __init__(self, vectors: BertVectors, batcher: Batcher, metrics: Metrics, ports: Ports) -> None:
+        self._vectors, self._batcher, self._metrics, self._ports = vectors, batcher, metrics, ports
         self._clients: dict[bytes, Client] = {}
         self._waiting: set[bytes] = set()  # clients that have answers which are not sent
         self._computed: SimpleQueue[Callable[[], None]] = SimpleQueue()
@@ -117,9 +115,8 @@ class BertServing:
         self._woken.setblocking(False)
         self._wake.setblocking(False)
         self._count = 0
-        self._statistic = dict.fromkeys(("num_data_request", "num_total_seq", "num_sys_request", "num_total_client"), 0)
+        self._counts = vectors.counts
         self.ignored = 0  # messages and subscriptions that made no sense
-        self._started = time.strftime("%Y-%m-%d %H:%M:%S")
         self._ends: float | None = None  # when to stop, whatever still waits
         self._thread = threading.Thread(target=self._run, name="bert-as-service", daemon=True)
         self._thread.start()
@@ -182,7 +179,7 @@ class BertServing:
         if begins:
             self._ports.answers.setsockopt(zmq.SUBSCRIBE, identity)
             client = self._client(identity)
-            self._statistic["num_total_client"] += not client.subscribers
+            self._counts.num_total_client += not client.subscribers
             client.subscribers += 1
             return
         self._ports.answers.setsockopt(zmq.UNSUBSCRIBE, identity)
@@ -214,10 +211,10 @@ class BertServing:
             return
         client = self._client(identity)
         if message in (b"SHOW_CONFIG", b"SHOW_STATUS"):
-            self._statistic["num_sys_request"] += 1
+            self._counts.num_sys_request += 1
             self._put(client, [identity, json.dumps(self._config(identity, message)).encode(), number])
             return
-        self._statistic["num_data_request"] += 1
+        self._counts.num_data_request += 1
         try:
             self._submit(client, identity, message, number)
         except Refused as refused:
@@ -227,10 +224,12 @@ class BertServing:
         if client.kept > MAX_KEPT:
             raise Refused(Why.BUSY, "too many answers wait for this client to read them")
         tokens = self._tokens(message)
-        self._statistic["num_total_seq"] += len(tokens)
+        if self._vectors.bytes_of(tokens) > MAX_KEPT:
+            raise Refused(Why.TOO_LARGE, f"the answer would have more than {MAX_KEPT} bytes; send fewer texts")
+        self._counts.num_total_seq += len(tokens)
         start = time.monotonic()
         try:
-            request = self._batcher.submit(identity, self._vectors.way, tokens)
+            request = self._batcher.submit(identity, self._vectors, tokens)
         except batching.Busy as error:
             raise Refused(Why.BUSY, f"the service is busy; try again in {error.seconds:.0f} seconds") from None
         except batching.Stopped as error:
@@ -250,7 +249,7 @@ class BertServing:
 
         request.answer.add_done_callback(computed)
 
-    def _tokens(self, message: bytes) -> list[Tokens]:
+    def _tokens(self, message: bytes) -> list[Text]:
         """The tokens of a message's texts. Refused for a message that has none."""
         if len(message) > LIMITS.body_bytes:
             raise Refused(Why.TOO_LARGE, f"the message has more than {LIMITS.body_bytes} bytes; send fewer texts")
@@ -262,25 +261,21 @@ class BertServing:
             raise Refused(Why.INVALID, "the message is not a list of texts")
         if not texts or not all(isinstance(text, list) for text in texts):
             return self._vectors.tokens(texts_of(texts, "texts", LIMITS))
-        if len(texts) > LIMITS.texts:
-            raise Refused(Why.TOO_LARGE, f"there are {len(texts)} texts; at most {LIMITS.texts} are taken at once")
-        for i, text in enumerate(texts):
-            if not all(isinstance(piece, str) for piece in text):
-                raise Refused(Why.INVALID, f"not all tokens of texts[{i}] are strings")
-        return self._vectors.tokens_of_words(texts)
+        return self._vectors.tokens_of_words(words_of(texts, LIMITS))
 
     # -- answers --
 
     def _answer(
-        self, client: Client, identity: bytes, number: bytes, tokens: list[Tokens], request: Request, seconds: float
+        self, client: Client, identity: bytes, number: bytes, tokens: list[Text], request: Request, seconds: float
     ) -> None:
         error = request.answer.exception()
         if error is not None:
             self._refuse(client, identity, number, "failed", str(error))
             return
-        rows = np.ascontiguousarray(request.answer.result(), dtype="<f4")
+        rows = self._vectors.stacked(request.answer.result(), tokens)
+        rows = np.ascontiguousarray(rows, dtype=rows.dtype.newbyteorder("<"))
         names = [self._vectors.names(each) for each in tokens]
-        header = json.dumps({"dtype": "float32", "shape": rows.shape, "tokens": names})
+        header = json.dumps({"dtype": rows.dtype.name, "shape": rows.shape, "tokens": names})
         self._put(client, [identity, header.encode(), rows.tobytes(), number])
         cut = sum(each.lost > 0 for each in tokens)
         read = sum(len(each.ids) for each in tokens)
@@ -329,30 +324,50 @@ class BertServing:
         return True
 
     def _config(self, identity: bytes, message: bytes) -> dict[str, Any]:
-        """What SHOW_CONFIG and SHOW_STATUS tell; the client needs the first three."""
-        first, second = self._ports.numbers
-        said: dict[str, Any] = {
-            "server_version": VERSION,
-            "max_seq_len": self._vectors.max_length,
-            "show_tokens_to_client": True,
-            "client": identity.decode("ascii", "backslashreplace"),
-            "model_dir": self._name,
-            "pooling_layer": [-2],
-            "pooling_strategy": 2,  # REDUCE_MEAN
-            "mask_cls_sep": False,
-            "port": first,
-            "port_out": second,
-            "num_worker": 1,
-            "num_process": 1,
-            "server_start_time": self._started,
-            "server_current_time": time.strftime("%Y-%m-%d %H:%M:%S"),
-            "pyzmq_version": zmq.pyzmq_version(),
-            "zmq_version": zmq.zmq_version(),
+        """What SHOW_CONFIG and SHOW_STATUS tell."""
+        said = configuration(self._vectors, self._ports.numbers) | {
+            "client": identity.decode("ascii", "backslashreplace")
         }
         if message == b"SHOW_CONFIG":
             return said
-        counts = dict(self._statistic)
-        counts["num_total_request"] = counts["num_data_request"] + counts["num_sys_request"]
         since = time.monotonic() - ACTIVE_SECONDS
-        counts["num_active_client"] = sum(client.last_seen > since for client in self._clients.values())
-        return said | {"statistic": counts}
+        active = sum(client.last_seen > since for client in self._clients.values())
+        return said | {"statistic": statistic(self._vectors) | {"num_active_client": active}}
+
+
+def configuration(vectors: BertVectors, ports: tuple[int, int]) -> dict[str, Any]:
+    """The server's options and versions; the client needs the first three."""
+    options = vectors.options
+    return {
+        "server_version": VERSION,
+        "max_seq_len": vectors.max_length,
+        "show_tokens_to_client": True,
+        "model_dir": vectors.name,
+        "pooling_layer": list(options.pooling_layer),
+        "pooling_strategy": STRATEGIES[options.pooling_strategy],
+        "mask_cls_sep": options.mask_cls_sep,
+        "no_special_token": options.no_special_token,
+        "fixed_embed_length": options.fixed_embed_length,
+        "fp16": options.fp16,
+        "http_port": options.http_port,
+        "port": ports[0],
+        "port_out": ports[1],
+        "num_worker": 1,
+        "num_process": 1,
+        "server_start_time": vectors.counts.started,
+        "server_current_time": time.strftime("%Y-%m-%d %H:%M:%S"),
+        "pyzmq_version": zmq.pyzmq_version(),
+        "zmq_version": zmq.zmq_version(),
+    }
+
+
+def statistic(vectors: BertVectors) -> dict[str, int]:
+    """The counts of requests so far."""
+    counts = vectors.counts
+    return {
+        "num_data_request": counts.num_data_request,
+        "num_total_seq": counts.num_total_seq,
+        "num_sys_request": counts.num_sys_request,
+        "num_total_request": counts.num_data_request + counts.num_sys_request,
+        "num_total_client": counts.num_total_client,
+    }

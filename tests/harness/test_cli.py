@@ -34,6 +34,7 @@ COMMANDS = [
         "predict",
         "embed",
         "serve",
+        "load",
         "publish",
         "figures",
         "index",

@@ -50,6 +50,7 @@ def test_every_suite_has_its_tasks() -> None:
         "mini": ["mini-ner", "mini-sentiment", "mini-similarity"],
         "mini-hard": ["mini-acceptability", "mini-paraphrase"],
         "repositories": ["next-sentence", "sentiment-fine-grain"],
+        "zero-shot": ["mini-similarity-cosine", "stsb-cosine"],
     }
 
 

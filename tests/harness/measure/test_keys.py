@@ -218,7 +218,7 @@ def test_keys_of_what_our_compiled_routines_take_part_in_change_with_them(
     before = all_keys(made)
     monkeypatch.setattr(keys, "compiled_here", lambda: ["None, there is no compiler"])
     same = {name for name, key in all_keys(made).items() if key == before[name]}
-    of_transformers = {f"transformers {name}" for name in ("code", "trained", "job", "parity")}
+    of_transformers = {f"transformers {name}" for name in ("code", "trained", "job", "zero-shot", "parity")}
     assert same == {"reference code"} | of_transformers, "which is compared with float64, that nothing is compiled for"
 
 
@@ -309,9 +309,12 @@ def test_each_key_changes_with_the_code_that_determines_it(
         *parity,
         "reference encoded",
         "reference job",
+        "reference zero-shot",
         "reference code",
         "speed",
     }
+    for name in ("harness/weights/sentences.py", "reference/pooling.py"):
+        assert changed_by(name) == {name for name in before if name.endswith(" zero-shot")}, name
     for name in ("statistics/score", "statistics/metrics", "statistics/intervals"):
         assert changed_by(f"harness/{name}.py") == set(), name
     for name in ("measure/plan", "records/record", "report/table"):

@@ -96,7 +96,7 @@ def test_a_batch_is_what_is_queued_up_to_its_tokens_and_a_longer_text_is_alone(
     assert model.batches == [[0], [1, 2, 3], [4], [5, 6]]
 
 
-@pytest.mark.parametrize(("speed", "largest"), [(1.0, 256), (5000.0, 500), (1e9, 1000)])
+@pytest.mark.parametrize(("speed", "largest"), [(1.0, 128), (10000.0, 500), (1e9, 1000)])
 def test_a_batch_on_a_slow_machine_is_smaller(
     start: Callable[..., Batcher], model: Stub, monkeypatch: pytest.MonkeyPatch, speed: float, largest: int
 ) -> None:
@@ -107,6 +107,22 @@ def test_a_batch_on_a_slow_machine_is_smaller(
     model.free.set()
     assert vectors(request) == list(range(2000))
     assert max(map(len, model.batches)) == largest
+
+
+@pytest.mark.parametrize(("of_one", "largest"), [(1, 250), (200, 250), (400, 500), (0, 500)])
+def test_batches_are_half_as_long_while_a_client_waits_for_little_beside_one_that_waits_for_much(
+    start: Callable[..., Batcher], model: Stub, monkeypatch: pytest.MonkeyPatch, of_one: int, largest: int
+) -> None:
+    batcher = start(1000)
+    model.hold(batcher)
+    many = batcher.submit("many", model, words(*range(2000)))
+    one = batcher.submit("one", model, words(*range(of_one))) if of_one else None
+    monkeypatch.setattr(Batcher, "tokens_per_second", property(lambda self: 10000.0))
+    model.free.set()
+    assert one is None or vectors(one) == list(range(of_one))
+    assert vectors(many) == list(range(2000))
+    assert len(model.batches[1]) == largest
+    assert len(model.batches[-2]) == 500  # when the other has its answer
 
 
 def test_clients_take_turns(start: Callable[..., Batcher], model: Stub) -> None:

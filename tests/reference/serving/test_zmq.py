@@ -18,7 +18,7 @@ from reference.serving.batching import Batcher
 from reference.serving.bert_vectors import BertVectors
 from reference.serving.limits import NoAddress
 from reference.serving.metrics import Metrics
-from reference.serving.model import Model, Vectors
+from reference.serving.model import Model
 from reference.serving.zmq import BertServing, Ports
 from tests.reference.serving.conftest import NAME, SOON, wait_until, write_folder
 
@@ -41,7 +41,7 @@ def model(encoder: SentenceEncoder) -> Model:
 
 @pytest.fixture
 def server(model: Model, batcher: Batcher) -> Iterator[BertServing]:
-    made = BertServing(model, batcher, Metrics(), Ports.bind("127.0.0.1", 0, 0))
+    made = BertServing(BertVectors(model), batcher, Metrics(), Ports.bind("127.0.0.1", 0, 0))
     yield made
     made.stop()
 
@@ -265,7 +265,7 @@ def test_the_client_raises_an_error_with_the_sentence(connect: Connect, monkeypa
     with pytest.raises(TypeError, match="half of a surrogate pair"):
         client.encode(["\ud83d"])
     with monkeypatch.context() as patch:
-        patch.setattr(Vectors, "compute", lambda *_: np.full((1, 24), np.nan))
+        patch.setattr(BertVectors, "compute", lambda *_: np.full((1, 24), np.nan))
         with pytest.raises(TypeError, match="not all numbers of the vector of text 0 are finite"):
             client.encode(["a"])
     assert client.encode(["a"]).shape == (1, 24)
@@ -305,14 +305,14 @@ def test_nobody_reads_the_answers_of_others(server: BertServing, raw: Callable[.
 def test_what_a_client_that_left_had_queued_is_not_computed(
     server: BertServing, batcher: Batcher, raw: Callable[..., Raw], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    began, free, compute = threading.Event(), threading.Event(), Vectors.compute
+    began, free, compute = threading.Event(), threading.Event(), BertVectors.compute
 
-    def gated(way: Vectors, texts: Any) -> Any:
+    def gated(way: BertVectors, texts: Any) -> Any:
         began.set()
         assert free.wait(SOON)
         return compute(way, texts)
 
-    monkeypatch.setattr(Vectors, "compute", gated)
+    monkeypatch.setattr(BertVectors, "compute", gated)
     stays, leaves = raw(b"a client that stays"), raw(b"a client that leaves")
     leaves.ask(b"SHOW_CONFIG")
     stays.send(b'["a"]')
@@ -330,13 +330,13 @@ def test_an_answer_that_nobody_subscribed_to_is_dropped_in_time(
 ) -> None:
     monkeypatch.setattr("reference.serving.zmq.UNCLAIMED_SECONDS", 0.01)
     raw(b"a client of its own", b"another topic").send(b"SHOW_CONFIG")
-    wait_until(lambda: server._statistic["num_sys_request"] == 1)
+    wait_until(lambda: server._counts.num_sys_request == 1)
     wait_until(lambda: not server._waiting and b"a client of its own" not in server._clients)
 
 
 def test_stopping_sends_what_was_computed(model: Model, raw: Callable[..., Raw]) -> None:
     batcher = Batcher(64)
-    server = BertServing(model, batcher, Metrics(), Ports.bind("127.0.0.1", 0, 0))
+    server = BertServing(BertVectors(model), batcher, Metrics(), Ports.bind("127.0.0.1", 0, 0))
     client = Raw(server, b"a client of its own")
     client.ask(b"SHOW_CONFIG")
     client.send(json.dumps(["a"] * 300).encode())
@@ -355,5 +355,5 @@ def test_a_port_that_is_taken_is_named(server: BertServing) -> None:
 
 def test_a_model_of_one_layer_has_no_layer_before_the_last(tmp_path: Path) -> None:
     short = SentenceEncoder(write_folder(tmp_path / "model", layers=1), precision="fp32", device="cpu")
-    with pytest.raises(ValueError, match="reads the layer before the last, and this model has 1"):
+    with pytest.raises(ValueError, match="-pooling_layer -2: this model has 1 layers"):
         BertVectors(Model(short, NAME))

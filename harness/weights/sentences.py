@@ -1,0 +1,52 @@
+"""How the folder of weights makes sentence vectors of the last hidden states, which any implementation gives."""
+
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.errors import BadInput
+from harness.weights.find import Weights
+
+if TYPE_CHECKING:
+    from reference.sentence_folder import SentenceFolder
+
+
+@cache
+def sentence_folder(weights: Weights) -> "SentenceFolder":
+    """What the weights' folder says of its vectors; BadInput where hidden states of the last layer do not give them."""
+    from reference.errors import CheckpointError
+    from reference.sentence_folder import SentenceFolder, read_sentence_folder
+
+    if not weights.folder.is_dir():
+        return SentenceFolder(weights.folder.parent)
+    try:
+        said = read_sentence_folder(weights.folder)
+    except CheckpointError as error:
+        raise BadInput(str(error)) from error
+    if reason := _unfit(said, weights.folder):
+        raise BadInput(f"{weights.name}: {reason}; a task of kind similarity cannot be done with it")
+    return said
+
+
+def _unfit(said: "SentenceFolder", folder: Path) -> str | None:
+    """What the folder asks for that is not computed of an implementation's last hidden states; None: nothing."""
+    default = said.prompts.get(said.default_prompt_name or "", "")
+    reasons = {
+        "its weights are in a folder of their own": said.bert.resolve() != folder.resolve(),
+        "its vectors are a mean of several layers": said.layer_weights is not None,
+        f"it puts the prompt {default!r} before each text": bool(default),
+        "it has texts in lower case before its tokenizer": said.lower_case,
+        "it keeps the first numbers of a vector only": said.truncate is not None,
+        f"it compares vectors by {said.similarity}, not by their cosine": said.similarity != "cosine",
+    }
+    return next((reason for reason, true in reasons.items() if true), None)
+
+
+def module_files(weights: Weights) -> list[Path]:
+    """The files in the weights' folder that say how vectors are made, and those of the modules' weights."""
+    said = sentence_folder(weights)
+    if not (said.bert / "modules.json").is_file():
+        return []
+    inner = [file for file in said.bert.glob("*/**/*") if file.suffix in (".json", ".safetensors", ".bin")]
+    names = ("modules.json", "sentence_bert_config.json", "config_sentence_transformers.json")
+    return sorted([*(file for name in names if (file := said.bert / name).is_file()), *inner])
