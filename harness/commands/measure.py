@@ -75,6 +75,9 @@ def run(
         float | None,
         typer.Option(metavar="MS", help="Also find the highest query rate with a p99 latency below this."),
     ] = None,
+    shard: Annotated[
+        str | None, typer.Option(metavar="NUMBER/ALL", help="Do one share of the runs, such as 3/16; the first times.")
+    ] = None,
     rerun: Annotated[
         str, typer.Option(help="missing: run what has no record; failed: also what failed before; all: everything.")
     ] = "missing",
@@ -89,6 +92,7 @@ def run(
     from harness.measure import main_path
     from harness.measure.dry_run import print_dry_run
     from harness.measure.plan import Options, prepare_each
+    from harness.shares import Share
 
     own = [str(path) for path in task or []]
     if context not in (None, "sentence", "document"):
@@ -120,6 +124,7 @@ def run(
             rerun=rerun,  # type: ignore[arg-type]
             dry_run=dry_run,
             checkouts=checkouts(checkout),
+            share=None if shard is None else Share.parse(shard),
             bound=None if load is None else load / 1000,
             command=command_line(data),
         ),
