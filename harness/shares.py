@@ -45,3 +45,20 @@ class Share(NamedTuple):
     def times(self) -> bool:
         """Whether timing belongs to this share: it compares all implementations on one machine, so one share has it."""
         return self.number == 1
+
+
+class Only(NamedTuple):
+    """One run alone, or none and the timing: what a machine of a cluster is asked for at a time."""
+
+    implementation: str | None = None  # None: the timing
+    task: str = ""
+    seed: int = 0
+
+    def holds(self, implementation: str, task: str, seed: int) -> bool:
+        """Whether it is this run."""
+        return (implementation, task, seed) == (self.implementation, self.task, self.seed)
+
+    @property
+    def times(self) -> bool:
+        """Whether it is the timing."""
+        return self.implementation is None

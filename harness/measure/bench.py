@@ -3,7 +3,7 @@
 import logging
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import NamedTuple, Self
 from harness import claims
 from harness.claims import Claim, Claims
 from harness.errors import Failure
-from harness.files import exclusive
+from harness.files import exclusive, sweep
 from harness.measure.client import Worker
 from harness.measure.plan import Plan
 from harness.progress import Show, labelled
@@ -47,7 +47,12 @@ class Bench:
         A claim, if there is one, must be sealed before the record is written.
         """
         show = partial(self.show, waiting)
-        with self.claims.on(path, show) if self.claims else nullcontext() as claim, exclusive(path, show):
+        if self.claims is None:
+            with exclusive(path, show):
+                yield None
+            return
+        with self.claims.on(path, show) as claim:  # and no lock: a suspended process would keep it
+            sweep(path.parent, path.stem)
             yield claim
 
     def lost(self, label: str, seconds: float) -> None:

@@ -22,6 +22,7 @@ from harness.measure.run import Run
 from harness.progress import Show
 from harness.records import record
 from harness.registry.implementations import Implementation
+from harness.shares import Share
 from harness.weights.checkpoints import Checkpoints
 
 PREFIX, LOCK, HOUR = "bert-atlas-run-", "lock", 3600.0  # of folders for temporary files; seconds
@@ -90,7 +91,7 @@ def _set_up(plan: Plan, folder: Path, show: Show) -> tuple[Bench, list[record.Pa
     """The bench, and records of the implementations that cannot be started."""
     interpreters, missing = find_interpreters(plan, show)
     checkpoints = Checkpoints(plan.weights.folder, plan.tokenizer, folder)
-    claims = Claims() if plan.options.share else None
+    claims = Claims() if isinstance(plan.options.share, Share) else None
     return Bench(plan, interpreters, checkpoints, show, claims), [parity.write_missing(plan, each) for each in missing]
 
 

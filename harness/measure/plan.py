@@ -23,7 +23,7 @@ from harness.files import cache_folder, expanded, user_folder
 from harness.measure.tokenization import check_folder
 from harness.records import machine
 from harness.registry.implementations import Implementation, find, implementations
-from harness.shares import Share
+from harness.shares import Only, Share
 from harness.weights.examine import check_fit, examine, remember
 from harness.weights.find import Weights, find_weights
 from reference.tokenizer import Tokenizer
@@ -75,7 +75,7 @@ class Options:
     training: bool = False  # time steps of fine-tuning, not inference
     by_length: bool = False  # sort the examples of a task by length for every implementation
     bound: float | None = None  # upper bound of the latency under load, in seconds; None: measure no load
-    share: Share | None = None  # do this share of the runs; None: all
+    share: Share | Only | None = None  # do this share of the runs; None: all
     command: str = ""  # the command line, as records name it
 
 
@@ -249,7 +249,7 @@ def _with_work(options: Options, chosen: list[Implementation], tasks: list[Task]
 
 def _share_note(options: Options, chosen: list[Implementation], tasks: list[Task]) -> list[str]:
     share, units = options.share, _units(options, chosen, tasks)
-    if share is None:
+    if not isinstance(share, Share):
         return []
     timing = ", and the timing" if share.times else "; share 1 times"
     return [f"share {share}: {sum(share.holds(*unit) for unit in units)} of {len(units)} runs{timing}"]

@@ -76,10 +76,10 @@ os.fsync = lambda _: time.sleep(0.003)  # a file is half-written for this long, 
 Checkpoints.with_head = lambda self, task, seed: self.folder
 
 
-def plans_for(runs, share=None):
+def plans_for(runs):
     names, tasks = ["reference", "transformers"], ["mini-sentiment", "mini-ner"]
-    usual = {"weights": weights, "device": "cpu", "seeds": (42, 43, 44)}
-    return prepare_each(Options(names, tasks, runs=runs, share=share, **usual), ["fp32", "bf16"])
+    seeds = (42, 43, 44)
+    return prepare_each(Options(names, tasks, weights=weights, runs=runs, device="cpu", seeds=seeds), ["fp32", "bf16"])
 """
 # Kills as many processes as asked, in one folder after another, and checks all records after each.
 KILLER = """
@@ -165,21 +165,30 @@ print(len(states), sum("another process" in what for what in waited))
 # Five processes, forked, do three shares in one folder: two shares were started twice, as after a time-out; two
 # processes are killed and one is suspended until the others have taken its work over. Then the same, a folder a share.
 SHARES = """
+import dataclasses
 import json
 import shutil
 import signal
+import traceback
 
 from harness import claims
 from harness.records import record
 from harness.shares import Share
 
 claims.POLL, claims.BEAT, claims.DEAD = 0.01, 0.05, 1.0
-list(main_path.run(plans_for(folder / "first"), lambda *_: None))  # what keys are made of is then known to all
+every, shares = plans_for(folder / "unused"), [Share(number, 3) for number in (1, 2, 3)]
+
+
+def of_share(share, runs):
+    said = [dataclasses.replace(each.options, share=share, runs=runs) for each in every]
+    return [dataclasses.replace(each, options=options) for each, options in zip(every, said)]
+
+
+plans = {share: of_share(share, folder / "runs") for share in shares}
+apart = {share: of_share(share, folder / f"apart-{share.number}") for share in shares}
+list(main_path.run(of_share(None, folder / "first"), lambda *_: None))  # what keys are made of is then known to all
 (folder / "log").unlink()
 shutil.rmtree(os.environ["BERT_ATLAS_CACHE"] + "/tuned")
-shares = [Share(number, 3) for number in (1, 2, 3)]
-plans = {share: plans_for(folder / "runs", share) for share in shares}
-apart = {share: plans_for(folder / f"apart-{share.number}", share) for share in shares}
 
 
 def start(plans):
@@ -188,8 +197,6 @@ def start(plans):
         try:
             list(main_path.run(plans, lambda *_: None))
         except BaseException:
-            import traceback
-
             traceback.print_exc()
             os._exit(3)
         os._exit(0)
