@@ -65,7 +65,8 @@ def work(order: str, cpus: int) -> Iterator[str]:
         try:
             process.stdin.write(f"{order}\n")
             process.stdin.flush()
-            yield from process.stdout
+            for line in process.stdout:  # noqa: UP028 - Ray sends to generators, and a file takes nothing
+                yield line
         finally:
             process.stdin.close()
             process.kill()
@@ -215,7 +216,7 @@ class _Command:
             except StopIteration:
                 message = {"lost": "it ended without an answer"}
             except self.ray.exceptions.RayError as error:
-                message = {"lost": f"Ray says {type(error).__name__}"}
+                message = {"lost": f"Ray says {_last_line(error)}"}
             if "progress" in message or "cpus" in message:
                 self._progress(f"{piece.label} on {machine.address}: {message.get('progress', 'begins')}")
                 continue
@@ -304,6 +305,12 @@ class _Command:
         machines = Counter(each.state for each in self.machines.values())["fit"]
         begun = f"{self.finished} of {self.total} done, {len(self.running)} under way on {machines} machines"
         self.show(f"{begun}; {what}", self.finished, max(1, self.total))
+
+
+def _last_line(error: Exception) -> str:
+    """What Ray says, without the trace of the other machine."""
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[-1].strip()[:CUT]}" if lines else type(error).__name__
 
 
 def check_same(here: dict[str, str], there: dict[str, str], address: str) -> None:

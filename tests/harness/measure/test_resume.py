@@ -271,6 +271,7 @@ def test_two_processes_share_the_work_of_one_folder(
     assert all(record.read_predictions(tmp_path / "runs" / "quality" / str(each.predictions)) for each in found)
 
 
+@pytest.mark.soak
 def test_shares_in_one_folder_or_merged_from_several_are_the_runs_of_one_process(
     tiny_checkpoint: Path, tmp_path: Path, environment_of_runs: dict[str, str]
 ) -> None:
