@@ -17,7 +17,7 @@ import time
 import uuid
 from collections import Counter, deque
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 from typing import Any
@@ -67,11 +67,13 @@ def work(order: str, cpus: int) -> Iterator[str]:
             process.stdin.flush()
             for line in process.stdout:  # noqa: UP028 - Ray sends to generators, and a file takes nothing
                 yield line
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(ANSWER)
         finally:
             process.stdin.close()
             process.kill()
             process.wait()
-        if process.returncode not in (0, -9):
+        if process.returncode != 0:
             errors.seek(0)
             said = " ".join(errors.read().decode(errors="replace").split())[-CUT:]
             yield json.dumps({"lost": f"our process there ended with {process.returncode}: {said}"})
@@ -168,8 +170,8 @@ class _Command:
             if machine.state == "new":
                 machine.state = "checking"
                 self._give(Piece(f"checking {machine.address}"), machine)
-        while self.planned and self.to_do and (machine := self._with_room(self.to_do[0])) is not None:
-            self._give(self.to_do.popleft(), machine)
+        while self.planned and self.to_do and (free := self._with_room(self.to_do[0])) is not None:
+            self._give(self.to_do.popleft(), free)
 
     def _with_room(self, piece: Piece) -> Machine | None:
         fit = [each for each in self.machines.values() if each.state == "fit"]
@@ -187,8 +189,6 @@ class _Command:
         return min(machine.cpus, self.plan.options.threads or smallest)
 
     def _give(self, piece: Piece, machine: Machine) -> None:
-        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
         cpus = machine.cpus if piece.whole_machine else self._cpus(machine)
         gpus = 0 if self.plan.options.device == "cpu" else machine.gpus if piece.whole_machine else min(1, machine.gpus)
         options = replace(self.plan.options, share=piece.share, threads=self.plan.options.threads or cpus)
@@ -197,7 +197,7 @@ class _Command:
             one = {"implementations": [piece.share.implementation], "tasks": [piece.task], "suite": None}
             options = replace(options, **one, seeds=(piece.share.seed,))  # type: ignore[arg-type]
         order = unit.order_of(options, self.precisions, "check" if piece.share is None else "work", self.id)
-        where = NodeAffinitySchedulingStrategy(machine.id, soft=False)
+        where = self.ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(machine.id, soft=False)
         placed = self.remote.options(num_cpus=cpus, num_gpus=gpus, scheduling_strategy=where)
         answer = placed.remote(json.dumps(order), cpus)
         self.running[answer] = (piece, machine)
@@ -328,6 +328,7 @@ def _connected(address: str | None) -> Iterator[Any]:
     """Ray, connected to the cluster or with one of this machine alone; BadInput where nobody answers."""
     try:
         import ray
+        import ray.util.scheduling_strategies
     except ImportError:
         raise BadInput("--on ray needs Ray: pip install -e '.[ray]' in the checkout, on every machine") from None
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
