@@ -75,6 +75,13 @@ def run(
         float | None,
         typer.Option(metavar="MS", help="Also find the highest query rate with a p99 latency below this."),
     ] = None,
+    shard: Annotated[
+        str | None, typer.Option(metavar="NUMBER/ALL", help="Do one share of the runs, such as 3/16; the first times.")
+    ] = None,
+    on: Annotated[
+        str | None,
+        typer.Option(metavar="ENGINE", help="ray: on the machines of a Ray cluster; ray:HOST:PORT names it."),
+    ] = None,
     rerun: Annotated[
         str, typer.Option(help="missing: run what has no record; failed: also what failed before; all: everything.")
     ] = "missing",
@@ -89,6 +96,7 @@ def run(
     from harness.measure import main_path
     from harness.measure.dry_run import print_dry_run
     from harness.measure.plan import Options, prepare_each
+    from harness.shares import Share
 
     own = [str(path) for path in task or []]
     if context not in (None, "sentence", "document"):
@@ -97,6 +105,7 @@ def run(
         raise BadInput(f"--load is {load}; it is a latency in milliseconds, above 0")
     if not 1 <= seeds <= MAX_SEEDS:
         raise BadInput(f"--seeds is {seeds}; it must be from 1 to {MAX_SEEDS}")
+    _check_engine(on, shard, save_model, device)
     plans = prepare_each(
         Options(
             implementations=names(impl),
@@ -120,6 +129,7 @@ def run(
             rerun=rerun,  # type: ignore[arg-type]
             dry_run=dry_run,
             checkouts=checkouts(checkout),
+            share=None if shard is None else Share.parse(shard),
             bound=None if load is None else load / 1000,
             command=command_line(data),
         ),
@@ -130,7 +140,13 @@ def run(
         print_dry_run(plans, terminal())
         return
     with progress(log := log_console()) as show:
-        records, error = _collected(main_path.run(plans, show), log)
+        if on is None:
+            steps = main_path.run(plans, show)
+        else:
+            from harness.cluster import on_ray
+
+            steps = on_ray.run(plans, names(precision), on.partition(":")[2] or None, show)
+        records, error = _collected(steps, log)
     _finish(records, error, runs)
 
 
@@ -231,6 +247,19 @@ def time(
     with progress(log := log_console()) as show:
         records, error = _collected(main_path.run_time(plan, show), log)
     _finish(records, error, runs)
+
+
+def _check_engine(on: str | None, shard: str | None, save_model: Path | None, device: str) -> None:
+    if on is None:
+        return
+    if on.partition(":")[0] != "ray":
+        raise BadInput(f"--on {on!r:.60} is neither ray nor ray:HOST:PORT")
+    if shard is not None:
+        raise BadInput("--on and --shard are two ways to divide the runs; give one")
+    if save_model is not None:
+        raise BadInput("--save-model would write to the other machines; run that one here, without --on")
+    if device not in ("auto", "cpu", "cuda"):
+        raise BadInput(f"--device {device}: the engine gives each run a GPU; say auto, cpu or cuda")
 
 
 def _print_notes(plans: list["Plan"]) -> None:

@@ -1,11 +1,18 @@
 """What the runs of a command share: plan, interpreters, checkpoints and progress."""
 
+import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple, Self
 
+from harness import claims
+from harness.claims import Claim, Claims
 from harness.errors import Failure
+from harness.files import exclusive, sweep
 from harness.measure.client import Worker
 from harness.measure.plan import Plan
 from harness.progress import Show, labelled
@@ -22,6 +29,7 @@ class Bench:
     interpreters: dict[str, Path]  # by name, of all implementations that can be started
     checkpoints: Checkpoints
     show: Show
+    claims: Claims | None = None  # where other machines may write to the same folders
 
     def start(self, implementation: Implementation, beside_others: bool = False) -> Worker:
         """A worker in the implementation's interpreter, with its repository; see ``Worker``.
@@ -31,6 +39,31 @@ class Bench:
         interpreters = {"reference": Path(sys.executable), **self.interpreters}
         checkout = self.plan.checkouts.get(implementation.name)
         return Worker(implementation, interpreters[implementation.name], checkout, beside_others)
+
+    @contextmanager
+    def alone_on(self, path: Path, waiting: str) -> Iterator[Claim | None]:
+        """Work on a record or a folder while no other process does; ``waiting`` is shown before waiting for one.
+
+        A claim, if there is one, must be sealed before the record is written.
+        """
+        show = partial(self.show, waiting)
+        if self.claims is None:
+            with exclusive(path, show):
+                yield None
+            return
+        with self.claims.on(path, show) as claim:  # and no lock: a suspended process would keep it
+            sweep(path.parent, path.stem)
+            yield claim
+
+    def lost(self, label: str, seconds: float) -> None:
+        """Say that a claim was taken over, so that what this process computed meanwhile is not recorded."""
+        assert self.claims is not None
+        self.claims.doubled.append(seconds)
+        count, total = len(self.claims.doubled), sum(self.claims.doubled)
+        logging.getLogger(__name__).warning(
+            f"{label}: this process showed no sign of life for {claims.DEAD:.0f} s, and another took the work over; "
+            f"what was computed here is not recorded (work done twice so far: {count}, {total:.0f} s)"
+        )
 
     def labelled(self, label: str) -> Self:
         """The same bench, whose progress begins with this label."""

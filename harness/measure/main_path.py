@@ -11,6 +11,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from harness.claims import Claims
 from harness.data.kinds import KINDS
 from harness.errors import BadInput
 from harness.files import exclusive, sweep
@@ -22,6 +23,7 @@ from harness.measure.run import Run
 from harness.progress import Show
 from harness.records import record
 from harness.registry.implementations import Implementation
+from harness.shares import Share
 from harness.weights.checkpoints import Checkpoints
 
 PREFIX, LOCK, HOUR = "bert-atlas-run-", "lock", 3600.0  # of folders for temporary files; seconds
@@ -42,7 +44,7 @@ def run(plans: list[Plan], show: Show) -> Generator[record.Record, None, None]:
             yield result
         trained = [each for each, result in zip(startable, parities, strict=True) if parity.trainable(result)]
         encoders = [each for each in startable if each not in trained]
-        if plans[0].options.save_model and not trained:
+        if plans[0].options.save_model and plans[0].implementations and not trained:
             names = ", ".join(each.name for each in plans[0].implementations)
             raise BadInput(f"--save-model: nothing that is fine-tuned is among {names}; reference is, for one")
         for plan in plans:
@@ -52,7 +54,8 @@ def run(plans: list[Plan], show: Show) -> Generator[record.Record, None, None]:
                     continue
                 for seed in plan.options.seeds:
                     for implementation in trained:
-                        yield quality.run_trained(bench, Run(plan, implementation, task, seed), bool(encoders))
+                        if seed in plan.seeds_of(implementation, task):
+                            yield quality.run_trained(bench, Run(plan, implementation, task, seed), bool(encoders))
                     bench.checkpoints.forget(task, seed)
             # A program computes in the precision that it likes, so it is run for the first plan only.
             jobs = [each for each in _startable(bench, jobs=True) if plan is plans[0]]
@@ -63,8 +66,9 @@ def run(plans: list[Plan], show: Show) -> Generator[record.Record, None, None]:
                     *(partial(quality.run_zero_shot, bench, each) for each in [*trained, *encoders]),
                 ]
             )
-            with _alone(bench):
-                yield from speed.run_speed(bench, [*trained, *encoders])
+            if plan.times:
+                with _alone(bench):
+                    yield from speed.run_speed(bench, [*trained, *encoders])
 
 
 def run_parity(plan: Plan, show: Show) -> Generator[record.Record, None, None]:
@@ -104,7 +108,8 @@ def _set_up(plan: Plan, folder: Path, show: Show) -> tuple[Bench, list[record.Pa
     """The bench, and records of the implementations that cannot be started."""
     interpreters, missing = find_interpreters(plan, show)
     checkpoints = Checkpoints(plan.weights.folder, plan.tokenizer, folder)
-    return Bench(plan, interpreters, checkpoints, show), [parity.write_missing(plan, each) for each in missing]
+    claims = Claims() if isinstance(plan.options.share, Share) else None
+    return Bench(plan, interpreters, checkpoints, show, claims), [parity.write_missing(plan, each) for each in missing]
 
 
 def _startable(bench: Bench, jobs: bool = False) -> list[Implementation]:

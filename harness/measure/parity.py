@@ -165,13 +165,18 @@ def _once(bench: Bench, implementation: Implementation, target: Callable[[], Tar
     result = _empty_record(bench.plan, implementation)
     path = _path(bench.plan, result)
     label = f"{implementation.name}: parity"
-    with exclusive(path, partial(bench.show, f"{label}, which another process measures now")):
-        kept = find_kept(bench.plan, record.Parity, result.key, path)
-        if kept is None:
+    while True:
+        with bench.alone_on(path, f"{label}, which another process measures now") as claim:
+            kept = find_kept(bench.plan, record.Parity, result.key, path)
+            if kept is not None:
+                return [kept]
             bench.show(label)
             _measure(bench, implementation, target(), result)
-            record.write(result, path)
-    return [kept or result]
+            if claim is None or claim.seal():
+                record.write(result, path)
+                return [result]
+        bench.lost(label, result.seconds)
+        result = _empty_record(bench.plan, implementation)
 
 
 def _target(bench: Bench) -> Target:

@@ -23,6 +23,7 @@ from harness.files import cache_folder, expanded, user_folder
 from harness.measure.tokenization import check_folder
 from harness.records import machine
 from harness.registry.implementations import Implementation, find, implementations
+from harness.shares import Only, Share
 from harness.weights.examine import check_fit, examine, remember
 from harness.weights.find import Weights, find_weights
 from harness.weights.sentences import sentence_folder
@@ -76,6 +77,7 @@ class Options:
     training: bool = False  # time steps of fine-tuning, not inference
     by_length: bool = False  # sort the examples of a task by length for every implementation
     bound: float | None = None  # upper bound of the latency under load, in seconds; None: measure no load
+    share: Share | Only | None = None  # do this share of the runs; None: all
     command: str = ""  # the command line, as records name it
 
 
@@ -101,13 +103,14 @@ class Plan:
     checkouts: dict[str, Path]  # by full name of the implementation
 
     def seeds_of(self, implementation: Implementation, task: Task) -> tuple[int, ...]:
-        """The seeds to run an implementation from on a task.
+        """The seeds to run an implementation from on a task, of this share of the runs."""
+        seeds, share = _all_seeds(self.options, implementation, task), self.options.share
+        return seeds if share is None else tuple(s for s in seeds if share.holds(implementation.name, task.name, s))
 
-        Only one for a program that does its own seeding, and for a task without training, in which nothing is random.
-        """
-        if implementation.job:
-            return self.options.seeds[:1] if task.name in implementation.job else ()
-        return self.options.seeds if KINDS[task.kind].trained else self.options.seeds[:1]
+    @property
+    def times(self) -> bool:
+        """Whether implementations are timed: of several shares, one does."""
+        return self.options.share is None or self.options.share.times
 
     def recipe(self, task: Task) -> dict[str, Any]:
         """How a task is fine-tuned: its own recipe for a model of this size, with the user's changes."""
@@ -177,7 +180,7 @@ def prepare(options: Options, tasks_needed: bool = True) -> Plan:
     fast_bf16 = reference.resolve_precision("auto", device) == "bf16" if on_gpu else machine.hardware_bf16()
     return Plan(
         options=options,
-        implementations=chosen,
+        implementations=_with_work(options, chosen, tasks),
         tasks=tasks,
         weights=weights,
         config=config,
@@ -186,6 +189,7 @@ def prepare(options: Options, tasks_needed: bool = True) -> Plan:
             *(f"weights: {note}" for note in examined.notes),
             *(f"{task.name}: {note}" for task in tasks for note in leakage.label_notes(task)),
             *(f"tokenizer: {note}" for note in tokenizer.notes),
+            *_share_note(options, chosen, tasks),
         ),
         tokenizer=tokenizer,
         tokenizer_folder=beside,
@@ -226,6 +230,39 @@ def _implementations(names: list[str]) -> list[Implementation]:
         for each in sorted(every, key=lambda each: each.name != "reference"):
             chosen[each.name] = each
     return list(chosen.values())
+
+
+def _all_seeds(options: Options, implementation: Implementation, task: Task) -> tuple[int, ...]:
+    """The seeds of all shares.
+
+    Only one for a program that does its own seeding, and for a task without training, in which nothing is random.
+    """
+    if implementation.job:
+        return options.seeds[:1] if task.name in implementation.job else ()
+    return options.seeds if KINDS[task.kind].trained else options.seeds[:1]
+
+
+def _units(options: Options, chosen: list[Implementation], tasks: list[Task]) -> list[tuple[str, str, int]]:
+    """Implementation, task and seed of the runs of all shares."""
+    pairs = [(each, task) for each in chosen for task in tasks]
+    return [(each.name, task.name, seed) for each, task in pairs for seed in _all_seeds(options, each, task)]
+
+
+def _with_work(options: Options, chosen: list[Implementation], tasks: list[Task]) -> list[Implementation]:
+    """The implementations that this share needs: only the one that times needs those without a run in it."""
+    share = options.share
+    if share is None or share.times:
+        return chosen
+    working = {unit[0] for unit in _units(options, chosen, tasks) if share.holds(*unit)}
+    return [each for each in chosen if each.name in working]
+
+
+def _share_note(options: Options, chosen: list[Implementation], tasks: list[Task]) -> list[str]:
+    share, units = options.share, _units(options, chosen, tasks)
+    if not isinstance(share, Share):
+        return []
+    timing = ", and the timing" if share.times else "; share 1 times"
+    return [f"share {share}: {sum(share.holds(*unit) for unit in units)} of {len(units)} runs{timing}"]
 
 
 def unfit(implementation: Implementation, device: str, config: dict[str, Any]) -> str | None:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from harness.files import cache_folder, exclusive
+from harness.files import cache_folder
 from harness.measure import evaluate, keys
 from harness.measure.bench import Bench
 from harness.measure.client import Worker, WorkerError
@@ -31,8 +31,7 @@ def run_trained(bench: Bench, run: Run, for_encoders: bool) -> record.Quality:
         tuned = None
         if for_encoders and run.implementation.name == "reference":
             tuned = _tuned_folder(run)
-            waiting = partial(bench.show, f"{run.label}, whose weights another process makes now")
-            stack.enter_context(exclusive(tuned, waiting))
+            stack.enter_context(bench.alone_on(tuned, f"{run.label}, whose weights another process makes now"))
         return _once(bench, run, partial(_fine_tune, bench, run, tuned), tuned)
 
 
@@ -61,20 +60,25 @@ def _once(bench: Bench, run: Run, work: Work, tuned: Path | None = None) -> reco
 
     ``tuned`` is a folder whose model must exist too. Predictions are written first: no record is ever without them.
     """
-    with exclusive(run.path, partial(bench.show, f"{run.label}, which another process does now")):
-        kept = run.kept()
-        if kept is not None and (tuned is None or kept.state == "failed" or key_of(tuned)):
-            return kept
-        result, start = _empty_record(run), time.perf_counter()
-        assert result.predictions is not None
-        try:
-            record.write_predictions(run.path.with_name(result.predictions), work(result))
-        except WorkerError as error:
-            fail(result, error)
-            result.predictions = None
-        result.seconds = time.perf_counter() - start
-        record.write(result, run.path)
-        return result
+    while True:
+        with bench.alone_on(run.path, f"{run.label}, which another process does now") as claim:
+            kept = run.kept()
+            if kept is not None and (tuned is None or kept.state == "failed" or key_of(tuned)):
+                return kept
+            result, start = _empty_record(run), time.perf_counter()
+            predictions = None
+            try:
+                predictions = work(result)
+            except WorkerError as error:
+                fail(result, error)
+                result.predictions = None
+            result.seconds = time.perf_counter() - start
+            if claim is None or claim.seal():
+                if predictions is not None and result.predictions is not None:
+                    record.write_predictions(run.path.with_name(result.predictions), predictions)
+                record.write(result, run.path)
+                return result
+        bench.lost(run.label, result.seconds)
 
 
 def _empty_record(run: Run) -> record.Quality:
@@ -154,7 +158,7 @@ def _tuned(bench: Bench, run: Run) -> Path:
     """The same folder, trained now if no run of the reference did it; WorkerError if the reference fails."""
     folder, training = _tuned_folder(run), _training_run(run)
     label = f"weights for {run.task.name}, seed {run.seed}"
-    with exclusive(folder, partial(bench.show, f"{label}, which another process makes now")):
+    with bench.alone_on(folder, f"{label}, which another process makes now"):
         if not _use(folder):
             with replaced_folder(folder) as unfinished:
                 result = _empty_record(training)

@@ -46,7 +46,8 @@ class Run:
         folder, plan = self.plan.options.save_model, self.plan
         if folder is None or self.how != "trained":
             return None
-        only = len(plan.implementations) * len(plan.tasks) * len(plan.options.seeds) == 1
+        alone = plan.options.share is None
+        only = alone and len(plan.implementations) * len(plan.tasks) * len(plan.options.seeds) == 1
         return folder if only else folder / self._stem
 
     @property

@@ -164,6 +164,66 @@ states = [each.state for each in main_path.run(plans, lambda what, *_: waited.ap
 assert set(states) == {"ok"}
 print(len(states), sum("another process" in what for what in waited))
 """
+# Five processes, forked, do three shares in one folder: two shares were started twice, as after a time-out; two
+# processes are killed and one is suspended until the others have taken its work over. Then the same, a folder a share.
+SHARES = """
+import dataclasses
+import json
+import shutil
+import signal
+import traceback
+
+from harness import claims
+from harness.records import record
+from harness.shares import Share
+
+claims.POLL, claims.BEAT, claims.DEAD = 0.01, 0.05, 1.0
+every, shares = plans_for(folder / "unused"), [Share(number, 3) for number in (1, 2, 3)]
+
+
+def of_share(share, runs):
+    said = [dataclasses.replace(each.options, share=share, runs=runs) for each in every]
+    return [dataclasses.replace(each, options=options) for each, options in zip(every, said)]
+
+
+plans = {share: of_share(share, folder / "runs") for share in shares}
+apart = {share: of_share(share, folder / f"apart-{share.number}") for share in shares}
+list(main_path.run(of_share(None, folder / "first"), lambda *_: None))  # what keys are made of is then known to all
+(folder / "log").unlink()
+shutil.rmtree(os.environ["BERT_ATLAS_CACHE"] + "/tuned")
+
+
+def start(plans):
+    pid = os.fork()
+    if not pid:
+        try:
+            list(main_path.run(plans, lambda *_: None))
+        except BaseException:
+            traceback.print_exc()
+            os._exit(3)
+        os._exit(0)
+    return pid
+
+
+def codes(pids):
+    return [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]
+
+
+pids = [start(plans[share]) for share in (*shares, *shares[:2])]
+time.sleep(2 * seconds)
+for pid, what in zip(pids, (signal.SIGSTOP, signal.SIGKILL, signal.SIGKILL)):
+    os.kill(pid, what)
+assert set(codes(pids[1:3])) <= {0, -signal.SIGKILL}
+others = codes(pids[3:])
+os.kill(pids[0], signal.SIGCONT)
+again = start(plans[shares[2]])
+assert [*others, *codes([pids[0], again])] == [0] * 4
+done = [tuple(line.split()) for line in (folder / "log").read_text().splitlines()]
+assert codes(map(start, apart.values())) == [0] * 3
+for share in shares:
+    shutil.copytree(folder / f"apart-{share.number}", folder / "merged", dirs_exist_ok=True)
+print(json.dumps({"done": len(done), "once": len(set(done))}))
+"""
 
 
 @pytest.fixture
@@ -211,3 +271,29 @@ def test_two_processes_share_the_work_of_one_folder(
     found = [each for each in record.read_all([tmp_path / "runs"]) if isinstance(each, Quality)]
     assert len({each.key for each in found}) == len(found) == RUNS
     assert all(record.read_predictions(tmp_path / "runs" / "quality" / str(each.predictions)) for each in found)
+
+
+@pytest.mark.soak
+def test_shares_in_one_folder_or_merged_from_several_are_the_runs_of_one_process(
+    tiny_checkpoint: Path, tmp_path: Path, environment_of_runs: dict[str, str]
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", STAND_INS + SHARES, str(tmp_path), str(tiny_checkpoint), "0.1"],
+        env=environment_of_runs,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    assert said["once"] == RUNS
+    assert said["done"] <= RUNS + 3, "only what was under way when it was disturbed is done again"
+    for name in ("runs", "merged"):
+        found = [each for each in record.read_all([tmp_path / name]) if isinstance(each, Quality)]
+        assert len({each.key for each in found}) == len(found) == RUNS
+        assert all(record.read_predictions(tmp_path / name / "quality" / str(each.predictions)) for each in found)
+        assert not list((tmp_path / name).rglob(".*.claim-*"))
+    assert {path.name for path in (tmp_path / "runs").rglob("*.json")} == {
+        path.name for path in (tmp_path / "merged").rglob("*.json")
+    }

@@ -1,0 +1,1 @@
+"""Launchers: the runs of one command on several machines."""
