@@ -35,6 +35,7 @@ NEEDED = ("starlette", "uvicorn", "prometheus_client", "zmq")
     epilog="Examples:\n\n"
     "python -m harness serve\n\n"
     "python -m harness serve --weights my-model --port 9000\n\n"
+    "python -m harness serve --store my-store\n\n"
     "python -m harness serve --bert-serving-ports 5555,5556\n\n"
     "python -m harness serve --host 0.0.0.0 --key-file key.txt"
 )
@@ -53,6 +54,13 @@ def serve(
             "do not apply there."
         ),
     ] = "",
+    store: Annotated[
+        str,
+        typer.Option(
+            help="Keep collections of texts and search them: a folder, or the address of a PostgreSQL database with "
+            "pgvector, postgresql://..."
+        ),
+    ] = "",
     pooling: Pooling = "",
     normalize: Normalize = None,
     max_length: Annotated[
@@ -67,9 +75,9 @@ def serve(
 ) -> None:
     """Answer requests for the vectors of texts, with the HTTP APIs of OpenAI and of Text Embeddings Inference.
 
-    Routes: /v1/embeddings, /v1/models; /embed, /similarity, /tokenize, /info; /health, /ready, /metrics. Vectors are
-    those of sentence-transformers for the same folder. Ctrl-C and SIGTERM finish what was accepted. Standard error has
-    a line of JSON for each request, without its texts.
+    Routes: /v1/embeddings, /v1/models; /embed, /similarity, /tokenize, /info; /collections, with --store; /health,
+    /ready, /metrics; and at / a page to try it. Vectors are those of sentence-transformers for the same folder. Ctrl-C
+    and SIGTERM finish what was accepted. Standard error has a line of JSON for each request, without its texts.
     """
     if missing := [name for name in NEEDED if importlib.util.find_spec(name) is None]:
         raise BadInput(f'serve needs {", ".join(missing)}: pip install -e ".[serve]" in the checkout')
@@ -81,6 +89,8 @@ def serve(
     from reference.serving import service
     from reference.serving.batching import ComputationFailed
     from reference.serving.limits import NoAddress
+    from reference.serving.search import open_store
+    from reference.serving.store.items import Unusable
     from reference.serving.zmq import BertServing, Ports
 
     key, numbers = _key(key_file), _ports(bert_serving_ports)
@@ -92,12 +102,15 @@ def serve(
     count = thread_count(threads)
     encoder, made = load_encoder(weights, names(pooling) or None, normalize, device, precision, count, max_length)
     name = made["model"]
-    try:
-        application = service.build(encoder, name, max_wait=max_wait, key=key)
-    except ComputationFailed as error:
-        raise Failure(f"{weights}: {error}") from error
-    parts = application.service
     with ExitStack() as ends:
+        try:
+            kept = open_store(store, encoder, made, ends) if store else None
+            application = service.build(encoder, name, max_wait=max_wait, key=key, store=kept)
+        except ComputationFailed as error:
+            raise Failure(f"{weights}: {error}") from error
+        except Unusable as error:
+            raise BadInput(f"--store: {error}") from error
+        parts = application.service
         if ports is not None:
             try:
                 old = BertServing(parts.model, parts.batcher, parts.metrics, ports)

@@ -9,6 +9,7 @@ from typing import TextIO
 import uvicorn
 
 import reference.serving.openai as openai
+import reference.serving.search as search
 import reference.serving.tei as tei
 from reference.encoder import CPU_TOKENS, GPU_TOKENS, SentenceEncoder
 from reference.serving.batching import Batcher
@@ -16,6 +17,7 @@ from reference.serving.http import Application, Service, get, health, metrics, r
 from reference.serving.limits import Limits, NoAddress
 from reference.serving.metrics import Metrics
 from reference.serving.model import Model
+from reference.serving.store.items import Store
 
 WARM = "the model's speed is measured before the first request"
 STOP_SECONDS = 30  # in which answers that are being computed may still be sent
@@ -51,8 +53,12 @@ def build(
     max_wait: float = 30.0,
     key: str | None = None,
     limits: Limits | None = None,
+    store: Store | None = None,
 ) -> Application:
-    """The HTTP application of an encoder, whose speed is measured first. ``name`` is what clients call the model."""
+    """The HTTP application of an encoder, whose speed is measured first. ``name`` is what clients call the model.
+
+    ``store`` keeps the collections; the caller closes it.
+    """
     batch_tokens = CPU_TOKENS if encoder.device == "cpu" else GPU_TOKENS
     counted = Metrics()
     model, batcher = Model(encoder, name), Batcher(batch_tokens, max_wait, counted.observe)
@@ -60,7 +66,8 @@ def build(
     for count in (1, batch_tokens // len(warm[0].ids)):  # the first batch pays for what is made once
         batcher.submit("start", model.vectors(), warm * max(1, count)).answer.result()
     service = Service(model, batcher, counted, limits or Limits(), key)
-    families = {"/": (tei.shape, [*tei.ROUTES, get("/metrics", metrics)]), "/v1": (openai.shape, openai.ROUTES)}
+    own = [*tei.ROUTES, *search.routes(store), get("/metrics", metrics)]
+    families = {"/": (tei.shape, own), "/v1": (openai.shape, openai.ROUTES)}
     return Application(service, families, [get("/health", health), get("/ready", ready)])
 
 
