@@ -9,6 +9,7 @@ from typing import TextIO
 import uvicorn
 
 import reference.serving.openai as openai
+import reference.serving.page as page
 import reference.serving.search as search
 import reference.serving.tei as tei
 from reference.encoder import CPU_TOKENS, GPU_TOKENS, SentenceEncoder
@@ -66,9 +67,9 @@ def build(
     for count in (1, batch_tokens // len(warm[0].ids)):  # the first batch pays for what is made once
         batcher.submit("start", model.vectors(), warm * max(1, count)).answer.result()
     service = Service(model, batcher, counted, limits or Limits(), key)
-    own = [*tei.ROUTES, *search.routes(store), get("/metrics", metrics)]
+    own = [*tei.ROUTES, *search.routes(store), *page.ROUTES, get("/metrics", metrics)]
     families = {"/": (tei.shape, own), "/v1": (openai.shape, openai.ROUTES)}
-    return Application(service, families, [get("/health", health), get("/ready", ready)])
+    return Application(service, families, [get("/health", health), get("/ready", ready), *page.UNLOCKED])
 
 
 def server(application: Application) -> uvicorn.Server:
