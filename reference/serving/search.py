@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -69,7 +70,9 @@ def open_store(where: str, encoder: SentenceEncoder, made: Mapping[str, str], en
     """
     space = space_of(encoder, made)
     if where.startswith(("postgresql://", "postgres://")):
-        from reference.serving.store.postgres import PostgresStore  # needs an extra
+        if missing := [name for name in ("psycopg", "psycopg_pool", "pgvector") if find_spec(name) is None]:
+            raise Unusable(f'PostgreSQL needs {", ".join(missing)}: pip install -e ".[postgres]" in the checkout')
+        from reference.serving.store.postgres import PostgresStore
 
         return ends.enter_context(closing(PostgresStore(where, space)))
     embed = partial(encoder.encode, prompt_name=_prompt(encoder, DOCUMENT))

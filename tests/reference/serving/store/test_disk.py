@@ -75,19 +75,21 @@ def killed_at_random(folder: Path, rounds: int, monkeypatch: pytest.MonkeyPatch)
         process = context.Process(target=writes, args=(folder, seed, theirs), daemon=True)
         process.start()
         theirs.close()
-        assert ours.poll(SOON), "the writer has not begun"
-        time.sleep(draw.uniform(0, 0.1))
+        said: list[tuple[str, dict[str, str | None]]] = []
+        for _ in range(draw.randint(1, 12)):
+            assert ours.poll(SOON), "the writer does not write"
+            said.append(ours.recv())
+        time.sleep(draw.uniform(0, 0.02))
         process.kill()
         process.join(SOON)
-        told: list[tuple[str, dict[str, str | None]]] = []
         with suppress(EOFError):
             while True:
-                told.append(ours.recv())
-        done = [change for word, change in told if word == "done"]
+                said.append(ours.recv())
+        done = [change for word, change in said if word == "done"]
         changes += len(done)
         for change in done:
             known = apply(known, change)
-        possible = [known] if told[-1][0] == "done" else [known, apply(known, told[-1][1])]
+        possible = [known] if said[-1][0] == "done" else [known, apply(known, said[-1][1])]
         store = DiskStore(folder, SPACE)
         found = store.open("all").page(None, 1000) if "all" in store.names() else []
         texts = {item.id: item.text for item in found}
