@@ -1,6 +1,8 @@
 """Collections over HTTP, as clients see them: a store in a folder behind the real service."""
 
 import json
+import shlex
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -17,6 +19,7 @@ from reference.serving.store.disk import DiskStore
 from reference.serving.store.items import Unusable
 from tests.reference.serving.conftest import NAME, Running
 
+ROOT = Path(__file__).parents[3]
 TEXTS = ["a face", "he fed a bad cab.", "head head", "a face", "bead 世"]
 LONG = "bead dab " * 20
 Start = Callable[..., Running]
@@ -264,3 +267,15 @@ def test_a_database_needs_its_extra(encoder: SentenceEncoder, monkeypatch: pytes
     monkeypatch.setattr(search, "find_spec", lambda name: None)
     with ExitStack() as ends, pytest.raises(Unusable, match=r"needs psycopg, psycopg_pool, pgvector: pip install"):
         search.open_store("postgresql://127.0.0.1/atlas", encoder, {"model": NAME}, ends)
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_the_commands_of_the_guide_work(running: Running, language: str) -> None:
+    page = (ROOT / f"docs/{language}/guide/serving.md").read_text(encoding="utf-8")
+    commands = [line for line in page.splitlines() if line.startswith("curl ") and "/collections" in line]
+    answers = []
+    for command in commands:
+        words = shlex.split(command.replace("127.0.0.1:8080", running.address))
+        answers.append(subprocess.run([words[0], "-sS", *words[1:]], capture_output=True, check=True).stdout)
+    assert [each["id"] for each in json.loads(answers[2])["results"]] == ["m1"]
+    assert [json.loads(line)["id"] for line in answers[3].splitlines()] == ["m1", "m2"]
