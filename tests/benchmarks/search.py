@@ -1,14 +1,15 @@
 """The search of our store beside NumPy, faiss and usearch, all exact, on real sentences: recall and searches a second.
 
-    python tests/benchmarks/search.py --data FOLDER --vectors build/search.npz
+    python tests/benchmarks/search.py --data FOLDER --vectors build/search-vectors
 
 Sentences are those of SST-2, GoEmotions, MSRA-NER and English Wikipedia in FOLDER, in turn, none twice; queries are
-others, from their dev and test files. ``--vectors`` keeps the vectors for the next time. faiss and usearch are timed
+others, from their dev and test files. The folder keeps the vectors, so that an interrupted run goes on where it was. faiss and usearch are timed
 where they are installed (pip install faiss-cpu usearch). All take turns, with the same number of threads; what is
 printed are medians, and ratios to them. Recall is against products in float64.
 """
 
 import argparse
+import hashlib
 import importlib.util
 import lzma
 import statistics
@@ -23,12 +24,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
+from tqdm import tqdm
 
 from reference import SentenceEncoder
 from reference.serving.store.disk import DiskCollection, DiskStore
 from reference.serving.store.items import Item, Space
 
 K = 10
+PART = 2_500  # texts whose vectors are kept together
 FROM_WIKIPEDIA = 15_000  # paragraphs that are read; each gives its first sentence
 Search = Callable[[NDArray[np.float32]], Any]
 Rows = NDArray[np.float32]
@@ -130,21 +133,19 @@ def fill(folder: Path, rows: Rows, texts: list[str]) -> DiskStore:
     return store
 
 
-def vectors(data: Path, count: int, queries: int, kept: Path | None) -> tuple[Rows, Rows, list[str]]:
-    """The vectors of texts and of queries, and the texts."""
-    texts, asked = sentences(data)
-    chosen = list(islice(texts, count))
-    known = set(chosen)
-    others = list(islice((text for text in asked if text not in known), queries))
-    if kept is not None and kept.exists():
-        with np.load(kept, allow_pickle=False) as file:
-            if len(file["rows"]) == len(chosen) and len(file["queries"]) == len(others):
-                return file["rows"], file["queries"], chosen
-    encoder = SentenceEncoder("minilm-l6", precision="fp32", device="cpu")
-    rows, of_queries = encoder.encode(chosen, show_progress=True), encoder.encode(others)
-    if kept is not None:
-        np.savez(kept, rows=rows, queries=of_queries)
-    return rows, of_queries, chosen
+def vectors(texts: list[str], folder: Path) -> Rows:
+    """The vectors of texts; a part that the folder has is not computed again."""
+    encoder, parts = SentenceEncoder("minilm-l6", precision="fp32", device="cpu"), []
+    folder.mkdir(parents=True, exist_ok=True)
+    for start in tqdm(range(0, len(texts), PART), unit=f" x {PART} texts"):
+        part = texts[start : start + PART]
+        name = hashlib.sha256("\n".join(part).encode()).hexdigest()[:16]
+        file = folder / f"{name}.npy"
+        if not file.exists():
+            np.save(folder / f"{name}.part.npy", encoder.encode(part))
+            (folder / f"{name}.part.npy").replace(file)
+        parts.append(np.load(file, allow_pickle=False))
+    return np.concatenate(parts)
 
 
 def main() -> None:
@@ -153,10 +154,14 @@ def main() -> None:
     parser.add_argument("--texts", type=int, default=100_000, help="texts that are searched (%(default)s)")
     parser.add_argument("--queries", type=int, default=200, help="queries (%(default)s)")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="threads (%(default)s)")
-    parser.add_argument("--vectors", type=Path, help="file that keeps the vectors")
+    parser.add_argument("--vectors", type=Path, required=True, help="folder that keeps the vectors")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
-    rows, queries, texts = vectors(given.data, given.texts, given.queries, given.vectors)
+    every, others = sentences(given.data)
+    texts = list(islice(every, given.texts))
+    known = set(texts)
+    asked = list(islice((text for text in others if text not in known), given.queries))
+    rows, queries = vectors(texts, given.vectors), vectors(asked, given.vectors)
     with tempfile.TemporaryDirectory() as folder, threadpool_limits(given.threads):
         start = time.perf_counter()
         store = fill(Path(folder), rows, texts)
