@@ -3,9 +3,9 @@
     python tests/benchmarks/search.py --data FOLDER --vectors build/search-vectors
 
 Sentences are those of SST-2, GoEmotions, MSRA-NER and English Wikipedia in FOLDER, in turn, none twice; queries are
-others, from their dev and test files. The folder keeps the vectors, so that an interrupted run goes on where it was. faiss and usearch are timed
-where they are installed (pip install faiss-cpu usearch). All take turns, with the same number of threads; what is
-printed are medians, and ratios to them. Recall is against products in float64.
+others, from their dev and test files. The vectors are kept, so that an interrupted run goes on where it was. faiss and
+usearch are timed where they are installed (pip install faiss-cpu usearch). All take turns, with the same number of
+threads; what is printed are medians, and ratios to them. Recall is against products in float64.
 """
 
 import argparse
