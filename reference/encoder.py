@@ -72,8 +72,8 @@ class SentenceEncoder:
     - ``max_length``: the number of tokens that are read of a text, [CLS] and [SEP] included.
     - ``device``: "auto" is CUDA where there is one.
 
-    What was decided is in the attributes of these names; ``size`` is that of a vector, and ``prompts`` and
-    ``default_prompt_name`` are the folder's.
+    What was decided is in the attributes of these names; ``size`` is that of a vector; ``prompts``,
+    ``default_prompt_name`` and ``measure``, which is how vectors are compared, are the folder's.
     Raises ValueError for arguments out of range, and CheckpointError, a ValueError, for a folder that is not computed.
     """
 
@@ -104,7 +104,7 @@ class SentenceEncoder:
         self.max_length = self._max_length(said, max_length)
         self._of_tokens = [module.to(self.device, self.dtype) for module in said.of_tokens]
         self._of_sentences = [module.to(self.device, self.dtype) for module in said.of_sentences]
-        self._said = said
+        self._said, self.measure = said, said.similarity
         self.prompts, self.default_prompt_name = said.prompts, said.default_prompt_name
         self.size = self._size()
         self.cut: dict[int, int] = {}  # of the last call: the index of each text that was cut, and the tokens it lost

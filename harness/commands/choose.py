@@ -58,10 +58,10 @@ def choose(
     from harness.choose.verdict import rows
     from harness.measure import main_path, speed
     from harness.measure.plan import Options, prepare
-    from harness.predict.embed import read
+    from harness.predict.embed import read_texts
     from harness.registry.implementations import find
 
-    inputs = read(texts, form, roles(columns))
+    inputs = read_texts(texts, form, roles(columns))
     given = [example.text for example in inputs.examples]
     wanted = names(impl) or [each for each in names(FAST if fast else ENGINES) if runs_here(find(each))]
     options = Options(

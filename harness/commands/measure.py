@@ -218,13 +218,13 @@ def time(
     """
     from harness.measure import main_path
     from harness.measure.plan import Options, prepare
-    from harness.predict.embed import read
+    from harness.predict.embed import read_texts
 
     if training and not names(tasks):
         raise BadInput("--training needs --tasks, such as --tasks rte: what is fine-tuned on")
     if training and texts:
         raise BadInput("--training is of tasks; leave --texts out")
-    inputs = read(texts) if texts else None
+    inputs = read_texts(texts) if texts else None
     options = Options(
         implementations=["reference", *names(impl)],
         tasks=names(tasks),

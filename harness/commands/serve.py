@@ -40,6 +40,7 @@ NEEDED = ("starlette", "uvicorn", "prometheus_client", "zmq")
     "python -m harness serve\n\n"
     "python -m harness serve --weights my-model --port 9000\n\n"
     "python -m harness serve --weights minilm-l6 --weights my-pair-model\n\n"
+    "python -m harness serve --store my-store\n\n"
     "python -m harness serve --bert-serving-ports 5555,5556 --bert-serving-options '-pooling_layer -1'\n\n"
     "python -m harness serve --host 0.0.0.0 --key-file key.txt"
 )
@@ -71,6 +72,13 @@ def serve(
             "'-pooling_strategy NONE -pooling_layer -4 -3 -max_seq_len 40'; -http_port for its HTTP mode."
         ),
     ] = "",
+    store: Annotated[
+        str,
+        typer.Option(
+            help="Keep collections of texts and search them: a folder, or the address of a PostgreSQL database with "
+            "pgvector, postgresql://..."
+        ),
+    ] = "",
     pooling: Pooling = "",
     normalize: Normalize = None,
     max_length: Annotated[
@@ -85,9 +93,10 @@ def serve(
 ) -> None:
     """Answer requests for the vectors of texts, with the HTTP APIs of OpenAI and of Text Embeddings Inference.
 
-    Routes: /v1/embeddings, /v1/models; /embed, /similarity, /predict, /rerank, /tokenize, /info; /health, /ready,
-    /metrics. Vectors are those of sentence-transformers for the same folder. Ctrl-C and SIGTERM finish what was
-    accepted. Standard error has a line of JSON for each request, without its texts.
+    Routes: /v1/embeddings, /v1/models; /embed, /similarity, /predict, /rerank, /tokenize, /info; /collections, with
+    --store; /health, /ready, /metrics; and at / a page to try it. Vectors are those of sentence-transformers for the
+    same folder. Ctrl-C and SIGTERM finish what was accepted. Standard error has a line of JSON for each request,
+    without its texts.
     """
     if missing := [name for name in NEEDED if importlib.util.find_spec(name) is None]:
         raise BadInput(f'serve needs {", ".join(missing)}: pip install -e ".[serve]" in the checkout')
@@ -99,6 +108,8 @@ def serve(
     from reference.serving.batching import ComputationFailed
     from reference.serving.bert_vectors import BertVectors
     from reference.serving.limits import NoAddress
+    from reference.serving.search import open_store
+    from reference.serving.store.items import Unusable
     from reference.serving.zmq import BertServing, Ports
 
     key, numbers = _key(key_file), _ports(bert_serving_ports)
@@ -110,14 +121,20 @@ def serve(
         ports = Ports.bind(host, *numbers) if numbers else None
     except NoAddress as error:
         raise BadInput(f"{error}; give another host or port") from error
-    encoders, classifiers = _models(weights, pooling, normalize, max_length, device, precision, thread_count(threads))
-    name, encoder = next(iter(encoders.items()))
-    try:
-        application = service.build(encoder, name, more=encoders, classifiers=classifiers, max_wait=max_wait, key=key)
-    except ComputationFailed as error:
-        raise Failure(f"{name}: {error}") from error
-    parts = application.service
+    models, classifiers = _models(weights, pooling, normalize, max_length, device, precision, thread_count(threads))
+    encoders = {each: encoder for each, (encoder, _) in models.items()}
+    name, (encoder, made) = next(iter(models.items()))
     with ExitStack() as ends:
+        try:
+            kept = open_store(store, encoder, made, ends) if store else None
+            application = service.build(
+                encoder, name, more=encoders, classifiers=classifiers, max_wait=max_wait, key=key, store=kept
+            )
+        except ComputationFailed as error:
+            raise Failure(f"{name}: {error}") from error
+        except Unusable as error:
+            raise BadInput(f"--store: {error}") from error
+        parts = application.service
         if ports is not None:
             try:
                 vectors = BertVectors(parts.model, options)
@@ -168,18 +185,19 @@ def _models(
     device: str,
     precision: str,
     threads: int | None,
-) -> tuple[dict[str, "SentenceEncoder"], list["Classifier"]]:
-    """The encoders by name, and those of the weights that have a head."""
+) -> tuple[dict[str, tuple["SentenceEncoder", dict[str, str]]], list["Classifier"]]:
+    """The encoders by name, with how their vectors are made; and those of the weights that have a head."""
     from harness.predict.embed import load_encoder
     from harness.predict.heads import load_classifier
 
-    encoders, classifiers = {}, []
+    encoders: dict[str, tuple[SentenceEncoder, dict[str, str]]] = {}
+    classifiers = []
     for each in weights:
         encoder, made = load_encoder(each, names(pooling) or None, normalize, device, precision, threads, max_length)
         name = made["model"]
         if name in encoders:
             raise BadInput(f"--weights: two models are called {name}; rename a folder")
-        encoders[name] = encoder
+        encoders[name] = encoder, made
         if (found := load_classifier(encoder.folder, name, device, precision)) is not None:
             classifiers.append(found)
     return encoders, classifiers

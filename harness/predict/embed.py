@@ -42,17 +42,13 @@ def embed_file(
     ``form`` and ``columns`` are as in ``harness.predict.inputs.from_file``; pooling, normalize, device and precision
     as in ``SentenceEncoder``. BadInput where file, weights or output cannot be used as such.
     """
-    given = read(file, form, columns)
+    given = read_texts(file, form, columns)
     texts = [example.text for example in given.examples]
     encoder, metadata = load_encoder(weights, pooling or None, normalize, device, precision, threads)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", TextsCut)  # it is said below, with the numbers of the texts
-        vectors = encoder.encode(texts, show_progress=show_progress)
-    if not np.isfinite(vectors).all():
-        raise Failure(f"{weights}: not all numbers of the vectors are finite; try --precision fp32")
+    vectors = encode(encoder, texts, show_progress)
     metadata |= {"texts": str(len(texts)), "cut": str(len(encoder.cut))}
     _write_whole(output, texts, vectors, metadata)
-    return [*given.notes, *_cut(encoder, len(texts))]
+    return [*given.notes, *cut_notes(encoder, len(texts))]
 
 
 def check_form(output: Path) -> None:
@@ -65,7 +61,7 @@ def check_form(output: Path) -> None:
         )
 
 
-def read(file: Path, form: str | None = None, columns: dict[str, str] | None = None) -> Inputs:
+def read_texts(file: Path, form: str | None = None, columns: dict[str, str] | None = None) -> Inputs:
     """The texts of a file, or of standard input for "-", read like the examples of a task that have one text each."""
     files = {"test": SplitFile(Path("texts.tsv"), True, {"text": "text"})}
     reading = replace(load_task("mini-sentiment"), name="texts", kind="regression", labels={}, files=files)
@@ -106,7 +102,18 @@ def load_encoder(
     return encoder, metadata | {"max_length": str(encoder.max_length)}
 
 
-def _cut(encoder: SentenceEncoder, texts: int) -> list[str]:
+def encode(encoder: SentenceEncoder, texts: list[str], show_progress: bool) -> Array:
+    """The vectors of texts. Failure where they are not finite."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", TextsCut)  # ``cut_notes`` says it, with the numbers of the texts
+        vectors = encoder.encode(texts, show_progress=show_progress)
+    if not np.isfinite(vectors).all():
+        raise Failure(f"{encoder.folder.name}: not all numbers of the vectors are finite; try --precision fp32")
+    return vectors
+
+
+def cut_notes(encoder: SentenceEncoder, texts: int) -> list[str]:
+    """What the user should know of texts that were cut."""
     if not encoder.cut:
         return []
     numbers = [str(i + 1) for i in encoder.cut]

@@ -205,13 +205,13 @@ def post(path: str, endpoint: Endpoint) -> Route:
     return Route(path, answered, methods=["POST"])
 
 
-def get(path: str, endpoint: Endpoint) -> Route:
+def get(path: str, endpoint: Endpoint, method: str = "GET") -> Route:
     """A route whose requests have no body."""
 
     async def answered(request: Request) -> Response:
         return await endpoint(request.scope["call"])
 
-    return Route(path, answered, methods=["GET"])
+    return Route(path, answered, methods=[method])
 
 
 async def _read_object(request: Request, limits: Limits) -> dict[str, Any]:
@@ -362,7 +362,8 @@ class Application:
 
     def _log(self, call: Call, identity: str, status: int, seconds: float, why: str) -> None:
         metrics, path = self.service.metrics, call.request.url.path
-        route = path if path in self._paths else "unknown"
+        found = call.request.scope.get("route")  # the pattern of a path with names in it
+        route = path if path in self._paths else found.path if isinstance(found, Route) else "unknown"
         metrics.requests.labels(route, str(status)).inc()
         metrics.request_seconds.labels(route).observe(seconds)
         metrics.texts.inc(call.texts)

@@ -32,10 +32,13 @@ class Why(Enum):
     NO_MODEL = (404, "invalid_request_error", "model_not_found", 404, "Validation")
     WRONG_MODEL = (400, "invalid_request_error", "wrong_model", 424, "Backend")
     NO_ROUTE = (404, "invalid_request_error", "unknown_url", 404, "Validation")
+    NO_COLLECTION = (404, "invalid_request_error", "collection_not_found", 404, "Validation")
+    EXISTS = (409, "invalid_request_error", "collection_exists", 409, "Validation")
     METHOD = (405, "invalid_request_error", "method_not_allowed", 405, "Validation")
     BUSY = (429, "rate_limit_error", "overloaded", 429, "Overloaded")
     FAILED = (500, "server_error", "model_failed", 424, "Backend")
     BUG = (500, "server_error", "internal_error", 500, "Backend")
+    NOT_WRITTEN = (507, "server_error", "not_written", 507, "Backend")
     STOPPING = (503, "server_error", "stopping", 503, "Unhealthy")
 
 

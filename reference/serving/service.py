@@ -9,6 +9,8 @@ from typing import TextIO
 import uvicorn
 
 import reference.serving.openai as openai
+import reference.serving.page as page
+import reference.serving.search as search
 import reference.serving.tei as tei
 import reference.serving.tei_heads as tei_heads
 from reference.encoder import CPU_TOKENS, GPU_TOKENS, SentenceEncoder
@@ -19,6 +21,7 @@ from reference.serving.http import Application, Service, get, health, metrics, r
 from reference.serving.limits import Limits, NoAddress
 from reference.serving.metrics import Metrics
 from reference.serving.model import Model
+from reference.serving.store.items import Store
 
 WARM = "the model's speed is measured before the first request"
 BACKLOG = 4096  # connections that wait to be accepted; the system may allow fewer
@@ -58,10 +61,12 @@ def build(
     max_wait: float = 30.0,
     key: str | None = None,
     limits: Limits | None = None,
+    store: Store | None = None,
 ) -> Application:
     """The HTTP application of an encoder, whose speed is measured first. ``name`` is what clients call the model.
 
     ``more`` are other encoders, by the names that requests choose them by; ``classifiers`` are models with a head.
+    ``store`` keeps the collections; the caller closes it.
     """
     batch_tokens = CPU_TOKENS if encoder.device == "cpu" else GPU_TOKENS
     counted = Metrics()
@@ -73,11 +78,9 @@ def build(
             batcher.submit("start", model.vectors(), warm * max(1, count)).answer.result()
     heads = {each.name: each for each in classifiers}
     service = Service(models, batcher, counted, heads, limits or Limits(), key)
-    families = {
-        "/": (tei.shape, [*tei.ROUTES, *tei_heads.ROUTES, get("/metrics", metrics)]),
-        "/v1": (openai.shape, openai.ROUTES),
-    }
-    return Application(service, families, [get("/health", health), get("/ready", ready)])
+    own = [*tei.ROUTES, *tei_heads.ROUTES, *search.routes(store), *page.ROUTES, get("/metrics", metrics)]
+    families = {"/": (tei.shape, own), "/v1": (openai.shape, openai.ROUTES)}
+    return Application(service, families, [get("/health", health), get("/ready", ready), *page.UNLOCKED])
 
 
 def server(application: Application) -> uvicorn.Server:

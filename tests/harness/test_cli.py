@@ -33,6 +33,7 @@ COMMANDS = [
         "doctor",
         "predict",
         "embed",
+        "similar",
         "serve",
         "load",
         "publish",

@@ -17,6 +17,8 @@ from bert_serving.client import BertClient
 
 from harness import cli
 from reference import SentenceEncoder
+from reference.serving.search import space_of
+from reference.serving.store.disk import DiskStore
 
 ROOT = Path(__file__).parents[3]
 SOON = 60
@@ -103,6 +105,34 @@ def test_an_impatient_ctrl_c_leaves_no_traceback(start: Callable[..., tuple[Proc
     _, said = process.communicate(timeout=SOON)
     assert process.returncode == 130, said
     assert "Traceback" not in said
+
+
+@pytest.mark.slow
+def test_a_store_keeps_what_a_killed_service_had_answered(
+    start: Callable[..., tuple[Process, str]], tmp_path: Path
+) -> None:
+    process, address = start("--store", str(tmp_path / "store"))
+    assert requests.post(f"{address}/collections", json={"name": "c"}, timeout=SOON).status_code == 200
+    body = {"texts": ["Where is my parcel?", "世界"], "ids": ["a", "b"]}
+    assert requests.post(f"{address}/collections/c/add", json=body, timeout=SOON).json()["texts"] == 2
+    process.kill()
+    process.wait(SOON)
+    _, again = start("--store", str(tmp_path / "store"))
+    found = requests.post(f"{again}/collections/c/search", json={"text": "世界", "k": 1}, timeout=SOON).json()
+    assert [(each["id"], round(each["score"], 4)) for each in found["results"]] == [("b", 1.0)]
+
+
+def test_a_store_that_cannot_be_used_is_bad_input(
+    refused: Callable[..., str], tmp_path: Path, tiny_checkpoint: Path
+) -> None:
+    tiny = ("--weights", tiny_checkpoint, "--port", "0", "--threads", "1", "--device", "cpu", "--precision", "fp32")
+    (tmp_path / "file").write_text("text")
+    assert "--store: " in refused(*tiny, "--store", tmp_path / "file")
+    assert "has other files, such as file" in refused(*tiny, "--store", tmp_path)
+    assert "the database atlas at 127.0.0.1: " in refused(*tiny, "--store", "postgresql://127.0.0.1:1/atlas")
+    encoder = SentenceEncoder(tiny_checkpoint, precision="fp32", device="cpu")
+    DiskStore(tmp_path / "store", space_of(encoder, {"model": "other", "model_sha256": "5" * 64})).close()
+    assert "has vectors of other with model_sha256 5555555555555555" in refused(*tiny, "--store", tmp_path / "store")
 
 
 def test_a_port_that_is_taken_is_bad_input(refused: Callable[..., str]) -> None:

@@ -69,6 +69,9 @@ class Running:
     def get(self, path: str, **arguments: Any) -> requests.Response:
         return requests.get(f"http://{self.address}{path}", timeout=SOON, **arguments)
 
+    def request(self, method: str, path: str, **arguments: Any) -> requests.Response:
+        return requests.request(method, f"http://{self.address}{path}", timeout=SOON, **arguments)
+
     def logged(self, number: int) -> dict[str, Any]:
         """A line of the log, which is written when the answer is sent already."""
         wait_until(lambda: len(self.lines) > number)
