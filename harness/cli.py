@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from harness import __version__
-from harness.commands import embed, machine, measure, predict, records, serve
+from harness.commands import embed, machine, measure, predict, pretrain, records, serve
 from harness.errors import BadInput, ours
 from harness.printable import UNFIT, printable
 
@@ -24,6 +24,7 @@ app.add_typer(measure.app)
 app.add_typer(predict.app)
 app.add_typer(embed.app)
 app.add_typer(serve.app)
+app.add_typer(pretrain.app)
 app.add_typer(records.app)
 app.add_typer(machine.app)
 app.add_typer(records.submit_app, name="submit")

@@ -34,10 +34,15 @@ def train_vocabulary(documents: Iterable[list[str]], size: int, cased: bool = Fa
         raise PretrainingError(f"a vocabulary of {size} is not possible: give a size from {len(FIRST) + 1} to {LARGEST}")
     tokenizer, normalizer = _empty(cased), _normalizer(cased)
     lines = [line for document in documents for line in map(clean, document) if line]
-    alphabet, rare = _alphabet(normalizer, lines, (size - len(FIRST)) // 3)
+    alphabet, rare = _alphabet(normalizer, lines)
     if not alphabet:
         raise PretrainingError("the text is empty: a vocabulary needs text to learn from")
     characters = alphabet + _continuations(normalizer, lines, rare)
+    if (least := len(FIRST) + len(characters)) > size:
+        raise PretrainingError(
+            f"a vocabulary of {size} is too small for the {len(alphabet)} characters of this text, which also occur "
+            f"within words; give {least} or more"
+        )
     # The library numbers characters, and cuts a large alphabet, in the order of a hash table, which changes from run to
     # run, and it breaks ties by number. So they are given as special tokens, which it numbers in the order given.
     trainer = trainers.WordPieceTrainer(
@@ -48,8 +53,6 @@ def train_vocabulary(documents: Iterable[list[str]], size: int, cased: bool = Fa
         show_progress=False,
     )
     tokenizer.train_from_iterator(_without(normalizer, lines, rare), trainer, length=len(lines))
-    if (count := tokenizer.get_vocab_size(with_added_tokens=False)) > size:
-        raise PretrainingError(f"{size} pieces are too few for the {len(characters)} characters of this text; give {count}")
     return _finished(tokenizer, cased)
 
 
@@ -83,7 +86,7 @@ def _normalizer(cased: bool) -> Any:
     )
 
 
-def _alphabet(normalizer: Any, lines: list[str], most: int) -> tuple[list[str], str]:
+def _alphabet(normalizer: Any, lines: list[str]) -> tuple[list[str], str]:
     """The commonest characters, which cover nearly all of the text; and the others, as one string."""
     counts: Counter[str] = Counter()
     for rows in _rows(lines):
@@ -92,7 +95,7 @@ def _alphabet(normalizer: Any, lines: list[str], most: int) -> tuple[list[str], 
         del counts[white]
     total, covered, kept = counts.total(), 0, []
     for character, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
-        if covered >= COVERED * total or len(kept) >= most:
+        if covered >= COVERED * total:
             break
         kept.append(character)
         covered += count

@@ -34,6 +34,7 @@ COMMANDS = [
         "predict",
         "embed",
         "serve",
+        *("vocab", "corpus"),
         "publish",
         "figures",
         "index",
