@@ -24,9 +24,11 @@ from torch import Tensor
 
 from reference.checkpoint import Checkpoint, save, tensors_of
 from reference.errors import DivergedError, PretrainingError
+from reference.frozen import keep_freed_memory
 from reference.heads import PreTraining
 from reference.model import Bert, BertConfig
 from reference.pretraining import processes
+from reference.pretraining.card import CARD, card
 from reference.pretraining.corpus import VOCABULARY, Corpus
 from reference.pretraining.instances import Instances, Masked
 from reference.pretraining.masking import vocabulary_of
@@ -60,11 +62,16 @@ def pretrain(corpus: Corpus, recipe: Recipe, output: Path, setting: Setting, sho
     ``show`` gets every line of the log. Raises PretrainingError for what cannot be trained on, and DivergedError.
     """
     rank, world = processes.join(setting.device)
-    run = Run(corpus, recipe, output, setting, rank, world)
-    with _stopping() as stop:
-        finished = run.train(show, stop)
-    if rank == 0 and finished:
-        run.export()
+    try:
+        run = Run(corpus, recipe, output, setting, rank, world)
+        if run.complete():
+            return True
+        with _stopping() as stop:
+            finished = run.train(show, stop)
+        if rank == 0 and finished:
+            run.export()
+    finally:
+        processes.leave()
     return finished
 
 
@@ -76,6 +83,8 @@ class Run:
     ) -> None:
         self.corpus, self.recipe, self.output, self.setting = corpus, recipe, output, setting
         self.rank, self.world = rank, world
+        if setting.device.type == "cpu":
+            keep_freed_memory()
         self.config = recipe.config(int(corpus.manifest["vocabulary"]["size"]))
         self.vocabulary = vocabulary_of(corpus.vocabulary, any_piece=recipe.next_sentence == "google")
         self.model = initial_model(self.config, recipe.seed, DTYPES[setting.precision]).to(setting.device)
@@ -95,6 +104,10 @@ class Run:
         return Instances(
             self.corpus.train, self.vocabulary, length, recipe.next_sentence, recipe.whole_words, recipe.seed
         )
+
+    def complete(self) -> bool:
+        """Whether an earlier part spent the budget, and wrote the model."""
+        return self.cursor.tokens >= self.recipe.tokens and (self.output / CARD).is_file()
 
     # -- data --
 
@@ -137,19 +150,19 @@ class Run:
         """Train to the end of the budget, or until ``stop()``; True at the end."""
         if self.rank == 0:
             self._begin_log(show)
-        saved, started = time.monotonic(), time.monotonic()
+        saved = time.monotonic()
         self.model.train()
         while self.cursor.tokens < self.recipe.tokens:
+            started = time.monotonic()
             stopped = self.step(stop())
-            now = time.monotonic()
-            self.cursor.seconds += now - started
-            self.cursor.sums["seconds"] += now - started
-            started = now
+            taken = time.monotonic() - started
+            self.cursor.seconds += taken
+            self.cursor.sums["seconds"] += taken
             if self.rank == 0:
                 self._report(show)
-            if stopped or now - saved >= 60 * self.setting.minutes:
+            if stopped or time.monotonic() - saved >= 60 * self.setting.minutes:
                 self.save()
-                saved = now
+                saved = time.monotonic()
             if stopped and self.cursor.tokens < self.recipe.tokens:
                 return False
         self.save()
@@ -235,7 +248,9 @@ class Run:
         path = self.output / "log.jsonl"
         lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() and self.resumed else []
         kept = [line for line in lines if _step_of(line) <= self.cursor.step]
-        path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+        partial = path.with_suffix(".part")
+        partial.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+        partial.replace(path)
         assert self.evaluation is not None
         if not self.resumed:
             unigram = self.evaluation.unigram()
@@ -303,6 +318,9 @@ class Run:
         save(Checkpoint(self.config, tensors_of(self.model)), self.output, "pre-training")
         for name in VOCABULARY:
             (self.output / name).write_bytes((self.corpus.folder / name).read_bytes())
+        lines = (self.output / "log.jsonl").read_text(encoding="utf-8").splitlines()
+        text = card(self.corpus.manifest, self.recipe, self.config, list(map(json.loads, lines)), self.cursor)
+        (self.output / CARD).write_text(text, encoding="utf-8")
 
 
 def _step_of(line: str) -> float:

@@ -34,7 +34,7 @@ COMMANDS = [
         "predict",
         "embed",
         "serve",
-        *("vocab", "corpus"),
+        *("vocab", "corpus", "pretrain"),
         "publish",
         "figures",
         "index",
