@@ -92,7 +92,10 @@ def corpus(
     if left_out := ", ".join(f"{count:,} {what}" for what, count in manifest["left_out"].items()):
         print(f"left out, or unknown to the vocabulary: {left_out}", file=sys.stderr)
     if not manifest["splits"]["held_out"]["documents"]:
-        print("no document is held out: the text has too few for this share, so nothing can be measured on", file=sys.stderr)
+        print(
+            "no document is held out: the text has too few for this share, so nothing can be measured on",
+            file=sys.stderr,
+        )
 
 
 @app.command(
@@ -153,7 +156,9 @@ def read_recipe(name: str, tokens: int | None = None) -> "Recipe":
         if not file.is_file():
             known = ", ".join(sorted(each.stem for each in RECIPES.glob("*.yaml")))
             raise BadInput(f"--recipe: {name} is neither a recipe ({known}) nor a file")
-    values = read_yaml(file)
+    values = read_yaml(file, "recipe")
+    if not isinstance(values, dict):
+        raise BadInput(f"{file}: a recipe is a list of fields, such as tokens: 1000000")
     if tokens is not None:
         values = values | {"tokens": tokens}
     with _errors():
@@ -267,7 +272,9 @@ def _function(name: str | None) -> Callable[[str], Iterable[str]] | None:
         found = getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError) as error:
         raise BadInput(f"--segmenter {name}: {error}; install its package here") from error
-    return found  # type: ignore[no-any-return]
+    if not callable(found):
+        raise BadInput(f"--segmenter {name}: it is no function")
+    return found
 
 
 @contextmanager

@@ -14,16 +14,16 @@ def card(
 ) -> str:
     """The text of the card, in Markdown."""
     splits, vocabulary = manifest["splits"], manifest["vocabulary"]
-    start = next((line for line in log if line.get("event") == "start"), {})
-    held_out = next((line for line in reversed(log) if line.get("event") == "held out"), {})
+    start: dict[str, Any] = next((line for line in log if line.get("event") == "start"), {})
+    held_out: dict[str, Any] = next((line for line in reversed(log) if line.get("event") == "held out"), {})
     parts = [f"{line['precision']} on {line['device']}" for line in log if line.get("event") == "part"]
     epochs = cursor.tokens / max(1, splits["train"]["pieces"])
     lines = [
         "# A BERT pre-trained from raw text",
         "",
         f"{config.num_hidden_layers} layers, hidden size {config.hidden_size}, {config.num_attention_heads} attention "
-        f"heads, {vocabulary['size']:,} word pieces ({'un' if vocabulary['lower_case'] else ''}cased). The architecture "
-        "is that of the original BERT: `BertForPreTraining` of transformers loads this folder. recipe.yaml has the "
+        f"heads, {vocabulary['size']:,} word pieces, {'un' if vocabulary['lower_case'] else ''}cased. The architecture "
+        "is that of the original BERT, and `BertForPreTraining` of transformers loads this folder. recipe.yaml has the "
         "recipe, log.jsonl the course of the training.",
         "",
         "## Data",

@@ -186,6 +186,9 @@ def _write(
     return manifest
 
 
+Encoded = list[tuple[NDArray[np.int64], NDArray[np.uint8] | None]]  # of each sentence: pieces, and which continue
+
+
 class _Writer:
     """Appends documents to the files of a split."""
 
@@ -196,7 +199,7 @@ class _Writer:
         self.pieces: IO[bytes] = (folder / "pieces.bin").open("wb")
         self.continues: IO[bytes] | None = (folder / "continues.bin").open("wb") if continues else None
 
-    def add(self, document: list[tuple[NDArray[np.integer], NDArray[np.uint8] | None]]) -> None:
+    def add(self, document: Encoded) -> None:
         for pieces, continues in document:
             self.pieces.write(pieces.astype(self.kind).tobytes())
             if self.continues is not None and continues is not None:
@@ -240,9 +243,7 @@ def _cleaned(documents: Iterator[list[str]], counts: Counter[str]) -> Iterator[l
             counts["documents without sentences"] += 1
 
 
-def _encoded(
-    documents: Iterator[list[str]], vocabulary: Path, segmenter: Segmenter | None
-) -> Iterator[list[tuple[NDArray[np.integer], NDArray[np.uint8] | None]]]:
+def _encoded(documents: Iterator[list[str]], vocabulary: Path, segmenter: Segmenter | None) -> Iterator[Encoded]:
     """The pieces of each sentence of each document, and which of them continue a word."""
     tokenizer = read_folder(vocabulary).tokenizer
     tokenizer.no_truncation()
@@ -251,7 +252,7 @@ def _encoded(
     while chunk := list(islice(documents, AT_ONCE)):
         encodings = iter(tokenizer.encode_batch([s for each in chunk for s in each], add_special_tokens=False))
         for document in chunk:
-            encoded = []
+            encoded: Encoded = []
             for sentence in document:
                 found = next(encodings)
                 if found.ids:

@@ -84,7 +84,8 @@ def _masked(
         else:
             words.append([position])
     rng.shuffle(words)
-    out, chosen = list(ids), []
+    out = list(ids)
+    chosen: list[int] = []
     for word in words:
         if len(chosen) >= count:
             break

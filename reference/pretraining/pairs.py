@@ -148,12 +148,12 @@ def document_pairs(
             last += 1
             continue
         a_end = start + (rng.randint(1, count - 1) if count >= 2 else 1)
-        if choose is None:
-            is_random = count == 1 or rng.random() < 0.5
-        else:
-            is_random = choose(count == 1)
+        alone = count == 1
+        is_random = choose(alone) if choose else alone or rng.random() < 0.5
         if is_random:
-            b_start, b_end = _random_segment(borders, document, rules, rng, target - (sentences[a_end] - sentences[start]))
+            b_start, b_end = _random_segment(
+                borders, document, rules, rng, target - (sentences[a_end] - sentences[start])
+            )
             last = a_end - 1  # what was not used begins the next chunk
         else:
             b_start, b_end = sentences[a_end], sentences[last + 1]
@@ -167,9 +167,7 @@ def _target(rules: Rules, rng: random.Random) -> int:
     return rng.randint(2, rules.room) if rng.random() < rules.short_probability else rules.room
 
 
-def _random_segment(
-    borders: Borders, document: int, rules: Rules, rng: random.Random, length: int
-) -> tuple[int, int]:
+def _random_segment(borders: Borders, document: int, rules: Rules, rng: random.Random, length: int) -> tuple[int, int]:
     """Sentences from a random place of another document on, until there are ``length`` pieces."""
     count, other = len(borders.documents) - 1, document
     if rules.same_document:

@@ -32,7 +32,7 @@ def draws(keys: Numbers, counters: Numbers) -> Numbers:
 
 def shares(numbers: Numbers) -> NDArray[np.float64]:
     """Uniform numbers in [0, 1), of 64-bit ones."""
-    return (numbers >> np.uint64(11)) * 2.0**-53
+    return (numbers >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
 def order(count: int, state: int) -> NDArray[np.int64]:

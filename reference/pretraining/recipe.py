@@ -127,7 +127,9 @@ def _checked(name: str, value: Any, kind: Any, source: str) -> Any:
     if kind is bool or kind is str:
         if isinstance(value, kind):
             return value
-        raise PretrainingError(f"{source}: {name} is {value!r}; it must be {'true or false' if kind is bool else 'text'}")
+        raise PretrainingError(
+            f"{source}: {name} is {value!r}; it must be {'true or false' if kind is bool else 'text'}"
+        )
     try:
         number = float(value)
         if isinstance(value, bool) or number != number or (kind is int and number != int(number)):

@@ -12,7 +12,7 @@ import unicodedata
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from reference.errors import PretrainingError
 
@@ -26,13 +26,12 @@ BORDER = re.compile(
     rf"[.!?…]+[{CLOSERS}]*\s+(?=[{re.escape(OPENERS)}]*[^\W_a-z])"  # before a capital, a digit or another script
     r"|[。！？…]+[”’」』）】》]*"
 )
-# Words with a period after which a sentence goes on.
-ABBREVIATIONS = frozenset(
-    "mr mrs ms dr prof rev hon gen col maj capt cmdr lt sgt gov sen rep pres st mt ft jr sr vs etc cf al ed eds vol pp "
-    "fig no nos approx dept univ inc ltd co corp bros jan feb mar apr jun jul aug sep sept oct nov dec".split()
-)
-BEFORE_NUMBERS = frozenset("no nos vol pp fig ed ft jan feb mar apr jun jul aug sep sept oct nov dec".split())
-AT_AN_END = frozenset("etc al jr sr inc ltd co corp bros".split())  # they end a sentence about as often
+# Words with a period after which a sentence goes on; of the second kind, before a number; of the third, as often not.
+TITLES = {"mr", "mrs", "ms", "dr", "prof", "rev", "hon", "gen", "col", "maj", "capt", "cmdr", "lt", "sgt", "gov", "sen"}
+OTHERS = {"rep", "pres", "st", "mt", "vs", "cf", "ca", "approx", "dept", "univ"}
+MONTHS = {"jan", "feb", "mar", "apr", "jun", "jul", "aug", "sep", "sept", "oct", "nov", "dec"}
+ABBREVIATIONS = TITLES | OTHERS
+BEFORE_NUMBERS = MONTHS | {"no", "nos", "vol", "vols", "p", "pp", "fig", "figs", "ed", "ft", "art", "sec", "ch"}
 INITIALS = re.compile(r"(?:[^\W\d_]\.)*[^\W\d_]")  # J, U.S, e.g
 
 
@@ -74,9 +73,12 @@ def _documents_of(raw: IO[bytes], file: Path, report: Callable[[int], None]) -> 
 
 
 def _opened(raw: IO[bytes], file: Path) -> IO[str]:
-    opened = {".xz": lzma.open, ".gz": gzip.open}.get(file.suffix)
-    binary = opened(raw) if opened else raw
-    return io.TextIOWrapper(binary, encoding="utf-8-sig")  # type: ignore[arg-type]
+    binary: Any = raw
+    if file.suffix == ".xz":
+        binary = lzma.open(raw)  # noqa: SIM115 - closed with the file below it
+    elif file.suffix == ".gz":
+        binary = gzip.open(raw)  # noqa: SIM115
+    return io.TextIOWrapper(binary, encoding="utf-8-sig")
 
 
 def clean(line: str) -> str:
@@ -113,6 +115,4 @@ def _goes_on(before: str, period: str, after: str) -> bool:
     if INITIALS.fullmatch(last):
         return True
     word = last.lower()
-    if word in BEFORE_NUMBERS and not (word in ("ed", "ft") and not after[:1].isdigit()):
-        return after[:1].isdigit() or word not in ("no", "nos")
-    return word in ABBREVIATIONS and word not in AT_AN_END
+    return word in ABBREVIATIONS or (word in BEFORE_NUMBERS and after[:1].isdigit())

@@ -117,7 +117,8 @@ class Run:
         done = cursor.tokens / recipe.tokens
         if recipe.long_share and not cursor.long and done >= 1 - recipe.long_share:
             cursor.long, cursor.epoch, cursor.index = True, cursor.epoch + 1, 0
-        room, taken = recipe.batch_size(done), []
+        room = recipe.batch_size(done)
+        taken: list[tuple[int, NDArray[np.int64]]] = []
         instances = self.instances[cursor.long]
         while True:
             lengths = instances.lengths(cursor.epoch)[cursor.index :]
@@ -389,7 +390,7 @@ class Evaluation:
             self.batches.append(instances.batch(0, part, EVALUATION_RATE))
 
     def unigram(self) -> dict[str, float]:
-        """The loss and accuracy of guessing pieces by their frequency in the training text: what any model must beat."""
+        """Loss and accuracy of guessing pieces by their frequency in the training text, which any model must beat."""
         if not self.batches:
             return {}
         size = len(self.corpus.vocabulary)

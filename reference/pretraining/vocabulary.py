@@ -9,6 +9,7 @@ import string
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from reference.files.tokenizer import DEFAULTS, INPUTS, write_folder
 from reference.pretraining.text import clean
 
 FIRST = ("[PAD]", *(f"[unused{i}]" for i in range(99)), "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+UNKNOWN = "[UNK]"
 COVERED = 0.9999  # share of the characters of a text whose kinds get a piece; the others become [UNK]
 ROWS = 1000  # lines that are normalised at a time
 LARGEST = 1 << 20
@@ -31,7 +33,9 @@ def train_vocabulary(documents: Iterable[list[str]], size: int, cased: bool = Fa
     or the size too small for its characters.
     """
     if not len(FIRST) < size <= LARGEST:
-        raise PretrainingError(f"a vocabulary of {size} is not possible: give a size from {len(FIRST) + 1} to {LARGEST}")
+        raise PretrainingError(
+            f"a vocabulary of {size} is not possible: give a size from {len(FIRST) + 1} to {LARGEST}"
+        )
     tokenizer, normalizer = _empty(cased), _normalizer(cased)
     lines = [line for document in documents for line in map(clean, document) if line]
     alphabet, rare = _alphabet(normalizer, lines)
@@ -72,7 +76,7 @@ def save_vocabulary(tokenizer: Tokenizer, folder: Path) -> None:
 
 
 def _empty(cased: bool) -> Tokenizer:
-    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]", max_input_chars_per_word=100))
+    tokenizer = Tokenizer(models.WordPiece(unk_token=UNKNOWN, max_input_chars_per_word=100))
     tokenizer.normalizer = _normalizer(cased)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.decoder = decoders.WordPiece(prefix="##")
@@ -106,7 +110,7 @@ def _continuations(normalizer: Any, lines: list[str], rare: str) -> list[str]:
     """Those characters, with ##, that occur within words, as BERT's pre-tokenizer splits them."""
     found: set[tuple[str, str]] = set()
     for text in _without(normalizer, lines, rare):
-        found.update(zip(text, text[1:], strict=False))
+        found.update(pairwise(text))
     inside = {after for before, after in found if not (_ends_word(before) or _ends_word(after))}
     return [f"##{character}" for character in sorted(inside)]
 
@@ -130,7 +134,7 @@ def _finished(tokenizer: Tokenizer, cased: bool) -> Tokenizer:
     """A tokenizer with the trained pieces, in their ids' order, and BERT's special tokens around a text."""
     whole = _empty(cased)
     pieces = tokenizer.get_vocab(with_added_tokens=False)
-    whole.model = models.WordPiece(pieces, unk_token="[UNK]", max_input_chars_per_word=100)
+    whole.model = models.WordPiece(pieces, unk_token=UNKNOWN, max_input_chars_per_word=100)
     whole.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in DEFAULTS.values()])
     whole.post_processor = processors.TemplateProcessing(
         single="[CLS]:0 $A:0 [SEP]:0",

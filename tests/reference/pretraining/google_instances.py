@@ -8,6 +8,7 @@ a few lines stand in here. ``test_google.py`` has the hashes that this prints.
 
 import argparse
 import hashlib
+import io
 import json
 import random
 import sys
@@ -20,11 +21,11 @@ SETTINGS = [  # of each comparison: length, passes, rate, most predictions, whol
     (128, 2, 0.15, 20, False),
     (64, 2, 0.15, 10, True),
 ]
-WORDS = (
+WORDS = str.split(
     "the a of and river mountain village church written in english french station opened county season player "
     "unbelievable internationalisation electroencephalography municipality café naïve Zürich 1987 2,500 built "
     "north-east it's U.S. population bridge railway footballer album released novelist parliament 北京 上海 人民"
-).split()
+)
 
 
 def text() -> str:
@@ -53,7 +54,7 @@ def stand_in() -> types.ModuleType:
     for kind in ("string", "bool", "integer", "float"):
         setattr(flags, f"DEFINE_{kind}", lambda name, default, *rest: setattr(flags.FLAGS, name, default))
     tensorflow.flags = flags
-    tensorflow.gfile = types.SimpleNamespace(GFile=lambda name, mode="r": Path(name).open(mode, encoding="utf-8"))
+    tensorflow.gfile = types.SimpleNamespace(GFile=lambda name, mode="r": io.StringIO(Path(name).read_text("utf-8")))
     return tensorflow
 
 
@@ -78,7 +79,13 @@ def main() -> None:
                 )
                 ids = tokenizer.convert_tokens_to_ids
                 rows = [
-                    (ids(x.tokens), list(x.segment_ids), bool(x.is_random_next), list(x.masked_lm_positions), ids(x.masked_lm_labels))
+                    (
+                        ids(x.tokens),
+                        list(x.segment_ids),
+                        bool(x.is_random_next),
+                        list(x.masked_lm_positions),
+                        ids(x.masked_lm_labels),
+                    )
                     for x in found
                 ]
                 print(length, whole_words, seed, len(rows), sha256(rows))

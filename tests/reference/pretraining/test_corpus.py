@@ -99,9 +99,10 @@ def test_an_interrupted_corpus_leaves_nothing(
     def interrupt(line: str) -> list[str]:
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch:
         patch.setattr(module, "sentences", interrupt)
-        build_corpus([text_file], vocabulary_folder, tmp_path / "c")
+        with pytest.raises(KeyboardInterrupt):
+            build_corpus([text_file], vocabulary_folder, tmp_path / "c")
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "c.part").mkdir()  # as a killed process leaves it
     build_corpus([text_file], vocabulary_folder, tmp_path / "c")

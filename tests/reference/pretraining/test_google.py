@@ -48,7 +48,7 @@ def test_a_corpus_of_one_document_has_only_its_own_sentences_as_random_ones(piec
     assert any(each.is_random for each in found)
     own = {number for sentence in document for number in sentence}
     for each in found:
-        assert {label for label in each.labels} <= own
+        assert set(each.labels) <= own
 
 
 def test_all_pairs_of_a_document_drawn_short_are_short(pieces: list[str]) -> None:

@@ -93,7 +93,9 @@ def test_a_batch_does_not_depend_on_its_neighbours(corpus: Corpus, next_sentence
 
 
 def test_masks_change_from_epoch_to_epoch_and_with_the_seed(corpus: Corpus) -> None:
-    batches = [instances(corpus, seed=seed).batch(epoch, np.arange(10), 0.15) for seed, epoch in ((1, 0), (1, 1), (2, 0))]
+    batches = [
+        instances(corpus, seed=seed).batch(epoch, np.arange(10), 0.15) for seed, epoch in ((1, 0), (1, 1), (2, 0))
+    ]
     assert len({each.ids.tobytes() for each in batches}) == 3
 
 
@@ -154,7 +156,12 @@ def test_chinese_words_of_a_segmenter(corpus: Corpus) -> None:
     split = made_split(20)
     pairs_of = np.concatenate([np.arange(n) % 2 for n in np.diff(split.sentences)]).astype(np.uint8)
     made = Instances(
-        replace(split, continues=pairs_of, pieces=split.pieces + 110), vocabulary_of(corpus.vocabulary), 64, "none", True, 0
+        replace(split, continues=pairs_of, pieces=split.pieces + 110),
+        vocabulary_of(corpus.vocabulary),
+        64,
+        "none",
+        True,
+        0,
     )
     batch = made.batch(0, np.arange(30), 0.3)
     begins = {int(start) for start in split.sentences}

@@ -52,7 +52,10 @@ def test_bad_files_are_named(name: str, raw: bytes, said: str, tmp_path: Path) -
 
 
 def test_clean() -> None:
-    assert clean("Harrow School () is\u00a0a\tschool （，） in\u200b Shanghai\x07.") == "Harrow School is a school in Shanghai."
+    assert (
+        clean("Harrow School () is\u00a0a\tschool （，） in\u200b Shanghai\x07.")
+        == "Harrow School is a school in Shanghai."
+    )
     assert clean("Cafe\u0301") == "Café"
 
 

@@ -46,7 +46,7 @@ def test_the_same_text_gives_the_same_bytes(text_file: Path, vocabulary_folder: 
 
 def test_rare_characters_get_no_piece(tmp_path: Path) -> None:
     common = ["the river joins the sea near the village"] * 500
-    tokenizer = train_vocabulary([common + ["one ☃ and one ☂"]], 200)
+    tokenizer = train_vocabulary([[*common, "one ☃ and one ☂"]], 200)
     assert tokenizer.token_to_id("☃") is None
     assert "[UNK]" in tokenizer.encode("the ☃").tokens
     assert "[UNK]" not in tokenizer.encode("the river near the sea").tokens
