@@ -218,7 +218,7 @@ def _training(tokens: int, first: bool) -> Iterator[Callable[[dict[str, Any]], N
             if event == "start" and "unigram_loss" in line:
                 unigram = f" (by frequency alone {line['unigram_loss']:.2f})"
             elif event == "held out":
-                console.print(_held_out(line, tokens) + unigram, highlight=False, markup=False)
+                console.print(_held_out(line, tokens) + unigram, highlight=False, markup=False, soft_wrap=True)
             elif event is None:
                 bar(_progress(line, tokens), line["tokens"], tokens)
 
