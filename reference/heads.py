@@ -40,10 +40,15 @@ class PreTraining(Head):
         for layer in (self.dense, self.next_sentence):
             initialize(layer, config.initializer_range)
 
-    def forward(self, batch: Packed) -> tuple[Tensor, Tensor]:
-        """Logits of the word pieces [T, vocabulary] and of (is next, is not next) [B, 2]."""
+    def forward(self, batch: Packed, chosen: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Logits of the word pieces [T, vocabulary] and of (is next, is not next) [B, 2].
+
+        ``chosen`` [M] are indices of tokens: only theirs are computed, [M, vocabulary]. In training these are the
+        masked tokens, a seventh of all, and the vocabulary is the largest product of a small model.
+        """
         hidden = self.bert(batch)
-        words = self.norm(self.activation(self.dense(hidden)))
+        of_words = hidden if chosen is None else hidden[chosen]
+        words = self.norm(self.activation(self.dense(of_words)))
         word_logits = F.linear(words, self.bert.embeddings.word.weight, self.bias)
         return word_logits, self.next_sentence(pooled(self.bert, hidden, batch))
 

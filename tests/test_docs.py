@@ -175,6 +175,37 @@ def test_the_readmes_python_runs(page: str, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_both_languages_pretrain_alike() -> None:
+    english, chinese = ([*commands(DOCS / language / "guide/pretraining.md")] for language in ("en", "zh"))
+    assert english == chinese
+
+
+@pytest.mark.slow
+def test_the_commands_of_pretraining_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In order, in one folder, on a tiny text, with a small budget; torchrun's with one process."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "jieba", ModuleType("jieba"))
+    sys.modules["jieba"].lcut = lambda text: re.findall(r"\w+|\W", text)  # type: ignore[attr-defined]
+    lines = [f"The river number {i} joins the sea at village {d} in {1900 + i}." for d in range(80) for i in range(5)]
+    documents = ["\n".join(lines[start : start + 5]) for start in range(0, len(lines), 5)]
+    (tmp_path / "text.txt").write_text("\n\n".join(documents), encoding="utf-8")
+    page = DOCS / "en/guide/pretraining.md"
+    (recipe,) = blocks(page, "yaml")
+    (tmp_path / "my.yaml").write_text(recipe, encoding="utf-8")
+    few = {"vocab": [], "corpus": ["--held-out", "0.1"], "pretrain": ["--tokens", "3000", "--precision", "fp64"]}
+    few |= {"run": ["--dry-run"], "embed": []}
+    ran = []
+    for _, arguments in commands(page):
+        command = arguments[0]
+        own = [*arguments, *few[command], *(["--threads", "1"] if command in ("pretrain", "embed") else [])]
+        monkeypatch.setattr(sys, "argv", ["harness", *own])
+        with pytest.raises(SystemExit) as ended:
+            harness.cli.main()
+        assert ended.value.code == 0, shlex.join(own)
+        ran.append(command)
+    assert ran == ["vocab", "corpus", "pretrain", "run", "embed", "pretrain", "corpus", "pretrain"]
+
+
 def test_both_languages_show_the_same_implementation() -> None:
     shown = [blocks(ROOT / page, "python", "implementation") for page in ("CONTRIBUTING.md", "CONTRIBUTING.zh.md")]
     english, chinese = (ast.parse(code) for (code,) in shown)

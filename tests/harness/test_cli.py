@@ -36,6 +36,7 @@ COMMANDS = [
         "similar",
         "serve",
         "load",
+        *("vocab", "corpus", "pretrain"),
         "publish",
         "figures",
         "index",
