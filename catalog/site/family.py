@@ -10,6 +10,8 @@ from typing import Any
 
 from catalog.values import vocabulary
 
+PARENTS = ("base_model", "builds_on", "distils", "compresses", "relates_to")
+
 
 @dataclass
 class Node:
@@ -20,9 +22,10 @@ class Node:
 
 
 def family(entries: list[dict[str, Any]], root: str) -> Node | None:
-    """The tree of papers and models that build on ``root``, by ``relates_to``; None if there is no such entry.
+    """The tree of papers and models that descend from ``root``; None if there is no such entry.
 
-    The parent of an entry is the first in its ``relates_to`` that belongs to the family and is not younger.
+    The parent of an entry is the first that it names in the fields of PARENTS, in their order, that belongs to the
+    family and is not younger.
     """
     by_id = {entry["id"]: entry for entry in entries}
     if root not in by_id:
@@ -33,7 +36,8 @@ def family(entries: list[dict[str, Any]], root: str) -> Node | None:
     while True:
         placed = []
         for entry in waiting:
-            parents = (nodes[each] for each in entry.get("relates_to") or [] if each in nodes)
+            named = (each for field in PARENTS for each in _listed(entry.get(field)))
+            parents = (nodes[each] for each in named if each in nodes)
             parent = next((node for node in parents if node.entry["year"] <= entry["year"]), None)
             if parent is not None:
                 nodes[entry["id"]] = Node(entry)
@@ -45,6 +49,10 @@ def family(entries: list[dict[str, Any]], root: str) -> Node | None:
     for node in nodes.values():
         node.children.sort(key=lambda child: (child.entry["year"], child.entry["title"].lower()))
     return nodes[root]
+
+
+def _listed(named: str | list[str] | None) -> list[str]:
+    return [named] if isinstance(named, str) else named or []
 
 
 def _is_model(entry: dict[str, Any]) -> bool:
