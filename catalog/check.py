@@ -137,8 +137,9 @@ _TARGETS = {
 
 def _links(entry: Entry) -> Iterator[tuple[tuple[str | int, ...], str]]:
     """The (place, id) pairs of all entries that an entry names."""
+    fields = vars(entry)
     for name in LINKS:
-        found = getattr(entry, name, None)
+        found = fields.get(name)
         if isinstance(found, str):
             yield (name,), found
         else:
