@@ -21,7 +21,7 @@ from catalog import export
 from catalog.errors import BadInput, Failure
 from catalog.folding import replaced
 from catalog.links import Link
-from catalog.schema import FOLDERS, Entry
+from catalog.schema import FOLDERS, Entry, vocabulary
 from catalog.site import family, leaderboard, theme_search
 from catalog.site.api import read_package
 from catalog.site.leaderboard import Board
@@ -166,6 +166,7 @@ def _pages(view: View, newest: list[str], packages: list[Any]) -> dict[str, Page
         "languages.md": ("groups", _languages(view)),
         "list-2018.md": ("list-2018", {"sections": _sections(view)}),
         "family.md": ("family", _family(view)),
+        "glossary.md": ("glossary", {"terms": list(vocabulary()["terms"].values())}),
         "leaderboard.md": ("leaderboard", {"boards": [(board, _plots(view, board)) for board in view.boards]}),
         "records.md": ("records", {"boards": view.boards}),
     }
