@@ -7,23 +7,29 @@ from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any
 
-from catalog import identifiers
+from catalog import evidence, identifiers
 from catalog.errors import Problem, printable
 from catalog.folding import unaccented
 from catalog.load import ENTRIES, Document, read_folder
-from catalog.schema import Article, Entry, Paper, Repository
-from catalog.values import nearest
+from catalog.schema import FACTS, LINKS, Article, Entry, Model, Paper, Repository
+from catalog.values import VOCABULARY, nearest, vocabulary
 
 IDENTIFYING = ("arxiv", "doi", "url", "renamed_to")
 ONE_EACH = ("arXiv id", "ACL Anthology id", "OpenReview id")  # a work has at most one of each
 SIMILAR = 0.9  # similarity from 0 to 1 above which two titles are taken for the same
 
 
-def check(folder: Path = ENTRIES) -> list[Problem]:
-    """All problems of the entries in ``folder``, by file and line. BadInput if there is no such folder."""
+def check(folder: Path = ENTRIES, whole: bool | None = None) -> list[Problem]:
+    """All problems of the entries in ``folder``, by file and line. BadInput if there is no such folder.
+
+    ``whole`` says that the folder is a whole catalog, in which each entry is linked with another and each tag is used;
+    without it, only the project's own catalog is taken for one.
+    """
     documents = read_folder(folder)
-    for compare in (_ids, _references, _identifiers, _titles, _dates):
+    for compare in (_ids, _references, _identifiers, _titles, _dates, _sources, _wording, _code_and_names):
         compare(documents)
+    if folder == ENTRIES if whole is None else whole:
+        _whole(documents)
     return sorted({problem for document in documents for problem in document.problems})
 
 
@@ -79,8 +85,8 @@ def _linked(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
 
 
 def _named(data: Mapping[str, Any]) -> list[Any]:
-    lists = [data.get(name) or [] for name in ("relates_to", "implements")]
-    return [data.get("supersedes"), *(each for found in lists if isinstance(found, list) for each in found)]
+    found = [data.get(name) or [] for name in LINKS]
+    return [each for named in found for each in (named if isinstance(named, list) else [named])]
 
 
 def _words(title: str) -> list[str]:
@@ -106,17 +112,38 @@ def _references(documents: list[Document]) -> None:
     """Check that the entries that an entry points to exist and are of the right kind."""
     known = {text: doc for doc in documents for text in (doc.data.get("id"), doc.file.stem) if isinstance(text, str)}
     for document, entry in _valid(documents):
-        implements = getattr(entry, "implements", [])
-        places = [(("relates_to", at), target) for at, target in enumerate(entry.relates_to)]
-        places += [(("implements", at), target) for at, target in enumerate(implements)]
-        for place, target in [*places, *([(("supersedes",), entry.supersedes)] if entry.supersedes else [])]:
+        for place, target in _links(entry):
             if target == entry.id:
                 document.wrong("points to itself; remove it", place)
             elif target not in known:
                 document.wrong(f"there is no entry {target!r}{nearest(target, known)}", place)
-            elif place[0] == "implements" and known[target].data.get("kind") not in ("paper", "model"):
+            elif place[0] in _TARGETS and known[target].data.get("kind") not in _TARGETS[place[0]][0]:
                 kind = known[target].data.get("kind")
-                document.wrong(f"{target!r} is a {kind}; a paper or model is implemented", place)
+                document.wrong(f"{target!r} is a {kind}; {_TARGETS[place[0]][1]}", place)
+
+
+_MODEL = ("paper", "model")
+_TARGETS = {
+    "implements": (_MODEL, "a paper or model is implemented"),
+    "base_model": (_MODEL, "a paper or model is built on"),
+    "builds_on": (_MODEL, "a paper or model is built on; write other entries in `relates_to`"),
+    "distils": (_MODEL, "a paper or model is distilled"),
+    "compresses": (_MODEL, "a paper or model is compressed"),
+    "analyses": (_MODEL, "a paper or model is analysed; write other entries in `relates_to`"),
+    "evaluates_on": (("dataset",), "a data set is evaluated on"),
+    "translates": (("paper", "article"), "a paper or article is translated"),
+}
+
+
+def _links(entry: Entry) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    """The (place, id) pairs of all entries that an entry names."""
+    fields = vars(entry)
+    for name in LINKS:
+        found = fields.get(name)
+        if isinstance(found, str):
+            yield (name,), found
+        else:
+            yield from (((name, at), target) for at, target in enumerate(found or []))
 
 
 def _identifiers(documents: list[Document]) -> None:
@@ -164,6 +191,71 @@ def _dates(documents: list[Document]) -> None:
         for name in ("added", "last_commit"):
             if (getattr(entry, name, None) or "") > tomorrow.isoformat():
                 document.wrong(f"{getattr(entry, name)} is in the future", (name,))
+
+
+def _sources(documents: list[Document]) -> None:
+    """Check that each source names a place, and each fact of a model a source."""
+    for document, entry in _valid(documents):
+        for at, source in enumerate(entry.sources):
+            if not evidence.names_a_place(source):
+                document.wrong(f"{source!r} names no place to look; write {evidence.FORMS}", ("sources", at))
+        if isinstance(entry, Model):
+            said = " ".join(found for source in entry.sources for found in re.findall(r"\(([^()]*)\)", source))
+            for name, words in FACTS.items():
+                if getattr(entry, name) and words not in said:
+                    document.wrong(f"no source states it; write ({words}) after the source that does", (name,))
+
+
+def _wording(documents: list[Document]) -> None:
+    """Check summaries for ranks without a date, and Chinese text for words that the glossary replaces."""
+    for document, entry in _valid(documents):
+        for language in ("en", "zh"):
+            name = f"summary_{language}"
+            if claim := evidence.undated_rank(getattr(entry, name) or "", language):
+                remedy = "say since or until which year in that sentence, with a source, or leave it out"
+                document.wrong(f"{claim!r} claims a rank without a date; {remedy}", (name,))
+        for name in ("title_zh", "summary_zh"):
+            if wrong := evidence.wrong_term(getattr(entry, name) or ""):
+                document.wrong(f"{wrong[0]!r} is {wrong[1]!r} here; see the glossary in vocabulary.yaml", (name,))
+
+
+_RENAMED = re.compile(r"\bis (?:now )?called\b|\b(?:was |now )renamed\b|现名|更名为|改名为")
+
+
+def _code_and_names(documents: list[Document]) -> None:
+    """Check that code which is an entry implements its paper, and that renamed repositories give their new name."""
+    repositories: dict[str, tuple[Document, Repository]] = {}
+    for document, entry in _valid(documents):
+        if isinstance(entry, Repository):
+            for address in filter(None, (entry.url, entry.renamed_to)):
+                repositories[identifiers.identify(address).normal] = (document, entry)
+    for document, entry in _valid(documents):
+        for at, address in enumerate(getattr(entry, "code", [])):
+            file, code = repositories.get(identifiers.identify(address).normal, (None, None))
+            if file and code and entry.id not in code.implements:
+                document.wrong(f"is {_near(file, document)}; add {entry.id!r} to its `implements`", ("code", at))
+        if isinstance(entry, Repository) and not entry.renamed_to:
+            for name in ("summary_en", "summary_zh"):
+                if found := _RENAMED.search(getattr(entry, name) or ""):
+                    message = f"says that it was renamed ({found[0]!r}); add `renamed_to`, its present address"
+                    document.wrong(message, (name,))
+
+
+def _whole(documents: list[Document]) -> None:
+    """Check what holds for the whole catalog: each entry is linked with another, and each tag is used."""
+    linked: set[str] = set()
+    used: set[str] = set()
+    for _, entry in _valid(documents):
+        used.update(entry.tags)
+        for _, target in _links(entry):
+            linked |= {entry.id, target}
+    for document, entry in _valid(documents):
+        if entry.id not in linked:
+            document.wrong("is linked with no other entry; name one in `builds_on`, `relates_to` or the like", ("id",))
+    if unused := [tag for tag in vocabulary()["tags"] if tag not in used]:
+        documents[0].problems.append(
+            Problem(VOCABULARY, 1, "tags", f"{', '.join(unused)}: no entry has it; remove it, or tag an entry with it")
+        )
 
 
 def _near(file: Document, seen_from: Document) -> str:

@@ -12,6 +12,7 @@ from catalog.values import (
     Arxiv,
     Author,
     Chinese,
+    Count,
     Date,
     Doi,
     Id,
@@ -28,6 +29,7 @@ from catalog.values import (
     vocabulary,
 )
 
+Format = Literal["pytorch", "safetensors", "tensorflow", "flax", "onnx", "openvino", "coreml", "rust", "paddle"]
 Kind = Literal["paper", "article", "repository", "model", "dataset"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 FOLDERS: dict[str, Kind] = {
@@ -58,7 +60,13 @@ class _Entry(BaseModel):
     tags: Annotated[Unique[Tag], Field(max_length=4)] = Field(
         description="One to four words of vocabulary.yaml, the most specific first."
     )
-    relates_to: Unique[Id] = Field([], description="Ids of entries this one builds on or belongs with.")
+    builds_on: Unique[Id] = Field([], description="Ids of the papers and models that it takes further, main one first.")
+    distils: Unique[Id] = Field([], description="Ids of the models whose knowledge it moves into a smaller one.")
+    compresses: Unique[Id] = Field([], description="Ids of the models that it prunes, quantizes or shrinks otherwise.")
+    analyses: Unique[Id] = Field([], description="Ids of the models that it studies.")
+    evaluates_on: Unique[Id] = Field([], description="Ids of the data sets that it is evaluated on.")
+    translates: Unique[Id] = Field([], description="Ids of the texts that it translates.")
+    relates_to: Unique[Id] = Field([], description="Ids of entries that it belongs with in another way.")
     supersedes: Id | None = Field(None, description="Id of the entry that this one replaces.")
     renamed_to: Address | None = Field(None, description="Current address.")
     status: Literal["active", "archived", "gone", "renamed"] | None = Field(None, description="State as last seen.")
@@ -113,6 +121,7 @@ class Paper(_Published):
     kind: Literal["paper"]
     arxiv: Arxiv | None = Field(None, description='In quotes and without version: "1810.04805".')
     code: Unique[Address] = Field([], description="Addresses of its code.")
+    for_language: Unique[Language] = Field([], description="Languages that the work is for, if not English.")
 
     @field_validator("arxiv")
     @classmethod
@@ -143,11 +152,24 @@ class Repository(_Entry):
 
 
 class Model(_Entry):
-    """Trained weights."""
+    """Trained weights.
+
+    The facts that decide whether one can use them each need a source whose brackets name the field; see FACTS.
+    """
 
     kind: Literal["model"]
     license: License | None = Field(None, description="SPDX id, or none-found.")
     implements: Unique[Id] = Field([], description="Ids of the papers or models that it implements.")
+    base_model: Id | None = Field(None, description="Id of the model or paper whose weights it starts from.")
+    parameters: Count | None = Field(None, description="Number of parameters, in digits.")
+    layers: Count | None = Field(None, description="Number of Transformer layers.")
+    hidden_size: Count | None = Field(None, description="Width of the hidden states.")
+    context_length: Count | None = Field(None, description="Longest input, in tokens, special tokens included.")
+    vocabulary_size: Count | None = Field(None, description="Number of tokens in the vocabulary.")
+    tokenizer: Line | None = Field(None, description="Kind of tokenizer, such as WordPiece, lower case.")
+    training_data: Unique[Line] = Field([], description="Names of the texts it was trained on, with sizes if stated.")
+    for_language: Unique[Language] = Field([], description="Languages that the model is for.")
+    formats: Unique[Format] = Field([], description="Formats in which the weights are offered.")
 
 
 class Dataset(_Entry):
@@ -156,6 +178,24 @@ class Dataset(_Entry):
     kind: Literal["dataset"]
     license: License | None = Field(None, description="SPDX id, or none-found.")
 
+
+# The fields of a model that need a source naming them, with the word for them in the brackets of that source.
+FACTS = {
+    "base_model": "base model",
+    "parameters": "parameters",
+    "layers": "layers",
+    "hidden_size": "hidden size",
+    "context_length": "context length",
+    "vocabulary_size": "vocabulary",
+    "tokenizer": "tokenizer",
+    "training_data": "training data",
+    "formats": "formats",
+}
+# Fields that hold ids of other entries. `implements` says whose code or weights a resource provides.
+LINKS = (
+    *("implements", "base_model", "builds_on", "distils", "compresses", "analyses", "evaluates_on", "translates"),
+    *("relates_to", "supersedes"),
+)
 
 Entry = Paper | Article | Repository | Model | Dataset
 MODELS: dict[Kind, type[Entry]] = {
@@ -182,6 +222,8 @@ def json_schema() -> dict[str, Any]:
         definitions[kind] = _tidy(model.model_json_schema())
         definitions[kind]["properties"]["tags"]["items"] = {"$ref": "#/$defs/tag"}
         definitions[kind]["properties"]["language"]["items"] = {"$ref": "#/$defs/language"}
+        if "for_language" in definitions[kind]["properties"]:
+            definitions[kind]["properties"]["for_language"]["items"] = {"$ref": "#/$defs/language"}
         definitions[kind]["anyOf"] = [{"required": [name]} for name in model.identified_by]
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",

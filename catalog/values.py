@@ -31,8 +31,8 @@ FAMILY = ("member", "about", "neutral")  # what a tag can say of the family tree
 def vocabulary() -> dict[str, dict[str, dict[str, str]]]:
     """The controlled words: ``vocabulary()["tags"]["ner"]["zh"]`` is the Chinese name of a tag.
 
-    The other groups are "languages", "deviations" of implementations, and "metrics". BadInput where a word lacks a
-    name, or a tag does not say what it means for the family tree.
+    The other groups are "languages", "deviations" of implementations, "metrics", and "terms" (the glossary). BadInput
+    where a word lacks a name, or a tag does not say what it means for the family tree.
     """
     return read_vocabulary(VOCABULARY)
 
@@ -163,11 +163,19 @@ def _license(value: str) -> str:
 
 
 def _year(value: Any) -> Any:
-    """The year as a number: all YAML scalars are read as text, and only this field and `and_others` are not text."""
+    """The year as a number: all YAML scalars are read as text; years, counts and `and_others` alone are not text."""
     if isinstance(value, str) and re.fullmatch(r"[0-9]{4}", value):
         return int(value)
     if isinstance(value, str):
         raise ValueError(f"{value!r} is not a year of four digits")
+    return value
+
+
+def _count(value: Any) -> Any:
+    if isinstance(value, str) and re.fullmatch(r"[1-9][0-9]{0,12}", value):
+        return int(value)
+    if isinstance(value, str):
+        raise ValueError(f"{value!r} is not a whole number in digits, such as 110000000")
     return value
 
 
@@ -221,6 +229,7 @@ Language = Annotated[Line, AfterValidator(_language)]
 License = Annotated[Line, AfterValidator(_license)]
 SeedItem = Annotated[Line, AfterValidator(_seed_item), _shown(_SEED)]
 Year = Annotated[int, Field(ge=1950, le=2100), BeforeValidator(_year)]
+Count = Annotated[int, BeforeValidator(_count)]
 Date = Annotated[Line, AfterValidator(_date), _shown(_DATE, format="date")]
 SummaryEnglish = Annotated[Text, Field(max_length=1000), AfterValidator(_line), AfterValidator(_english)]
 SummaryChinese = Annotated[Text, Field(max_length=500), AfterValidator(_line), AfterValidator(_chinese)]

@@ -10,6 +10,8 @@ from typing import Any
 
 from catalog.values import vocabulary
 
+PARENTS = ("base_model", "builds_on", "distils", "compresses", "relates_to")
+
 
 @dataclass
 class Node:
@@ -20,9 +22,10 @@ class Node:
 
 
 def family(entries: list[dict[str, Any]], root: str) -> Node | None:
-    """The tree of papers and models that build on ``root``, by ``relates_to``; None if there is no such entry.
+    """The tree of papers and models that descend from ``root``; None if there is no such entry.
 
-    The parent of an entry is the first in its ``relates_to`` that belongs to the family and is not younger.
+    The parent of an entry is the first that it names in the fields of PARENTS, in their order, that belongs to the
+    family and is not younger.
     """
     by_id = {entry["id"]: entry for entry in entries}
     if root not in by_id:
@@ -30,21 +33,29 @@ def family(entries: list[dict[str, Any]], root: str) -> Node | None:
     nodes = {root: Node(by_id[root])}
     waiting = [e for e in entries if e["id"] != root and _is_model(e)]
     waiting.sort(key=lambda e: (e["year"], e["title"].lower()))
-    while True:
-        placed = []
+    patient = True  # an entry waits for the parent that it names first, unless that leaves everyone waiting
+    while waiting:
+        absent = {entry["id"] for entry in waiting}
+        placed = set()
         for entry in waiting:
-            parents = (nodes[each] for each in entry.get("relates_to") or [] if each in nodes)
-            parent = next((node for node in parents if node.entry["year"] <= entry["year"]), None)
-            if parent is not None:
+            named = [each for field in PARENTS for each in _listed(entry.get(field)) if each in by_id]
+            older = [each for each in named if by_id[each]["year"] <= entry["year"]]
+            parent = next((each for each in older if each in nodes or (patient and each in absent)), None)
+            if parent in nodes:
                 nodes[entry["id"]] = Node(entry)
-                parent.children.append(nodes[entry["id"]])
-                placed.append(entry)
-        if not placed:
+                nodes[parent].children.append(nodes[entry["id"]])
+                placed.add(entry["id"])
+        waiting = [entry for entry in waiting if entry["id"] not in placed]
+        if not placed and not patient:
             break
-        waiting = [entry for entry in waiting if entry not in placed]
+        patient = bool(placed)
     for node in nodes.values():
         node.children.sort(key=lambda child: (child.entry["year"], child.entry["title"].lower()))
     return nodes[root]
+
+
+def _listed(named: str | list[str] | None) -> list[str]:
+    return [named] if isinstance(named, str) else named or []
 
 
 def _is_model(entry: dict[str, Any]) -> bool:

@@ -21,7 +21,7 @@ from catalog import export
 from catalog.errors import BadInput, Failure
 from catalog.folding import replaced
 from catalog.links import Link
-from catalog.schema import FOLDERS, Entry
+from catalog.schema import FOLDERS, Entry, vocabulary
 from catalog.site import family, leaderboard, theme_search
 from catalog.site.api import read_package
 from catalog.site.leaderboard import Board
@@ -107,7 +107,7 @@ def _environment(view: View) -> Environment:
     methods = (
         *("t", "title", "other_title", "summary", "other_summary", "words", "tag_name", "other_tag_name"),
         *("language_name", "links", "verdict", "cause", "state_name", "metric_name", "what_name", "shape_name"),
-        *("status_name", "facts", "today", "speed_text"),
+        *("status_name", "facts", "deciding", "today", "speed_text"),
     )
     environment.globals.update({name: getattr(view, name) for name in methods})
     environment.globals.update({name: getattr(view, name) for name in ("entries", "by_tag", "by_year", "by_language")})
@@ -166,6 +166,7 @@ def _pages(view: View, newest: list[str], packages: list[Any]) -> dict[str, Page
         "languages.md": ("groups", _languages(view)),
         "list-2018.md": ("list-2018", {"sections": _sections(view)}),
         "family.md": ("family", _family(view)),
+        "glossary.md": ("glossary", {"terms": list(vocabulary()["terms"].values())}),
         "leaderboard.md": ("leaderboard", {"boards": [(board, _plots(view, board)) for board in view.boards]}),
         "records.md": ("records", {"boards": view.boards}),
     }
@@ -213,7 +214,7 @@ def _languages(view: View) -> dict[str, Any]:
     return {
         "here": "languages",
         "heading": view.t("Languages", "语言"),
-        "description": view.t("The entries by their own language.", "按资源自身语言排列的目录条目。"),
+        "description": view.t("The entries by the language that they are for.", "按适用语言排列的目录条目。"),
         "groups": [(code, view.language_name(code), found) for code, found in view.by_language],
     }
 

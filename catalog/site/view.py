@@ -8,7 +8,7 @@ from typing import Any, Literal
 from catalog import export
 from catalog.folding import otherwise
 from catalog.identifiers import identify
-from catalog.schema import FIELDS, FOLDERS, vocabulary
+from catalog.schema import FIELDS, FOLDERS, LINKS, vocabulary
 from catalog.site.leaderboard import PARITY, TIMING, Board, Row, Shape, Speed
 
 Language = Literal["en", "zh"]
@@ -30,7 +30,19 @@ STATUS = {
     "gone": ("gone", "已失效"),
     "renamed": ("renamed", "已改名"),
 }
-LINKS = {"today": ("current address", "现地址"), "code": ("code", "代码"), "archived copy": ("archived copy", "存档")}
+RELATIONS = {  # field: its title on the page of the entry that names, and on the page of the one that is named
+    "builds_on": (("Builds on", "前作"), ("Built on by", "后续工作")),
+    "distils": (("Distils", "蒸馏自"), ("Distilled by", "蒸馏它的工作")),
+    "compresses": (("Compresses", "压缩的模型"), ("Compressed by", "压缩它的工作")),
+    "analyses": (("Analyses", "分析的模型"), ("Analysed in", "分析它的工作")),
+    "evaluates_on": (("Evaluated on", "评测数据"), ("Used to evaluate", "用它评测的条目")),
+    "translates": (("Translates", "翻译自"), ("Translated in", "译文")),
+}
+ADDRESSES = {
+    "today": ("current address", "现地址"),
+    "code": ("code", "代码"),
+    "archived copy": ("archived copy", "存档"),
+}
 
 
 @dataclass
@@ -55,7 +67,7 @@ class View:
         self.by_id = {entry["id"]: entry for entry in self.entries}
         self.by_tag = self._groups(lambda entry: entry["tags"], by_size)
         self.by_year = self._groups(lambda entry: [entry["year"]], lambda item: -item[0])
-        self.by_language = self._groups(lambda entry: entry["language"] or [], by_size)
+        self.by_language = self._groups(lambda entry: entry["for_language"] or entry["language"] or [], by_size)
         rows = [row for board in self.boards for row in board.rows if row.measured]
         self.measured = {row.catalog_id for row in rows} & self.by_id.keys()
         self.referring = self._references()
@@ -101,7 +113,9 @@ class View:
         found = [(name, address, self.dead.get(address)) for name, address in export.links(entry)]
         if any(since for _, _, since in found):
             found.sort(key=lambda link: (link[0] == "archived copy", link[2] is not None))
-        return [(self.t(*LINKS[name]) if name in LINKS else name, address, since) for name, address, since in found]
+        return [
+            (self.t(*ADDRESSES[name]) if name in ADDRESSES else name, address, since) for name, address, since in found
+        ]
 
     def verdict(self, verdict: str | None) -> str:
         """The name of a verdict on parity."""
@@ -157,7 +171,7 @@ class View:
         """The entries that name an id in a field, by (field, id)."""
         found: dict[tuple[str, str], list[Fields]] = {}
         for entry in self.entries:
-            for field in ("relates_to", "implements", "supersedes"):
+            for field in LINKS:
                 named = entry[field] or []
                 for each in [named] if isinstance(named, str) else named:
                     found.setdefault((field, each), []).append(entry)
@@ -195,17 +209,23 @@ class View:
         """The entries related to one, in groups with a title; each appears once."""
         name = entry["id"]
         t = self.t
-        onto = {"article": t("About", "内容涉及"), "dataset": t("Belongs with", "相关条目")}
+        related = self._named(entry["relates_to"])
         back = self.referring.get(("relates_to", name), [])
         groups = [
             (t("Implements", "实现的模型"), self._named(entry["implements"])),
+            (t("Starts from the weights of", "权重来源"), self._named([entry["base_model"]])),
             (t("Replaces", "取代了"), self._named([entry["supersedes"]])),
             (t("Replaced by", "已被取代"), self.referring.get(("supersedes", name), [])),
-            (onto.get(entry["kind"], t("Builds on", "前作与相关")), self._named(entry["relates_to"])),
-            (t("Built on by", "后续工作"), [e for e in back if e["kind"] in ("paper", "model")]),
+            *((t(*words), self._named(entry[field])) for field, (words, _) in RELATIONS.items()),
+            (
+                t("About", "内容涉及") if entry["kind"] == "article" else t("Belongs with", "相关条目"),
+                related,
+            ),
+            *((t(*words), self.referring.get((field, name), [])) for field, (_, words) in RELATIONS.items()),
             (t("Implementations and weights", "实现与权重"), self.referring.get(("implements", name), [])),
+            (t("Weights made from it", "由其得到的权重"), self.referring.get(("base_model", name), [])),
             (t("Explained in", "解读文章"), [e for e in back if e["kind"] == "article"]),
-            (t("See also", "另见"), [e for e in back if e["kind"] in ("repository", "dataset")]),
+            (t("See also", "另见"), [e for e in back if e["kind"] != "article"]),
         ]
         seen = {name}
         found = []
@@ -225,12 +245,13 @@ class View:
         """The (name, value) pairs of an entry besides title, authors, links and tags."""
         venue = f"{entry['venue']} {entry['venue_year'] or ''}".strip() if entry["venue"] else None
         licence = self.t("none found", "未见许可证") if entry["license"] == "none-found" else entry["license"]
-        languages = self.t(", ", "、").join(map(self.language_name, entry["language"] or []))
+        languages = self._languages(entry["language"])
         rows = [
             (self.t("First appeared", "首次公开"), str(entry["year"])),
             (self.t("Venue", "发表于"), venue),
             (self.t("Licence", "许可证"), licence),
             (self.t("Language", "语言"), languages),
+            (self.t("For texts in", "适用语言"), self._languages(entry["for_language"])),
             (self.t("Last commit seen", "所见最后提交"), entry["last_commit"]),
             (self.t("State", "状态"), self.status_name(entry["status"]) if entry["status"] else None),
             ("arXiv", entry["arxiv"]),
@@ -238,6 +259,35 @@ class View:
             (self.t("In the 2018 list", "2018 清单编号"), entry["seed"]),
         ]
         return [(name, value) for name, value in rows if value]
+
+    def _languages(self, codes: list[str] | None) -> str:
+        return self.t(", ", "、").join(map(self.language_name, codes or []))
+
+    def deciding(self, entry: Fields) -> list[tuple[str, str]]:
+        """The (name, value) pairs of a model that say whether one can use it: size, input, training, formats."""
+        joined = self.t("; ", "；").join
+        rows = [
+            (self.t("Parameters", "参数量"), self._millions(entry["parameters"])),
+            (self.t("Layers", "层数"), entry["layers"]),
+            (self.t("Hidden size", "隐状态宽度"), entry["hidden_size"]),
+            (self.t("Longest input", "最长输入"), self._tokens(entry["context_length"])),
+            (self.t("Vocabulary", "词表"), self._tokens(entry["vocabulary_size"])),
+            (self.t("Tokenizer", "分词器"), entry["tokenizer"]),
+            (self.t("Training data", "训练数据"), joined(entry["training_data"] or [])),
+            (self.t("Formats", "权重格式"), joined(entry["formats"] or [])),
+        ]
+        return [(name, str(value)) for name, value in rows if value]
+
+    def _millions(self, count: int | None) -> str | None:
+        """Such as ``110 million``; Chinese counts in units of ten thousand."""
+        if count is None:
+            return None
+        return self.t(
+            f"{count / 1e6:.4g} million", f"{count / 1e8:.4g} 亿" if count >= 1e8 else f"{count / 1e4:.4g} 万"
+        )
+
+    def _tokens(self, count: int | None) -> str | None:
+        return None if count is None else self.t(f"{count:,} tokens", f"{count} 词元")
 
     def today(self, entry: Fields) -> list[str]:
         """The present state, licence and last commit of an item of the 2018 list."""

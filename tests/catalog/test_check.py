@@ -117,7 +117,7 @@ def test_one_title_in_two_kinds_is_asked_about(entries: Path, write: Write) -> N
 
 def test_a_paper_and_its_code_may_have_one_title(entries: Path, write: Write) -> None:
     write("a", title="MaskedBERT", code="[https://github.com/someone/masked]")
-    write("b", "repository", title="MaskedBERT", url="https://github.com/Someone/masked.git")
+    write("b", "repository", title="MaskedBERT", url="https://github.com/Someone/masked.git", implements="[a]")
     write("c", "model", title="MaskedBERT", implements="[a]", relates_to="[b]")
     assert said(entries) == []
 
@@ -229,7 +229,7 @@ def test_a_thousand_entries_cost_a_few_times_what_loading_their_yaml_does(entrie
             relates_to=f"[entry-{(n + 1) % 1000}, entry-{(n + 2) % 1000}]",
             summary_en="Says in a sentence what it is, " * 5,
             summary_zh="用一句话说明它是什么，" * 5,
-            sources="[general knowledge, somewhere/else@0123456 README.md:12]",
+            sources="[arXiv 1810.04805 section 3, somewhere/else@0123456 README.md:12]",
         )
     files = [file.read_bytes() for file in entries.rglob("*.yaml")]
     ratios = []

@@ -546,6 +546,53 @@ def test_the_family_is_a_tree_of_models(catalog: Path, tmp_path: Path) -> None:
     assert family.family(listed, "absent") is None
 
 
+def test_a_link_says_what_it_is_on_both_pages(entries: Path, write: Write, tmp_path: Path) -> None:
+    write("bert")
+    write("small", title="Small", arxiv='"1901.00001"', tags="[distillation]", distils="[bert]")
+    write("study", title="Study", arxiv='"1901.00002"', tags="[analysis]", analyses="[bert]")
+    out = made(entries, tmp_path)
+    for file, titles in {"small": ["Distils"], "study": ["Analyses"], "bert": ["Distilled by", "Analysed in"]}.items():
+        for title in titles:
+            assert f">{title}</h2>" in page(out, f"en/entries/{file}.md"), (file, title)
+    assert ">蒸馏它的工作</h2>" in page(out, "zh/entries/bert.md")
+
+
+def test_a_parent_is_what_an_entry_builds_on_before_what_it_relates_to(entries: Path, write: Write) -> None:
+    from catalog.site.view import fields
+
+    write("bert")
+    write("other", title="Other", arxiv='"1901.00001"', builds_on="[bert]")
+    write("child", title="Child", arxiv='"1901.00002"', relates_to="[bert]", compresses="[other]")
+    root = family.family([fields(entry) for entry in load(entries)], "bert")
+    assert root is not None
+    assert [[child.entry["id"] for child in node.children] for node in (root, root.children[0])] == [
+        ["other"],
+        ["child"],
+    ]
+
+
+def test_a_model_has_a_table_of_its_size_and_training(entries: Path, write: Write, tmp_path: Path) -> None:
+    source = "google-research/bert@eedf571 README.md:350 (layers, parameters, context length, training data)"
+    facts = {
+        "parameters": "110000000",
+        "layers": "12",
+        "context_length": "512",
+        "training_data": "[Wikipedia, <b>x</b>]",
+    }
+    write("bert", "model", **facts, for_language="[nl]", sources=f"['{source}']")
+    out = made(entries, tmp_path)
+    shown = page(out, "en/entries/bert.md")
+    for text in ("110 million", "512 tokens", "Wikipedia; &lt;b&gt;x&lt;/b&gt;", "Dutch"):
+        assert text in shown
+    assert "1.1 亿" in page(out, "zh/entries/bert.md")
+    assert "Dutch" in page(out, "en/languages.md")
+
+
+def test_the_glossary_is_a_page(entries: Path, write: Write, tmp_path: Path) -> None:
+    write("bert")
+    assert "| token | 词元 |" in page(made(entries, tmp_path), "zh/glossary.md")
+
+
 def test_a_circle_of_relations_does_not_hang(entries: Path, write: Write) -> None:
     from catalog.site.view import fields
 
