@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from catalog import identifiers
+from catalog.check_reported import check_reported
 from catalog.errors import Problem, printable
 from catalog.folding import unaccented
 from catalog.load import ENTRIES, Document, read_folder
@@ -22,7 +23,7 @@ SIMILAR = 0.9  # similarity from 0 to 1 above which two titles are taken for the
 def check(folder: Path = ENTRIES) -> list[Problem]:
     """All problems of the entries in ``folder``, by file and line. BadInput if there is no such folder."""
     documents = read_folder(folder)
-    for compare in (_ids, _references, _identifiers, _titles, _dates):
+    for compare in (_ids, _references, _identifiers, _titles, _dates, check_reported):
         compare(documents)
     return sorted({problem for document in documents for problem in document.problems})
 

@@ -32,7 +32,8 @@ _FIRST_COLUMNS = (  # other programs may count on this order; fields that are ne
     *("code", "license", "language", "tags", "implements", "relates_to", "supersedes", "renamed_to", "status"),
     *("last_commit", "archived_url", "seed", "summary_en", "summary_zh", "added"),
 )
-COLUMNS = (*_FIRST_COLUMNS, *(name for name in FIELDS if name not in _FIRST_COLUMNS and name != "sources"))
+_NOT_COLUMNS = ("sources", "reported")  # results have a file each: results.csv
+COLUMNS = (*_FIRST_COLUMNS, *(name for name in FIELDS if name not in (*_FIRST_COLUMNS, *_NOT_COLUMNS)))
 VENUES = Path(__file__).with_name("venues.yaml")
 _CONTAINER = {"article": "journal", "inproceedings": "booktitle", "book": "series"}  # BibTeX's field for the venue
 
