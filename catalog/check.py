@@ -22,7 +22,11 @@ SIMILAR = 0.9  # similarity from 0 to 1 above which two titles are taken for the
 
 def check(folder: Path = ENTRIES) -> list[Problem]:
     """All problems of the entries in ``folder``, by file and line. BadInput if there is no such folder."""
-    documents = read_folder(folder)
+    return check_documents(read_folder(folder))
+
+
+def check_documents(documents: list[Document]) -> list[Problem]:
+    """As ``check``, of files that have been read."""
     for compare in (_ids, _references, _identifiers, _titles, _dates, check_reported):
         compare(documents)
     return sorted({problem for document in documents for problem in document.problems})

@@ -53,7 +53,10 @@ def _wrong_data(figure: Figure, sets: dict[str, Dataset], kinds: dict[str, str])
             return None  # its file has problems of its own, which are reported there
         if name in kinds:
             return "dataset", f"{name!r} is a {kinds[name]}, not a data set"
-        return "dataset", f"there is no data set {name!r}{nearest(name, sets)}; `python -m catalog add` writes its entry"
+        return (
+            "dataset",
+            f"there is no data set {name!r}{nearest(name, sets)}; `python -m catalog add` writes its entry",
+        )
     known = sets[name]
     if not known.splits:
         return "dataset", f"the entry of {name!r} lists no splits; add `splits: [{figure.split}, ...]` to it"

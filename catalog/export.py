@@ -81,7 +81,7 @@ def to_csv(entries: Iterable[Entry]) -> str:
     writer = csv.DictWriter(out, COLUMNS, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     for entry in entries:
-        writer.writerow({name: _cell(value) for name, value in fields(entry).items()})
+        writer.writerow({name: cell(value) for name, value in fields(entry).items()})
     return out.getvalue()
 
 
@@ -90,7 +90,8 @@ _FORMULA = re.compile(
 )  # how formulas begin; in East Asian Windows full-width signs count too
 
 
-def _cell(value: Any) -> str:
+def cell(value: Any) -> str:
+    """A value as the text of a cell, which no spreadsheet takes for a formula."""
     text = "; ".join(value) if isinstance(value, list) else str(value)
     return f"'{text}" if _FORMULA.match(text) else text
 

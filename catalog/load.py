@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from yaml.events import AliasEvent, Event, MappingStartEvent, ScalarEvent, SequenceStartEvent
 
 from catalog.errors import BadInput, Problem
@@ -26,7 +26,7 @@ _PARSER: Any = getattr(yaml, "CBaseLoader", yaml.BaseLoader)  # used for its eve
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\ufffe\uffff]")
 
 Place = tuple[str | int, ...]  # ("tags", 1) is the second tag, () the file
-NESTED = {"reported": Table, "figures": Figure, "recipe": Recipe}  # fields with fields inside, and the models of these
+NESTED: dict[str, type[BaseModel]] = {"reported": Table, "figures": Figure, "recipe": Recipe}  # fields with fields inside, and the models of these
 DEEPEST = 5  # length of the place of the innermost value: reported, 0, figures, 0, value
 
 

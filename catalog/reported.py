@@ -108,7 +108,9 @@ def _shown(pattern: str) -> Any:
 
 Metric = Annotated[Line, AfterValidator(_metric)]
 Split = Annotated[Line, AfterValidator(_split), _shown(SPLIT)]
-Lines = Annotated[Line, AfterValidator(_lines), Field(json_schema_extra={"pattern": _LINES, "type": ["string", "integer"]})]
+Lines = Annotated[
+    Line, AfterValidator(_lines), Field(json_schema_extra={"pattern": _LINES, "type": ["string", "integer"]})
+]
 Number = Annotated[Line, BeforeValidator(_number), Field(json_schema_extra={"type": ["number", "string"]})]
 Count = Annotated[int, Field(ge=1), BeforeValidator(_count)]
 Rate = Annotated[float, BeforeValidator(_rate)]
@@ -122,7 +124,9 @@ class Figure(_Part):
     """One cell of a table."""
 
     dataset: Id = Field(description="Id of the data set's entry.")
-    subset: Line | None = Field(None, description="A part of it that its entry lists under `subsets`, such as a language.")
+    subset: Line | None = Field(
+        None, description="A part of it that its entry lists under `subsets`, such as a language."
+    )
     split: Split = Field(description="train, dev or test, or a part of one such as dev_matched; the entry lists them.")
     metric: Metric = Field(description="A word of vocabulary.yaml.")
     value: Number = Field(description="As the source prints it, without a sign for percent.")
@@ -133,7 +137,9 @@ class Recipe(_Part):
     """How the figures came about, as far as the source states it."""
 
     runs: Count | None = Field(None, description="How many runs the figure is of.")
-    select: Line | None = Field(None, description="What was chosen on scored data; last: nothing, the last epoch counts.")
+    select: Line | None = Field(
+        None, description="What was chosen on scored data; last: nothing, the last epoch counts."
+    )
     epochs: Count | None = None
     learning_rate: Rate | None = None
     batch_size: Count | None = None
@@ -157,6 +163,7 @@ class Table(_Part):
     seen: Annotated[Line, AfterValidator(_seen)] = Field(
         description="Where it was seen: owner/name@commit path:line, or the address of the page that was opened."
     )
+    via: Line | None = Field(None, description="The copy in which the source was read, if not in the original.")
     unit: Literal["percent", "fraction"] | None = Field(None, description="Of the scores: 84.6 or 0.846.")
     setting: Unique[Annotated[Line, AfterValidator(_setting)]] = Field(
         [], description="Words of vocabulary.yaml; none: one model, fine-tuned on the task alone."
@@ -165,7 +172,9 @@ class Table(_Part):
     condition: Line | None = Field(None, description="What else tells these figures from others of the model.")
     hardware: Line | None = Field(None, description="What it ran on; needed for speeds.")
     recipe: Recipe | None = None
-    weights: Unique[Line] = Field([], description="Names that `python -m harness run --weights` knows these weights by.")
+    weights: Unique[Line] = Field(
+        [], description="Names that `python -m harness run --weights` knows these weights by."
+    )
     figures: Annotated[list[Figure], Field(min_length=1)]
 
 
@@ -181,7 +190,8 @@ def wrong_figures(table: Table) -> Iterator[tuple[int, str]]:
 
 def _wrong(table: Table, figure: Figure) -> str | None:
     """What is wrong with the unit or the size of a figure; None if nothing is."""
-    values, number = vocabulary()["metrics"][figure.metric]["values"], Decimal(figure.value)
+    about, number = vocabulary()["metrics"][figure.metric], Decimal(figure.value)
+    values = about["values"]
     if values not in _RANGES:
         if values == "speed" and not table.hardware:
             return f"{figure.metric} depends on the machine; add `hardware:` to the table"
@@ -192,8 +202,10 @@ def _wrong(table: Table, figure: Figure) -> str | None:
     one = 100 if table.unit == "percent" else 1
     if not low * one <= number * 100 <= high * one:
         hint = "" if table.unit == "percent" else "; if the table is in percent, write `unit: percent`"
-        return f"{figure.value} is out of range for {figure.metric} as a {table.unit}{hint}".replace("a percent", "percent")
-    if table.unit == "percent" and 0 < abs(number) < 1:
+        return f"{figure.value} is out of range for {figure.metric} as a {table.unit}{hint}".replace(
+            "a percent", "percent"
+        )
+    if table.unit == "percent" and 0 < abs(number) < 1 and about.get("better") != "lower":  # errors may be so few
         return (
             f"{figure.value} is a fraction in a table of percentages; write {number * 100:f}, or put it into a table "
             "with `unit: fraction`"
@@ -232,6 +244,7 @@ class Result:
     source: str
     seen: str
     url: str
+    via: str | None
 
     @property
     def what(self) -> tuple[str, str | None, str, str]:
@@ -279,6 +292,7 @@ def _result(entry: Reporting, table: Table, figure: Figure) -> Result:
         source=table.source,
         seen=place(table, figure),
         url=address(table, figure),
+        via=table.via,
     )
 
 

@@ -11,14 +11,14 @@ from typing import Any
 
 from catalog.check_reported import disagreeing
 from catalog.errors import BadInput, Failure
+from catalog.export import LICENSE, cell, write
 from catalog.reported import Result, Table, address, results
 from catalog.schema import Dataset, Entry
 from catalog.values import nearest, vocabulary
 
-LICENSE = "CC0-1.0"
 COLUMNS = (
     *("dataset", "subset", "split", "metric", "model", "parameters", "value", "unit", "as_written", "setting"),
-    *("statistic", "runs", "condition", "hardware", "by", "source", "seen", "url", "entry", "disputed"),
+    *("statistic", "runs", "condition", "hardware", "by", "source", "seen", "url", "entry", "disputed", "via"),
 )
 """Other programs may count on this order; columns that are new come last."""
 
@@ -44,7 +44,15 @@ def choose(entries: list[Entry], what: str | None, split: str | None) -> list[Re
 def order(row: Result) -> tuple[Any, ...]:
     """Sort key: by what was measured, and the best first."""
     lower = vocabulary()["metrics"][row.metric].get("better") == "lower"
-    return (row.dataset, row.subset or "", row.split, row.metric, row.value if lower else -row.value, row.model, row.seen)
+    return (
+        row.dataset,
+        row.subset or "",
+        row.split,
+        row.metric,
+        row.value if lower else -row.value,
+        row.model,
+        row.seen,
+    )
 
 
 def _datasets(entries: list[Entry], what: str) -> set[str]:
@@ -85,13 +93,15 @@ def to_json(rows: list[Result]) -> str:
 
 
 def to_csv(rows: list[Result]) -> str:
-    """One line for each row; settings are joined with "; "."""
+    """One line for each row; settings are joined with "; ", and text is as ``export.cell`` writes it."""
     disputed, out = disagreeing(rows), io.StringIO()
     writer = csv.DictWriter(out, COLUMNS, lineterminator="\n")
     writer.writeheader()
     for row in rows:
-        values = as_row(row, disputed)
-        writer.writerow(values | {"value": f"{row.value:f}", "setting": "; ".join(row.setting)})
+        values = {name: value for name, value in as_row(row, disputed).items() if value is not None}
+        texts = {name: cell(value) for name, value in values.items() if isinstance(value, str | list)}
+        numbers = {"value": f"{row.value:f}", "as_written": row.written}
+        writer.writerow(values | texts | numbers)
     return out.getvalue()
 
 
@@ -119,6 +129,16 @@ def write_parquet(rows: list[Result], path: Path) -> Path:
     return path
 
 
+def export(entries: list[Entry], folder: Path) -> list[Path]:
+    """Write all results into ``folder`` as ``results.json``, ``results.csv`` and ``results.parquet``."""
+    rows = choose(entries, None, None)
+    return [
+        write(folder / "results.json", to_json(rows)),
+        write(folder / "results.csv", "\ufeff" + to_csv(rows)),  # the byte order mark is for Excel
+        write_parquet(rows, folder / "results.parquet"),
+    ]
+
+
 def to_text(rows: list[Result]) -> str:
     """Tables for a terminal: one for each data set, split and metric, so that none mixes dev with test."""
     disputed, parts = disagreeing(rows), []
@@ -136,6 +156,17 @@ def to_text(rows: list[Result]) -> str:
     if disputed:
         parts.append("* sources disagree")
     return "\n".join(parts).rstrip()
+
+
+def overview(rows: list[Result]) -> str:
+    """How many results there are on each data set, and on which splits."""
+    lines = []
+    for dataset, group in itertools.groupby(rows, key=lambda row: row.dataset):
+        found = list(group)
+        splits = ", ".join(sorted({row.split for row in found}))
+        lines.append(f"{len(found):>6}  {dataset:<28} {splits}")
+    sets = len(lines)
+    return "\n".join([*lines, f"{len(rows):>6}  on {sets} data sets"])
 
 
 def shown(row: Result) -> str:

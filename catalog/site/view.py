@@ -1,13 +1,17 @@
 """The catalog and the results in one language: the words, groups and facts that the templates use."""
 
+import itertools
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from catalog import export
+from catalog.check_reported import disagreeing
 from catalog.folding import otherwise
 from catalog.identifiers import identify
+from catalog.reported import Result
+from catalog.results import remarks
 from catalog.schema import FIELDS, FOLDERS, vocabulary
 from catalog.site.leaderboard import PARITY, TIMING, Board, Row, Shape, Speed
 
@@ -40,6 +44,7 @@ class Atlas:
     entries: list[Fields]  # the newest year first
     boards: list[Board]
     dead: dict[str, str]  # dead address -> day since when
+    results: list[Result]  # what others reported, by data set and the best first
 
 
 def fields(entry: Any) -> Fields:
@@ -52,6 +57,7 @@ class View:
 
     def __init__(self, atlas: Atlas, language: Language) -> None:
         self.entries, self.boards, self.dead, self.language = atlas.entries, atlas.boards, atlas.dead, language
+        self.reported_results = atlas.results
         self.by_id = {entry["id"]: entry for entry in self.entries}
         self.by_tag = self._groups(lambda entry: entry["tags"], by_size)
         self.by_year = self._groups(lambda entry: [entry["year"]], lambda item: -item[0])
@@ -59,6 +65,7 @@ class View:
         rows = [row for board in self.boards for row in board.rows if row.measured]
         self.measured = {row.catalog_id for row in rows} & self.by_id.keys()
         self.referring = self._references()
+        self.disputed = disagreeing(atlas.results)
 
     # --- words --------------------------------------------------------------------------------------------------------
 
@@ -247,6 +254,28 @@ class View:
     def results(self, entry: Fields) -> list[tuple[Board, Row]]:
         """The rows of the leaderboard with results of an entry."""
         return [(board, row) for board in self.boards for row in board.rows if row.catalog_id == entry["id"]]
+
+    def reported(self, entry: Fields) -> list[tuple[str, list[Result]]]:
+        """Results that others reported, on a data set or of an entry's models, in tables with a title.
+
+        A table is of one data set, split and metric: dev and test are never in one.
+        """
+        of = "dataset" if entry["kind"] == "dataset" else "entry"
+        rows = [row for row in self.reported_results if getattr(row, of) == entry["id"]]
+        return [(self.what_reported(what), list(found)) for what, found in itertools.groupby(rows, lambda r: r.what)]
+
+    def what_reported(self, what: tuple[str, str | None, str, str]) -> str:
+        """Such as ``MNLI, test_matched, accuracy``."""
+        dataset, subset, split, metric = what
+        return ", ".join(filter(None, [dataset, subset, split, self.metric_name(metric)]))
+
+    def reported_remarks(self, row: Result) -> str:
+        """What distinguishes a reported figure from that of one model, fine-tuned once on the task alone."""
+        return self.t("; ", "；").join(remarks(row, self.language))
+
+    def reporter_name(self, by: str) -> str:
+        """Who reports a result, in the reader's language."""
+        return vocabulary()["reporters"][by][self.language]
 
     def speed_text(self, latency: bool, speed: Speed) -> str:
         """Such as ``512 sequences a second, 1.3 times the reference``."""

@@ -245,7 +245,7 @@ def data_hashes(plan: Plan, task: Task) -> dict[str, str]:
 
 def declared(task: Task) -> dict[str, Any]:
     """What a task declares that determines results: all but titles, places of files, and what the recipe has."""
-    said = _said(task, but=("title", "suite", "recipes", "download", "files"))
+    said = _said(task, but=("title", "suite", "dataset", "recipes", "download", "files"))
     said["labels"] = list(task.labels.items())  # their order is that of the outputs
     said["files"] = {split: _said(file, but=("path",)) for split, file in task.files.items()}
     return said

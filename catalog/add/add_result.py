@@ -1,0 +1,90 @@
+"""Adds one reported result to an entry's file, and leaves the rest of the file as it is."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import yaml
+
+from catalog.check import check_documents
+from catalog.errors import BadInput
+from catalog.load import ENTRIES, Document, read_entry, read_folder
+from catalog.schema import Model, Paper
+from catalog.values import nearest
+
+OF_TABLE = (
+    *("model", "parameters", "source", "by", "seen", "via", "unit", "setting", "statistic", "condition", "hardware"),
+    *("recipe", "weights"),
+)
+OF_FIGURE = ("dataset", "subset", "split", "metric", "value", "line")
+
+
+@dataclass
+class Written:
+    """The file that has the result now, and the line of the result in it."""
+
+    file: Path
+    line: int
+
+
+def add_result(entry: str, fields: dict[str, Any], entries: Path = ENTRIES) -> Written:
+    """Add a result to the file of an entry: to the table of the same source and model, or in a new table.
+
+    ``fields`` are those of a table and of a figure together; what is empty is left out. BadInput, and an unchanged
+    file, if there is no such paper or model, or the result would not pass `check`.
+    """
+    documents = read_folder(entries)
+    known = {each.entry.id: each for each in documents if isinstance(each.entry, Paper | Model)}
+    if entry not in known:
+        raise BadInput(f"there is no paper or model {entry!r}{nearest(entry, known)}; `python -m catalog add` adds one")
+    document = known[entry]
+    given = {name: value for name, value in fields.items() if value}
+    table = {name: given[name] for name in OF_TABLE if name in given}
+    figure = {name: given[name] for name in OF_FIGURE if name in given}
+    text = _with(document, document.file.read_text(encoding="utf-8"), table, figure)
+    written = Written(document.file, _line_when_checked(document, documents, text, given))
+    whole = document.file.with_name(f".{document.file.name}.part")  # a reader never sees half a file
+    whole.write_text(text, encoding="utf-8")
+    whole.replace(document.file)
+    return written
+
+
+def _with(document: Document, text: str, table: dict[str, Any], figure: dict[str, Any]) -> str:
+    """The text of the file with the figure behind the last one of its table, or in a new table."""
+    lines = text.rstrip("\n").split("\n")
+    line = f"      - {_flow(figure)}"
+    for number, each in enumerate(document.data.get("reported") or []):
+        if {name: value for name, value in each.items() if name != "figures"} == table:
+            last = document.lines[("reported", number, "figures", len(each["figures"]) - 1)]
+            return "\n".join([*lines[:last], line, *lines[last:]]) + "\n"
+    written = yaml.safe_dump(table, allow_unicode=True, sort_keys=False, width=110).rstrip("\n").split("\n")
+    block = [f"  - {written[0]}", *(f"    {each}" for each in written[1:]), "    figures:", line]
+    if "reported" not in document.data:
+        return "\n".join([*lines, "reported:", *block]) + "\n"
+    start = document.lines[("reported",)]
+    end = next((at for at in range(start, len(lines)) if lines[at] and lines[at][0] not in " #-"), len(lines))
+    return "\n".join([*lines[:end], *block, *lines[end:]]) + "\n"
+
+
+def _flow(figure: dict[str, Any]) -> str:
+    written: str = yaml.safe_dump(figure, default_flow_style=True, allow_unicode=True, sort_keys=False, width=10_000)
+    return written.strip()
+
+
+def _line_when_checked(document: Document, documents: list[Document], text: str, given: dict[str, Any]) -> int:
+    """The line of the result in the new text of the file. BadInput with the problems that it makes."""
+    with TemporaryDirectory() as folder:
+        draft = Path(folder) / document.file.name
+        draft.write_text(text, encoding="utf-8")
+        after = read_entry(draft, (document.file.parent.name,))
+    problems = check_documents([after if each is document else each for each in documents])
+    if found := [each for each in problems if each.file == draft]:
+        shown = "\n".join(f"{each.field}: {each.message}" for each in found[:10])
+        raise BadInput(f"the result was not added to {document.file.name}:\n{shown}")
+    for number, table in enumerate(after.data["reported"]):
+        for at, figure in enumerate(table["figures"]):
+            written = {**table, **figure}
+            if all(written.get(name) == value for name, value in given.items()):
+                return after.lines[("reported", number, "figures", at)]
+    raise AssertionError("the result that was written is not there")
