@@ -212,6 +212,32 @@ def add_result(
 
 
 @app.command(
+    short_help="Compare another list with the catalog.",
+    epilog="Example: python -m catalog coverage awesome-bert/README.md",
+)
+def coverage(
+    lists: Annotated[list[Path], typer.Argument(help="Lists in Markdown or plain text.", metavar="LIST...")],
+    entries: Entries = ENTRIES,
+) -> None:
+    """Print the works of another list that the catalog lacks, with their lines, and how many it has.
+
+    A work is a line with an arXiv id, a DOI or an address; it counts as ours if one of these is of an entry or of its
+    code.
+    """
+    from catalog.coverage import read_list, summary, works
+    from catalog.load import load
+
+    texts = {path: read_list(path) for path in lists}
+    found = load(entries)
+    for path, text in texts.items():
+        named = works(text, found)
+        for work in named:
+            if not work.ours:
+                print(f"{path}:{work.line}: {work.identities[0]}: {work.text[:160]}")
+        print(f"{path}: {summary(named)}")
+
+
+@app.command(
     short_help="Write the published figures that the harness compares with.",
     epilog="Example: python -m catalog anchors",
 )

@@ -78,10 +78,10 @@ def to_csv(entries: Iterable[Entry]) -> str:
     does one that already begins with an apostrophe, so that removing one gives the value back.
     """
     out = io.StringIO()
-    writer = csv.DictWriter(out, COLUMNS, extrasaction="ignore", lineterminator="\n")
+    writer = csv.DictWriter(out, COLUMNS, lineterminator="\n")
     writer.writeheader()
     for entry in entries:
-        writer.writerow({name: cell(value) for name, value in fields(entry).items()})
+        writer.writerow({name: cell(value) for name, value in fields(entry).items() if name in COLUMNS})
     return out.getvalue()
 
 

@@ -149,7 +149,7 @@ def to_text(rows: list[Result]) -> str:
         found = list(group)
         wide = max(len(row.model) for row in found)
         for row in found:
-            notes = "; ".join([*remarks(row), row.source, row.seen])
+            notes = "; ".join([*remarks(row), row.source, row.seen, *([f"read in {row.via}"] if row.via else [])])
             mark = "*" if row.identity in disputed else " "
             parts.append(f"  {shown(row):>9}{mark} {row.model:<{wide}}  {notes}")
         parts.append("")
