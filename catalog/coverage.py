@@ -53,7 +53,7 @@ def works(text: str, entries: Iterable[Entry]) -> list[Work]:
 
 def known_identities(entries: Iterable[Entry]) -> set[tuple[str, str]]:
     """What identifies the works of the catalog, and the code of its papers."""
-    known = set()
+    known: set[tuple[str, str]] = set()
     for entry in entries:
         known |= {(found.what, found.normal) for _, found in identities(entry.model_dump())}
         for address in getattr(entry, "code", []):

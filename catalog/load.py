@@ -26,7 +26,8 @@ _PARSER: Any = getattr(yaml, "CBaseLoader", yaml.BaseLoader)  # used for its eve
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\ufffe\uffff]")
 
 Place = tuple[str | int, ...]  # ("tags", 1) is the second tag, () the file
-NESTED: dict[str, type[BaseModel]] = {"reported": Table, "figures": Figure, "recipe": Recipe}  # fields with fields inside, and the models of these
+# The fields with fields inside, and the models of these.
+NESTED: dict[str, type[BaseModel]] = {"reported": Table, "figures": Figure, "recipe": Recipe}
 DEEPEST = 5  # length of the place of the innermost value: reported, 0, figures, 0, value
 
 

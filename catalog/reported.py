@@ -202,13 +202,15 @@ def _wrong(table: Table, figure: Figure) -> str | None:
     one = 100 if table.unit == "percent" else 1
     if not low * one <= number * 100 <= high * one:
         hint = "" if table.unit == "percent" else "; if the table is in percent, write `unit: percent`"
-        return f"{figure.value} is out of range for {figure.metric} as a {table.unit}{hint}".replace(
+        name = "percent" if table.unit == "percent" else "a fraction"
+        return f"{figure.value} is out of range for {figure.metric} as {name}{hint}"
             "a percent", "percent"
         )
-    if table.unit == "percent" and 0 < abs(number) < 1 and about.get("better") != "lower":  # errors may be so few
+    few_errors = about.get("better") == "lower"  # an error rate may well be below one percent
+    if table.unit == "percent" and 0 < abs(number) < 1 and not few_errors:
         return (
-            f"{figure.value} is a fraction in a table of percentages; write {number * 100:f}, or put it into a table "
-            "with `unit: fraction`"
+            f"{figure.value} is a fraction in a table of percentages; write {number.scaleb(2):f}, or put it into a "
+            "table with `unit: fraction`"
         )
     return None
 
@@ -271,7 +273,7 @@ def results(entries: Iterable[Any]) -> list[Result]:
 def _result(entry: Reporting, table: Table, figure: Figure) -> Result:
     about = vocabulary()["metrics"][figure.metric]
     score = about["values"] in _RANGES
-    value = Decimal(figure.value) * (100 if score and table.unit == "fraction" else 1)
+    value = Decimal(figure.value).scaleb(2 if score and table.unit == "fraction" else 0)
     return Result(
         entry=entry.id,
         model=table.model,

@@ -218,4 +218,4 @@ def _protocol(table: Table) -> dict[str, Any]:
 
 
 def _fraction(table: Table, value: str) -> Decimal:
-    return Decimal(value) / (100 if table.unit == "percent" else 1)
+    return Decimal(value).scaleb(-2 if table.unit == "percent" else 0)
