@@ -204,8 +204,6 @@ def _wrong(table: Table, figure: Figure) -> str | None:
         hint = "" if table.unit == "percent" else "; if the table is in percent, write `unit: percent`"
         name = "percent" if table.unit == "percent" else "a fraction"
         return f"{figure.value} is out of range for {figure.metric} as {name}{hint}"
-            "a percent", "percent"
-        )
     few_errors = about.get("better") == "lower"  # an error rate may well be below one percent
     if table.unit == "percent" and 0 < abs(number) < 1 and not few_errors:
         return (
