@@ -163,33 +163,17 @@ def results(
 )
 def add_result(
     entry: Annotated[str, typer.Argument(help="Id of the paper or model that the result is of.")],
-    model: Annotated[str, typer.Option(prompt="Model, with its size", help="Name of the model, with its size.")],
-    dataset: Annotated[str, typer.Option(prompt="Data set (id of its entry)", help="Id of the data set's entry.")],
-    split: Annotated[str, typer.Option(prompt="Split, such as dev or test_matched", help="Split of the data set.")],
-    metric: Annotated[str, typer.Option(prompt="Metric, such as accuracy", help="Word of vocabulary.yaml.")],
-    value: Annotated[
-        str, typer.Option(prompt="Figure, as the source prints it", help="Figure as the source prints it.")
-    ],
-    source: Annotated[
-        str, typer.Option(prompt="Source, such as BERT paper, table 1", help="Who says so, in words for readers.")
-    ],
-    by: Annotated[
-        str,
-        typer.Option(
-            prompt="By whom (own-paper, other-paper, repository, leaderboard)",
-            help="own-paper, other-paper, repository or leaderboard.",
-        ),
-    ],
+    model: Annotated[str, typer.Option(help="Name of the model, with its size.")] = "",
+    dataset: Annotated[str, typer.Option(help="Id of the data set's entry.")] = "",
+    split: Annotated[str, typer.Option(help="Split of the data set, such as dev or test_matched.")] = "",
+    metric: Annotated[str, typer.Option(help="Word of vocabulary.yaml, such as accuracy.")] = "",
+    value: Annotated[str, typer.Option(help="Figure as the source prints it.")] = "",
+    unit: Annotated[str | None, typer.Option(help="percent or fraction; none for speeds.")] = None,
+    source: Annotated[str, typer.Option(help="Who says so, for readers, such as `BERT paper, table 1`.")] = "",
+    by: Annotated[str, typer.Option(help="own-paper, other-paper, repository or leaderboard.")] = "",
     seen: Annotated[
-        str,
-        typer.Option(
-            prompt="Where you saw it (owner/name@commit path:line, or an address)",
-            help="Where you saw it: owner/name@commit path:line, or the address of the page.",
-        ),
-    ],
-    unit: Annotated[
-        str, typer.Option(prompt="Unit of a score (percent or fraction; empty for speeds)", help="percent or fraction.")
-    ] = "percent",
+        str, typer.Option(help="Where you read it: owner/name@commit path:line, or the address of the page.")
+    ] = "",
     subset: Annotated[str, typer.Option(help="Part of the data set, such as a language.")] = "",
     parameters: Annotated[str, typer.Option(help="Number of parameters, such as 110M.")] = "",
     setting: Annotated[list[str] | None, typer.Option(help="Word of vocabulary.yaml, such as ensemble.")] = None,
@@ -198,16 +182,18 @@ def add_result(
     hardware: Annotated[str, typer.Option(help="What it ran on; needed for speeds.")] = "",
     entries: Entries = ENTRIES,
 ) -> None:
-    """Add a reported result to the file of an entry, after checking it as `check` does. What is not given is asked."""
+    """Add a reported result to the file of an entry, after checking it as `check` does.
+
+    What is needed and not given is asked.
+    """
     from catalog.add.add_result import add_result as write
+    from catalog.add.add_result import asked
     from catalog.errors import printable
 
-    fields = {
-        **{"model": model, "parameters": parameters, "source": source, "by": by, "seen": seen, "unit": unit},
-        **{"setting": setting or [], "statistic": statistic, "condition": condition, "hardware": hardware},
-        **{"dataset": dataset, "subset": subset, "split": split, "metric": metric, "value": value},
-    }
-    done = write(entry, fields, entries)
+    needed = {"model": model, "dataset": dataset, "split": split, "metric": metric, "value": value, "unit": unit}
+    needed |= {"source": source, "by": by, "seen": seen}
+    more = {"subset": subset, "parameters": parameters, "setting": setting or [], "statistic": statistic}
+    done = write(entry, asked(needed) | more | {"condition": condition, "hardware": hardware}, entries)
     print(f"{printable(done.file)}:{done.line}")
 
 

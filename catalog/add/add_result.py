@@ -20,12 +20,43 @@ OF_TABLE = (
 OF_FIGURE = ("dataset", "subset", "split", "metric", "value", "line")
 
 
+QUESTIONS = {
+    "model": "Model, with its size",
+    "dataset": "Data set, the id of its entry",
+    "split": "Split, such as dev or test_matched",
+    "metric": "Metric, such as accuracy",
+    "value": "Figure, as the source prints it",
+    "unit": "Unit of a score: percent or fraction; empty for a speed",
+    "source": "Source, such as BERT paper, table 1",
+    "by": "By own-paper, other-paper, repository or leaderboard",
+    "seen": "Where you read it: owner/name@commit path:line, or an address",
+}
+
+
 @dataclass
 class Written:
     """The file that has the result now, and the line of the result in it."""
 
     file: Path
     line: int
+
+
+def asked(given: dict[str, str | None]) -> dict[str, str]:
+    """The fields, of which those that are empty are asked in the terminal; only ``unit`` may stay empty.
+
+    BadInput names the option that is missing where nobody answers.
+    """
+    fields = {}
+    for name, value in given.items():
+        while not value:
+            try:
+                value = input(f"{QUESTIONS[name]}: ").strip()
+            except EOFError:
+                raise BadInput(f"--{name} is missing: {QUESTIONS[name]}") from None
+            if name == "unit":
+                break
+        fields[name] = value or ""
+    return fields
 
 
 def add_result(entry: str, fields: dict[str, Any], entries: Path = ENTRIES) -> Written:

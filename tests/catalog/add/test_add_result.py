@@ -77,9 +77,15 @@ def test_what_would_not_pass_is_not_written(
 
 def test_the_form_asks_for_what_is_not_given(bert: Path, entries: Path) -> None:
     options = ["--model", "BERT-Base", "--split", "dev", "--metric", "accuracy", "--by", "repository"]
-    answers = "mnli\n84.4\na README\na/b@0123abc README.md:7\n\n"
+    answers = "mnli\n84.4\npercent\na README\n\na/b@0123abc README.md:7\n"
     done = CliRunner().invoke(app, ["add-result", "bert", *options, "--entries", str(entries)], input=answers)
     assert done.exit_code == 0, done.output
-    assert "Data set (id of its entry):" in done.output
+    assert "Data set, the id of its entry:" in done.output
     assert done.output.rstrip().endswith(f"{bert}:14")
     assert check(entries) == []
+
+
+def test_without_a_terminal_the_missing_option_is_named(bert: Path, entries: Path) -> None:
+    done = CliRunner().invoke(app, ["add-result", "bert", "--model", "B", "--entries", str(entries)], input="")
+    assert isinstance(done.exception, BadInput)
+    assert str(done.exception) == "--dataset is missing: Data set, the id of its entry"
