@@ -255,19 +255,19 @@ class View:
         """The rows of the leaderboard with results of an entry."""
         return [(board, row) for board in self.boards for row in board.rows if row.catalog_id == entry["id"]]
 
-    def reported(self, entry: Fields) -> list[tuple[str, list[Result]]]:
-        """Results that others reported, on a data set or of an entry's models, in tables with a title.
+    def reported(self, entry: Fields) -> list[tuple[Fields | None, str, list[Result]]]:
+        """Results that others reported, on a data set or of an entry's models: (data set, split and metric, results).
 
-        A table is of one data set, split and metric: dev and test are never in one.
+        A table is of one data set, split and metric, so dev and test are never in one. The data set is None on its own
+        page.
         """
-        of = "dataset" if entry["kind"] == "dataset" else "entry"
-        rows = [row for row in self.reported_results if getattr(row, of) == entry["id"]]
-        return [(self.what_reported(what), list(found)) for what, found in itertools.groupby(rows, lambda r: r.what)]
-
-    def what_reported(self, what: tuple[str, str | None, str, str]) -> str:
-        """Such as ``MNLI, test_matched, accuracy``."""
-        dataset, subset, split, metric = what
-        return ", ".join(filter(None, [dataset, subset, split, self.metric_name(metric)]))
+        own = entry["kind"] == "dataset"
+        rows = [row for row in self.reported_results if entry["id"] == (row.dataset if own else row.entry)]
+        found = []
+        for (dataset, subset, split, metric), same in itertools.groupby(rows, lambda row: row.what):
+            name = self.t(", ", "，").join(filter(None, [subset, split, self.metric_name(metric)]))
+            found.append((None if own else self.by_id.get(dataset), name, list(same)))
+        return found
 
     def reported_remarks(self, row: Result) -> str:
         """What distinguishes a reported figure from that of one model, fine-tuned once on the task alone."""
