@@ -30,7 +30,7 @@ def check_reported(documents: list[Document]) -> None:
 
 
 def disagreeing(rows: list[Result]) -> set[tuple[Any, ...]]:
-    """The identities of which two sources report different values. Both are right to be here; readers are told."""
+    """The identities of which two sources report different values. Both are right to be here; readers are warned."""
     values: dict[tuple[Any, ...], set[Any]] = {}
     for row in rows:
         values.setdefault(row.identity, set()).add(row.value)

@@ -102,8 +102,8 @@ def test_a_table_becomes_rows_in_percent(entries: Path, write: Write) -> None:
         ),
         ({}, {"dataset": "bert"}, "'bert' is a paper, not a data set"),
         ({}, {"subset": "cz"}, "14: reported[0].figures[0].subset: mnli has no subset 'cz', only en, zh"),
-        ({}, {"vaule": "3"}, "14: reported[0].figures[0].vaule: unknown field 'vaule' - did you mean 'value'?"),
-        ({"modell": "x"}, {}, "unknown field 'modell' - did you mean 'model'?"),
+        ({}, {"values": "3"}, "14: reported[0].figures[0].values: unknown field 'values' - did you mean 'value'?"),
+        ({"models": "x"}, {}, "unknown field 'models' - did you mean 'model'?"),
         ({"parameters": "110 million"}, {}, "'110 million' is not a number of parameters such as 110M"),
         (
             {"setting": "[esemble]"},
