@@ -1,5 +1,6 @@
 """Adds one reported result to an entry's file, and leaves the rest of the file as it is."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -67,6 +68,8 @@ def add_result(entry: str, fields: dict[str, Any], entries: Path = ENTRIES) -> W
     """
     documents = read_folder(entries)
     known = {each.entry.id: each for each in documents if isinstance(each.entry, Paper | Model)}
+    if entry not in known and any(each.file.stem == entry and each.problems for each in documents):
+        raise BadInput(f"the entry {entry!r} has problems; `python -m catalog check` shows them")
     if entry not in known:
         raise BadInput(f"there is no paper or model {entry!r}{nearest(entry, known)}; `python -m catalog add` adds one")
     document = known[entry]
@@ -84,13 +87,16 @@ def add_result(entry: str, fields: dict[str, Any], entries: Path = ENTRIES) -> W
 def _with(document: Document, text: str, table: dict[str, Any], figure: dict[str, Any]) -> str:
     """The text of the file with the figure behind the last one of its table, or in a new table."""
     lines = text.rstrip("\n").split("\n")
-    line = f"      - {_flow(figure)}"
+    line = f"- {_flow(figure)}"
     for number, each in enumerate(document.data.get("reported") or []):
-        if {name: value for name, value in each.items() if name != "figures"} == table:
-            last = document.lines[("reported", number, "figures", len(each["figures"]) - 1)]
-            return "\n".join([*lines[:last], line, *lines[last:]]) + "\n"
+        last = document.lines[("reported", number, "figures", len(each["figures"]) - 1)]
+        indent = re.match(" *(?=- )", lines[last - 1])
+        if indent and {name: value for name, value in each.items() if name != "figures"} == table:
+            while last < len(lines) and lines[last].startswith(f"{indent[0]} "):  # the figure goes on
+                last += 1
+            return "\n".join([*lines[:last], indent[0] + line, *lines[last:]]) + "\n"
     written = yaml.safe_dump(table, allow_unicode=True, sort_keys=False, width=110).rstrip("\n").split("\n")
-    block = [f"  - {written[0]}", *(f"    {each}" for each in written[1:]), "    figures:", line]
+    block = [f"  - {written[0]}", *(f"    {each}" for each in written[1:]), "    figures:", f"      {line}"]
     if "reported" not in document.data:
         return "\n".join([*lines, "reported:", *block]) + "\n"
     start = document.lines[("reported",)]

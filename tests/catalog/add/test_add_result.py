@@ -53,6 +53,24 @@ def test_a_table_before_other_fields_stays_there(bert: Path, entries: Path, writ
     assert check(entries) == []
 
 
+def test_figures_of_several_lines_stay_whole(bert: Path, entries: Path, write: Write) -> None:
+    lines = [
+        "  -   " + "model: BERT-Base",
+        *(f"      {name}: {GIVEN[name]}" for name in ("source", "by", "seen", "unit")),
+    ]
+    lines += ["      figures:", "        - dataset: mnli", "          split: dev", "          metric: accuracy"]
+    write("bert", reported="\n" + "\n".join([*lines, "          value: 84.4"]), sources="[a]")
+    written = add_result("bert", GIVEN | {"value": "84.6", "split": "test_matched"}, entries)
+    assert bert.read_text("utf-8").splitlines()[written.line - 1].startswith("        - {dataset: mnli, split: test_m")
+    assert [row.written for row in results(load(entries))] == ["84.4", "84.6"]
+
+
+def test_an_entry_with_problems_is_left_alone(bert: Path, entries: Path, write: Write) -> None:
+    write("bert", year="x")
+    with pytest.raises(BadInput, match="the entry 'bert' has problems"):
+        add_result("bert", GIVEN | {"value": "84.4"}, entries)
+
+
 @pytest.mark.parametrize(
     ("entry", "more", "message"),
     [
