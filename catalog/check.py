@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from catalog import evidence, identifiers
+from catalog.check_reported import check_reported
 from catalog.errors import Problem, printable
 from catalog.folding import unaccented
 from catalog.load import ENTRIES, Document, read_folder
@@ -25,10 +26,24 @@ def check(folder: Path = ENTRIES, whole: bool | None = None) -> list[Problem]:
     ``whole`` says that the folder is a whole catalog, in which each entry is linked with another and each tag is used;
     without it, only the project's own catalog is taken for one.
     """
-    documents = read_folder(folder)
-    for compare in (_ids, _references, _identifiers, _titles, _dates, _sources, _wording, _code_and_names):
+    return check_documents(read_folder(folder), folder == ENTRIES if whole is None else whole)
+
+
+def check_documents(documents: list[Document], whole: bool = False) -> list[Problem]:
+    """As ``check``, of files that have been read."""
+    for compare in (
+        _ids,
+        _references,
+        _identifiers,
+        _titles,
+        _dates,
+        _sources,
+        _wording,
+        _code_and_names,
+        check_reported,
+    ):
         compare(documents)
-    if folder == ENTRIES if whole is None else whole:
+    if whole:
         _whole(documents)
     return sorted({problem for document in documents for problem in document.problems})
 

@@ -25,6 +25,7 @@ Site = Annotated[str, typer.Option(envvar="SITE_URL", help="Address of the Engli
 EXPORT, PAGES, INDEX = Path("build/export"), Path("build/docs"), Path("build/index.json")
 HOME = "http://127.0.0.1:8000/"  # where `mkdocs serve` shows the site
 STATUS = Path(__file__).with_name("link_status.json")
+ANCHORS = Path("harness/results/published.json")
 
 
 class Format(StrEnum):
@@ -127,6 +128,122 @@ def add(
     print("next: python -m catalog check")
 
 
+@app.command(
+    short_help="Show results that others reported.",
+    epilog="Examples:\n\npython -m catalog results glue/mnli --split test\n\npython -m catalog results mnli --json",
+)
+def results(
+    what: Annotated[
+        str | None, typer.Argument(help="Data set (mnli), one of a benchmark (glue/mnli), or a benchmark (glue).")
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option(help="Split; test also means its parts, such as test_matched.  [default: all]")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with scores in percent.")] = False,
+    entries: Entries = ENTRIES,
+) -> None:
+    """Show results that papers, repositories and leaderboards reported, each with its source.
+
+    There is a table for each data set, split and metric, the best first. Without a data set, all that have results are
+    listed.
+    """
+    from catalog import results as reported
+    from catalog.load import load
+
+    rows = reported.choose(load(entries), what, split)
+    if as_json:
+        print(reported.to_json(rows), end="")
+    elif what is None:
+        print(reported.overview(rows))
+    else:
+        print(reported.to_text(rows) or f"no results on {what}; `python -m catalog add-result` adds one")
+
+
+@app.command(
+    short_help="Add a reported result to an entry.",
+    epilog="Example: python -m catalog add-result bert",
+)
+def add_result(
+    entry: Annotated[str, typer.Argument(help="Id of the paper or model that the result is of.")],
+    model: Annotated[str, typer.Option(help="Name of the model, with its size.")] = "",
+    dataset: Annotated[str, typer.Option(help="Id of the data set's entry.")] = "",
+    split: Annotated[str, typer.Option(help="Split of the data set, such as dev or test_matched.")] = "",
+    metric: Annotated[str, typer.Option(help="Word of vocabulary.yaml, such as accuracy.")] = "",
+    value: Annotated[str, typer.Option(help="Figure as the source prints it.")] = "",
+    unit: Annotated[str | None, typer.Option(help="percent or fraction; none for speeds.")] = None,
+    source: Annotated[str, typer.Option(help="Who says so, for readers, such as `BERT paper, table 1`.")] = "",
+    by: Annotated[str, typer.Option(help="own-paper, other-paper, repository or leaderboard.")] = "",
+    seen: Annotated[
+        str, typer.Option(help="Where you read it: owner/name@commit path:line, or the address of the page.")
+    ] = "",
+    subset: Annotated[str, typer.Option(help="Part of the data set, such as a language.")] = "",
+    parameters: Annotated[str, typer.Option(help="Number of parameters, such as 110M.")] = "",
+    setting: Annotated[list[str] | None, typer.Option(help="Word of vocabulary.yaml, such as ensemble.")] = None,
+    statistic: Annotated[str, typer.Option(help="best, mean or median of several runs.")] = "",
+    condition: Annotated[str, typer.Option(help="What else tells the figure from others of the model.")] = "",
+    hardware: Annotated[str, typer.Option(help="What it ran on; needed for speeds.")] = "",
+    entries: Entries = ENTRIES,
+) -> None:
+    """Add a reported result to the file of an entry, after checking it as `check` does.
+
+    What is needed and not given is asked.
+    """
+    from catalog.add.add_result import add_result as write
+    from catalog.add.add_result import asked
+    from catalog.errors import printable
+
+    needed = {"model": model, "dataset": dataset, "split": split, "metric": metric, "value": value, "unit": unit}
+    needed |= {"source": source, "by": by, "seen": seen}
+    more = {"subset": subset, "parameters": parameters, "setting": setting or [], "statistic": statistic}
+    done = write(entry, asked(needed) | more | {"condition": condition, "hardware": hardware}, entries)
+    print(f"{printable(done.file)}:{done.line}")
+
+
+@app.command(
+    short_help="Compare another list with the catalog.",
+    epilog="Example: python -m catalog coverage awesome-bert/README.md",
+)
+def coverage(
+    lists: Annotated[list[Path], typer.Argument(help="Lists in Markdown or plain text.", metavar="LIST...")],
+    entries: Entries = ENTRIES,
+) -> None:
+    """Print the works of another list that the catalog lacks, with their lines, and how many it has.
+
+    A work is a line with an arXiv id, a DOI or an address; it counts as ours if one of these is of an entry or of its
+    code.
+    """
+    from catalog.coverage import read_list, summary, works
+    from catalog.load import load
+
+    texts = {path: read_list(path) for path in lists}
+    found = load(entries)
+    for path, text in texts.items():
+        named = works(text, found)
+        for work in named:
+            if not work.ours:
+                print(f"{path}:{work.line}: {work.identities[0]}: {work.text[:160]}")
+        print(f"{path}: {summary(named)}")
+
+
+@app.command(
+    short_help="Write the published figures that the harness compares with.",
+    epilog="Example: python -m catalog anchors",
+)
+def anchors(
+    output: Annotated[Path, typer.Option(help="File to write.")] = ANCHORS,
+    entries: Entries = ENTRIES,
+) -> None:
+    """Write the reported results that name weights of the harness as one JSON file, which the harness reads.
+
+    The file is committed, so that the harness works without the catalog.
+    """
+    from catalog.export import write
+    from catalog.load import load
+    from catalog.results import anchors as exported
+
+    print(write(output, exported(load(entries))))
+
+
 @app.command(short_help="Check all links of the entries.", epilog="Example: python -m catalog links")
 def links(
     entries: Entries = ENTRIES,
@@ -175,12 +292,14 @@ def export(
     site: Site = HOME,
     entries: Entries = ENTRIES,
 ) -> None:
-    """Write the catalog as JSON, CSV, BibTeX, Atom and Markdown."""
+    """Write the catalog as JSON, CSV, BibTeX, Atom and Markdown, and reported results as JSON, CSV and Parquet."""
     from catalog import export as formats
+    from catalog import results
     from catalog.load import load
 
     found = load(entries)
-    for path in [*formats.export(found, output, site), formats.write(markdown, formats.to_markdown(found))]:
+    written = [*formats.export(found, output, site), *results.export(found, output)]
+    for path in [*written, formats.write(markdown, formats.to_markdown(found))]:
         print(path)
 
 

@@ -32,7 +32,8 @@ _FIRST_COLUMNS = (  # other programs may count on this order; fields that are ne
     *("code", "license", "language", "tags", "implements", "relates_to", "supersedes", "renamed_to", "status"),
     *("last_commit", "archived_url", "seed", "summary_en", "summary_zh", "added"),
 )
-COLUMNS = (*_FIRST_COLUMNS, *(name for name in FIELDS if name not in _FIRST_COLUMNS and name != "sources"))
+_NOT_COLUMNS = ("sources", "reported")  # results have a file each: results.csv
+COLUMNS = (*_FIRST_COLUMNS, *(name for name in FIELDS if name not in (*_FIRST_COLUMNS, *_NOT_COLUMNS)))
 VENUES = Path(__file__).with_name("venues.yaml")
 _CONTAINER = {"article": "journal", "inproceedings": "booktitle", "book": "series"}  # BibTeX's field for the venue
 
@@ -77,10 +78,10 @@ def to_csv(entries: Iterable[Entry]) -> str:
     does one that already begins with an apostrophe, so that removing one gives the value back.
     """
     out = io.StringIO()
-    writer = csv.DictWriter(out, COLUMNS, extrasaction="ignore", lineterminator="\n")
+    writer = csv.DictWriter(out, COLUMNS, lineterminator="\n")
     writer.writeheader()
     for entry in entries:
-        writer.writerow({name: _cell(value) for name, value in fields(entry).items()})
+        writer.writerow({name: cell(value) for name, value in fields(entry).items() if name in COLUMNS})
     return out.getvalue()
 
 
@@ -89,7 +90,8 @@ _FORMULA = re.compile(
 )  # how formulas begin; in East Asian Windows full-width signs count too
 
 
-def _cell(value: Any) -> str:
+def cell(value: Any) -> str:
+    """A value as the text of a cell, which no spreadsheet takes for a formula."""
     text = "; ".join(value) if isinstance(value, list) else str(value)
     return f"'{text}" if _FORMULA.match(text) else text
 

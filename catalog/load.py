@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from yaml.events import AliasEvent, Event, MappingStartEvent, ScalarEvent, SequenceStartEvent
 
 from catalog.errors import BadInput, Problem
+from catalog.reported import Figure, Recipe, Table, wrong_figures
 from catalog.schema import FOLDERS, KINDS, MODELS, Entry
 from catalog.values import nearest
 from catalog.yaml_text import TEXTS, changed_by_escape, changed_by_folding, cut_by_comment, look_alike
@@ -25,6 +26,9 @@ _PARSER: Any = getattr(yaml, "CBaseLoader", yaml.BaseLoader)  # used for its eve
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\ufffe\uffff]")
 
 Place = tuple[str | int, ...]  # ("tags", 1) is the second tag, () the file
+# The fields with fields inside, and the models of these.
+NESTED: dict[str, type[BaseModel]] = {"reported": Table, "figures": Figure, "recipe": Recipe}
+DEEPEST = 5  # length of the place of the innermost value: reported, 0, figures, 0, value
 
 
 @dataclass
@@ -183,22 +187,26 @@ def _in_words(problem: str) -> str:
     return f"is not valid YAML: {problem}; {quoted}"
 
 
-def _mapping(document: Document, parser: Any, start: Event) -> None:
-    document.lines[()] = _line(start)
+def _mapping(document: Document, parser: Any, start: Event, place: Place = ()) -> dict[str, Any]:
+    """The fields of the file, or of the value at ``place``."""
+    document.lines[place] = _line(start)
+    found: dict[str, Any] = {} if place else document.data
     while isinstance(event := parser.get_event(), ScalarEvent):
         name = event.value
         if not name.isprintable():  # the name appears in messages
             break
-        if name in document.data:
-            raise _Unreadable(f"{name}: is written twice (also in line {document.lines[(name,)]})", _line(event))
-        document.lines[(name,)] = _line(event)
-        document.data[name] = _value(document, parser, (name,))
+        inner = (*place, name)
+        if name in found:
+            raise _Unreadable(f"{name}: is written twice (also in line {document.lines[inner]})", _line(event))
+        document.lines[inner] = _line(event)
+        found[name] = _value(document, parser, inner)
     if not isinstance(event, yaml.MappingEndEvent):
         raise _Unreadable("a field's name must be plain text", _line(event))
+    return found
 
 
 def _value(document: Document, parser: Any, place: Place) -> Any:
-    """A text or a list of texts. Entries need nothing else, and without nesting no file can exhaust memory."""
+    """A text or a list of texts; in the fields of ``NESTED`` also fields. The depth is bounded, and so is memory."""
     event = parser.get_event()
     _plain(event)
     if isinstance(event, ScalarEvent):
@@ -207,10 +215,13 @@ def _value(document: Document, parser: Any, place: Place) -> Any:
             document.nothing[place] = event.value
             return ""
         return event.value
-    if not isinstance(event, SequenceStartEvent) or len(place) > 1:
+    nested = place[0] in NESTED and len(place) < DEEPEST
+    if nested and isinstance(event, MappingStartEvent):
+        return _mapping(document, parser, event, place)
+    if not isinstance(event, SequenceStartEvent) or (len(place) > 1 and not nested):
         what = "has values inside values; write one text, or a list of texts, in quotes if it begins with [ or {"
         raise _Unreadable(f"{place[0]}: {what}", _line(event))
-    items: list[str] = []
+    items: list[Any] = []
     while not isinstance(parser.peek_event(), yaml.SequenceEndEvent):
         item = (*place, len(items))
         document.lines[item] = _line(parser.peek_event())
@@ -224,7 +235,7 @@ def _unchanged(document: Document, event: Event, place: Place) -> None:
     if escape := changed_by_escape(event, document.text):
         what = f"contains {escape}, which in double quotes is an escape; write the value in single quotes"
         document.wrong(what, place, line=_line(event))
-    if place[0] not in TEXTS:
+    if place[0] not in TEXTS and place[0] not in NESTED:
         return
     if comment := cut_by_comment(event, document.text):
         what = f"ends before {_short(comment)}, a comment to YAML; write the value in quotes, or the comment above it"
@@ -276,6 +287,9 @@ def _judge(document: Document, expected: str) -> None:
                 message = f"is empty, as YAML reads `{word}`; write it in quotes if the word is meant"
             document.wrong(message, error["loc"], _line_of_character(document, error["loc"], message))
     else:
+        for table, reported in enumerate(getattr(entry, "reported", [])):
+            for at, wrong in wrong_figures(reported):
+                document.wrong(wrong, ("reported", table, "figures", at))
         document.entry = None if document.problems else entry
 
 
@@ -296,7 +310,11 @@ def _message(error: Any, model: type[Entry]) -> str:
         case "missing":
             return "the required field is missing"
         case "extra_forbidden":
-            return _unknown_field(str(name), model)
+            return _unknown_field(str(name), model, error["loc"])
+        case "model_type":
+            return f"is a text; write its fields: {', '.join(NESTED[_innermost(error['loc'])].model_fields)}"
+        case "string_type" | "int_type" if isinstance(given, dict):
+            return "has fields inside; write one value"
         case "string_type" | "int_type":
             return f"is a list; write one value: `{name}: {given[0] if given else '...'}`"
         case "list_type":
@@ -313,7 +331,14 @@ def _message(error: Any, model: type[Entry]) -> str:
             return f"{_short(given)}: {error['msg']}"
 
 
-def _unknown_field(name: str, model: type[Entry]) -> str:
+def _innermost(place: Place) -> str:
+    """The field of ``NESTED`` that a place is in; empty if it is in none."""
+    return next((str(part) for part in reversed(place) if part in NESTED), "")
+
+
+def _unknown_field(name: str, model: type[Entry], place: Place) -> str:
+    if inside := _innermost(place[:-1]):
+        return f"unknown field {_short(name)}{nearest(name, NESTED[inside].model_fields)}"
     others = [kind for kind in KINDS if name in MODELS[kind].model_fields]
     if others:
         return f"is not a field of a {model.__name__.lower()}, only of: {', '.join(others)}"

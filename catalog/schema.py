@@ -7,6 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from catalog import identifiers
+from catalog.reported import Split, Table
 from catalog.values import (
     Address,
     Arxiv,
@@ -122,6 +123,7 @@ class Paper(_Published):
     arxiv: Arxiv | None = Field(None, description='In quotes and without version: "1810.04805".')
     code: Unique[Address] = Field([], description="Addresses of its code.")
     for_language: Unique[Language] = Field([], description="Languages that the work is for, if not English.")
+    reported: list[Table] = Field([], min_length=1, description="Results of its models, one table for each source.")
 
     @field_validator("arxiv")
     @classmethod
@@ -170,6 +172,7 @@ class Model(_Entry):
     training_data: Unique[Line] = Field([], description="Names of the texts it was trained on, with sizes if stated.")
     for_language: Unique[Language] = Field([], description="Languages that the model is for.")
     formats: Unique[Format] = Field([], description="Formats in which the weights are offered.")
+    reported: list[Table] = Field([], min_length=1, description="Its results, one table for each source.")
 
 
 class Dataset(_Entry):
@@ -177,6 +180,8 @@ class Dataset(_Entry):
 
     kind: Literal["dataset"]
     license: License | None = Field(None, description="SPDX id, or none-found.")
+    splits: Unique[Split] = Field([], description="The splits that results may be of, such as dev_matched or test.")
+    subsets: Unique[Line] = Field([], description="The parts that are scored on their own, such as languages.")
 
 
 # The fields of a model that need a source naming them, with the word for them in the brackets of that source.
@@ -220,11 +225,15 @@ def json_schema() -> dict[str, Any]:
     }
     for kind, model in MODELS.items():
         definitions[kind] = _tidy(model.model_json_schema())
+        definitions |= definitions[kind].pop("$defs", {})
         definitions[kind]["properties"]["tags"]["items"] = {"$ref": "#/$defs/tag"}
         definitions[kind]["properties"]["language"]["items"] = {"$ref": "#/$defs/language"}
         if "for_language" in definitions[kind]["properties"]:
             definitions[kind]["properties"]["for_language"]["items"] = {"$ref": "#/$defs/language"}
         definitions[kind]["anyOf"] = [{"required": [name]} for name in model.identified_by]
+    for part, name, group in (("Figure", "metric", "metrics"), ("Table", "by", "reporters")):
+        definitions[part]["properties"][name]["enum"] = list(vocabulary()[group])
+    definitions["Table"]["properties"]["setting"]["items"] = {"enum": list(vocabulary()["settings"])}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "An entry of the BERT Atlas catalog",

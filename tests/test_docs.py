@@ -29,7 +29,9 @@ DOCS = ROOT / "docs"
 TOP = sorted(ROOT.glob("*.md"))
 PAGES = [*TOP, *sorted(DOCS.rglob("*.md")), ROOT / "harness/tasks/mini/README.md"]
 PROGRAMS: dict[str, Any] = {"harness": get_command(harness.cli.app), "catalog": get_command(catalog.cli.app)}
-EXPORTS = {"catalog.json", "catalog.csv", "catalog.bib", "feed.xml"}  # the build writes them beside the pages
+# The build writes these beside the pages.
+EXPORTS = {f"{name}.{form}" for name in ("catalog", "results") for form in ("json", "csv")}
+EXPORTS |= {"catalog.bib", "results.parquet", "feed.xml"}
 LINK = re.compile(r"!?\[[^\]\n]*\]\(([^)\s]+)\)|<a href=\"([^\"]+)\"")
 FENCE = re.compile(r"^(?:<!-- (?P<mark>\w+) -->\n)?```(?P<language>\w*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 TICKETS = {

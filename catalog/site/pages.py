@@ -17,7 +17,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 import plots
-from catalog import export
+from catalog import export, results
 from catalog.errors import BadInput, Failure
 from catalog.folding import replaced
 from catalog.links import Link
@@ -37,13 +37,13 @@ FAMILY_ROOT = "bert"
 
 
 def build(
-    entries: list[Entry], results: Path, docs: Path, out: Path, site: str, links: dict[str, Link] | None = None
+    entries: list[Entry], index_file: Path, docs: Path, out: Path, site: str, links: dict[str, Link] | None = None
 ) -> int:
     """Write the pages of both languages into ``out``/en and ``out``/zh, and return their number.
 
     Both folders are replaced.
 
-    ``results`` is the harness's index.json; if there is none, the leaderboard says so. ``docs`` contains the
+    ``index_file`` is the harness's index.json; if there is none, the leaderboard says so. ``docs`` contains the
     hand-written pages, ``site`` is the address of the English home page, ``links`` says which addresses are dead.
 
     Raises:
@@ -54,10 +54,10 @@ def build(
         raise BadInput(f"{docs} contains no folder en; name the folder of the hand-written pages with --docs")
     if docs.resolve() in (out.resolve(), *out.resolve().parents) or out.resolve() in docs.resolve().parents:
         raise BadInput(f"{out} and {docs} overlap, so the build would overwrite the hand-written pages")
-    index = leaderboard.read_index(results)
+    index = leaderboard.read_index(index_file)
     listed = sorted(map(fields, entries), key=lambda e: (-e["year"], e["title"].lower()))
     dead = {address: str(link.first_failed) for address, link in (links or {}).items() if link.state == "dead"}
-    atlas = Atlas(listed, leaderboard.boards(index, results), dead)
+    atlas = Atlas(listed, leaderboard.boards(index, index_file), dead, results.choose(entries, None, None))
     newest = [entry.id for entry in export.newest(entries)]
     packages = [read_package(name) for name in PACKAGES]
     worker, repaired_script = theme_search.repaired()
@@ -77,6 +77,7 @@ def build(
         home = site.rstrip("/") + ("/" if language == "en" else f"/{language}/")
         export.write(folder / "feed.xml", export.to_atom(entries, home, language))
     export.export(entries, out / "en", site.rstrip("/") + "/")
+    results.export(entries, out / "en")
     return count
 
 
@@ -107,7 +108,7 @@ def _environment(view: View) -> Environment:
     methods = (
         *("t", "title", "other_title", "summary", "other_summary", "words", "tag_name", "other_tag_name"),
         *("language_name", "links", "verdict", "cause", "state_name", "metric_name", "what_name", "shape_name"),
-        *("status_name", "facts", "deciding", "today", "speed_text"),
+        *("status_name", "facts", "deciding", "today", "speed_text", "reported_remarks", "reporter_name"),
     )
     environment.globals.update({name: getattr(view, name) for name in methods})
     environment.globals.update({name: getattr(view, name) for name in ("entries", "by_tag", "by_year", "by_language")})
@@ -122,6 +123,8 @@ def _environment(view: View) -> Environment:
         language=view.language,
         ids=view.by_id.keys(),
         measured=view.measured,
+        disputed=view.disputed,
+        shown=results.shown,
         kinds=view.kinds(),
         kind_names=KIND,
         browse_pages=browse,
@@ -234,7 +237,8 @@ def _tag(view: View, tag: str, found: list[Fields]) -> dict[str, Any]:
 
 def _entry(view: View, entry: Fields) -> dict[str, Any]:
     folder = next(folder for folder, kind in FOLDERS.items() if kind == entry["kind"])
-    return {"e": entry, "folder": folder, "relations": view.relations(entry), "results": view.results(entry)}
+    found = {"relations": view.relations(entry), "results": view.results(entry), "reported": view.reported(entry)}
+    return {"e": entry, "folder": folder, **found}
 
 
 def _sections(view: View) -> list[dict[str, Any]]:

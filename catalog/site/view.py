@@ -1,13 +1,17 @@
 """The catalog and the results in one language: the words, groups and facts that the templates use."""
 
+import itertools
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from catalog import export
+from catalog.check_reported import disagreeing
 from catalog.folding import otherwise
 from catalog.identifiers import identify
+from catalog.reported import Result
+from catalog.results import remarks
 from catalog.schema import FIELDS, FOLDERS, LINKS, vocabulary
 from catalog.site.leaderboard import PARITY, TIMING, Board, Row, Shape, Speed
 
@@ -52,6 +56,7 @@ class Atlas:
     entries: list[Fields]  # the newest year first
     boards: list[Board]
     dead: dict[str, str]  # dead address -> day since when
+    results: list[Result]  # what others reported, by data set and the best first
 
 
 def fields(entry: Any) -> Fields:
@@ -64,6 +69,7 @@ class View:
 
     def __init__(self, atlas: Atlas, language: Language) -> None:
         self.entries, self.boards, self.dead, self.language = atlas.entries, atlas.boards, atlas.dead, language
+        self.reported_results = atlas.results
         self.by_id = {entry["id"]: entry for entry in self.entries}
         self.by_tag = self._groups(lambda entry: entry["tags"], by_size)
         self.by_year = self._groups(lambda entry: [entry["year"]], lambda item: -item[0])
@@ -71,6 +77,7 @@ class View:
         rows = [row for board in self.boards for row in board.rows if row.measured]
         self.measured = {row.catalog_id for row in rows} & self.by_id.keys()
         self.referring = self._references()
+        self.disputed = disagreeing(atlas.results)
 
     # --- words --------------------------------------------------------------------------------------------------------
 
@@ -297,6 +304,28 @@ class View:
     def results(self, entry: Fields) -> list[tuple[Board, Row]]:
         """The rows of the leaderboard with results of an entry."""
         return [(board, row) for board in self.boards for row in board.rows if row.catalog_id == entry["id"]]
+
+    def reported(self, entry: Fields) -> list[tuple[Fields | None, str, list[Result]]]:
+        """Results that others reported, on a data set or of an entry's models: (data set, split and metric, results).
+
+        A table is of one data set, split and metric, so dev and test are never in one. The data set is None on its own
+        page.
+        """
+        own = entry["kind"] == "dataset"
+        rows = [row for row in self.reported_results if entry["id"] == (row.dataset if own else row.entry)]
+        found = []
+        for (dataset, subset, split, metric), same in itertools.groupby(rows, lambda row: row.what):
+            name = self.t(", ", "，").join(filter(None, [subset, split, self.metric_name(metric)]))
+            found.append((None if own else self.by_id.get(dataset), name, list(same)))
+        return found
+
+    def reported_remarks(self, row: Result) -> str:
+        """What distinguishes a reported figure from that of one model, fine-tuned once on the task alone."""
+        return self.t("; ", "；").join(remarks(row, self.language))
+
+    def reporter_name(self, by: str) -> str:
+        """Who reports a result, in the reader's language."""
+        return vocabulary()["reporters"][by][self.language]
 
     def speed_text(self, latency: bool, speed: Speed) -> str:
         """Such as ``512 sequences a second, 1.3 times the reference``."""

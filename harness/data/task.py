@@ -49,6 +49,7 @@ class Task(Reading):
 
     title: str  # as a person would write it
     suite: str  # the group it belongs to
+    dataset: str | None = None  # the id of its data set's entry in the catalog
     positive: str | None  # the label that counts as positive in f1
     evaluate: tuple[str, ...]  # the splits that are scored
     metrics: tuple[str, ...]  # the first is the main one
@@ -150,6 +151,7 @@ def _parse(declared: dict[str, Any], file: Path) -> Task:
         name=_name(declared, file),
         title=_text(declared, "title"),
         suite=_text(declared, "suite", "own"),
+        dataset=_text(declared, "dataset") if "dataset" in declared else None,
         kind=kind.name,
         labels=labels,
         positive=None,

@@ -261,7 +261,7 @@ def _sha256_of_all(paths: list[Path]) -> str:
 
 def declared(task: Task) -> dict[str, Any]:
     """What a task declares that determines results: all but titles, places of files, and what the recipe has."""
-    said = _said(task, but=("title", "suite", "recipes", "download", "files"))
+    said = _said(task, but=("title", "suite", "dataset", "recipes", "download", "files"))
     said["labels"] = list(task.labels.items())  # their order is that of the outputs
     said["files"] = {split: _said(file, but=("path", "more")) for split, file in task.files.items()}
     return said

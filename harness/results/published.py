@@ -1,15 +1,15 @@
 """Figures that others published, beside ours where they are of the same checkpoint, data, metric and protocol."""
 
+import json
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from harness.data.task import load_task, task_names
 from harness.statistics.seeds import Runs, Score
 
-FILE = Path(__file__).with_name("published.yaml")
+FILE = Path(__file__).with_name("published.json")  # written by `python -m catalog anchors` from the catalog's entries
 
 
 @dataclass(frozen=True)
@@ -34,17 +34,20 @@ class Anchor:
 
 @cache
 def anchors() -> tuple[Anchor, ...]:
-    """All figures of anchors.yaml."""
+    """The figures of the catalog that name weights of ours and a data set of ours."""
+    tasks = {load_task(name).dataset: name for name in task_names()}
     return tuple(
         Anchor(
-            source=group["source"],
-            url=group["url"],
-            checkpoints=tuple(group["checkpoints"]),
-            **{name: figure[name] for name in ("task", "split", "metric", "value")},
-            protocol=group["protocol"] | figure.get("protocol", {}),
+            source=table["source"],
+            url=table["url"],
+            checkpoints=tuple(table["checkpoints"]),
+            task=tasks[figure["dataset"]],
+            **{name: figure[name] for name in ("split", "metric", "value")},
+            protocol=table["protocol"],
         )
-        for group in yaml.safe_load(FILE.read_text(encoding="utf-8"))
-        for figure in group["figures"]
+        for table in json.loads(FILE.read_text(encoding="utf-8"))
+        for figure in table["figures"]
+        if figure["dataset"] in tasks
     )
 
 

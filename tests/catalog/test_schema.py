@@ -222,15 +222,20 @@ def test_the_vocabulary_has_what_the_harness_says_of_implementations() -> None:
 
 
 def test_the_vocabulary_has_the_metrics_of_the_harness() -> None:
-    assert {name: names["en"] for name, names in vocabulary()["metrics"].items()} == {
-        name: each.title for name, each in METRICS.items()
-    }
+    names = {name: about["en"] for name, about in vocabulary()["metrics"].items()}
+    assert {name: names.get(name) for name in METRICS} == {name: each.title for name, each in METRICS.items()}
+
+
+def test_each_metric_says_what_its_values_are() -> None:
+    for name, about in vocabulary()["metrics"].items():
+        assert about["values"] in ("share", "correlation", "amount", "speed"), name
+        assert ("unit" in about) == (about["values"] == "speed"), name
 
 
 def test_the_vocabulary_has_both_languages() -> None:
     for group, words in vocabulary().items():
-        more = {"tags": {"family"}, "terms": {"not"}}.get(group, set())
         for word, names in words.items():
-            assert set(names) == {"en", "zh"} | more, word
+            more = {"tags": {"family"}, "terms": {"not"}, "metrics": {"values", "unit", "better"}}.get(group, set())
+            assert {"en", "zh"} <= set(names) <= {"en", "zh", *more}, word
             assert isinstance(word, str)
             assert all(names.values())

@@ -19,6 +19,7 @@ from catalog.site.pages import build
 from harness.records.record import Quality
 from harness.results.index import scores as all_scores
 from tests.catalog.conftest import Write
+from tests.catalog.test_reported import table
 from tests.published import published_index
 
 ROOT = Path(__file__).parents[3]
@@ -160,6 +161,28 @@ def test_relations_lead_both_ways(catalog: Path, tmp_path: Path) -> None:
     assert 'href="albert.html"' in page(out, "en/entries/bert.md")
     assert 'href="bert.html"' in page(out, "en/entries/albert.md")
     assert 'href="bert-atlas.html"' in page(out, "en/entries/bert.md")
+
+
+def test_reported_results_are_on_the_pages_of_model_and_data_set(catalog: Path, write: Write, tmp_path: Path) -> None:
+    splits = "[dev_matched, test_matched]"
+    write("mnli", "dataset", title="MNLI", title_zh="多体裁推理", url="https://example.org/mnli", splits=splits)
+    nasty = {"model": NASTY, "source": NASTY, "condition": NASTY}
+    tables = table({}, {"split": "test_matched", "value": "84.6"}, **nasty)
+    write("bert", reported=tables + table({"value": "83.9"}, seen="https://example.org/?a=b&c", **nasty))
+    out = made(catalog, tmp_path)
+    for name in ("en/entries/bert.md", "zh/entries/bert.md", "en/entries/mnli.md", "zh/entries/mnli.md"):
+        text = page(out, name)
+        assert "<img" not in text
+        assert "https://github.com/a/b/blob/0123abc/README.md?plain=1#L7" in text
+        assert text.count('scope="rowgroup"') == 2, "dev and test are apart"
+        assert text.index("84.4") < text.index("83.9") < text.index("84.6")
+    assert page(out, "en/entries/mnli.md").count("sources disagree") == 2
+    assert "来源不一致" in page(out, "zh/entries/mnli.md")
+    assert '<a href="mnli.html">多体裁推理</a>，dev_matched，准确率' in page(out, "zh/entries/bert.md")
+    assert '<a href="bert.html">' in page(out, "en/entries/mnli.md")
+    assert json.loads(page(out, "en/results.json"))["count"] == 3
+    assert (out / "en/results.csv").exists()
+    assert (out / "en/results.parquet").exists()
 
 
 def test_what_entries_say_is_shown_as_text(catalog: Path, tmp_path: Path) -> None:

@@ -1,11 +1,14 @@
 """Published figures: true to their form, and beside ours only where nothing differs."""
 
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import pytest
 
-from harness.data.task import load_task
+from harness.data.task import load_task, task_names
+from harness.measure.keys import declared
 from harness.records.record import Quality
 from harness.report.arrange import arrange
 from harness.report.table import to_markdown
@@ -50,6 +53,21 @@ def test_each_figure_is_of_a_task_of_ours_and_says_where_it_is_from(anchor: Anch
     assert anchor.source
     if task.kind == "tagging":
         assert anchor.protocol["context"] in ("sentence", "document")
+
+
+def test_each_task_names_the_entry_of_its_data_set() -> None:
+    """All but those whose data we wrote ourselves."""
+    entries = {path.stem for path in Path("catalog/entries/datasets").glob("*.yaml")}
+    named = {name: load_task(name).dataset for name in task_names()}
+    assert set(filter(None, named.values())) <= entries
+    own = {name for name, dataset in named.items() if dataset is None}
+    assert own == {name for name in named if name.startswith("mini-")} | {"next-sentence"}
+
+
+def test_the_entry_of_the_data_set_changes_no_key() -> None:
+    task = load_task("rte")
+    assert task.dataset == "rte"
+    assert declared(task) == declared(replace(task, dataset=None))
 
 
 def test_no_two_figures_of_one_source_are_of_the_same() -> None:
