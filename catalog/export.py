@@ -80,7 +80,7 @@ def to_csv(entries: Iterable[Entry]) -> str:
     writer = csv.DictWriter(out, COLUMNS, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     for entry in entries:
-        writer.writerow({name: _cell(value) for name, value in fields(entry).items()})
+        writer.writerow({name: cell(value) for name, value in fields(entry).items()})
     return out.getvalue()
 
 
@@ -89,7 +89,7 @@ _FORMULA = re.compile(
 )  # how formulas begin; in East Asian Windows full-width signs count too
 
 
-def _cell(value: Any) -> str:
+def cell(value: Any) -> str:
     text = "; ".join(value) if isinstance(value, list) else str(value)
     return f"'{text}" if _FORMULA.match(text) else text
 

@@ -8,6 +8,9 @@ import html
 import json
 import re
 import shutil
+from dataclasses import dataclass
+from functools import partial
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import tostring
@@ -22,9 +25,14 @@ from catalog.errors import BadInput, Failure
 from catalog.folding import replaced
 from catalog.links import Link
 from catalog.schema import FOLDERS, Entry
-from catalog.site import family, leaderboard, theme_search
+from catalog.site import board, choices, costs, family, leaderboard, theme_search
 from catalog.site.api import read_package
-from catalog.site.leaderboard import Board
+from catalog.site.board import board_pages
+from catalog.site.choices import ACTIVITIES, Answer, Choice
+from catalog.site.costs import Cost
+from catalog.site.leaderboard import Board, Source
+from catalog.site.tables import record_parts, write_figures
+from catalog.site.tasks import Task, read_tasks, task_page, task_pages
 from catalog.site.view import KIND, Atlas, Fields, Language, View, fields
 
 LANGUAGES: tuple[Language, ...] = ("en", "zh")
@@ -57,7 +65,9 @@ def build(
     index = leaderboard.read_index(results)
     listed = sorted(map(fields, entries), key=lambda e: (-e["year"], e["title"].lower()))
     dead = {address: str(link.first_failed) for address, link in (links or {}).items() if link.state == "dead"}
-    atlas = Atlas(listed, leaderboard.boards(index, results), dead)
+    boards = leaderboard.boards(index, results)
+    measured = Measured(choices.answers(boards), costs.read(index["against"]), read_tasks())
+    atlas = Atlas(listed, boards, dead)
     newest = [entry.id for entry in export.newest(entries)]
     packages = [read_package(name) for name in PACKAGES]
     worker, repaired_script = theme_search.repaired()
@@ -66,8 +76,8 @@ def build(
         folder = out / language
         _start(folder, docs, language)
         view = View(atlas, language)
-        environment = _environment(view)
-        for name, (template, values) in _pages(view, newest, packages).items():
+        environment = _environment(view, measured.activities)
+        for name, (template, values) in _pages(view, newest, packages, measured).items():
             text = environment.get_template(f"{template}.md.j2").render(**values)
             export.write(folder / name, text.strip() + "\n")
             count += 1
@@ -75,6 +85,7 @@ def build(
         export.write(folder / "assets/search.js", script + "\n")
         export.write(folder / worker, repaired_script)
         home = site.rstrip("/") + ("/" if language == "en" else f"/{language}/")
+        write_figures(boards, measured.costs, folder)
         export.write(folder / "feed.xml", export.to_atom(entries, home, language))
     export.export(entries, out / "en", site.rstrip("/") + "/")
     return count
@@ -96,13 +107,19 @@ def _start(folder: Path, docs: Path, language: Language) -> None:
         raise Failure(f"{folder} could not be written: {error}") from error
 
 
-def _environment(view: View) -> Environment:
+def _by_board(rows: list[tuple[Board, Source]]) -> list[tuple[Board, list[Source]]]:
+    """The records of a page, by board."""
+    return [(each, [source for _, source in found]) for each, found in groupby(rows, key=lambda row: row[0])]
+
+
+def _environment(view: View, activities: list[str]) -> Environment:
     """The templates, with the words of the view's language."""
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     environment.filters.update(
-        front=_front, md=_markdown, prose=_prose, tag_name=view.tag_name, what_name=view.what_name
+        front=_front, md=_markdown, prose=_prose, tag_name=view.tag_name, what_name=view.what_name,
+        metric=view.metric_name,
     )
     methods = (
         *("t", "title", "other_title", "summary", "other_summary", "words", "tag_name", "other_tag_name"),
@@ -118,7 +135,14 @@ def _environment(view: View) -> Environment:
         ("languages", t("Languages", "语言")),
         ("timeline", t("Timeline", "时间线")),
     ]
+    words = {"machine_name": choices.machine_name, "feed_name": choices.feed_name, "activities": choices.ACTIVITIES}
+    words |= {"levels": choices.LEVELS, "significant": board.significant, "task_page": task_page}
+    environment.globals.update(words)
+    for text in (board.figure, board.cost_text, board.difference_text, board.verdict_text, board.precision_text):
+        environment.globals[text.__name__] = partial(text, view)
+    environment.filters["groupby_board"] = _by_board
     environment.globals.update(
+        boards_shown=[(ACTIVITIES[each][0], t(*ACTIVITIES[each][1])) for each in activities],
         language=view.language,
         ids=view.by_id.keys(),
         measured=view.measured,
@@ -156,7 +180,22 @@ def _prose(docstring: str) -> Markup:
 Page = tuple[str, dict[str, Any]]  # a template and its values
 
 
-def _pages(view: View, newest: list[str], packages: list[Any]) -> dict[str, Page]:
+@dataclass(frozen=True)
+class Measured:
+    """What the index says besides its boards."""
+
+    answers: dict[Choice, Answer]
+    costs: list[Cost]
+    tasks: dict[str, Task]
+
+    @property
+    def activities(self) -> list[str]:
+        """What was timed, in the order of ACTIVITIES."""
+        timed = {choice.activity for choice in self.answers}
+        return [each for each in ACTIVITIES if each in timed]
+
+
+def _pages(view: View, newest: list[str], packages: list[Any], measured: Measured) -> dict[str, Page]:
     """All generated pages, by file name."""
     pages: dict[str, Page] = {
         "index.md": ("index", _home(view, newest)),
@@ -166,9 +205,15 @@ def _pages(view: View, newest: list[str], packages: list[Any]) -> dict[str, Page
         "languages.md": ("groups", _languages(view)),
         "list-2018.md": ("list-2018", {"sections": _sections(view)}),
         "family.md": ("family", _family(view)),
-        "leaderboard.md": ("leaderboard", {"boards": [(board, _plots(view, board)) for board in view.boards]}),
-        "records.md": ("records", {"boards": view.boards}),
+        "leaderboard.md": ("no-board", {}),
     }
+    parts = record_parts(view.boards)
+    places = {source.key: name for name, rows in parts.items() for _, source in rows}
+    total = len(places)
+    for name, rows in parts.items():
+        pages[f"{name}.md"] = ("records", {"name": name, "parts": parts, "rows": rows, "total": total})
+    pages |= board_pages(view, measured.answers, measured.costs, places)
+    pages |= task_pages(view, view.boards, measured.costs, measured.tasks)
     for folder, kind in FOLDERS.items():
         pages[f"{folder}.md"] = ("list", _kind(view, folder, kind))
     for tag, found in view.by_tag:

@@ -49,7 +49,8 @@ def against_reference(results: Path, data: Path | None = None) -> Values:
                 answers = (what, *(sha256_of(_predictions(run)) for side in (runs_a, runs_b) for run in side.values()))
                 if answers not in tested:
                     tested[answers] = _differences(what, runs_a, runs_b, data)
-                found += [where | values for values in tested[answers]]
+                same = all(run.training.get("by") == REFERENCE for _, run in runs_b.values())
+                found += [where | {"same_weights": same} | values for values in tested[answers]]
     return found
 
 
