@@ -6,11 +6,12 @@ from typing import Any
 from markupsafe import Markup, escape
 
 from catalog.site import choices
-from catalog.site.choices import ACTIVITIES, COMMON, FEEDS, LEVELS, MACHINES, SIZES, Answer, Choice, Line
+from catalog.site.choices import ACTIVITIES, COMMON, FEEDS, LEVELS, MACHINES, SIZES, Answer, Choice, Line, Words
 from catalog.site.costs import Cost, Quality, quality
 from catalog.site.leaderboard import Shape, Source
 from catalog.site.view import View
 
+PRECISION_ORDER = ("fp64", "fp32", "bf16", "fp16", "int16", "int8")
 SHOWN = 10  # rows before those that open
 PART_NAMES = {
     "machine": ("Machine", "机器"),
@@ -130,7 +131,7 @@ def points(value: float) -> str:
     """A difference of a score in points, such as ``−0.4``; as many decimals as it needs not to be 0."""
     decimals = 1 if abs(value) >= 0.00095 else 2
     text = f"{100 * value:+.{decimals}f}"
-    return text.replace("-", "−").replace("+", "+") if float(text) else "0"
+    return text.replace("-", "−") if float(text) else "0"
 
 
 def cost_text(view: View, costs: Quality, reference: bool) -> str:
@@ -157,7 +158,8 @@ def difference_text(view: View, cost: Cost) -> str:
     )
     if cost.low is None or cost.high is None:
         few = t(f"{cost.differing} of {cost.answers} answers differ", f"{cost.answers} 个答案中 {cost.differing} 个不同")
-        return f"{points(cost.difference)} ({t('no interval', '无区间')}; {few}; {seeds})"
+        known = seeds if cost.metric in ("pearson", "spearman") else f"{few}; {seeds}"  # of scores nearly all differ
+        return f"{points(cost.difference)} ({t('no interval', '无区间')}; {known})"
     return f"{points(cost.difference)} ({points(cost.low)} {t('to', '至')} {points(cost.high)}; {seeds})"
 
 
@@ -234,3 +236,50 @@ def precision_text(view: View, costs: Quality) -> str:
         most = max(costs.within, key=lambda cost: len(cost.seeds))
         return t("none shown: ", "未见差异：") + f"{most.implementation} {difference_text(view, most)}"
     return t("none: same answers", "无：答案相同") if costs.same else t("too little to tell", "证据不足")
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One implementation on one kind of machine, computing in one precision: its fastest variant for each input."""
+
+    machine: Words
+    size: str
+    computes: str
+    ratios: dict[str, tuple[Line, Answer, str]]  # by input: the row, where from, and the page of that board
+
+    @property
+    def memory(self) -> float:
+        """Peak memory in bytes over these inputs."""
+        return max(line.speed.memory for line, _, _ in self.ratios.values())
+
+    @property
+    def line(self) -> Line:
+        """One of its rows, for what does not depend on the input."""
+        return next(iter(self.ratios.values()))[0]
+
+
+def summaries(view: View, found: dict[Choice, Answer], entry: str) -> list[Summary]:
+    """What the page of an entry shows: one for each kind of machine, size of model and precision."""
+    names = page_names(found)
+    groups: dict[tuple[str, str, str], dict[str, tuple[Line, Answer, str]]] = {}
+    for choice, answer in found.items():
+        if choice.activity != "inference":
+            continue
+        new = choices.added(choice.level)
+        for line in answer.lines:
+            for each in (line, *line.others):
+                if each.row.catalog_id == entry and each.row.computes in new:
+                    group = groups.setdefault((choice.machine, choice.size, each.row.computes), {})
+                    known = group.get(choice.feed)
+                    if known is None or each.ratio[0] > known[0].ratio[0]:
+                        group[choice.feed] = (each, answer, names[choice])
+    order = sorted(groups, key=lambda key: (choices.place(key[0], COMMON), key[1], list(PRECISION_ORDER).index(key[2])))
+    return [
+        Summary(
+            choices.machine_name(next(iter(groups[key].values()))[1].board),
+            view.t(*SIZES.get(key[1], (key[1], key[1]))),
+            key[2],
+            {feed: groups[key][feed] for feed in FEEDS if feed in groups[key]},
+        )
+        for key in order
+    ]

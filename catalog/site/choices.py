@@ -168,16 +168,17 @@ def default(found: dict[Choice, Answer], activity: str = "inference") -> Choice 
 
     def order(choice: Choice) -> tuple[object, ...]:
         return (
-            *_places(choice.machine, COMMON),
+            *place(choice.machine, COMMON),
             -len([each for each in found if each.size == choice.size and each.activity == activity]),
-            _places(choice.feed, tuple(FEEDS)),
+            place(choice.feed, tuple(FEEDS)),
             tuple(LEVELS).index(choice.level),
         )
 
     return min((each for each in found if each.activity == activity), key=order, default=None)
 
 
-def _places(name: str, order: tuple[str, ...]) -> tuple[int, str]:
+def place(name: str, order: tuple[str, ...]) -> tuple[int, str]:
+    """Sort key: the place in an order, and what is not in it last."""
     return (order.index(name) if name in order else len(order), name)
 
 
@@ -190,7 +191,7 @@ def alternatives(found: dict[Choice, Answer], choice: Choice) -> Iterator[tuple[
         ("feed", tuple(FEEDS)),
         ("level", tuple(LEVELS)),
     ):
-        values = sorted({getattr(each, part) for each in same}, key=lambda value: _places(value, order))  # noqa: B023
+        values = sorted({getattr(each, part) for each in same}, key=lambda value: place(value, order))  # noqa: B023
         nearest = [
             (value, max((e for e in same if getattr(e, part) == value), key=lambda e: _alike(e, choice)))
             for value in values
@@ -221,13 +222,13 @@ def _answer(choice: Choice, boards: list[Board], verdicts: dict[tuple[str, str],
         if (shape.activity, feed_of(shape)) == (choice.activity, choice.feed)
         for base in ("fp32", "bf16", "fp16")
     ]
-    new = LEVELS[choice.level][1] - _lower(choice.level)
+    new = added(choice.level)
     fit = [each for each in every if any(line.row.computes in new for line in each.lines)]
     if not fit:
         return None
     best = max(fit, key=lambda each: (len(each.lines), each.base == "fp32", each.board.last, each.shape.tokens))
-    places = {each.board.machine: each for each in fit if (each.shape.name, each.base) == (best.shape.name, best.base)}
-    others = [each for name, each in places.items() if name != best.board.machine]
+    by_machine = {each.board.machine: each for each in fit if (each.shape.name, each.base) == (best.shape.name, best.base)}
+    others = [each for name, each in by_machine.items() if name != best.board.machine]
     lines = [
         replace(
             line,
@@ -240,12 +241,13 @@ def _answer(choice: Choice, boards: list[Board], verdicts: dict[tuple[str, str],
         )
         for line in best.lines
     ]
-    return replace(best, lines=lines, machines=len(places))
+    return replace(best, lines=lines, machines=len(by_machine))
 
 
-def _lower(level: Level) -> frozenset[str]:
-    place = tuple(LEVELS).index(level)
-    return tuple(LEVELS.values())[place - 1][1] if place else frozenset()
+def added(level: Level) -> frozenset[str]:
+    """The precisions that a level allows and the level before it does not."""
+    before = tuple(LEVELS).index(level) - 1
+    return LEVELS[level][1] - (tuple(LEVELS.values())[before][1] if before >= 0 else frozenset())
 
 
 def _lines(

@@ -29,7 +29,7 @@ from catalog.site import board, choices, costs, family, leaderboard, theme_searc
 from catalog.site.api import read_package
 from catalog.site.board import board_pages
 from catalog.site.choices import ACTIVITIES, Answer, Choice
-from catalog.site.costs import Cost
+from catalog.site.costs import Cost, quality
 from catalog.site.leaderboard import Board, Source
 from catalog.site.tables import record_parts, write_figures
 from catalog.site.tasks import Task, read_tasks, task_page, task_pages
@@ -136,7 +136,7 @@ def _environment(view: View, activities: list[str]) -> Environment:
         ("timeline", t("Timeline", "时间线")),
     ]
     words = {"machine_name": choices.machine_name, "feed_name": choices.feed_name, "activities": choices.ACTIVITIES}
-    words |= {"levels": choices.LEVELS, "significant": board.significant, "task_page": task_page}
+    words |= {"levels": choices.LEVELS, "feeds": choices.FEEDS, "significant": board.significant, "task_page": task_page}
     environment.globals.update(words)
     for text in (board.figure, board.cost_text, board.difference_text, board.verdict_text, board.precision_text):
         environment.globals[text.__name__] = partial(text, view)
@@ -219,7 +219,7 @@ def _pages(view: View, newest: list[str], packages: list[Any], measured: Measure
     for tag, found in view.by_tag:
         pages[f"tags/{tag}.md"] = ("list", _tag(view, tag, found))
     for entry in view.entries:
-        pages[f"entries/{entry['id']}.md"] = ("entry", _entry(view, entry))
+        pages[f"entries/{entry['id']}.md"] = ("entry", _entry(view, entry, measured))
     for old, new in _redirects(view).items():
         pages[f"entries/{old}.md"] = ("redirect", {"e": view.by_id[new], "target": f"{new}.html"})
     for package in packages:
@@ -276,9 +276,15 @@ def _tag(view: View, tag: str, found: list[Fields]) -> dict[str, Any]:
     return {"here": "tags", "up": "../", "heading": name, "description": about, "found": found, "query": f"tag={tag}"}
 
 
-def _entry(view: View, entry: Fields) -> dict[str, Any]:
+def _entry(view: View, entry: Fields, measured: Measured) -> dict[str, Any]:
     folder = next(folder for folder, kind in FOLDERS.items() if kind == entry["kind"])
-    return {"e": entry, "folder": folder, "relations": view.relations(entry), "results": view.results(entry)}
+    found = board.summaries(view, measured.answers, entry["id"])
+    return {
+        **{"e": entry, "folder": folder, "relations": view.relations(entry)},
+        "summaries": [(each, quality(measured.costs, each.line.row, "")) for each in found],
+        "unmeasured": [] if found else view.results(entry),
+        "tasks": [name for name, task in measured.tasks.items() if task.entry == entry["id"]],
+    }
 
 
 def _sections(view: View) -> list[dict[str, Any]]:
