@@ -49,7 +49,7 @@ def board_pages(
             "choice": choice,
             "here": ACTIVITIES[choice.activity][0],
             "up": up,
-            "parts": _parts(view, found, names, choice, up),
+            "parts": parts(view, found, names, choice, up),
             "bars": bars(answer, costs),
             "shown": SHOWN,
             "kinds_lacking": [view.t(*MACHINES[each][1]) for each in COMMON if each not in _measured(found)],
@@ -70,18 +70,18 @@ def _measured(found: dict[Choice, Answer]) -> set[str]:
     return {choice.machine for choice in found}
 
 
-def _parts(
+def parts(
     view: View, found: dict[Choice, Answer], names: dict[Choice, str], choice: Choice, up: str
 ) -> list[tuple[str, list[tuple[str, str, bool]]]]:
     """What can be chosen: (name of the part, [(value, address, whether it is chosen)])."""
-    parts = []
+    given = []
     for part, values in choices.alternatives(found, choice):
         links = [
             (value_name(view, found, part, nearest), f"{up}{names[nearest]}.html", value == getattr(choice, part))
             for value, nearest in values
         ]
-        parts.append((view.t(*PART_NAMES[part]), links))
-    return parts
+        given.append((view.t(*PART_NAMES[part]), links))
+    return given
 
 
 def value_name(view: View, found: dict[Choice, Answer], part: str, choice: Choice) -> str:
@@ -109,9 +109,8 @@ def bars(answer: Answer, costs: list[Cost]) -> list[Bar]:
             and line.row.implementation in each.implementations
             and each.precision == line.row.precision
         ]
-        found.append(
-            Bar(line, quality(costs, line.row, answer.board.hardware), middle, low, high, sources[-3:])
-        )
+        those = costs if answer.shape.activity == "inference" else []  # they are of inference
+        found.append(Bar(line, quality(those, line.row, answer.board.hardware), middle, low, high, sources[-3:]))
     return found
 
 
@@ -167,12 +166,15 @@ def verdict_text(view: View, answer: Answer, rows: list[Bar]) -> Markup:
     """The answer in one or two sentences."""
     t = view.t
     first, name = rows[0], _strong(rows[0])
+    machine = t(*choices.machine_name(answer.board))
     where = t(
-        f"On {t(*choices.machine_name(answer.board))}, with {_fed(view, answer)}",
-        f"在{t(*choices.machine_name(answer.board))}上，输入为{_fed(view, answer)}",
+        f"On {machine}, {_fed(view, answer)}",
+        f"在{' ' if machine[0].isascii() else ''}{machine} 上，{_fed(view, answer)}",
     )
     figures = figure(view, answer.shape, first.line)
-    said = escape(where) + t(", ", "时，") + name + t(" is the fastest", "最快")
+    exactly = answer.choice.level == "exact" and answer.choice.activity == "inference"
+    fastest = t(" is the fastest that computes BERT exactly", " 是完全一致的实现中最快的") if exactly else ""
+    said = escape(where) + t(", ", "，") + name + (fastest or t(" is the fastest", " 最快"))
     if first.line.family != choices.REFERENCE or first.line.row.computes != answer.base:
         ratio = f"{first.line.ratio[0]:.2f}"
         base = answer.base.replace("fp32", "float32")
@@ -186,7 +188,7 @@ def verdict_text(view: View, answer: Answer, rows: list[Bar]) -> Markup:
         said += Markup(t(", ", "、")).join(near)
         said += t(
             f" {'overlaps' if len(near) == 1 else 'overlap'} it in range, so that no difference between them is shown. ",
-            "与它的范围重叠，未显示出差异。",
+            " 与它的范围重叠，未显示出差异。",
         )
     elif len(rows) > 1:
         factor = f"{rows[1].line.ratio[0] / first.line.ratio[0]:.2f}"
@@ -202,13 +204,13 @@ def _strong(bar: Bar) -> Markup:
 
 def _fed(view: View, answer: Answer) -> str:
     t, shape = view.t, answer.shape
-    if shape.activity != "inference":
-        return shape.name
     name = t(*choices.feed_name(shape))
-    if shape.own_lengths:
-        return t(f"{name} ({shape.name})", f"{name}（{shape.name}）")
-    said = shape.name.replace(" x ", " × ")
-    return t(f"{name} ({said} tokens)", f"{name}（{said} 词元）")
+    if shape.activity != "inference":
+        doing = t(*ACTIVITIES[shape.activity][1])
+        return t(f"{doing.lower()} on {name}", f"{name} {doing}")
+    what = shape.name if shape.own_lengths else t(*(f"{shape.name} tokens", f"{shape.name} 词元"))
+    what = what.replace(" x ", " × ")
+    return t(f"with {name} ({what})", f"输入为{name}（{what}）时")
 
 
 def _cost_sentence(view: View, bar: Bar) -> str:

@@ -17,10 +17,10 @@ Ratio = tuple[float, float, float]  # to the reference: median, lowest and highe
 # A processor is of the first kind all of whose instructions it has.
 MACHINES: dict[str, tuple[frozenset[str], Words]] = {
     "amx": (frozenset({"amx_tile"}), ("AMX", "AMX")),
-    "avx-512-vnni": (frozenset({"avx512f", "avx512_vnni"}), ("AVX-512 with VNNI", "AVX-512，有 VNNI")),
-    "avx-512": (frozenset({"avx512f"}), ("AVX-512 without VNNI", "AVX-512，无 VNNI")),
-    "avx2-vnni": (frozenset({"avx2", "avx_vnni"}), ("AVX2 with VNNI", "AVX2，有 VNNI")),
-    "avx2": (frozenset({"avx2"}), ("AVX2 without VNNI", "AVX2，无 VNNI")),
+    "avx-512-vnni": (frozenset({"avx512f", "avx512_vnni"}), ("AVX-512 with VNNI", "带 VNNI 的 AVX-512")),
+    "avx-512": (frozenset({"avx512f"}), ("AVX-512 without VNNI", "不带 VNNI 的 AVX-512")),
+    "avx2-vnni": (frozenset({"avx2", "avx_vnni"}), ("AVX2 with VNNI", "带 VNNI 的 AVX2")),
+    "avx2": (frozenset({"avx2"}), ("AVX2 without VNNI", "不带 VNNI 的 AVX2")),
     "arm": (frozenset({"neon"}), ("Arm", "Arm")),
     "other": (frozenset(), ("other processors", "其他处理器")),
 }

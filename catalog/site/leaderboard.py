@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from catalog.errors import BadInput
-from plots import Point
 
 SCHEMA = 2
 KINDS = ("quality", "speed", "parity", "service", "pretraining")
@@ -439,22 +438,3 @@ def rate(board: Board, row: Row) -> float:
     """Sequences a second at the shape that represents throughput; 0 if the row was not timed there."""
     shape = board.throughput
     return row.speeds[shape.name].sequences_per_second if shape and shape.name in row.speeds else 0.0
-
-
-def points(board: Board, task: str) -> tuple[Shape | None, list[Point]]:
-    """The shape that represents throughput on a task, and a point for each row with a score and a speed there.
-
-    The shape has the lengths of the task if they were timed; otherwise it is the board's.
-    """
-    own = board.shapes.get(task)
-    shape = own if own and own.own_lengths else board.throughput
-    if shape is None:
-        return None, []
-    found = []
-    for row in board.rows:
-        score, speed = row.scores.get(task), row.speeds.get(shape.name)
-        if score and speed:
-            name, is_reference = f"{row.implementation} {row.computes}", row.implementation == "reference"
-            rates = speed.sequences_per_second, speed.slowest, speed.fastest
-            found.append(Point(name, *rates, score.value, score.low, score.high, is_reference))
-    return shape, found

@@ -13,13 +13,11 @@ from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any
-from xml.etree.ElementTree import tostring
 
 import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-import plots
 from catalog import export
 from catalog.errors import BadInput, Failure
 from catalog.folding import replaced
@@ -198,7 +196,7 @@ class Measured:
 def _pages(view: View, newest: list[str], packages: list[Any], measured: Measured) -> dict[str, Page]:
     """All generated pages, by file name."""
     pages: dict[str, Page] = {
-        "index.md": ("index", _home(view, newest)),
+        "index.md": ("index", _home(view, newest, measured)),
         "catalog.md": ("catalog", {}),
         "tags.md": ("tags", {}),
         "timeline.md": ("groups", _timeline(view)),
@@ -227,22 +225,21 @@ def _pages(view: View, newest: list[str], packages: list[Any], measured: Measure
     return pages
 
 
-def _home(view: View, newest: list[str]) -> dict[str, Any]:
-    """The newest entries, the 2018 list, and the fastest implementations that compute BERT on the newest board."""
-    board = max(view.boards, key=lambda board: board.last, default=None)
-    best = []
-    if board:
-        for group in board.groups:
-            bert = [(row, leaderboard.rate(board, row)) for row in group if row.verdict in ("exact", "close")]
-            best += sorted(bert, key=lambda pair: -pair[1])[:1]
-    best.sort(key=lambda pair: -pair[1])
-    return {
+def _home(view: View, newest: list[str], measured: Measured) -> dict[str, Any]:
+    """The newest entries, the 2018 list, and the answer to what most people ask."""
+    values = {
         "newest": [view.by_id[each] for each in newest],
         "seeds": view.seeds(),
-        "board": board,
-        "top": [(row, rate) for row, rate in best if rate][:5],
         "eras": view.eras(),
+        "answer": None,
     }
+    if choice := choices.default(measured.answers):
+        answer = measured.answers[choice]
+        names = board.page_names(measured.answers)
+        parts = dict(board.parts(view, measured.answers, names, choice, ""))
+        machines = parts[view.t(*board.PART_NAMES["machine"])]
+        values |= {"answer": answer, "bars": board.bars(answer, measured.costs), "machines": machines}
+    return values
 
 
 def _timeline(view: View) -> dict[str, Any]:
@@ -303,21 +300,6 @@ def _family(view: View) -> dict[str, Any]:
         return {"root": None, "branches": {}, "picture": ""}
     picture = family.draw_family(root, lambda name: f"entries/{name}.html", view.tag_name)
     return {"root": root, "branches": family.branches(root), "picture": Markup(picture)}  # noqa: S704
-
-
-def _plots(view: View, board: Board) -> list[tuple[str, str, Markup]]:
-    """(task, shape, drawing) for each task with at least two implementations to compare."""
-    drawn = []
-    for task in board.tasks:
-        shape, points = leaderboard.points(board, task)
-        if shape and len(points) > 1:
-            timed = view.shape_name(shape)
-            speed = f"{view.t('sequences a second', '序列/秒')}, {timed}"
-            metric = next(row.scores[task].metric for row in board.rows if task in row.scores)
-            score = f"{task}, {view.metric_name(metric)}"
-            picture = plots.scatter(points, f"{score}; {speed}", speed, score)
-            drawn.append((task, timed, Markup(tostring(picture, "unicode"))))  # noqa: S704
-    return drawn
 
 
 def _redirects(view: View) -> dict[str, str]:

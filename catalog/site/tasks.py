@@ -53,9 +53,9 @@ class Task(BaseModel):
 
 @dataclass(frozen=True)
 class Result:
-    """The score of one implementation, as a strip: places in percent of the page's scale."""
+    """The score of implementations that give the same answers, as a strip: places in percent of the scale."""
 
-    name: str
+    names: list[str]
     computes: str
     machine: str
     score: Score
@@ -76,6 +76,7 @@ class Measured:
     least: float
     greatest: float
     by_precision: dict[str, Quality] = field(default_factory=dict)
+    notes: dict[str, list[str]] = field(default_factory=dict)  # caveats, with the implementations that they are of
 
 
 def read_tasks(path: Path = FILE) -> dict[str, Task]:
@@ -108,31 +109,45 @@ def _measured(task: str, found: dict[str, tuple[Board, Row, Score]], costs: list
     by_name = {cost.implementation: cost for cost in costs}
     same = sorted(name for name, cost in by_name.items() if cost.same and name in found)
     shown = [name for name in found if name not in same]
-    bounds = [
-        value for name in shown for score in [found[name][2]] for value in (score.low, score.high, *score.values)
-    ]
-    bounds += [each["value"] for name in shown for each in found[name][2].published]
-    least, greatest = (min(bounds), max(bounds)) if bounds else (0.0, 1.0)
-    width = (greatest - least) or 1.0
+    least, greatest = _scale([found[name][2] for name in shown], found[REFERENCE][2] if REFERENCE in shown else None)
 
-    def result(name: str) -> Result:
-        board, row, score = found[name]
+    def result(names: list[str]) -> Result:
+        board, row, score = found[names[0]]
 
         def place(value: float) -> float:
-            return 100 * (value - least) / width
+            return min(100.0, max(0.0, 100 * (value - least) / (greatest - least)))
 
         dots = [place(value) for value in score.values]
         where = (place(score.low), place(score.high))
-        return Result(name, row.computes, board.machine, score, by_name.get(name), *where, dots)
+        return Result(names, row.computes, board.machine, score, by_name.get(names[0]), *where, dots)
 
-    reference = result(REFERENCE) if REFERENCE in shown else None
-    others = sorted((result(name) for name in shown if name != REFERENCE), key=lambda each: -each.score.value)
+    alike: dict[tuple[Any, ...], list[str]] = {}
+    for name in sorted(shown):
+        _, row, score = found[name]
+        differing = by_name[name].differing if name in by_name else name
+        alike.setdefault((row.computes, tuple(score.seeds), tuple(score.values), differing), []).append(name)
+    reference = result([REFERENCE]) if REFERENCE in shown else None
+    others = [result(names) for names in alike.values() if REFERENCE not in names]
+    others.sort(key=lambda each: (each.cost.difference if each.cost else each.score.value, each.names))
     computes = {name: row.computes for name, (_, row, _) in found.items()}
     by_precision = {
         precision: Quality([cost for cost in costs if computes.get(cost.implementation) == precision])
         for precision in PRECISIONS
     }
-    return Measured(task, reference, others, same, least, greatest, by_precision)
+    notes: dict[str, list[str]] = {}
+    for name, (_, _, score) in found.items():
+        for flag in score.flags:
+            notes.setdefault(f"{flag['split']}: {flag['text']}" if flag["split"] else str(flag["text"]), []).append(name)
+    return Measured(task, reference, others, same, least, greatest, by_precision, notes)
+
+
+def _scale(scores: list[Score], reference: Score | None) -> tuple[float, float]:
+    """The ends of the scale: what lies further off is drawn at its end, so that small differences can be seen."""
+    low, high = min((each.low for each in scores), default=0.0), max((each.high for each in scores), default=1.0)
+    if reference:
+        width = reference.high - reference.low
+        low, high = max(low, reference.low - width), min(high, reference.high + width)
+    return (low, high) if high > low else (low - 0.5, low + 0.5)
 
 
 def task_pages(

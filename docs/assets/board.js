@@ -20,6 +20,7 @@ function compareRows() {
     const names = picked.map((row) => row.dataset.name)
     history.replaceState(null, "", names.length ? "#compare=" + names.join(",") : location.pathname + location.search)
     section.replaceChildren()
+    section.hidden = !picked.length
     if (picked.length < 2) {
       section.append(element("p", section.dataset.none))
       section.firstChild.className = "meta"
@@ -51,7 +52,6 @@ function compareRows() {
     box(row).addEventListener("change", show)
     if (box(row).checked) row.closest("details.rest")?.setAttribute("open", "")
   }
-  section.hidden = false
   show()
 }
 
