@@ -83,8 +83,9 @@ def build(
         export.write(folder / "assets/search.js", script + "\n")
         export.write(folder / worker, repaired_script)
         home = site.rstrip("/") + ("/" if language == "en" else f"/{language}/")
-        write_figures(boards, measured.costs, folder)
         export.write(folder / "feed.xml", export.to_atom(entries, home, language))
+    for path in write_figures(boards, measured.costs, out / "en"):
+        shutil.copy(path, out / "zh")
     export.export(entries, out / "en", site.rstrip("/") + "/")
     return count
 

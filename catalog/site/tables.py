@@ -66,21 +66,21 @@ def _of_row(board: Board, row: Row) -> Iterator[dict[str, Any]]:
         yield {"what": missing.state, "subject": what, "note": missing.reason}
 
 
-def write_figures(boards: list[Board], costs: list[Cost], folder: Path) -> None:
-    """Write results.csv, .json and .parquet."""
+def write_figures(boards: list[Board], costs: list[Cost], folder: Path) -> list[Path]:
+    """Write results.csv, .json and .parquet, and return their paths."""
     rows = figures(boards, costs)
     out = io.StringIO()
     writer = csv.DictWriter(out, COLUMNS, lineterminator="\n")
     writer.writeheader()
     for row in rows:
         writer.writerow({name: "" if value is None else cell(value) if isinstance(value, str) else value for name, value in row.items()})
-    write(folder / "results.csv", out.getvalue())
     short = [{name: value for name, value in row.items() if value is not None} for row in rows]
-    write(folder / "results.json", json.dumps({"license": LICENSE, "figures": short}, ensure_ascii=False) + "\n")
-    _write_parquet(rows, folder / "results.parquet")
+    text = json.dumps({"license": LICENSE, "figures": short}, ensure_ascii=False) + "\n"
+    written = [write(folder / "results.csv", out.getvalue()), write(folder / "results.json", text)]
+    return [*written, _write_parquet(rows, folder / "results.parquet")]
 
 
-def _write_parquet(rows: list[dict[str, Any]], path: Path) -> None:
+def _write_parquet(rows: list[dict[str, Any]], path: Path) -> Path:
     import pyarrow as pa
     from pyarrow import parquet
 
@@ -90,6 +90,7 @@ def _write_parquet(rows: list[dict[str, Any]], path: Path) -> None:
         parquet.write_table(pa.Table.from_pylist(rows, schema=schema), path, compression="zstd")
     except OSError as error:
         raise Failure(f"{path} could not be written: {error}") from error
+    return path
 
 
 def record_parts(boards: list[Board]) -> dict[str, list[tuple[Board, Source]]]:
