@@ -34,7 +34,7 @@ def against_reference(results: Path, data: Path | None = None) -> Values:
     groups: dict[tuple[str, str, str], dict[str, list[Run]]] = {}
     for path in record.files(results):
         each = record.read(path)
-        if isinstance(each, record.Quality) and each.state == "ok":
+        if isinstance(each, record.Quality) and each.state == "ok" and _predictions((path, each)).is_file():
             key = (record.hardware(each), model_of(each), each.precision["resolved"])
             groups.setdefault(key, {}).setdefault(each.implementation["name"], []).append((path, each))
     tested: dict[tuple[str, ...], Values] = {}  # of the same answers once: most implementations give the same
@@ -71,7 +71,7 @@ def _pairs(name: str, base: list[Run], runs: list[Run]) -> list[tuple[str, Runs,
 
 def _predictions(run: Run) -> Path:
     path, each = run
-    return path.with_name(each.predictions)
+    return path.parent / (each.predictions or "")
 
 
 def _differences(what: str, runs_a: Runs, runs_b: Runs, data: Path | None) -> Values:
