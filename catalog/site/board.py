@@ -152,11 +152,11 @@ def cost_text(view: View, costs: Quality, reference: bool) -> str:
 def difference_text(view: View, cost: Cost) -> str:
     """One difference with its interval and what it is of."""
     t = view.t
-    seeds = t(
-        f"{len(cost.seeds)} seed{'s' if len(cost.seeds) > 1 else ''}", f"{len(cost.seeds)} 个种子"
-    )
+    seeds = t(f"{len(cost.seeds)} seed{'s' if len(cost.seeds) > 1 else ''}", f"{len(cost.seeds)} 个种子")
     if cost.low is None or cost.high is None:
-        few = t(f"{cost.differing} of {cost.answers} answers differ", f"{cost.answers} 个答案中 {cost.differing} 个不同")
+        few = t(
+            f"{cost.differing} of {cost.answers} answers differ", f"{cost.answers} 个答案中 {cost.differing} 个不同"
+        )
         known = seeds if cost.metric in ("pearson", "spearman") else f"{few}; {seeds}"  # of scores nearly all differ
         return f"{points(cost.difference)} ({t('no interval', '无区间')}; {known})"
     return f"{points(cost.difference)} ({points(cost.low)} {t('to', '至')} {points(cost.high)}; {seeds})"
@@ -178,21 +178,27 @@ def verdict_text(view: View, answer: Answer, rows: list[Bar]) -> Markup:
     if first.line.family != choices.REFERENCE or first.line.row.computes != answer.base:
         ratio = f"{first.line.ratio[0]:.2f}"
         base = answer.base.replace("fp32", "float32")
-        said += t(f": {figures}, {ratio} times the reference in {base}", f"：{figures}，为 {base} 参考实现的 {ratio} 倍")
+        said += t(
+            f": {figures}, {ratio} times the reference in {base}", f"：{figures}，为 {base} 参考实现的 {ratio} 倍"
+        )
     else:
         said += t(f": {figures}", f"：{figures}")
     said += t(". ", "。")
     level = {line.row.implementation for line in answer.level_with_first}
     near = [_strong(bar) for bar in rows[1:] if bar.line.row.implementation in level][:3]
     if near:
-        said += Markup(t(", ", "、")).join(near)
+        said += escape(t(", ", "、")).join(near)
         said += t(
-            f" {'overlaps' if len(near) == 1 else 'overlap'} it in range, so that no difference between them is shown. ",
+            f" {'overlaps' if len(near) == 1 else 'overlap'} it in range: no difference between them is shown. ",
             " 与它的范围重叠，未显示出差异。",
         )
     elif len(rows) > 1:
         factor = f"{rows[1].line.ratio[0] / first.line.ratio[0]:.2f}"
-        said += t("Next is ", "其次是 ") + _strong(rows[1]) + t(f", at {factor} of its speed. ", f"，速度为其 {factor} 倍。")
+        said += (
+            t("Next is ", "其次是 ")
+            + _strong(rows[1])
+            + t(f", at {factor} of its speed. ", f"，速度为其 {factor} 倍。")
+        )
     return said + _cost_sentence(view, first)
 
 
@@ -217,13 +223,15 @@ def _cost_sentence(view: View, bar: Bar) -> str:
     t, costs = view.t, bar.quality
     if bar.line.row.computes == "fp32" or not costs.costs:
         return ""
-    told = len(costs.same) + len(costs.within)
+    tested = len(costs.same) + len(costs.within)
     if costs.worst:
         points_lost = difference_text(view, costs.worst)
-        return t(f"It costs quality: {costs.worst.task} {points_lost}.", f"质量有代价：{costs.worst.task} {points_lost}。")
+        return t(
+            f"It costs quality: {costs.worst.task} {points_lost}.", f"质量有代价：{costs.worst.task} {points_lost}。"
+        )
     return t(
-        f"No loss of quality is shown on the {told} tasks where one could be." if told else "",
-        f"在能够判断的 {told} 个任务上未显示质量损失。" if told else "",
+        f"No loss of quality is shown on the {tested} tasks where one could be." if tested else "",
+        f"在能够判断的 {tested} 个任务上未显示质量损失。" if tested else "",
     )
 
 

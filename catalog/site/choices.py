@@ -191,7 +191,7 @@ def alternatives(found: dict[Choice, Answer], choice: Choice) -> Iterator[tuple[
         ("feed", tuple(FEEDS)),
         ("level", tuple(LEVELS)),
     ):
-        values = sorted({getattr(each, part) for each in same}, key=lambda value: place(value, order))  # noqa: B023
+        values = sorted({getattr(each, part) for each in same}, key=lambda value: place(value, order))
         nearest = [
             (value, max((e for e in same if getattr(e, part) == value), key=lambda e: _alike(e, choice)))
             for value in values
@@ -227,7 +227,9 @@ def _answer(choice: Choice, boards: list[Board], verdicts: dict[tuple[str, str],
     if not fit:
         return None
     best = max(fit, key=lambda each: (len(each.lines), each.base == "fp32", each.board.last, each.shape.tokens))
-    by_machine = {each.board.machine: each for each in fit if (each.shape.name, each.base) == (best.shape.name, best.base)}
+    by_machine = {
+        each.board.machine: each for each in fit if (each.shape.name, each.base) == (best.shape.name, best.base)
+    }
     others = [each for name, each in by_machine.items() if name != best.board.machine]
     lines = [
         replace(
@@ -250,9 +252,7 @@ def added(level: Level) -> frozenset[str]:
     return LEVELS[level][1] - (tuple(LEVELS.values())[before][1] if before >= 0 else frozenset())
 
 
-def _lines(
-    choice: Choice, board: Board, shape: Shape, base: str, verdicts: dict[tuple[str, str], str]
-) -> Answer:
+def _lines(choice: Choice, board: Board, shape: Shape, base: str, verdicts: dict[tuple[str, str], str]) -> Answer:
     allowed = LEVELS[choice.level][1]
     by_name = {(row.implementation, row.precision): row for row in board.rows if shape.name in row.speeds}
     timed: list[Line] = []
@@ -263,10 +263,12 @@ def _lines(
         ratio: Ratio = (speed.ratio[0], speed.ratio[1], speed.ratio[2])
         if row.precision == base:
             timed.append(Line(row, speed, ratio, chained=False))
-        elif base == "fp32" and (lower := by_name.get((f"{REFERENCE}:{row.precision}", base))):
-            if factor := lower.speeds[shape.name].ratio:
-                product = (ratio[0] * factor[0], ratio[1] * factor[1], ratio[2] * factor[2])
-                timed.append(Line(row, speed, product, chained=True))
+            continue
+        lower = by_name.get((f"{REFERENCE}:{row.precision}", base))
+        factor = lower.speeds[shape.name].ratio if lower and base == "fp32" else None
+        if factor:
+            product = (ratio[0] * factor[0], ratio[1] * factor[1], ratio[2] * factor[2])
+            timed.append(Line(row, speed, product, chained=True))
     direct = {(line.family, line.row.computes) for line in timed if not line.chained}
     timed = [line for line in timed if not line.chained or (line.family, line.row.computes) not in direct]
     bert = [line for line in timed if _is_bert(line, verdicts)]

@@ -20,7 +20,7 @@ class Cost:
     n: int  # examples
     seeds: list[int]
     difference: float
-    low: float | None  # the 95% interval; None where it cannot be told
+    low: float | None  # the 95% interval; None where it cannot be tested
     high: float | None
     test: str | None  # what the interval is of
     answers: int
@@ -32,14 +32,14 @@ class Cost:
         return self.differing == 0
 
     @property
-    def told(self) -> bool:
-        """Whether it can be told if there is a difference: one seed says nothing of what another would give."""
+    def tested(self) -> bool:
+        """Whether it can be tested if there is a difference: one seed says nothing of what another would give."""
         return self.low is not None and (self.same_weights or len(self.seeds) > 1)
 
     @property
     def shown(self) -> bool:
         """Whether a difference is shown: the interval is beside 0."""
-        return self.told and self.low is not None and self.high is not None and not self.low <= 0 <= self.high
+        return self.tested and self.low is not None and self.high is not None and not self.low <= 0 <= self.high
 
 
 @dataclass(frozen=True)
@@ -61,13 +61,13 @@ class Quality:
     @property
     def unsure(self) -> list[Cost]:
         """Tasks with other answers and too little to tell."""
-        return [cost for cost in self.costs if not cost.same and not cost.told]
+        return [cost for cost in self.costs if not cost.same and not cost.tested]
 
     @property
     def within(self) -> list[Cost]:
         """Tasks with other answers on which no loss is shown."""
-        told = [cost for cost in self.costs if not cost.same and cost.told]
-        return [cost for cost in told if not (cost.shown and cost.difference < 0)]
+        tested = [cost for cost in self.costs if not cost.same and cost.tested]
+        return [cost for cost in tested if not (cost.shown and cost.difference < 0)]
 
 
 def _size(cost: Cost) -> float:

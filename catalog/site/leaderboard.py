@@ -309,7 +309,9 @@ def _shape(record: dict[str, Any]) -> Shape:
     timed = record["shape"]
     known = {each.name: timed[each.name] for each in fields(Shape) if each.name != "activity"}
     training = str(timed["name"]).endswith(", training")
-    return Shape(**known, activity=record["kind"] if record["kind"] != "speed" else "training" if training else "inference")
+    return Shape(
+        **known, activity=record["kind"] if record["kind"] != "speed" else "training" if training else "inference"
+    )
 
 
 def _source(record: dict[str, Any]) -> Source:

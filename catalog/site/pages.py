@@ -117,7 +117,11 @@ def _environment(view: View, activities: list[str]) -> Environment:
         loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     environment.filters.update(
-        front=_front, md=_markdown, prose=_prose, tag_name=view.tag_name, what_name=view.what_name,
+        front=_front,
+        md=_markdown,
+        prose=_prose,
+        tag_name=view.tag_name,
+        what_name=view.what_name,
         metric=view.metric_name,
     )
     methods = (
@@ -135,7 +139,12 @@ def _environment(view: View, activities: list[str]) -> Environment:
         ("timeline", t("Timeline", "时间线")),
     ]
     words = {"machine_name": choices.machine_name, "feed_name": choices.feed_name, "activities": choices.ACTIVITIES}
-    words |= {"levels": choices.LEVELS, "feeds": choices.FEEDS, "significant": board.significant, "task_page": task_page}
+    words |= {
+        "levels": choices.LEVELS,
+        "feeds": choices.FEEDS,
+        "significant": board.significant,
+        "task_page": task_page,
+    }
     environment.globals.update(words)
     for text in (board.figure, board.cost_text, board.difference_text, board.verdict_text, board.precision_text):
         environment.globals[text.__name__] = partial(text, view)

@@ -30,7 +30,7 @@ def figures(boards: list[Board], costs: list[Cost]) -> list[dict[str, Any]]:
             "checkpoint": board.checkpoint,
         }
         for row in board.rows:
-            who = {"implementation": row.implementation, "precision": row.precision}
+            who: dict[str, Any] = {"implementation": row.implementation, "precision": row.precision}
             who |= {"computes": row.computes, "version": row.version}
             found += [dict.fromkeys(COLUMNS) | where | who | each for each in _of_row(board, row)]
     for cost in costs:
@@ -60,8 +60,8 @@ def _of_row(board: Board, row: Row) -> Iterator[dict[str, Any]]:
             yield timed | {"metric": "times the reference", "value": middle, "low": low, "high": high}
     for task, score in row.scores.items():
         counted = {"low": score.low, "high": score.high, "n": score.n, "seeds": score.counted}
-        note = "; ".join(str(flag["text"]) for flag in score.flags) or None
-        yield {"what": "score", "subject": task, "metric": score.metric, "value": score.value, "note": note} | counted
+        flags = "; ".join(str(flag["text"]) for flag in score.flags) or None
+        yield {"what": "score", "subject": task, "metric": score.metric, "value": score.value, "note": flags} | counted
     for what, missing in row.missing.items():
         yield {"what": missing.state, "subject": what, "note": missing.reason}
 
@@ -73,11 +73,21 @@ def write_figures(boards: list[Board], costs: list[Cost], folder: Path) -> list[
     writer = csv.DictWriter(out, COLUMNS, lineterminator="\n")
     writer.writeheader()
     for row in rows:
-        writer.writerow({name: "" if value is None else cell(value) if isinstance(value, str) else value for name, value in row.items()})
+        writer.writerow(
+            {
+                name: "" if value is None else cell(value) if isinstance(value, str) else value
+                for name, value in row.items()
+            }
+        )
     short = [{name: value for name, value in row.items() if value is not None} for row in rows]
     text = json.dumps({"license": LICENSE, "figures": short}, ensure_ascii=False) + "\n"
     written = [write(folder / "results.csv", out.getvalue()), write(folder / "results.json", text)]
     return [*written, _write_parquet(rows, folder / "results.parquet")]
+
+
+def _written(value: Any) -> Any:
+    """A value as CSV has it; numbers stay numbers, since a negative one is no formula."""
+    return "" if value is None else cell(value) if isinstance(value, str) else value
 
 
 def _write_parquet(rows: list[dict[str, Any]], path: Path) -> Path:

@@ -82,7 +82,7 @@ class Measured:
 def read_tasks(path: Path = FILE) -> dict[str, Task]:
     """The tasks by name. BadInput where the file is not right."""
     try:
-        values: dict[str, Any] = yaml.load(path.read_text(encoding="utf-8"), yaml.CSafeLoader)  # noqa: S506 - is safe
+        values: dict[str, Any] = yaml.load(path.read_text(encoding="utf-8"), yaml.CSafeLoader)
         return {name: Task(**each) for name, each in values.items()}
     except (OSError, yaml.YAMLError, ValidationError, TypeError, AttributeError) as error:
         raise BadInput(f"{path}: {error}") from error
@@ -137,12 +137,14 @@ def _measured(task: str, found: dict[str, tuple[Board, Row, Score]], costs: list
     notes: dict[str, list[str]] = {}
     for name, (_, _, score) in found.items():
         for flag in score.flags:
-            notes.setdefault(f"{flag['split']}: {flag['text']}" if flag["split"] else str(flag["text"]), []).append(name)
+            notes.setdefault(f"{flag['split']}: {flag['text']}" if flag["split"] else str(flag["text"]), []).append(
+                name
+            )
     return Measured(task, reference, others, same, least, greatest, by_precision, notes)
 
 
 def _scale(scores: list[Score], reference: Score | None) -> tuple[float, float]:
-    """The ends of the scale: what lies further off is drawn at its end, so that small differences can be seen."""
+    """The ends of the scale: what is further off is drawn at its end, so that small differences can be seen."""
     low, high = min((each.low for each in scores), default=0.0), max((each.high for each in scores), default=1.0)
     if reference:
         width = reference.high - reference.low

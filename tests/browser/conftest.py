@@ -76,11 +76,11 @@ def differences(scores: list[dict[str, Any]]) -> list[dict[str, Any]]:
         if reference is None or each is reference:
             continue
         value = each["mean"] - reference["mean"]
-        same, told = abs(value) < 1e-9, each["task"] == "stsb"
+        same, tested = abs(value) < 1e-9, each["task"] == "stsb"
         names = ("hardware", "checkpoint", "implementation", "precision", "task", "metric", "n", "seeds")
         found.append({name: each[name] for name in names} | {
             **{"same_weights": True, "difference": value, "test": None, "answers": each["n"]},
-            **{"low": value - 0.00075 if told else None, "high": value + 0.00075 if told else None},
+            **{"low": value - 0.00075 if tested else None, "high": value + 0.00075 if tested else None},
             **{"differing": 0 if same else 3},
         })  # fmt: skip
     return found

@@ -1,6 +1,5 @@
 """The site in a real browser: what a visitor can find, use and read, in both languages."""
 
-import json
 import re
 import subprocess
 import sys
@@ -15,12 +14,21 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
 from catalog.folding import fold
-from tests.published import published_index
 
 ROOT = Path(__file__).parents[2]
 PAGES = (
     *("index.html", "catalog.html", "papers.html", "tags.html", "timeline.html", "list-2018.html", "family.html"),
-    *("leaderboard.html", "quality.html", "training.html", "tasks/stsb.html", "records.html", "method.html", "contribute.html", "api/reference.html", "entries/bert.html"),
+    *(
+        "leaderboard.html",
+        "quality.html",
+        "training.html",
+        "tasks/stsb.html",
+        "records.html",
+        "method.html",
+        "contribute.html",
+        "api/reference.html",
+        "entries/bert.html",
+    ),
 )
 SIZES = """() => performance.getEntriesByType('resource').concat(performance.getEntriesByType('navigation'))
   .map(each => each.encodedBodySize).reduce((a, b) => a + b, 0)"""
@@ -399,7 +407,10 @@ def test_an_entry_can_be_reached_with_the_keyboard_alone(page: Page, site: str) 
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("name", ["index.html", "catalog.html", "entries/bert-atlas.html", "leaderboard.html", "tasks/cola.html", "family.html"])
+@pytest.mark.parametrize(
+    "name",
+    ["index.html", "catalog.html", "entries/bert-atlas.html", "leaderboard.html", "tasks/cola.html", "family.html"],
+)
 def test_axe_finds_nothing_serious(page: Page, site: str, name: str, scheme: Any) -> None:
     axe = Axe()
     page.emulate_media(color_scheme=scheme)

@@ -211,7 +211,7 @@ def test_one_seed_shows_a_cost_only_with_the_same_weights() -> None:
     assert not cost(difference=-0.1, low=-0.2, high=-0.01, same_weights=False).shown
     assert cost(difference=-0.1, low=-0.2, high=-0.01, same_weights=False, seeds=[1, 2]).shown
     assert not cost(difference=-0.1, low=-0.2, high=0.01).shown
-    assert not cost(difference=-0.1).told
+    assert not cost(difference=-0.1).tested
 
 
 def test_of_each_task_the_difference_from_most_seeds_counts() -> None:

@@ -334,7 +334,7 @@ def test_several_seeds_are_a_mean_a_deviation_and_a_range(catalog: Path, tmp_pat
     assert (score.tried, score.counted, score.collapsed, score.failed) == (5, 3, [3], [5])
     out = made(catalog, tmp_path, path)
     text, chinese = page(out, "en/tasks/mini-sentiment.md"), page(out, "zh/tasks/mini-sentiment.md")
-    assert '0.720<br><small>± 0.020</small>' in text
+    assert "0.720<br><small>± 0.020</small>" in text
     assert "<small>1 collapsed</small>" in text
     assert "<small>1 个崩溃</small>" in chinese
     assert "killed" in page(out, "en/leaderboard.md"), "the reason is among the gaps"

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("griffe")
-parquet = pytest.importorskip("pyarrow.parquet")
+pytest.importorskip("pyarrow")
+
+from pyarrow import parquet
 
 from catalog.site import leaderboard
 from catalog.site.tables import COLUMNS, PART, figures, record_parts, write_figures
