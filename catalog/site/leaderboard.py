@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from catalog.errors import BadInput
-from plots import Point
 
 SCHEMA = 2
-KINDS = ("quality", "speed", "parity")
+KINDS = ("quality", "speed", "parity", "service", "pretraining")
+TIMED = ("speed", "service", "pretraining")  # kinds with a shape, and figures by implementation
 STATES = ("ok", "failed", "skipped")
 PARITY, TIMING = "parity", "timing"  # what a row can lack besides the score of a task
 
@@ -33,6 +33,7 @@ class Score:
     high: float
     n: int  # examples
     seeds: list[int]  # seeds whose runs finished
+    values: list[float]  # for each of these seeds
     collapsed: list[int]  # seeds no better than a constant answer
     failed: list[int]  # seeds without a figure
     with_collapsed: list[float | None] | None  # mean and deviation of all seeds, if they differ
@@ -74,6 +75,7 @@ class Shape:
     tokens: int  # in all sequences together
     latency: bool
     own_lengths: bool  # the lengths are those of the task that `name` is
+    activity: str = "inference"  # what was timed: inference, training, service, pretraining
 
 
 @dataclass(frozen=True)
@@ -136,6 +138,9 @@ class Board:
     """The results that may be compared: those of one machine and one checkpoint."""
 
     machine: str
+    hardware: str  # the machine as scores name it
+    flags: list[str]  # instructions of its processor
+    gpu: str  # empty on a processor
     checkpoint: str
     first: str  # day of the first and last measurement
     last: str
@@ -148,7 +153,7 @@ class Board:
     @property
     def fixed(self) -> list[Shape]:
         """The shapes that belong to no task."""
-        return [shape for shape in self.shapes.values() if not shape.own_lengths]
+        return [shape for shape in self.shapes.values() if shape.activity == "inference" and not shape.own_lengths]
 
     @property
     def throughput(self) -> Shape | None:
@@ -205,7 +210,7 @@ def read_index(path: Path) -> Index:
     BadInput for another schema version, an unknown kind or state of record, or a number that is not finite.
     """
     if not path.exists():
-        return {"records": [], "scores": []}
+        return {"records": [], "scores": [], "against": []}
 
     def refuse(constant: str) -> None:
         raise ValueError(f"{constant} is not a number that a record may hold")
@@ -226,7 +231,7 @@ def read_index(path: Path) -> Index:
         raise BadInput(f"{path}: a record in state {min(states)!r}, which is none of {', '.join(STATES)}")
     if not scores and any(each["kind"] == "quality" and each.get("metrics") for each in records):
         raise BadInput(f"{path}: has runs and no scores; make it again with the harness")
-    return {"records": records, "scores": scores}
+    return {"records": records, "scores": scores, "against": index.get("against", [])}
 
 
 def _finite(text: str) -> float:
@@ -257,14 +262,19 @@ def boards(index: Index, path: Path) -> list[Board]:
 
 def _machine(record: dict[str, Any]) -> str:
     """The name of the hardware, with the memory unless it is a GPU."""
-    on_gpu = record["device"].startswith("cuda") and record["machine"]["gpus"]
-    return str(record["hardware"]) + ("" if on_gpu else f", {record['machine']['memory'] / 2**30:.0f} GiB")
+    memory = "" if _gpu(record) else f", {record['machine']['memory'] / 2**30:.0f} GiB"
+    return str(record["hardware"]) + memory
+
+
+def _gpu(record: dict[str, Any]) -> str:
+    gpus = record["machine"]["gpus"]
+    return str(gpus[0]["name"]) if record["device"].startswith("cuda") and gpus else ""
 
 
 def _board(records: list[dict[str, Any]], scores: list[dict[str, Any]]) -> Board:
     records = sorted(records, key=lambda each: str(each["started"]))
     rows: dict[tuple[str, str], Row] = {}
-    for each in (r for r in records if r["kind"] == "speed"):
+    for each in (r for r in records if r["kind"] in TIMED):
         _add_speed(rows, each)
     _add_runs(rows, [r for r in records if r["kind"] == "quality"])
     _add_scores(rows, scores)
@@ -273,10 +283,12 @@ def _board(records: list[dict[str, Any]], scores: list[dict[str, Any]]) -> Board
     ids = {family_name(row.implementation): row.catalog_id for row in rows.values() if row.catalog_id}
     for row in rows.values():  # records of speed do not name the catalog's id
         row.catalog_id = row.catalog_id or ids.get(family_name(row.implementation))
-    timed = [r["shape"] for r in records if r["kind"] == "speed"]
-    shapes = {Shape(**{each.name: shape[each.name] for each in fields(Shape)}) for shape in timed}
+    shapes = {_shape(r) for r in records if r["kind"] in TIMED}
     board = Board(
         machine=_machine(records[-1]),
+        hardware=str(records[-1]["hardware"]),
+        flags=sorted({flag for r in records for flag in r["machine"]["flags"]}),
+        gpu=_gpu(records[-1]),
         checkpoint=str(records[0]["checkpoint"]["name"]),
         first=str(records[0]["started"])[:10],
         last=str(records[-1]["started"])[:10],
@@ -293,8 +305,17 @@ def _board(records: list[dict[str, Any]], scores: list[dict[str, Any]]) -> Board
     return board
 
 
+def _shape(record: dict[str, Any]) -> Shape:
+    timed = record["shape"]
+    known = {each.name: timed[each.name] for each in fields(Shape) if each.name != "activity"}
+    training = str(timed["name"]).endswith(", training")
+    return Shape(
+        **known, activity=record["kind"] if record["kind"] != "speed" else "training" if training else "inference"
+    )
+
+
 def _source(record: dict[str, Any]) -> Source:
-    timed = record["kind"] == "speed"
+    timed = record["kind"] in TIMED
     return Source(
         key=str(record["key"])[:12],
         kind=record["kind"],
@@ -332,6 +353,8 @@ def _add_speed(rows: dict[tuple[str, str], Row], record: dict[str, Any]) -> None
     for name, figures in record["implementations"].items():
         row = _row(rows, name, record, figures)
         if figures["state"] == "ok":
+            if not str(record["shape"]["name"]).endswith(", training"):  # whose figures do not say what is multiplied
+                row.computes = figures.get("precision") or row.computes
             speed, known = _speed(figures, record), row.speeds.get(record["shape"]["name"])
             if known is None or known.noisy or not speed.noisy:
                 row.speeds[record["shape"]["name"]] = speed
@@ -417,22 +440,3 @@ def rate(board: Board, row: Row) -> float:
     """Sequences a second at the shape that represents throughput; 0 if the row was not timed there."""
     shape = board.throughput
     return row.speeds[shape.name].sequences_per_second if shape and shape.name in row.speeds else 0.0
-
-
-def points(board: Board, task: str) -> tuple[Shape | None, list[Point]]:
-    """The shape that represents throughput on a task, and a point for each row with a score and a speed there.
-
-    The shape has the lengths of the task if they were timed; otherwise it is the board's.
-    """
-    own = board.shapes.get(task)
-    shape = own if own and own.own_lengths else board.throughput
-    if shape is None:
-        return None, []
-    found = []
-    for row in board.rows:
-        score, speed = row.scores.get(task), row.speeds.get(shape.name)
-        if score and speed:
-            name, is_reference = f"{row.implementation} {row.computes}", row.implementation == "reference"
-            rates = speed.sequences_per_second, speed.slowest, speed.fastest
-            found.append(Point(name, *rates, score.value, score.low, score.high, is_reference))
-    return shape, found

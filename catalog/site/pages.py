@@ -8,23 +8,29 @@ import html
 import json
 import re
 import shutil
+from dataclasses import dataclass
+from functools import partial
+from itertools import groupby
 from pathlib import Path
 from typing import Any
-from xml.etree.ElementTree import tostring
 
 import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-import plots
 from catalog import export, results
 from catalog.errors import BadInput, Failure
 from catalog.folding import replaced
 from catalog.links import Link
 from catalog.schema import FOLDERS, Entry, vocabulary
-from catalog.site import family, leaderboard, theme_search
+from catalog.site import board, choices, costs, family, leaderboard, theme_search
 from catalog.site.api import read_package
-from catalog.site.leaderboard import Board
+from catalog.site.board import board_pages
+from catalog.site.choices import ACTIVITIES, Answer, Choice
+from catalog.site.costs import Cost, quality
+from catalog.site.leaderboard import Board, Source
+from catalog.site.tables import record_parts, write_figures
+from catalog.site.tasks import Task, read_tasks, task_page, task_pages
 from catalog.site.view import KIND, Atlas, Fields, Language, View, fields
 
 LANGUAGES: tuple[Language, ...] = ("en", "zh")
@@ -57,7 +63,9 @@ def build(
     index = leaderboard.read_index(index_file)
     listed = sorted(map(fields, entries), key=lambda e: (-e["year"], e["title"].lower()))
     dead = {address: str(link.first_failed) for address, link in (links or {}).items() if link.state == "dead"}
-    atlas = Atlas(listed, leaderboard.boards(index, index_file), dead, results.choose(entries, None, None))
+    boards = leaderboard.boards(index, index_file)
+    measured = Measured(choices.answers(boards), costs.read(index["against"]), read_tasks())
+    atlas = Atlas(listed, boards, dead, results.choose(entries, None, None))
     newest = [entry.id for entry in export.newest(entries)]
     packages = [read_package(name) for name in PACKAGES]
     worker, repaired_script = theme_search.repaired()
@@ -66,8 +74,8 @@ def build(
         folder = out / language
         _start(folder, docs, language)
         view = View(atlas, language)
-        environment = _environment(view)
-        for name, (template, values) in _pages(view, newest, packages).items():
+        environment = _environment(view, measured.activities)
+        for name, (template, values) in _pages(view, newest, packages, measured).items():
             text = environment.get_template(f"{template}.md.j2").render(**values)
             export.write(folder / name, text.strip() + "\n")
             count += 1
@@ -76,6 +84,8 @@ def build(
         export.write(folder / worker, repaired_script)
         home = site.rstrip("/") + ("/" if language == "en" else f"/{language}/")
         export.write(folder / "feed.xml", export.to_atom(entries, home, language))
+    for path in write_figures(boards, measured.costs, out / "en"):
+        shutil.copy(path, out / "zh")
     export.export(entries, out / "en", site.rstrip("/") + "/")
     results.export(entries, out / "en")
     return count
@@ -97,13 +107,23 @@ def _start(folder: Path, docs: Path, language: Language) -> None:
         raise Failure(f"{folder} could not be written: {error}") from error
 
 
-def _environment(view: View) -> Environment:
+def _by_board(rows: list[tuple[Board, Source]]) -> list[tuple[Board, list[Source]]]:
+    """The records of a page, by board."""
+    return [(each, [source for _, source in found]) for each, found in groupby(rows, key=lambda row: row[0])]
+
+
+def _environment(view: View, activities: list[str]) -> Environment:
     """The templates, with the words of the view's language."""
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     environment.filters.update(
-        front=_front, md=_markdown, prose=_prose, tag_name=view.tag_name, what_name=view.what_name
+        front=_front,
+        md=_markdown,
+        prose=_prose,
+        tag_name=view.tag_name,
+        what_name=view.what_name,
+        metric=view.metric_name,
     )
     methods = (
         *("t", "title", "other_title", "summary", "other_summary", "words", "tag_name", "other_tag_name"),
@@ -119,7 +139,19 @@ def _environment(view: View) -> Environment:
         ("languages", t("Languages", "语言")),
         ("timeline", t("Timeline", "时间线")),
     ]
+    words = {"machine_name": choices.machine_name, "feed_name": choices.feed_name, "activities": choices.ACTIVITIES}
+    words |= {
+        "levels": choices.LEVELS,
+        "feeds": choices.FEEDS,
+        "significant": board.significant,
+        "task_page": task_page,
+    }
+    environment.globals.update(words)
+    for text in (board.figure, board.cost_text, board.difference_text, board.verdict_text, board.precision_text):
+        environment.globals[text.__name__] = partial(text, view)
+    environment.filters["groupby_board"] = _by_board
     environment.globals.update(
+        boards_shown=[(ACTIVITIES[each][0], t(*ACTIVITIES[each][1])) for each in activities],
         language=view.language,
         ids=view.by_id.keys(),
         measured=view.measured,
@@ -159,10 +191,25 @@ def _prose(docstring: str) -> Markup:
 Page = tuple[str, dict[str, Any]]  # a template and its values
 
 
-def _pages(view: View, newest: list[str], packages: list[Any]) -> dict[str, Page]:
+@dataclass(frozen=True)
+class Measured:
+    """What the index says besides its boards."""
+
+    answers: dict[Choice, Answer]
+    costs: list[Cost]
+    tasks: dict[str, Task]
+
+    @property
+    def activities(self) -> list[str]:
+        """What was timed, in the order of ACTIVITIES."""
+        timed = {choice.activity for choice in self.answers}
+        return [each for each in ACTIVITIES if each in timed]
+
+
+def _pages(view: View, newest: list[str], packages: list[Any], measured: Measured) -> dict[str, Page]:
     """All generated pages, by file name."""
     pages: dict[str, Page] = {
-        "index.md": ("index", _home(view, newest)),
+        "index.md": ("index", _home(view, newest, measured)),
         "catalog.md": ("catalog", {}),
         "tags.md": ("tags", {}),
         "timeline.md": ("groups", _timeline(view)),
@@ -170,15 +217,21 @@ def _pages(view: View, newest: list[str], packages: list[Any]) -> dict[str, Page
         "list-2018.md": ("list-2018", {"sections": _sections(view)}),
         "family.md": ("family", _family(view)),
         "glossary.md": ("glossary", {"terms": list(vocabulary()["terms"].values())}),
-        "leaderboard.md": ("leaderboard", {"boards": [(board, _plots(view, board)) for board in view.boards]}),
-        "records.md": ("records", {"boards": view.boards}),
+        "leaderboard.md": ("no-board", {}),
     }
+    parts = record_parts(view.boards)
+    places = {source.key: name for name, rows in parts.items() for _, source in rows}
+    total = len(places)
+    for name, rows in parts.items():
+        pages[f"{name}.md"] = ("records", {"name": name, "parts": parts, "rows": rows, "total": total})
+    pages |= board_pages(view, measured.answers, measured.costs, places)
+    pages |= task_pages(view, view.boards, measured.costs, measured.tasks)
     for folder, kind in FOLDERS.items():
         pages[f"{folder}.md"] = ("list", _kind(view, folder, kind))
     for tag, found in view.by_tag:
         pages[f"tags/{tag}.md"] = ("list", _tag(view, tag, found))
     for entry in view.entries:
-        pages[f"entries/{entry['id']}.md"] = ("entry", _entry(view, entry))
+        pages[f"entries/{entry['id']}.md"] = ("entry", _entry(view, entry, measured))
     for old, new in _redirects(view).items():
         pages[f"entries/{old}.md"] = ("redirect", {"e": view.by_id[new], "target": f"{new}.html"})
     for package in packages:
@@ -186,22 +239,21 @@ def _pages(view: View, newest: list[str], packages: list[Any]) -> dict[str, Page
     return pages
 
 
-def _home(view: View, newest: list[str]) -> dict[str, Any]:
-    """The newest entries, the 2018 list, and the fastest implementations that compute BERT on the newest board."""
-    board = max(view.boards, key=lambda board: board.last, default=None)
-    best = []
-    if board:
-        for group in board.groups:
-            bert = [(row, leaderboard.rate(board, row)) for row in group if row.verdict in ("exact", "close")]
-            best += sorted(bert, key=lambda pair: -pair[1])[:1]
-    best.sort(key=lambda pair: -pair[1])
-    return {
+def _home(view: View, newest: list[str], measured: Measured) -> dict[str, Any]:
+    """The newest entries, the 2018 list, and the answer to what most people ask."""
+    values = {
         "newest": [view.by_id[each] for each in newest],
         "seeds": view.seeds(),
-        "board": board,
-        "top": [(row, rate) for row, rate in best if rate][:5],
         "eras": view.eras(),
+        "answer": None,
     }
+    if choice := choices.default(measured.answers):
+        answer = measured.answers[choice]
+        names = board.page_names(measured.answers)
+        parts = dict(board.parts(view, measured.answers, names, choice, ""))
+        machines = parts[view.t(*board.PART_NAMES["machine"])]
+        values |= {"answer": answer, "bars": board.bars(answer, measured.costs), "machines": machines}
+    return values
 
 
 def _timeline(view: View) -> dict[str, Any]:
@@ -235,10 +287,16 @@ def _tag(view: View, tag: str, found: list[Fields]) -> dict[str, Any]:
     return {"here": "tags", "up": "../", "heading": name, "description": about, "found": found, "query": f"tag={tag}"}
 
 
-def _entry(view: View, entry: Fields) -> dict[str, Any]:
+def _entry(view: View, entry: Fields, measured: Measured) -> dict[str, Any]:
     folder = next(folder for folder, kind in FOLDERS.items() if kind == entry["kind"])
-    found = {"relations": view.relations(entry), "results": view.results(entry), "reported": view.reported(entry)}
-    return {"e": entry, "folder": folder, **found}
+    found = board.summaries(view, measured.answers, entry["id"])
+    return {
+        **{"e": entry, "folder": folder, "relations": view.relations(entry)},
+        "reported": view.reported(entry),
+        "summaries": [(each, quality(measured.costs, each.line.row, "")) for each in found],
+        "unmeasured": [] if found else view.results(entry),
+        "tasks": [name for name, task in measured.tasks.items() if task.entry == entry["id"]],
+    }
 
 
 def _sections(view: View) -> list[dict[str, Any]]:
@@ -257,21 +315,6 @@ def _family(view: View) -> dict[str, Any]:
         return {"root": None, "branches": {}, "picture": ""}
     picture = family.draw_family(root, lambda name: f"entries/{name}.html", view.tag_name)
     return {"root": root, "branches": family.branches(root), "picture": Markup(picture)}  # noqa: S704
-
-
-def _plots(view: View, board: Board) -> list[tuple[str, str, Markup]]:
-    """(task, shape, drawing) for each task with at least two implementations to compare."""
-    drawn = []
-    for task in board.tasks:
-        shape, points = leaderboard.points(board, task)
-        if shape and len(points) > 1:
-            timed = view.shape_name(shape)
-            speed = f"{view.t('sequences a second', '序列/秒')}, {timed}"
-            metric = next(row.scores[task].metric for row in board.rows if task in row.scores)
-            score = f"{task}, {view.metric_name(metric)}"
-            picture = plots.scatter(points, f"{score}; {speed}", speed, score)
-            drawn.append((task, timed, Markup(tostring(picture, "unicode"))))  # noqa: S704
-    return drawn
 
 
 def _redirects(view: View) -> dict[str, str]:

@@ -186,14 +186,17 @@ def figures(
 def index(
     results: Annotated[Path, typer.Option(help="The folder of published records.")] = Path("results"),
     output: Annotated[Path, typer.Option(help="The JSON file to write.")] = Path("build/index.json"),
+    data: Data = None,
 ) -> None:
     """Write all published records into one file.
 
-    `python -m catalog build` makes the site from it.
+    `python -m catalog build` makes the site from it. With task data, differences to the reference have an interval
+    over examples; without, over seeds.
     """
+    from harness.compare.against import against_reference
     from harness.results.index import write_index
 
-    print(f"{write_index(results, output)} records in {output}")
+    print(f"{write_index(results, output, against_reference(results, data))} records in {output}")
 
 
 @app.command("check-record", epilog="Example: python -m harness check-record results")

@@ -74,7 +74,7 @@ def _difference(
             Disagreement(seed, each, answers[0][seed][each], answers[1][seed][each], gold.get(each))
             for seed in runs_a
             for each in ids
-            if _differ(answers[0][seed][each], answers[1][seed][each])
+            if differ(answers[0][seed][each], answers[1][seed][each])
         ],
     )
     for name, runs in ((comparison.a, runs_a), (comparison.b, runs_b)):
@@ -99,7 +99,7 @@ def _difference(
     return _tested(found, rows)
 
 
-def _differ(a: Any, b: Any) -> bool:
+def differ(a: Any, b: Any) -> bool:
     """Scores do beyond what rounding makes of them."""
     return not math.isclose(a, b, rel_tol=1e-4, abs_tol=1e-4) if isinstance(a, float) else a != b
 

@@ -18,8 +18,8 @@ from harness.errors import BadInput
 PROC, CPUS, CGROUP = Path("/proc"), Path("/sys/devices/system/cpu"), Path("/sys/fs/cgroup")
 # Instructions that determine how fast matrices are multiplied: the operating systems' names, and ours.
 ABILITIES = {
-    **{name: name for name in ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile", "amx_bf16", "amx_int8")},
-    **{name: name for name in ("bf16", "i8mm", "neon")},
+    **{name: name for name in ("avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16")},
+    **{name: name for name in ("amx_tile", "amx_bf16", "amx_int8", "bf16", "i8mm", "neon")},
     **{"asimd": "neon", "avx2_0": "avx2", "FEAT_BF16": "bf16", "FEAT_I8MM": "i8mm", "AdvSIMD": "neon"},
 }
 # Switches of libraries that hide instructions, beside ours.

@@ -1,6 +1,7 @@
 """All published records in one file, which the catalog's site is built from."""
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,10 @@ from harness.results import published
 from harness.statistics import seeds
 
 
-def write_index(results: Path, output: Path) -> int:
+def write_index(results: Path, output: Path, against: Sequence[dict[str, Any]] = ()) -> int:
     """Write the records of a folder, and the scores of all seeds together, as one JSON file; how many records.
+
+    ``against`` are the paired differences to the reference, from ``harness.compare.against``.
 
     Raw timings stay in the records. Beside each score are the figures that others published of the same. BadInput where
     there are no records.
@@ -21,7 +24,12 @@ def write_index(results: Path, output: Path) -> int:
     found = record.read_all([results])
     if not found:
         raise BadInput(f"no records in {results}; `python -m harness publish` puts some there")
-    index = {"schema": record.SCHEMA, "records": [_values(each) for each in found], "scores": scores(found)}
+    index = {
+        "schema": record.SCHEMA,
+        "records": [_values(each) for each in found],
+        "scores": scores(found),
+        "against": [*against],
+    }
     output.parent.mkdir(parents=True, exist_ok=True)
     write_json(index, output)
     return len(found)

@@ -1,6 +1,5 @@
 """The site in a real browser: what a visitor can find, use and read, in both languages."""
 
-import json
 import re
 import subprocess
 import sys
@@ -15,12 +14,21 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
 from catalog.folding import fold
-from tests.published import published_index
 
 ROOT = Path(__file__).parents[2]
 PAGES = (
     *("index.html", "catalog.html", "papers.html", "tags.html", "timeline.html", "list-2018.html", "family.html"),
-    *("leaderboard.html", "records.html", "method.html", "contribute.html", "api/reference.html", "entries/bert.html"),
+    *(
+        "leaderboard.html",
+        "quality.html",
+        "training.html",
+        "tasks/stsb.html",
+        "records.html",
+        "method.html",
+        "contribute.html",
+        "api/reference.html",
+        "entries/bert.html",
+    ),
 )
 SIZES = """() => performance.getEntriesByType('resource').concat(performance.getEntriesByType('navigation'))
   .map(each => each.encodedBodySize).reduce((a, b) => a + b, 0)"""
@@ -276,28 +284,86 @@ def test_a_hostile_entry_is_only_text(page: Page, site: str) -> None:
     assert page.title() != "1"
 
 
-def test_the_leaderboard_shows_machine_date_and_plot(page: Page, site: str) -> None:
-    index = json.loads(published_index().read_text(encoding="utf-8"))
-    page.goto(site + "leaderboard.html")
-    for record in index["records"]:
-        gpus = record["machine"]["gpus"] if record["device"].startswith("cuda") else []
-        expect(page.locator("article")).to_contain_text(gpus[0]["name"] if gpus else record["machine"]["cpu"])
-    assert page.get_by_text(re.compile(r"^measured 20\d\d-\d\d-\d\d")).count() >= 1
-    assert page.locator("svg.plot circle").count() >= 2
-    expect(page.locator("table.gaps", has_text="skipped: needs a checkout").first).to_be_visible()
+# --- boards ---
+
+SCREEN = {"width": 1400, "height": 1200}
 
 
-def test_the_leaderboard_sorts_whole_implementations(page: Page, site: str) -> None:
+def test_the_fastest_exact_engine_is_found_from_the_home_page(page: Page, site: str) -> None:
+    """In three clicks at most: a kind of machine, then what is fed."""
+    page.goto(site + "index.html")
+    page.locator(".questions").get_by_role("link", name="On AMX").click()
+    page.get_by_role("navigation", name="Input").get_by_role("link", name="one long sentence").click()
+    expect(page.locator(".choices [aria-current]").last).to_have_text("exact only")
+    expect(page.locator(".verdict")).to_contain_text("On AMX, with one long sentence (1 × 128 tokens)")
+    rows = page.locator(".bar-row:visible")
+    expect(page.locator(".verdict b").first).to_have_text(str(rows.first.get_attribute("data-name")))
+    ratios = [float(each.split("×")[0]) for each in page.locator(".bar-row .ratio").evaluate_all(
+        "all => all.map(each => each.lastChild.textContent.trim())")]  # fmt: skip
+    assert ratios == sorted(ratios, reverse=True)
+    assert set(page.locator(".bar-row .badge").all_text_contents()) == {"exact"}
+
+
+def test_what_int8_costs_is_found_from_the_home_page(page: Page, site: str) -> None:
+    page.goto(site + "index.html")
+    page.get_by_role("link", name="What bf16 and int8 cost in quality").click()
+    row = page.get_by_role("row").filter(has=page.get_by_role("link", name="stsb", exact=True))
+    expect(row).to_contain_text("none shown: reference:int8 −0.01 (−0.08 to +0.07; 5 seeds)")
+    row.get_by_role("link").click()
+    expect(page.locator("article")).to_contain_text("What int8 costs: none shown")
+
+
+def test_a_row_opens_and_two_can_be_compared_by_address(page: Page, site: str) -> None:
     page.goto(site + "leaderboard.html")
-    table = page.locator("table.board").first
-    header = table.locator("th", has_text=re.compile("sequences/s")).first
-    header.get_by_role("button").click()
-    expect(header).to_have_attribute("aria-sort", "ascending")
-    column = header.evaluate("each => each.cellIndex")
-    cells = table.locator(f"tbody tr:first-child > :nth-child({column + 1})")
-    rates = [float(each) for each in cells.evaluate_all("all => all.map(each => each.dataset.value ?? 'inf')")]
-    assert len(rates) >= 2
-    assert rates == sorted(rates)
+    row = page.locator(".bar-row").nth(1)
+    row.locator("summary").focus()
+    page.keyboard.press("Enter")
+    expect(row.locator("dl")).to_contain_text("python -m harness")
+    for number in (0, 1):
+        page.locator(".bar-row .pick").nth(number).check()
+    names = page.locator("#compare thead th").all_inner_texts()[1:]
+    assert page.url.endswith("#compare=" + ",".join(names))
+    expect(page.locator("#compare tbody tr").first.locator("td")).to_have_count(2)
+    page.locator(".bar-row .pick").nth(2).check()
+    expect(page.locator(".bar-row .pick").nth(3)).to_be_disabled()
+    address = page.url
+    page.goto(site + "index.html")
+    page.goto(address)
+    expect(page.locator("#compare thead th")).to_have_count(4)
+
+
+def test_boards_can_be_read_and_chosen_without_scripts(browser: Browser, built: Path) -> None:
+    context = browser.new_context(java_script_enabled=False, viewport=SCREEN)
+    page = context.new_page()
+    page.goto((built / "leaderboard.html").as_uri())
+    expect(page.locator(".bar-row .pick").first).to_be_hidden()
+    page.get_by_role("link", name="int8 too").click()
+    expect(page.locator(".verdict")).to_contain_text("int8")
+    page.locator(".bar-row summary").first.click()
+    expect(page.locator(".bar-row dl").first).to_be_visible()
+    context.close()
+
+
+def test_what_failed_is_said(page: Page, site: str) -> None:
+    page.goto(site + "leaderboard.html")
+    page.get_by_text("What gave no result on this machine").click()
+    expect(page.locator("table.gaps")).to_be_visible()
+
+
+def test_pages_have_a_bound(page: Page, site: str, built: Path) -> None:
+    """No board, entry or page of a task is over 200 kB or four screens; a board is little more than one."""
+    page.set_viewport_size(SCREEN)
+    boards = sorted((built / "boards").glob("*.html"))
+    tasks = sorted((built / "tasks").glob("*.html"))
+    entries = sorted((built / "entries").glob("*.html"), key=lambda path: -path.stat().st_size)
+    records = sorted(built.glob("records*.html"))
+    for path in (*boards, *tasks, *entries, *records, built / "index.html", built / "quality.html"):
+        assert path.stat().st_size <= 200_000, path.name
+    largest = [max(those, key=lambda path: path.stat().st_size) for those in (boards, tasks)]
+    for path in (*largest, *entries[:3], built / "index.html", built / "quality.html"):
+        page.goto(site + str(path.relative_to(built)))
+        screens = page.evaluate("document.documentElement.scrollHeight") / SCREEN["height"]
+        assert screens <= (1.2 if path in boards else 4), path.name
 
 
 def test_the_family_can_be_clicked(page: Page, site: str) -> None:
@@ -341,12 +407,16 @@ def test_an_entry_can_be_reached_with_the_keyboard_alone(page: Page, site: str) 
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("name", ["index.html", "catalog.html", "entries/bert.html", "leaderboard.html", "family.html"])
+@pytest.mark.parametrize(
+    "name",
+    ["index.html", "catalog.html", "entries/bert-atlas.html", "leaderboard.html", "tasks/cola.html", "family.html"],
+)
 def test_axe_finds_nothing_serious(page: Page, site: str, name: str, scheme: Any) -> None:
     axe = Axe()
     page.emulate_media(color_scheme=scheme)
     for address in (site + name, f"{site}zh/{name}") if name != "family.html" else (site + name,):
         page.goto(address)
+        page.evaluate("document.querySelectorAll('article details').forEach(each => { each.open = true })")
         found = [each for each in axe.run(page).response["violations"] if each["impact"] in ("serious", "critical")]
         assert [
             (each["id"], each["nodes"][0]["html"][:200], each["nodes"][0]["failureSummary"]) for each in found
