@@ -90,7 +90,7 @@ def serve(
     from reference.serving.batching import ComputationFailed
     from reference.serving.limits import NoAddress
     from reference.serving.search import open_store
-    from reference.serving.store.items import Unusable
+    from reference.serving.store.items import StoreError
     from reference.serving.zmq import BertServing, Ports
 
     key, numbers = _key(key_file), _ports(bert_serving_ports)
@@ -108,7 +108,7 @@ def serve(
             application = service.build(encoder, name, max_wait=max_wait, key=key, store=kept)
         except ComputationFailed as error:
             raise Failure(f"{weights}: {error}") from error
-        except Unusable as error:
+        except StoreError as error:
             raise BadInput(f"--store: {error}") from error
         parts = application.service
         if ports is not None:
