@@ -109,7 +109,7 @@ def serve(
     from reference.serving.bert_vectors import BertVectors
     from reference.serving.limits import NoAddress
     from reference.serving.search import open_store
-    from reference.serving.store.items import Unusable
+    from reference.serving.store.items import StoreError
     from reference.serving.zmq import BertServing, Ports
 
     key, numbers = _key(key_file), _ports(bert_serving_ports)
@@ -132,7 +132,7 @@ def serve(
             )
         except ComputationFailed as error:
             raise Failure(f"{name}: {error}") from error
-        except Unusable as error:
+        except StoreError as error:
             raise BadInput(f"--store: {error}") from error
         parts = application.service
         if ports is not None:

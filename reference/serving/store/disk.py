@@ -250,25 +250,14 @@ class DiskCollection:
             return 0
         with self._store.lock:
             start = len(self._vectors)
-            with self._store.changing() as database:
-                self.file.write(start, rows)
-                replaced = self._remove([item.id for item in items])
-                for place, item in enumerate(items, start):
-                    metadata = json.dumps(dict(item.metadata), ensure_ascii=False)
-                    row = database.execute(
-                        "INSERT INTO items (collection, id, place, text, metadata) VALUES (?, ?, ?, ?, ?)",
-                        (self.number, item.id, place, item.text, metadata),
-                    ).lastrowid
-                    fields = item.metadata.items()
-                    database.executemany(
-                        "INSERT INTO fields VALUES (?, ?, ?, ?, ?)",
-                        [(row, self.number, name, kind_of(value, name), value) for name, value in fields],
-                    )
-                places = (start + len(items), self.number)
-                database.execute("UPDATE collections SET places = ? WHERE number = ?", places)
-            self._vectors.append(rows)
+            self._vectors.append(rows)  # first what memory may not suffice for
             if len(self._vectors) > len(self._used):
                 self._used = np.append(self._used, np.zeros(len(self._vectors), np.bool_))
+            try:
+                replaced = self._write(start, items, rows)
+            except BaseException:
+                self._vectors.shorten(start)
+                raise
             self._used[start : len(self._vectors)] = True
             self._free(replaced)
             self._count += len(items)
@@ -357,6 +346,26 @@ class DiskCollection:
             sql = f"{SELECT} WHERE collection = ? AND {column} IN ({marks})"
             found += self._rows(sql, self.number, *part)
         return [(place, Item(id, text, json.loads(metadata))) for place, id, text, metadata in found]
+
+    def _write(self, start: int, items: Sequence[Item], rows: NDArray[np.float32]) -> list[int]:
+        """Keep new items at the places from ``start`` on. Returns the places of those that they replace."""
+        with self._store.changing() as database:
+            self.file.write(start, rows)
+            replaced = self._remove([item.id for item in items])
+            for place, item in enumerate(items, start):
+                metadata = json.dumps(dict(item.metadata), ensure_ascii=False)
+                row = database.execute(
+                    "INSERT INTO items (collection, id, place, text, metadata) VALUES (?, ?, ?, ?, ?)",
+                    (self.number, item.id, place, item.text, metadata),
+                ).lastrowid
+                fields = item.metadata.items()
+                database.executemany(
+                    "INSERT INTO fields VALUES (?, ?, ?, ?, ?)",
+                    [(row, self.number, name, kind_of(value, name), value) for name, value in fields],
+                )
+            places = (start + len(items), self.number)
+            database.execute("UPDATE collections SET places = ? WHERE number = ?", places)
+        return replaced
 
     def _remove(self, ids: Sequence[str]) -> list[int]:
         """Delete rows within a transaction. Returns the places that they had."""
