@@ -27,7 +27,7 @@ _RANK = {
     "en": re.compile(
         r"\b(?:state[- ]of[- ]the[- ]art|de facto|well[- ]known|widely (?:used|cited|linked|adopted)|yardstick"
         r"|(?:the|one of the|among the) (?:most|best)[- ](?:\w+ )?(?:used|cited|popular|known|common|downloaded)"
-        r"|(?:strong|fast|larg|small|great)est (?:\S+ ){0,2}(?:today|available|known)|one of the strongest"
+        r"|(?:strongest|fastest|largest|smallest|greatest) (?:\S+ ){0,2}(?:today|available|known)|one of the strongest"
         r"|became (?:\w+ ){0,2}(?:standard|default|popular|usual)"
         r"|(?:the|a) (?:usual|standard|default|classic) (?:\w+ ){0,2}"
         r"(?:baseline|benchmark|encoder|base|test|optimizer|start|starting point|input layer)"
