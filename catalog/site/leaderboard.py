@@ -6,7 +6,6 @@ failed or was skipped shows its reason instead. Statistics over seeds are comput
 
 import json
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -107,15 +106,6 @@ class Row:
         """Whether there is any number at all."""
         return bool(self.verdict or self.scores or self.speeds)
 
-    @property
-    def beside(self) -> str:
-        """The reference's precision in the speed ratios, if it is neither float32 nor the row's own; else empty."""
-        return self.precision if self.precision not in (self.computes, "fp32") else ""
-
-    def memory(self, shapes: Iterable[Shape]) -> float | None:
-        """Peak memory in bytes over these shapes; None if none was timed."""
-        return max((self.speeds[shape.name].memory for shape in shapes if shape.name in self.speeds), default=None)
-
 
 @dataclass(frozen=True)
 class Source:
@@ -161,30 +151,6 @@ class Board:
         counts = {shape: sum(shape.name in row.speeds for row in self.rows) for shape in self.fixed}
         rates = [shape for shape in self.fixed if not shape.latency and counts[shape]]
         return max(rates, key=lambda shape: (counts[shape], shape.sequences), default=None)
-
-    @property
-    def groups(self) -> list[list[Row]]:
-        """The rows with a number, grouped as an implementation and its variants, the group with the fastest row first.
-
-        A row with parity alone is left out if its implementation has another row, since parity is shown there.
-        """
-        found: dict[str, list[Row]] = {}
-        scored = {row.implementation for row in self.rows if row.speeds or row.scores}
-        for row in sorted(self.rows, key=lambda row: ":" in row.implementation):
-            if row.speeds or row.scores or (row.verdict and row.implementation not in scored):
-                found.setdefault(family_name(row.implementation), []).append(row)
-        return sorted(found.values(), key=lambda group: -max(rate(self, row) for row in group))
-
-    @property
-    def notes(self) -> list[tuple[str, str, list[str]]]:
-        """The caveats of all scores: (task, text, names of the rows)."""
-        found: dict[tuple[str, str], list[str]] = {}
-        for row in self.rows:
-            for task, score in row.scores.items():
-                for flag in score.flags:
-                    said = f"{flag['split']}: {flag['text']}" if flag["split"] else str(flag["text"])
-                    found.setdefault((task, said), []).append(f"{row.implementation} {row.precision}")
-        return [(task, flag, names) for (task, flag), names in sorted(found.items())]
 
     @property
     def gaps(self) -> list[tuple[Row, list[str], Missing]]:

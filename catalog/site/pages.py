@@ -127,8 +127,8 @@ def _environment(view: View, activities: list[str]) -> Environment:
     )
     methods = (
         *("t", "title", "other_title", "summary", "other_summary", "words", "tag_name", "other_tag_name"),
-        *("language_name", "links", "verdict", "cause", "state_name", "metric_name", "what_name", "shape_name"),
-        *("status_name", "facts", "deciding", "today", "speed_text", "reported_remarks", "reporter_name"),
+        *("language_name", "links", "verdict", "cause", "state_name", "metric_name", "what_name"),
+        *("status_name", "facts", "deciding", "today", "reported_remarks", "reporter_name"),
     )
     environment.globals.update({name: getattr(view, name) for name in methods})
     environment.globals.update({name: getattr(view, name) for name in ("entries", "by_tag", "by_year", "by_language")})

@@ -13,7 +13,7 @@ from catalog.identifiers import identify
 from catalog.reported import Result
 from catalog.results import remarks
 from catalog.schema import FIELDS, FOLDERS, LINKS, vocabulary
-from catalog.site.leaderboard import PARITY, TIMING, Board, Row, Shape, Speed
+from catalog.site.leaderboard import PARITY, TIMING, Board, Row
 
 Language = Literal["en", "zh"]
 FIRST_YEAR = 2017  # first year of the drawing on the home page; older entries share one column
@@ -146,10 +146,6 @@ class View:
         """The name of what is missing: parity, timing, or a task."""
         names = {PARITY: self.t("parity", "一致性"), TIMING: self.t("timing", "计时")}
         return names.get(what, what)
-
-    def shape_name(self, shape: Shape) -> str:
-        """The name of a shape, such as ``32 x 128``, or the task whose lengths it has."""
-        return self.t(f"lengths of {shape.name}", f"{shape.name} 的长度") if shape.own_lengths else shape.name
 
     def status_name(self, status: str) -> str:
         """The name of a resource's state."""
@@ -326,16 +322,6 @@ class View:
     def reporter_name(self, by: str) -> str:
         """Who reports a result, in the reader's language."""
         return vocabulary()["reporters"][by][self.language]
-
-    def speed_text(self, latency: bool, speed: Speed) -> str:
-        """Such as ``512 sequences a second, 1.3 times the reference``."""
-        rate = (
-            f"{1000 * speed.p50:.1f} {self.t('ms (median)', '毫秒（中位数）')}"
-            if latency
-            else f"{speed.sequences_per_second:.0f} {self.t('sequences a second', '序列/秒')}"
-        )
-        ratio = f", {speed.ratio[0]:.2f}{self.t(' times the reference', ' 倍于参考实现')}" if speed.ratio else ""
-        return rate + ratio
 
 
 def names(entry: Fields) -> list[str]:
