@@ -12,7 +12,7 @@ import reference.serving.openai as openai
 import reference.serving.tei as tei
 import reference.serving.tei_heads as tei_heads
 from reference.encoder import CPU_TOKENS, GPU_TOKENS, SentenceEncoder
-from reference.serving import connections
+from reference.serving import connections, openapi
 from reference.serving.batching import Batcher
 from reference.serving.classifier import Classifier
 from reference.serving.http import Application, Service, get, health, metrics, ready
@@ -77,7 +77,9 @@ def build(
         "/": (tei.shape, [*tei.ROUTES, *tei_heads.ROUTES, get("/metrics", metrics)]),
         "/v1": (openai.shape, openai.ROUTES),
     }
-    return Application(service, families, [get("/health", health), get("/ready", ready)])
+    application = Application(service, families, [get("/health", health), get("/ready", ready)])
+    openapi.add_to(application)
+    return application
 
 
 def server(application: Application) -> uvicorn.Server:
