@@ -1,4 +1,4 @@
-"""One run of load: services are started together and driven in turn, and the record says what each held."""
+"""One run of load: services are started together and driven in turn, and the record says which rates each met."""
 
 import math
 import time

@@ -7,6 +7,7 @@ request, without its texts.
 import asyncio
 import hashlib
 import hmac
+import inspect
 import json
 import logging
 import math
@@ -202,6 +203,7 @@ def post(path: str, endpoint: Endpoint) -> Route:
         call.body = await _read_object(request, call.service.limits)
         return await endpoint(call)
 
+    answered.__doc__ = endpoint.__doc__
     return Route(path, answered, methods=["POST"])
 
 
@@ -211,6 +213,7 @@ def get(path: str, endpoint: Endpoint, method: str = "GET") -> Route:
     async def answered(request: Request) -> Response:
         return await endpoint(request.scope["call"])
 
+    answered.__doc__ = endpoint.__doc__
     return Route(path, answered, methods=[method])
 
 
@@ -294,6 +297,23 @@ class Application:
         self._paths += [route.path for route in routes]
         self._router.routes.extend(routes)
 
+    @property
+    def routes(self) -> list[Route]:
+        """All routes, in the order in which they were added."""
+        return [route for route in self._router.routes if isinstance(route, Route)]
+
+    def says(self, route: Route) -> str | None:
+        """What a route does: the docstring of its endpoint."""
+        return inspect.getdoc(route.endpoint)
+
+    def is_unlocked(self, path: str) -> bool:
+        """Whether a route needs no key."""
+        return path in self._unlocked
+
+    def shape_of(self, path: str) -> Shape:
+        """The shape of errors of a path."""
+        return self._shapes[max((start for start in self._shapes if path.startswith(start)), key=len)]
+
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         await receive()
         await send({"type": "lifespan.startup.complete"})
@@ -340,13 +360,10 @@ class Application:
             refused = self._refused(error, request, identity)
             why = refused.why.name.lower()
             if status == LEFT:  # nothing is sent yet
-                code, content = self._shape(scope["path"])(refused)
+                code, content = self.shape_of(scope["path"])(refused)
                 response = Response(json.dumps(content), code, refused.headers, "application/json")
                 await response(scope, receive, send_with_id)
         self._log(call, identity, status, time.monotonic() - start, why)
-
-    def _shape(self, path: str) -> Shape:
-        return self._shapes[max((start for start in self._shapes if path.startswith(start)), key=len)]
 
     def _refused(self, error: Exception, request: Request, identity: str) -> Refused:
         """What is said of an error; one that is a fault of ours goes to the log alone."""

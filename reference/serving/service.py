@@ -14,7 +14,7 @@ import reference.serving.search as search
 import reference.serving.tei as tei
 import reference.serving.tei_heads as tei_heads
 from reference.encoder import CPU_TOKENS, GPU_TOKENS, SentenceEncoder
-from reference.serving import connections
+from reference.serving import connections, openapi
 from reference.serving.batching import Batcher
 from reference.serving.classifier import Classifier
 from reference.serving.http import Application, Service, get, health, metrics, ready
@@ -80,7 +80,9 @@ def build(
     service = Service(models, batcher, counted, heads, limits or Limits(), key)
     own = [*tei.ROUTES, *tei_heads.ROUTES, *search.routes(store), *page.ROUTES, get("/metrics", metrics)]
     families = {"/": (tei.shape, own), "/v1": (openai.shape, openai.ROUTES)}
-    return Application(service, families, [get("/health", health), get("/ready", ready), *page.UNLOCKED])
+    application = Application(service, families, [get("/health", health), get("/ready", ready), *page.UNLOCKED])
+    openapi.add_to(application)
+    return application
 
 
 def server(application: Application) -> uvicorn.Server:

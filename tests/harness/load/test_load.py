@@ -94,8 +94,8 @@ def test_services_that_there_are() -> None:
     assert {path_of(each.file) for each in known.values()} == {"/v1/embeddings", "/embeddings"}
     assert [each.name for each in find(["infinity"])] == ["bert-atlas", "infinity"]
     assert find(["all"]) == list(known.values())
-    with pytest.raises(BadInput, match="no service is called 'infinit'; did you mean infinity"):
-        find(["infinit"])
+    with pytest.raises(BadInput, match="no service is called 'infinitty'; did you mean infinity"):
+        find(["infinitty"])
 
 
 @pytest.mark.slow
