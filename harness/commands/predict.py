@@ -18,20 +18,24 @@ app = typer.Typer()
     "python -m harness predict my-model dev.csv --output answers.tsv\n\n"
     "python -m harness predict my-model new.csv --columns text=message,id=number\n\n"
     'python -m harness predict my-model --text "Where is my parcel?"\n\n'
+    "python -m harness predict questions-model asked.json --output predictions.json\n\n"
     "cut -f 2 mails.tsv | python -m harness predict my-model -"
 )
 def predict(
     model: Annotated[Path, typer.Argument(help="A folder that `run --save-model` wrote.")],
     file: Annotated[
         Path | None,
-        typer.Argument(help="Texts: .txt (a line each), .tsv, .csv, .jsonl or .conll; or - for standard input."),
+        typer.Argument(
+            help="Texts: .txt (a line each), .tsv, .csv, .jsonl, .conll or .json (SQuAD); - is standard input."
+        ),
     ] = None,
     text: Annotated[
         list[str] | None,
         typer.Option(help="A text instead of a file; of a pair, with a tab between the two. Repeatable."),
     ] = None,
     form: Annotated[
-        str | None, typer.Option("--format", help="lines, tsv, csv, jsonl or conll.  [default: by the file's name]")
+        str | None,
+        typer.Option("--format", help="lines, tsv, csv, jsonl, conll or squad.  [default: by the file's name]"),
     ] = None,
     columns: Annotated[
         str,
@@ -40,7 +44,8 @@ def predict(
         ),
     ] = "",
     output: Annotated[
-        Path | None, typer.Option(help="Write the answers here; .csv and .jsonl as such.  [default: print them]")
+        Path | None,
+        typer.Option(help="Write the answers here; .csv, .jsonl, .json (SQuAD) as such.  [default: print them]"),
     ] = None,
     device: Device = "auto",
     precision: Annotated[str, typer.Option(help="auto (that of the model's run), fp32, bf16 or fp16.")] = "auto",

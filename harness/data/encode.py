@@ -20,7 +20,7 @@ class Encoded:
     """A split as the input of a model."""
 
     batch: Batch
-    labels: Array | None  # [sequences], [sequences, labels] or, for tagging, [tokens]; None where unlabelled
+    labels: Array | None  # [sequences], [sequences, ...] or, for tagging, [tokens]; None where unlabelled
     words: IntArray  # for tagging: the token at which each word starts, all examples' words in order; else empty
 
 

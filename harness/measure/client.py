@@ -200,7 +200,10 @@ class Worker:
         return Job(answer["version"], answer["recipe"], answer["predictions"])
 
     def predict(self, batch: Batch, kind: str, batch_tokens: int, on_progress: Progress | None = None) -> Array:
-        """Logits [sequences, labels], or [tokens, labels] for tagging; ``on_progress(done, total)`` in sequences."""
+        """Logits [sequences, labels], or [tokens, labels] for kinds in ``OF_TOKENS``.
+
+        ``on_progress(done, total)`` counts sequences.
+        """
         return self._ask("predict", on_progress, batch=batch, kind=kind, batch_tokens=batch_tokens)[1]["logits"]
 
     def start_training(

@@ -165,7 +165,7 @@ class Session:
         return module.job(**arguments, progress=self.progress), {}
 
     def predict(self, batch: Batch, kind: str, batch_tokens: int) -> Answer:
-        """Logits for every sequence (for tagging: every token), in the order given.
+        """Logits for every sequence (for some kinds: every token), in the order given.
 
         They come from the model's own head if it is trainable, otherwise from a head in numpy on its hidden states.
         """

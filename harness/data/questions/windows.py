@@ -74,10 +74,7 @@ def encode_questions(
             parts += [head, ids_of[text][first:end], sep]
             lengths.append(len(head) + end - first + 1)
             segments.append(np.repeat([0, 1 if tokenizer.has_segments else 0], [len(head), lengths[-1] - len(head)]))
-            inside = answer is not None and first <= answer[0] and answer[1] < end
-            labels.append(
-                (answer[0] - first + len(head), answer[1] - first + len(head)) if answer and inside else (0, 0)
-            )
+            labels.append(_tokens(answer, first, end, len(head)))
             tokens += lengths[-1]
     batch = Batch(np.concatenate(parts), np.concatenate(segments), np.cumsum([0, *lengths], dtype=np.int64))
     unlabelled = any(example.label is None for example in examples)
@@ -89,6 +86,13 @@ def encode_questions(
         [by_text[text] for text in texts],
         cut,
     )
+
+
+def _tokens(answer: tuple[int, int] | None, first: int, end: int, head: int) -> tuple[int, int]:
+    """The tokens of the answer in a window of these pieces; [CLS] where the window does not hold all of it."""
+    if answer is None or answer[0] < first or answer[1] >= end:
+        return 0, 0
+    return answer[0] - first + head, answer[1] - first + head
 
 
 def divide(pieces: int, room: int, reading: Reading) -> Iterator[tuple[int, int]]:

@@ -145,7 +145,9 @@ def test_a_new_field_of_tasks_changes_the_key_only_where_a_task_uses_it(prepared
         task = made.tasks[0]
         old = {each.name: getattr(task, each.name) for each in dataclasses.fields(task)}
         packed = fields.pop("packed", False)
-        files = {split: FutureFile(file.path, file.header, file.columns, packed) for split, file in task.files.items()}
+        files = {
+            split: FutureFile(file.path, file.header, file.columns, packed=packed) for split, file in task.files.items()
+        }
         return key_of(dataclasses.replace(made, tasks=[FutureTask(**(old | {"files": files} | fields))]))
 
     assert key_with() == key_of(made)

@@ -167,8 +167,15 @@ def test_only_training_may_have_several_files(tmp_path: Path, own_task: Callable
         load_task(own_task(files={"train": ["train.tsv", "dev.tsv"], "dev": "dev.tsv"}))
 
 
-# questions, articles, answers whose place is not where the file says
-REAL = {"squadshifts train": (27626, 0), "squad1 dev": (10570, 0)}
+def test_the_embedded_questions_are_sound_and_apart() -> None:
+    task = load_task("mini-questions")
+    train, dev = (read(task, split, None) for split in ("train", "dev"))
+    assert (len(train.examples), len(dev.examples), train.repairs, dev.repairs) == (54, 25, [], [])
+    assert not {each.pair for each in train.examples} & {each.pair for each in dev.examples}
+    assert all(each.pair.count(each.label[0]) == 1 for each in (*train.examples, *dev.examples)), "one right place"
+
+
+REAL = {"squadshifts train": (27626, 0), "squad1 dev": (10570, 0)}  # questions, repairs
 
 
 @pytest.mark.slow
