@@ -93,8 +93,8 @@ class Claims:
         while True:
             time.sleep(BEAT)
             with self._lock:
-                held = list(self._held)
-            for each in held:
+                owned = list(self._held)
+            for each in owned:
                 with suppress(OSError):  # it was taken over, or the file server is away
                     os.utime(each.file)
 
@@ -164,7 +164,7 @@ def _has_ended(text: str) -> bool:
 
 
 def _life(pid: int) -> dict[str, str | int | None] | None:
-    """A process, told from a later one with the same number by its start; None if it has ended."""
+    """A process with its start, as a later one may have the same number; None if it has ended."""
     place = _place()
     if place is None:
         return {"place": None, "pid": pid}

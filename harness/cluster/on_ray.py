@@ -35,6 +35,7 @@ from harness.shares import Only
 
 LOOK = 1.0  # seconds between two looks at the cluster
 ANSWER = 5.0  # seconds that an address has to answer
+REST = 30.0  # seconds until a machine that lost a run is checked again; by then Ray knows whether it is gone
 CUT = 1000  # letters of what a process that died has said
 ATTEMPTS = 3  # times that a run may be lost with its machine
 KINDS = ("parity", "quality", "speed")  # folders of records
@@ -105,7 +106,8 @@ class Machine:
     address: str
     cpus: int
     gpus: int
-    state: str = "new"  # checking, fit, out
+    state: str = "new"  # checking, fit, doubtful (it lost a run), out
+    doubted: float = 0.0  # since when
     running: set[Piece] = field(default_factory=set)
 
 
@@ -161,8 +163,11 @@ class _Command:
             cpus, gpus = (int(each["Resources"].get(what, 0)) for what in ("CPU", "GPU"))
             if name not in self.machines and cpus > 0:
                 self.machines[name] = Machine(name, f"{each['NodeManagerAddress']} ({name[:6]})", cpus, gpus)
-        for name in [name for name, each in self.machines.items() if name not in alive and not each.running]:
-            del self.machines[name]
+        for name, machine in list(self.machines.items()):
+            if name not in alive and not machine.running:
+                del self.machines[name]
+            elif machine.state == "doubtful" and time.monotonic() - machine.doubted > REST:
+                machine.state = "new"
 
     def _start(self) -> None:
         """Give work to the machines that have room."""
@@ -241,6 +246,7 @@ class _Command:
         else:
             piece.lost += 1
             self.again += 1
+            machine.state, machine.doubted = "doubtful", time.monotonic()
             log.warning(f"{piece.label}: lost on {machine.address}, and begun again: {message['lost']}")
             if piece.lost == ATTEMPTS:
                 raise Failure(f"{piece.label}: lost {ATTEMPTS} times; the last time: {message['lost']}")

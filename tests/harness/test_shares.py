@@ -43,8 +43,8 @@ def test_what_is_added_moves_no_run_to_another_share(prepared: Callable[..., Pla
 
 
 def test_shares_are_the_same_in_every_version() -> None:
-    held = [next(n for n in range(1, 17) if Share(n, 16).holds("reference", "rte", seed)) for seed in range(42, 47)]
-    assert held == [6, 7, 8, 9, 10], "records of earlier commands lie in folders of these shares"
+    numbers = [next(n for n in range(1, 17) if Share(n, 16).holds("reference", "rte", seed)) for seed in range(42, 47)]
+    assert numbers == [6, 7, 8, 9, 10], "records of earlier commands lie in folders of these shares"
 
 
 def test_only_the_first_share_times_and_the_others_start_only_what_they_run(prepared: Callable[..., Plan]) -> None:

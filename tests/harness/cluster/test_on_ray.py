@@ -66,7 +66,7 @@ class Ray:
         return SimpleNamespace(remote=start)
 
     def wait(self, answers: list[Any], **_: Any) -> tuple[list[Any], list[Any]]:
-        return answers[-1:], answers[:-1]
+        return answers[:1], answers[1:]
 
     def get(self, line: str) -> str:
         return line
@@ -113,6 +113,8 @@ def _runs(plan: Plan, implementation: Any) -> Iterator[Any]:
 @pytest.fixture
 def run(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[list[Record], Ray]]:
     """A function: answers of machines, and their resources, to the records and what Ray was asked."""
+
+    monkeypatch.setattr(on_ray, "REST", 0.05)
 
     def start(answer: Any, **machines: dict[str, int]) -> tuple[list[Record], Ray]:
         ray = Ray(machines or {"a": {"CPU": 2}, "b": {"CPU": 1}}, answer)
@@ -162,10 +164,25 @@ def test_runs_of_a_lost_machine_go_to_another_and_that_is_said(
             raise Lost("the node died")
         return answers(machine, order)
 
-    records, ray = run(answer)
+    records, ray = run(answer, a={"CPU": 4}, b={"CPU": 1})
     assert len(records) == 4
-    assert all(work_of(ray).count(each) > 1 for each in lost)
+    assert len(lost) == 2
+    assert all(each in work_of(ray, "b") for each in lost)
     assert "begun again because a machine was lost: 2 runs; none is recorded twice" in caplog.text
+
+
+def test_a_machine_that_lost_a_run_gets_no_other_until_it_is_checked_again(run: Any, answers: Any) -> None:
+    def answer(machine: str, order: dict[str, Any]) -> Any:
+        if machine == "a" and len(ray_orders) == 0 and order["what"] == "work":
+            ray_orders.append(order)
+            raise Lost("a worker was killed")
+        return answers(machine, order)
+
+    ray_orders: list[Any] = []
+    records, ray = run(answer, a={"CPU": 1})
+    assert len(records) == 4
+    whats = [order["what"] for _, order in ray.orders]
+    assert whats == ["check", "work", "check", *["work"] * 5]
 
 
 def test_a_run_that_every_machine_is_lost_with_ends_the_command(run: Any, answers: Any) -> None:
