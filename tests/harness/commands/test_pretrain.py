@@ -103,7 +103,7 @@ def test_diverged_training_is_a_failure(main: Main, made: Path) -> None:
 
 
 def test_a_full_disk(main: Main, made: Path) -> None:
-    """A limit on the size of files stands for it. What was there stays, and the run goes on afterwards."""
+    """A limit on the size of files has the same effect. What was there stays, and the run goes on afterwards."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
     try:
