@@ -63,6 +63,7 @@ def arguments(folder: Path, precision: str = "fp64") -> list[object]:
     ]
 
 
+@pytest.mark.slow
 def test_from_text_to_a_model(main: Main, made: Path) -> None:
     code, out, err = main(*arguments(made, "fp32"))
     assert code == 0, err
