@@ -1,4 +1,4 @@
-"""Masks of a batch: which tokens are to be predicted, and what stands in their place.
+"""Masks of a batch: which tokens are to be predicted, and what replaces them.
 
 The choice is a function of each sequence's key and the positions in it, so it does not depend on the batch.
 """

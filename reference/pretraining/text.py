@@ -28,7 +28,7 @@ BORDER = re.compile(
 )
 # Words with a period after which a sentence goes on; of the second kind, before a number; of the third, as often not.
 TITLES = {"mr", "mrs", "ms", "dr", "prof", "rev", "hon", "gen", "col", "maj", "capt", "cmdr", "lt", "sgt", "gov", "sen"}
-OTHERS = {"rep", "pres", "st", "mt", "vs", "cf", "ca", "approx", "dept", "univ"}
+OTHERS = {"rep", "st", "mt", "vs", "cf", "ca", "approx", "dept", "univ"}
 MONTHS = {"jan", "feb", "mar", "apr", "jun", "jul", "aug", "sep", "sept", "oct", "nov", "dec"}
 ABBREVIATIONS = TITLES | OTHERS
 BEFORE_NUMBERS = MONTHS | {"no", "nos", "vol", "vols", "p", "pp", "fig", "figs", "ed", "ft", "art", "sec", "ch"}

@@ -253,7 +253,9 @@ class Run:
         partial.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
         partial.replace(path)
         assert self.evaluation is not None
-        if not self.resumed:
+        if kept:
+            show(json.loads(kept[0]))
+        else:
             unigram = self.evaluation.unigram()
             self._write({"step": 0, "event": "start", "vocabulary": self.config.vocab_size, **unigram}, show)
         self._write(

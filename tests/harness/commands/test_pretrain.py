@@ -63,6 +63,7 @@ def arguments(folder: Path, precision: str = "fp64") -> list[object]:
     ]
 
 
+@pytest.mark.slow
 def test_from_text_to_a_model(main: Main, made: Path) -> None:
     code, out, err = main(*arguments(made, "fp32"))
     assert code == 0, err
@@ -103,7 +104,7 @@ def test_diverged_training_is_a_failure(main: Main, made: Path) -> None:
 
 
 def test_a_full_disk(main: Main, made: Path) -> None:
-    """A limit on the size of files stands for it. What was there stays, and the run goes on afterwards."""
+    """A limit on the size of files has the same effect. What was there stays, and the run goes on afterwards."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
     try:

@@ -69,6 +69,7 @@ def undisturbed(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return folder
 
 
+@pytest.mark.slow
 def test_it_learns_more_than_frequencies(corpus: Corpus, tmp_path: Path) -> None:
     """The text has a few sentences over and over, so this takes seconds."""
     made = recipe(tokens=50_000, batch_tokens=256, learning_rate=1e-2, dropout=0.0)
@@ -177,6 +178,7 @@ def killed_runs(corpus: Corpus, folder: Path, kills: int) -> int:
     return done
 
 
+@pytest.mark.slow
 def test_a_killed_run_ends_with_the_same_weights(undisturbed: Path, corpus: Corpus, tmp_path: Path) -> None:
     assert killed_runs(corpus, tmp_path / "run", 2) > 0
     assert same(weights(tmp_path / "run"), weights(undisturbed))
@@ -290,6 +292,7 @@ def free_port() -> int:
 FEW: dict[str, Any] = {"tokens": 3000, "dropout": 0.0}
 
 
+@pytest.mark.slow
 def test_several_processes_are_one(corpus: Corpus, tmp_path: Path) -> None:
     """They end with the weights of one process, but for rounding; and bit by bit with their own if one is killed."""
     assert pretrain(corpus, recipe(**FEW), tmp_path / "one", SETTING)
