@@ -181,8 +181,8 @@ def test_a_machine_that_lost_a_run_gets_no_other_until_it_is_checked_again(run: 
     ray_orders: list[Any] = []
     records, ray = run(answer, a={"CPU": 1})
     assert len(records) == 4
-    whats = [order["what"] for _, order in ray.orders]
-    assert whats == ["check", "work", "check", *["work"] * 5]
+    messages = [order["what"] for _, order in ray.orders]
+    assert messages == ["check", "work", "check", *["work"] * 5]
 
 
 def test_a_run_that_every_machine_is_lost_with_ends_the_command(run: Any, answers: Any) -> None:
