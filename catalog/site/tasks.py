@@ -163,6 +163,7 @@ def task_pages(
     for name in names:
         task = tasks.get(name)
         entry = view.by_id.get(task.entry) if task and task.entry else None
-        values = {"name": name, "task": task, "entry": entry, "parts": parts[name], "reported": []}
+        reported = sum(len(rows) for _, _, rows in view.reported(entry)) if entry else 0
+        values = {"name": name, "task": task, "entry": entry, "parts": parts[name], "reported": reported}
         pages[f"tasks/{name}.md"] = ("task", values)
     return pages
