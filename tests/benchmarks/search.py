@@ -133,9 +133,10 @@ def fill(folder: Path, rows: Rows, texts: list[str]) -> DiskStore:
     return store
 
 
-def vectors(texts: list[str], folder: Path) -> Rows:
+def vectors(texts: list[str], folder: Path, layer: int) -> Rows:
     """The vectors of texts; a part that the folder has is not computed again."""
-    encoder, parts = SentenceEncoder("minilm-l6", precision="fp32", device="cpu"), []
+    encoder, parts = SentenceEncoder("minilm-l6", layers=[layer], precision="fp32", device="cpu"), []
+    folder = folder / f"layer{layer}"
     folder.mkdir(parents=True, exist_ok=True)
     for start in tqdm(range(0, len(texts), PART), unit=f" x {PART} texts"):
         part = texts[start : start + PART]
@@ -155,13 +156,14 @@ def main() -> None:
     parser.add_argument("--queries", type=int, default=200, help="queries (%(default)s)")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="threads (%(default)s)")
     parser.add_argument("--vectors", type=Path, required=True, help="folder that keeps the vectors")
+    parser.add_argument("--layer", type=int, default=-1, help="pooled; 0, the embeddings, is fast (%(default)s)")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     every, others = sentences(given.data)
     texts = list(islice(every, given.texts))
     known = set(texts)
     asked = list(islice((text for text in others if text not in known), given.queries))
-    rows, queries = vectors(texts, given.vectors), vectors(asked, given.vectors)
+    rows, queries = (vectors(each, given.vectors, given.layer) for each in (texts, asked))
     with tempfile.TemporaryDirectory() as folder, threadpool_limits(given.threads):
         start = time.perf_counter()
         store = fill(Path(folder), rows, texts)
