@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from catalog import evidence, identifiers
-from catalog.check_reported import check_reported
 from catalog.errors import Problem, printable
 from catalog.folding import unaccented
 from catalog.load import ENTRIES, Document, read_folder
+from catalog.reported.check import check_reported
 from catalog.schema import FACTS, LINKS, Article, Entry, Model, Paper, Repository
 from catalog.values import VOCABULARY, nearest, vocabulary
 

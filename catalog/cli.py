@@ -147,8 +147,8 @@ def results(
     There is a table for each data set, split and metric, the best first. Without a data set, all that have results are
     listed.
     """
-    from catalog import results as reported
     from catalog.load import load
+    from catalog.reported import results as reported
 
     rows = reported.choose(load(entries), what, split)
     if as_json:
@@ -239,7 +239,7 @@ def anchors(
     """
     from catalog.export import write
     from catalog.load import load
-    from catalog.results import anchors as exported
+    from catalog.reported.results import anchors as exported
 
     print(write(output, exported(load(entries))))
 
@@ -294,8 +294,8 @@ def export(
 ) -> None:
     """Write the catalog as JSON, CSV, BibTeX, Atom and Markdown, and reported results as JSON, CSV and Parquet."""
     from catalog import export as formats
-    from catalog import results
     from catalog.load import load
+    from catalog.reported import results
 
     found = load(entries)
     written = [*formats.export(found, output, site), *results.export(found, output)]

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 from yaml.events import AliasEvent, Event, MappingStartEvent, ScalarEvent, SequenceStartEvent
 
 from catalog.errors import BadInput, Problem
-from catalog.reported import Figure, Recipe, Table, wrong_figures
+from catalog.reported.tables import Figure, Recipe, Table, wrong_figures
 from catalog.schema import FOLDERS, KINDS, MODELS, Entry
 from catalog.values import nearest
 from catalog.yaml_text import TEXTS, changed_by_escape, changed_by_folding, cut_by_comment, look_alike

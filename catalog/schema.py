@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from catalog import identifiers
-from catalog.reported import Split, Table
+from catalog.reported.tables import Split, Table
 from catalog.values import (
     Address,
     Arxiv,

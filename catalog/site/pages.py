@@ -18,10 +18,11 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from catalog import export, results
+from catalog import export
 from catalog.errors import BadInput, Failure
 from catalog.folding import replaced
 from catalog.links import Link
+from catalog.reported import results
 from catalog.schema import FOLDERS, Entry, vocabulary
 from catalog.site import board, choices, costs, family, leaderboard, theme_search
 from catalog.site.api import read_package

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from catalog import export
-from catalog.check_reported import disagreeing
 from catalog.folding import otherwise
 from catalog.identifiers import identify
-from catalog.reported import Result
-from catalog.results import remarks
+from catalog.reported.check import disagreeing
+from catalog.reported.results import remarks
+from catalog.reported.tables import Result
 from catalog.schema import FIELDS, FOLDERS, LINKS, vocabulary
 from catalog.site.leaderboard import PARITY, TIMING, Board, Row
 

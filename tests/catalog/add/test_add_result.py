@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.catalog.test_reported import table
 from typer.testing import CliRunner
 
 from catalog.add.add_result import add_result
@@ -11,9 +12,8 @@ from catalog.check import check
 from catalog.cli import app
 from catalog.errors import BadInput
 from catalog.load import load
-from catalog.reported import results
+from catalog.reported.tables import results
 from tests.catalog.conftest import Write
-from tests.catalog.test_reported import table
 
 GIVEN: dict[str, Any] = {"model": "BERT-Base", "source": "a README", "by": "repository"}
 GIVEN |= {"seen": "a/b@0123abc README.md:7", "unit": "percent", "dataset": "mnli", "split": "dev", "metric": "accuracy"}

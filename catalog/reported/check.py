@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from catalog.load import Document, Place
-from catalog.reported import Figure, Result, Table, file_of, results
+from catalog.reported.tables import Figure, Result, Table, file_of, results
 from catalog.schema import Dataset
 from catalog.values import nearest
 

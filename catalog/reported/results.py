@@ -9,10 +9,10 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from catalog.check_reported import disagreeing
 from catalog.errors import BadInput, Failure
 from catalog.export import LICENSE, cell, write
-from catalog.reported import Result, Table, address, results
+from catalog.reported.check import disagreeing
+from catalog.reported.tables import Result, Table, address, results
 from catalog.schema import Dataset, Entry
 from catalog.values import nearest, vocabulary
 

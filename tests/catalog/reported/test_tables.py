@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from catalog.check import check
-from catalog.check_reported import disagreeing
 from catalog.load import ENTRIES, load, read_folder
-from catalog.reported import results
+from catalog.reported.check import disagreeing
+from catalog.reported.tables import results
 from tests.catalog.conftest import Write
 
 TABLE = {"model": "BERT-Base", "source": '"a README"', "by": "repository", "seen": "a/b@0123abc README.md:7"}

@@ -1,0 +1,1 @@
+"""Results that others reported: how entries hold them, how they are checked, and how they are chosen and exported."""
