@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.catalog.test_reported import table
 from typer.testing import CliRunner
 
 from catalog.add.add_result import add_result
@@ -14,6 +13,7 @@ from catalog.errors import BadInput
 from catalog.load import load
 from catalog.reported.tables import results
 from tests.catalog.conftest import Write
+from tests.catalog.reported.test_tables import table
 
 GIVEN: dict[str, Any] = {"model": "BERT-Base", "source": "a README", "by": "repository"}
 GIVEN |= {"seen": "a/b@0123abc README.md:7", "unit": "percent", "dataset": "mnli", "split": "dev", "metric": "accuracy"}

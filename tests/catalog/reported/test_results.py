@@ -8,12 +8,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.catalog.reported.test_tables import table
 
 from catalog.errors import BadInput
 from catalog.load import ENTRIES, load
 from catalog.reported import results
 from tests.catalog.conftest import Write
+from tests.catalog.reported.test_tables import table
 
 PUBLISHED = Path("harness/results/published.json")
 

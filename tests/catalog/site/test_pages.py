@@ -11,8 +11,6 @@ import pytest
 
 pytest.importorskip("griffe")
 
-from tests.catalog.test_reported import table
-
 from catalog.errors import BadInput
 from catalog.links import Link
 from catalog.load import load
@@ -21,6 +19,7 @@ from catalog.site.pages import build
 from harness.records.record import Quality
 from harness.results.index import scores as all_scores
 from tests.catalog.conftest import Write
+from tests.catalog.reported.test_tables import table
 from tests.published import published_index
 
 ROOT = Path(__file__).parents[3]
