@@ -65,6 +65,7 @@ DRAWS: dict[str, Callable[[np.random.Generator, int], tuple[Answers, Answers]]] 
     "multi-label": sets,
     "tagging": tags,
     "question-answering": spans,
+    "similarity": numbers,
 }
 CASES = [(name, metric, DRAWS[name]) for name, kind in KINDS.items() for metric in kind.metrics]
 
