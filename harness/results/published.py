@@ -6,9 +6,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from harness.data.kinds import KINDS
 from harness.data.task import load_task, task_names
 from harness.statistics.seeds import Runs, Score
 
+# Names of metrics in the catalog, where they differ from those of a kind of task.
+NAMED = {"question-answering": {"f1": "answer_f1", "exact_match": "exact"}}
 FILE = Path(__file__).with_name("published.json")  # written by `python -m catalog anchors` from the catalog's entries
 
 
@@ -34,20 +37,23 @@ class Anchor:
 
 @cache
 def anchors() -> tuple[Anchor, ...]:
-    """The figures of the catalog that name weights of ours and a data set of ours."""
-    tasks = {load_task(name).dataset: name for name in task_names()}
+    """The figures of the catalog that name weights of ours and a data set that a task of ours fine-tunes on."""
+    known = map(load_task, task_names())
+    tasks = {task.dataset: task for task in known if task.dataset and KINDS[task.kind].trained}
     return tuple(
         Anchor(
             source=table["source"],
             url=table["url"],
             checkpoints=tuple(table["checkpoints"]),
-            task=tasks[figure["dataset"]],
-            **{name: figure[name] for name in ("split", "metric", "value")},
+            task=task.name,
+            split=figure["split"],
+            metric=NAMED.get(task.kind, {}).get(figure["metric"], figure["metric"]),
+            value=figure["value"],
             protocol=table["protocol"],
         )
         for table in json.loads(FILE.read_text(encoding="utf-8"))
         for figure in table["figures"]
-        if figure["dataset"] in tasks
+        if (task := tasks.get(figure["dataset"]))
     )
 
 

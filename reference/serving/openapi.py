@@ -3,6 +3,7 @@
 import html
 import importlib.metadata
 import json
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,6 +19,7 @@ LIST: Schema = {"type": "array", "items": TEXT, "minItems": 1}
 FLAG: Schema = {"type": ["boolean", "null"]}
 NAME: Schema = {"type": ["string", "null"]}
 CUTTING: Schema = {"truncate": FLAG, "truncation_direction": {"enum": ["Left", "Right", None]}}
+FILTER: Schema = {"type": ["object", "null"]}
 PROMPT: Schema = {"prompt_name": NAME}
 
 
@@ -72,12 +74,27 @@ BODIES: dict[str, Schema] = {  # of the routes that take one
             ),
         ]
     },
+    "/matches": _body(["first", "second"], first=TEXT, second=TEXT),
+    "/collections": _body(["name"], name=TEXT),
+    "/collections/{name}/add": _body(
+        ["texts"], texts=TEXTS, ids={"type": ["array", "null"], "items": TEXT}, metadata={"type": ["array", "null"]}
+    ),
+    "/collections/{name}/search": _body(
+        [],
+        text=NAME,
+        vector={"type": ["array", "null"], "items": {"type": "number"}},
+        k={"type": "integer", "minimum": 1},
+        filter=FILTER,
+    ),
+    "/collections/{name}/get": _body(["ids"], ids={"type": "array", "items": TEXT}),
+    "/collections/{name}/delete": _body(["ids"], ids={"type": "array", "items": TEXT}),
+    "/collections/{name}/list": _body([], after=NAME, limit={"type": "integer", "minimum": 1}, filter=FILTER),
     "/encode": _body(["id", "texts"], id={}, texts={"type": "array", "items": {}, "minItems": 1}, is_tokenized=FLAG),
 }
 REFUSALS = {  # what each status means, wherever it comes from
     "400": "the body is not JSON, is empty, or on /v1 and /encode has a wrong field",
     "401": "the key is missing or wrong",
-    "404": "there is no such model",
+    "404": "there is no such model or collection, or the service keeps no collections",
     "408": "the body did not arrive in time",
     "413": "the body, a text or the number of texts is too large",
     "415": "Content-Type is not application/json",
@@ -98,7 +115,7 @@ def describe(application: Application) -> Schema:
     paths: dict[str, Schema] = {}
     for route in application.routes:
         for method in sorted((route.methods or set()) - {"HEAD"}):
-            paths.setdefault(route.path, {})[method.lower()] = _operation(application, route)
+            paths.setdefault(route.path, {})[method.lower()] = _operation(application, route, method)
     version = importlib.metadata.version("bert-atlas")
     keys = {"securitySchemes": {"key": {"type": "http", "scheme": "bearer"}}} if application.service.key else {}
     return {
@@ -109,16 +126,18 @@ def describe(application: Application) -> Schema:
     }
 
 
-def _operation(application: Application, route: Route) -> Schema:
+def _operation(application: Application, route: Route, method: str) -> Schema:
     summary, _, rest = (application.says(route) or route.path).partition("\n\n")
     body = BODIES.get(route.path)
-    refused = REFUSALS if body else {status: REFUSALS[status] for status in ("401", "500", "503")}
+    refused = REFUSALS if body or "{" in route.path else {status: REFUSALS[status] for status in ("401", "500", "503")}
     responses: Schema = {"200": {"description": "the answer"}}
     responses |= {status: {"description": why} for status, why in refused.items()}
     said: Schema = {"summary": " ".join(summary.split()), "responses": responses}
     if rest:
         said["description"] = " ".join(rest.split())
-    if body:
+    if names := re.findall(r"{(\w+)}", route.path):
+        said["parameters"] = [{"name": name, "in": "path", "required": True, "schema": TEXT} for name in names]
+    if body and method == "POST":
         said["requestBody"] = {"required": True, "content": {"application/json": {"schema": body}}}
     if application.service.key and not application.is_unlocked(route.path):
         said["security"] = [{"key": []}]

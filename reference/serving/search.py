@@ -319,6 +319,7 @@ def routes(store: Store | None) -> list[Route]:
                 raise Refused(Why.NO_ROUTE, "this service keeps no collections; start it with --store FOLDER")
             return await endpoint(Asked(call, store))
 
+        answered.__doc__ = endpoint.__doc__
         return answered
 
     one = "/collections/{name}"

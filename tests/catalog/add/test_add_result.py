@@ -45,10 +45,10 @@ def test_the_second_goes_into_the_same_table(bert: Path, entries: Path) -> None:
 
 
 def test_a_table_before_other_fields_stays_there(bert: Path, entries: Path, write: Write) -> None:
-    write("bert", reported=table() + "\n# a remark", sources="[a]", added='"2026-12-01"')
+    write("bert", reported=table() + "\n# a remark", sources="[owner/name@0123456 README.md:1]", added='"2026-12-01"')
     add_result("bert", GIVEN | {"value": "90.0", "model": "BERT-Large"}, entries)
     text = bert.read_text("utf-8")
-    assert text.endswith('sources: [a]\nadded: "2026-12-01"\n')
+    assert text.endswith('sources: [owner/name@0123456 README.md:1]\nadded: "2026-12-01"\n')
     assert "# a remark" in text
     assert check(entries) == []
 
@@ -59,7 +59,9 @@ def test_figures_of_several_lines_stay_whole(bert: Path, entries: Path, write: W
         *(f"      {name}: {GIVEN[name]}" for name in ("source", "by", "seen", "unit")),
     ]
     lines += ["      figures:", "        - dataset: mnli", "          split: dev", "          metric: accuracy"]
-    write("bert", reported="\n" + "\n".join([*lines, "          value: 84.4"]), sources="[a]")
+    write(
+        "bert", reported="\n" + "\n".join([*lines, "          value: 84.4"]), sources="[owner/name@0123456 README.md:1]"
+    )
     written = add_result("bert", GIVEN | {"value": "84.6", "split": "test_matched"}, entries)
     assert bert.read_text("utf-8").splitlines()[written.line - 1].startswith("        - {dataset: mnli, split: test_m")
     assert [row.written for row in results(load(entries))] == ["84.4", "84.6"]

@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 
 import pytest
 
+from harness.data.kinds import KINDS
 from harness.data.task import load_task, task_names
 from harness.measure.keys import declared
 from harness.records.record import Quality
@@ -62,6 +63,14 @@ def test_each_task_names_the_entry_of_its_data_set() -> None:
     assert set(filter(None, named.values())) <= entries
     own = {name for name, dataset in named.items() if dataset is None}
     assert own == {name for name in named if name.startswith("mini-")} | {"next-sentence"}
+
+
+def test_a_data_set_has_one_task_that_fine_tunes_on_it() -> None:
+    """So that a published figure is beside ours of the same task: STS-B fine-tuned, and not by cosine."""
+    trained = [task for task in map(load_task, task_names()) if task.dataset and KINDS[task.kind].trained]
+    assert len({task.dataset for task in trained}) == len(trained)
+    assert {each.task for each in anchors()} >= {"stsb", "squad2"}
+    assert {each.metric for each in anchors() if each.task == "squad2"} == {"answer_f1"}
 
 
 def test_the_entry_of_the_data_set_changes_no_key() -> None:
