@@ -11,7 +11,9 @@ PORTS ?= all
 OF_PROCESSOR := tests/reference $(patsubst %,tests/harness/%.py,commands/test_doctor measure/test_speed \
 	measure/test_training_speed records/test_compiled_here worker/test_finetune worker/test_roofline worker/test_session)
 ENGINE_TESTS := tests/harness/implementations/test_engine_ports.py
-AVX2_ALONE := BERT_ATLAS_MAX_CPU_ISA=AVX2 ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2
+# A cache apart: PyTorch takes kernels that it compiled for AVX-512 from its cache in spite of the switch, and they are wrong.
+AVX2_ALONE := BERT_ATLAS_MAX_CPU_ISA=AVX2 ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 \
+	TORCHINDUCTOR_CACHE_DIR=build/inductor-avx2
 
 # What `results` measures, and where its records are kept so that it goes on where it stopped.
 OURS ?= reference,reference:bf16,reference:int8
