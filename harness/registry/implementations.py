@@ -94,13 +94,30 @@ def _source_of(module: str) -> Path | None:
 
 
 def find(name: str) -> Implementation:
-    """The implementation of this name. BadInput, with the nearest name, if there is none."""
+    """The implementation of this name, or of this file: ``./mine.py``, ``./mine.py:variant``.
+
+    BadInput, with the nearest name, if there is none.
+    """
     known = implementations()
+    if (own := re.fullmatch(r"(.+\.py)(?::([\w.-]+))?", name)) is not None:
+        return _in_file(Path(own[1]).expanduser(), own[2] or "", known)
     if name not in known:
         near = difflib.get_close_matches(name, known, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
         raise BadInput(f"no implementation is called {name!r}{hint} (known: {', '.join(known)})")
     return known[name]
+
+
+def _in_file(file: Path, variant: str, known: dict[str, Implementation]) -> Implementation:
+    if not file.is_file():
+        raise BadInput(f"there is no file {file}; an implementation is named by its name or by its file")
+    found = {each.variant: each for each in describe(file.resolve())}
+    if variant not in found:
+        raise BadInput(f"{file}: it has no variant {variant!r} (it has: {', '.join(filter(None, found)) or 'none'})")
+    name = found[variant].name
+    if name in known and known[name].file != file.resolve():
+        raise BadInput(f"{file}: the name {name!r} is that of {known[name].file}; choose another")
+    return found[variant]
 
 
 @per_file

@@ -55,6 +55,20 @@ def test_an_unknown_name_is_answered_with_the_nearest() -> None:
         find("zzz")
 
 
+def test_one_can_be_named_by_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = written(tmp_path, CONSTANTS + 'VARIANTS = {"fast": "compiled"}\n')
+    monkeypatch.chdir(tmp_path)
+    assert (find("mine.py").name, find("./mine.py:fast").name) == ("mine", "mine:fast")
+    assert find(str(file)).file == file
+    with pytest.raises(BadInput, match=r"mine.py: it has no variant 'slow' \(it has: fast\)"):
+        find("mine.py:slow")
+    with pytest.raises(BadInput, match="there is no file other.py"):
+        find("other.py")
+    file.write_text(CONSTANTS.replace("mine", "reference", 1))
+    with pytest.raises(BadInput, match=r"the name 'reference' is that of .*reference.py; choose another"):
+        find("mine.py")
+
+
 def test_variants_come_after_the_default(tmp_path: Path) -> None:
     file = written(tmp_path, CONSTANTS + 'VARIANTS = {"fast": "compiled", "slow": ""}\n')
     assert [(each.name, each.variant, each.title) for each in describe(file)] == [
