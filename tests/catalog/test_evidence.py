@@ -129,10 +129,9 @@ def test_a_whole_catalog_has_no_entry_alone_and_no_tag_unused(entries: Path, wri
     write("bert", tags="[pretraining]")
     write("roberta", arxiv='"1907.11692"', title="Another", builds_on="[bert]")
     write("alone", arxiv='"1907.11693"', title="A third")
-    alone, *tags = said(entries, whole=True)
+    alone, tags = sorted(said(entries, whole=True), key=lambda each: "vocabulary" in each)
     assert alone.startswith("papers/alone.yaml:1: id: is linked with no other entry")
-    assert len(tags) == 1
-    assert "no entry has it" in tags[0]
+    assert "no entry has it" in tags
     assert said(entries) == []
 
 
