@@ -62,7 +62,7 @@ def test_one_can_be_named_by_its_file(tmp_path: Path, monkeypatch: pytest.Monkey
     assert find(str(file)).file == file
     with pytest.raises(BadInput, match=r"mine.py: it has no variant 'slow' \(it has: fast\)"):
         find("mine.py:slow")
-    with pytest.raises(BadInput, match="there is no file other.py"):
+    with pytest.raises(BadInput, match=r"there is no file other\.py"):
         find("other.py")
     file.write_text(CONSTANTS.replace("mine", "reference", 1))
     with pytest.raises(BadInput, match=r"the name 'reference' is that of .*reference.py; choose another"):
