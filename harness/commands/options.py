@@ -10,7 +10,9 @@ import typer
 from harness.errors import BadInput
 from harness.files import expanded
 
-Impl = Annotated[str, typer.Option(help="Implementations, separated by commas, or all; see `list`. A file of your own: ./mine.py.")]
+Impl = Annotated[
+    str, typer.Option(help="Implementations, separated by commas, or all; see `list`. A file of your own: ./mine.py.")
+]
 Checkout = Annotated[
     list[str] | None, typer.Option(help="Folder of an implementation's repository: NAME=FOLDER. Repeatable.")
 ]
