@@ -67,7 +67,7 @@ def _of_row(board: Board, row: Row) -> Iterator[dict[str, Any]]:
 
 
 def write_figures(boards: list[Board], costs: list[Cost], folder: Path) -> list[Path]:
-    """Write results.csv, .json and .parquet, and return their paths."""
+    """Write measured.csv, .json and .parquet, and return their paths."""
     rows = figures(boards, costs)
     out = io.StringIO()
     writer = csv.DictWriter(out, COLUMNS, lineterminator="\n")
@@ -81,8 +81,8 @@ def write_figures(boards: list[Board], costs: list[Cost], folder: Path) -> list[
         )
     short = [{name: value for name, value in row.items() if value is not None} for row in rows]
     text = json.dumps({"license": LICENSE, "figures": short}, ensure_ascii=False) + "\n"
-    written = [write(folder / "results.csv", out.getvalue()), write(folder / "results.json", text)]
-    return [*written, _write_parquet(rows, folder / "results.parquet")]
+    written = [write(folder / "measured.csv", out.getvalue()), write(folder / "measured.json", text)]
+    return [*written, _write_parquet(rows, folder / "measured.parquet")]
 
 
 def _written(value: Any) -> Any:

@@ -182,6 +182,7 @@ def test_reported_results_are_on_the_pages_of_model_and_data_set(catalog: Path, 
     assert json.loads(page(out, "en/results.json"))["count"] == 3
     assert (out / "en/results.csv").exists()
     assert (out / "en/results.parquet").exists()
+    assert "figures" in json.loads(page(out, "en/measured.json")), "ours have files with other names"
 
 
 def test_what_entries_say_is_shown_as_text(catalog: Path, tmp_path: Path) -> None:

@@ -24,10 +24,10 @@ def test_the_three_files_hold_the_same(tmp_path: Path) -> None:
     board = board_of(tmp_path, records)
     rows = figures([board], [cost(difference=-0.25)])
     write_figures([board], [cost(difference=-0.25)], tmp_path)
-    with (tmp_path / "results.csv").open(encoding="utf-8") as file:
+    with (tmp_path / "measured.csv").open(encoding="utf-8") as file:
         as_csv = list(csv.DictReader(file))
-    as_json = json.loads((tmp_path / "results.json").read_text("utf-8"))["figures"]
-    as_parquet = parquet.read_table(tmp_path / "results.parquet").to_pylist()
+    as_json = json.loads((tmp_path / "measured.json").read_text("utf-8"))["figures"]
+    as_parquet = parquet.read_table(tmp_path / "measured.parquet").to_pylist()
     assert len(as_csv) == len(as_json) == len(as_parquet) == len(rows)
     assert tuple(as_csv[0]) == COLUMNS
     for plain, text, table in zip(as_json, as_csv, as_parquet, strict=True):
