@@ -50,7 +50,7 @@ def _wrong_data(figure: Figure, sets: dict[str, Dataset], kinds: dict[str, str])
     name = figure.dataset
     if name not in sets:
         if kinds.get(name) == "dataset":
-            return None  # its file has problems of its own, which are reported there
+            return None  # the problems of its file are reported there
         if name in kinds:
             return "dataset", f"{name!r} is a {kinds[name]}, not a data set"
         return (

@@ -46,7 +46,7 @@ log = logging.getLogger(__name__)
 
 
 def work(order: str, cpus: int) -> Iterator[str]:
-    """Carry out an order in a process of its own on this machine, pinned to CPUs. Yields its lines.
+    """Carry out an order in a separate process on this machine, pinned to CPUs. Yields its lines.
 
     The process ends with this one: its standard input closes.
     """

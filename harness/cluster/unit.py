@@ -1,4 +1,4 @@
-"""One piece of a command's work, in a process of its own: ``python -m harness.cluster.unit``.
+"""One piece of a command's work, in a separate process: ``python -m harness.cluster.unit``.
 
 It reads an order, one line of JSON, from standard input and writes lines of JSON to standard output: progress, and at
 the end the files of the records. Every engine that runs pieces elsewhere starts this. It ends, with all its children,

@@ -47,7 +47,7 @@ def load(
     All get the same texts over HTTP, on this machine, in float32, and take turns.
 
     Before anything is timed, vectors are compared with ours; a service whose vectors differ is not timed. Services run
-    in environments of their own, which are created on first use. The record is written to the folder `load` of --runs.
+    in separate environments, which are created on first use. The record is written to the folder `load` of --runs.
     """
     needed = ("aiohttp", "starlette", "uvicorn", "prometheus_client", "zmq")
     if missing := [name for name in needed if importlib.util.find_spec(name) is None]:
@@ -100,7 +100,8 @@ def _print(result: "Load") -> None:
         for turn in each.get("closed", []):
             latency = f"{1000 * turn['p50']:.0f} / {1000 * turn['p99']:.0f}"
             who, cells = f"{turn['clients']} x {turn['texts']}", f"{turn['cpu_seconds_per_1000_texts']:.2f}"
-            table.add_row(name, who, f"{turn['texts_per_second']:.0f}", f"{turn['ratio']:.2f}x", latency, cells)
+            ratio = "-" if turn["ratio"] is None else f"{turn['ratio']:.2f}x"
+            table.add_row(name, who, f"{turn['texts_per_second']:.0f}", ratio, latency, cells)
     terminal().print(table)
     for name, each in result.services.items():
         print(printable(f"{name}: {_sentence(each, result.bound)}"))

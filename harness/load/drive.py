@@ -1,8 +1,8 @@
 """One run of load: services are started together and driven in turn, and the record says which rates each met."""
 
-import math
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from statistics import median
@@ -77,19 +77,13 @@ def run(plan: Plan, chosen: list[Implementation], asked: Asked, show: Show) -> r
     return result
 
 
-class _kept:  # noqa: N801 - used as a function
+@contextmanager
+def _kept(figures: dict[str, Any]) -> Iterator[None]:
     """A failure inside is kept in the figures, and the run goes on."""
-
-    def __init__(self, figures: dict[str, Any]) -> None:
-        self.figures = figures
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, kind: Any, error: Any, trace: Any) -> bool:
-        if not isinstance(error, Failure | BadInput):
-            return False
-        self.figures |= {"state": "failed", "reason": str(error)}
-        return True
+    try:
+        yield
+    except (Failure, BadInput) as error:
+        figures |= {"state": "failed", "reason": str(error)}
 
 
 def _started(
@@ -149,10 +143,17 @@ def _turns(
                 figures[name]["memory"] = max(figures[name].get("memory", 0), each.memory)
     for name, done in turns.items():
         if figures[name]["state"] == "ok":
+            # Round by round; ours may have failed before the last one.
             ratios = [a["texts_per_second"] / b["texts_per_second"] for a, b in zip(done, turns[OURS], strict=False)]
             middle = {key: median(turn[key] for turn in done) for key in done[0]}
             figures[name].setdefault("closed", []).append(
-                {"clients": clients, "texts": together, **middle, "ratio": median(ratios or [math.nan]), "turns": done}
+                {
+                    "clients": clients,
+                    "texts": together,
+                    **middle,
+                    "ratio": median(ratios) if ratios else None,
+                    "turns": done,
+                }
             )
 
 

@@ -81,7 +81,7 @@ def _end_with_parent() -> None:
 
 
 class Running:
-    """A service in a process of its own. Use it in a ``with`` block."""
+    """A service in a separate process. Use it in a ``with`` block."""
 
     def __init__(self, service: Implementation, python: Path, folder: Path, threads: int) -> None:
         with socket.create_server(("127.0.0.1", 0)) as free:
