@@ -1,7 +1,8 @@
 """Work that is done at the same time: most of what an implementation does keeps one core busy."""
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from threading import Event
 from typing import TypeVar
 
@@ -35,8 +36,10 @@ def together(works: Sequence[Callable[[], Iterable[R]]]) -> Iterator[R]:
         except KeyboardInterrupt:
             stop.set()
             pool.shutdown(wait=False, cancel_futures=True)
-            while wait(begun, timeout=0.1).not_done:  # repeatedly, because a worker may just have been started
+            # Not ``concurrent.futures.wait``, which waits for cancelled work without end.
+            while not all(work.done() for work in begun):  # repeatedly, because a worker may just have been started
                 interrupt_all()
+                time.sleep(0.1)
             raise
         finally:
             stop.set()

@@ -85,3 +85,26 @@ def test_ctrl_c_does_not_wait_for_workers_that_are_under_way_together() -> None:
     with pytest.raises(KeyboardInterrupt):
         list(together([interrupted, work]))
     assert time.monotonic() - begin < 20
+
+
+def test_ctrl_c_does_not_wait_for_work_that_has_not_begun() -> None:
+    def interrupted() -> Iterator[None]:
+        raise KeyboardInterrupt
+        yield
+
+    def later() -> Iterator[int]:
+        time.sleep(0.2)
+        yield 1
+
+    outcome: list[BaseException] = []
+
+    def read() -> None:
+        try:
+            list(together([interrupted, *[later] * 20]))
+        except KeyboardInterrupt as error:
+            outcome.append(error)
+
+    reader = threading.Thread(target=read, daemon=True)  # so that a wait without end fails this test alone
+    reader.start()
+    reader.join(20)
+    assert outcome

@@ -72,10 +72,11 @@ class Running:
     def request(self, method: str, path: str, **arguments: Any) -> requests.Response:
         return requests.request(method, f"http://{self.address}{path}", timeout=SOON, **arguments)
 
-    def logged(self, number: int) -> dict[str, Any]:
-        """A line of the log, which is written when the answer is sent already."""
-        wait_until(lambda: len(self.lines) > number)
-        return self.lines[number]
+    def logged(self, answer: requests.Response) -> dict[str, Any]:
+        """The line of the log about this answer. It is written when the answer is sent already, maybe after others."""
+        identity = answer.headers["x-request-id"]
+        wait_until(lambda: any(line["request"] == identity for line in self.lines))
+        return next(line for line in self.lines if line["request"] == identity)
 
 
 class _Lines(logging.Handler):

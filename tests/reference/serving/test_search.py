@@ -193,9 +193,7 @@ def test_a_store_that_cannot_be_written_is_507_and_is_still_searched(filled: Run
 
 
 def test_the_log_names_routes_and_no_collection_or_text(filled: Running) -> None:
-    before = len(filled.lines)
-    filled.post("/collections/c/search", {"text": "a face"}, headers={"x-request-id": "me"})
-    line = filled.logged(before)
+    line = filled.logged(filled.post("/collections/c/search", {"text": "a face"}, headers={"x-request-id": "me"}))
     assert (line["route"], line["status"], line["request"]) == ("/collections/{name}/search", 200, "me")
     assert 'route="/collections/{name}/search"' in filled.get("/metrics").text
 
