@@ -140,7 +140,8 @@ def module_of(file: Path) -> str:
 
 def _file_at(place: Path) -> Path | None:
     try:
-        names = os.listdir(place.parent)  # not ``is_file`` alone: a disk that ignores case has batch.py for Batch
+        # Not ``is_file`` alone: a disk that ignores case has batch.py for Batch. Asked thousands of times.
+        names = os.listdir(place.parent)  # noqa: PTH208 - ten times as fast as Path.iterdir
     except (FileNotFoundError, NotADirectoryError):
         return None
     package, module = place / "__init__.py", place.parent / f"{place.name}.py"
