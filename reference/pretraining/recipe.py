@@ -21,6 +21,7 @@ class Recipe:
     tokens: int  # the budget: tokens to train on, special tokens included
     learning_rate: float  # at its peak
     dropout: float = 0.1
+    initializer_range: float = 0.02  # standard deviation of the first weights; BERT's, for 768 or more hidden units
     max_position_embeddings: int = 512
     max_length: int = 128  # tokens of a sequence
     long_length: int = 512  # that of the last part of the budget
@@ -56,7 +57,7 @@ class Recipe:
 
     def _check(self, source: str) -> None:
         shares = ("dropout", "long_share", "batch_growth", "warmup", "decay")
-        positive = ("tokens", "micro_tokens", "learning_rate", "epsilon", "max_grad_norm")
+        positive = ("tokens", "micro_tokens", "initializer_range", "learning_rate", "epsilon", "max_grad_norm")
         conditions = [(f"{name} must be from 0 to 1", 0 <= getattr(self, name) <= 1) for name in shares]
         conditions += [(f"{name} must be above 0", getattr(self, name) > 0) for name in positive]
         conditions += [
@@ -92,6 +93,7 @@ class Recipe:
             intermediate_size=self.intermediate_size,
             hidden_dropout_prob=self.dropout,
             attention_probs_dropout_prob=self.dropout,
+            initializer_range=self.initializer_range,
             max_position_embeddings=self.max_position_embeddings,
         )
 
