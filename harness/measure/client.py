@@ -206,6 +206,16 @@ class Worker:
         """
         return self._ask("predict", on_progress, batch=batch, kind=kind, batch_tokens=batch_tokens)[1]["logits"]
 
+    def log_probabilities(
+        self, batch: Batch, mask_id: int, batch_tokens: int, on_progress: Progress | None = None
+    ) -> Array:
+        """The logarithm of each token's probability where it alone is masked, [tokens]; 0 for [CLS] and [SEP].
+
+        The model must be loaded with the head "masked-lm". ``on_progress(done, total)`` counts sequences.
+        """
+        arguments = {"batch": batch, "mask_id": mask_id, "batch_tokens": batch_tokens}
+        return self._ask("log_probabilities", on_progress, **arguments)[1]["logarithms"]
+
     def start_training(
         self, batch: Batch, labels: Array, recipe: dict[str, Any], kind: str, seed: int
     ) -> dict[str, Any] | None:

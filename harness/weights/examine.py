@@ -20,19 +20,21 @@ class Examined:
 
     config: dict[str, Any]  # as asdict(BertConfig)
     pooler: bool  # whether they have one
+    lacks_words: tuple[str, ...]  # tensors of the head for masked words that they do not have
     notes: tuple[str, ...]  # what of the files was renamed, or is left out
 
 
 def examine(weights: Weights) -> Examined:
     """Read the weights; BadInput, with what to do, unless they are a BERT's, whole and finite."""
-    from reference.checkpoint import POOLER, read
+    from reference.checkpoint import POOLER, lacks_words, read
     from reference.errors import CheckpointError
 
     try:
         found = read(weights.folder, values=not _sound(weights).is_file())
     except CheckpointError as error:
         raise BadInput(str(error)) from error
-    return Examined(asdict(found.config), found.tensors.keys() >= set(POOLER), found.notes)
+    pooler = found.tensors.keys() >= set(POOLER)
+    return Examined(asdict(found.config), pooler, tuple(lacks_words(found)), found.notes)
 
 
 def remember(weights: Weights) -> None:

@@ -26,6 +26,7 @@ import numpy as np
 from harness.errors import DISK, kind_of, ours
 from harness.port.batch import Array, Batch, by_tokens, in_order
 from harness.port.model import (
+    MASKED_LM,
     Castable,
     HasCompiledFunctions,
     HasComputedPrecision,
@@ -75,6 +76,8 @@ class Session:
         module = self._import(checkout)
         self.model = self.training = self.kept = None  # frees memory for the new model
         start = time.perf_counter()
+        if head == MASKED_LM and not getattr(module, "MASKED_LM", False):
+            raise NotImplementedError("it does not predict masked words here, only hidden states")
         with _warnings() as warnings:
             self.model, self.folder = checked(module.load(folder, head, device, precision, variant)), folder
         seconds = time.perf_counter() - start
@@ -178,6 +181,12 @@ class Session:
         with _no_gradients():
             head = heads.Head(self.folder, kind)
             return {}, {"logits": heads.predict(self.model, head, batch, batch_tokens, self.progress)}
+
+    def log_probabilities(self, batch: Batch, mask_id: int, batch_tokens: int) -> Answer:
+        """The logarithm of each token's probability where it alone is masked, [tokens]; 0 for [CLS] and [SEP]."""
+        from harness.worker import words
+
+        return {}, {"logarithms": words.log_probabilities(self.model, batch, mask_id, batch_tokens, self.progress)}
 
     def start_training(self, batch: Batch, labels: Array, recipe: dict[str, Any], kind: str, seed: int) -> Answer:
         """Prepare the optimizer; ``train_epoch`` does the work."""
@@ -317,6 +326,7 @@ COMMANDS: dict[str, Callable[..., Answer]] = {
         Session.tokenize,
         Session.job,
         Session.predict,
+        Session.log_probabilities,
         Session.start_training,
         Session.train_epoch,
         Session.keep,
