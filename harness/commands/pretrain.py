@@ -145,6 +145,40 @@ def pretrain(
         print(printable(f"{folder}: the model, with a card (README.md) and log.jsonl"))
 
 
+@app.command(
+    epilog='Example: python -m harness package my-bert --corpus my-corpus --name my-bert --text "Letters of my town" '
+    '--licence "CC BY 4.0" --output published/my-bert'
+)
+def package(
+    run: Annotated[Path, typer.Argument(help="Folder of a finished run of `pretrain`.")],
+    corpus: Annotated[Path, typer.Option(help="Folder of the corpus that it was trained on.")],
+    name: Annotated[str, typer.Option(help="Name of the model.")],
+    text: Annotated[str, typer.Option(help="What the text is, in a few words.")],
+    licence: Annotated[str, typer.Option(help="Licence of the text.")],
+    output: Annotated[Path, typer.Option(help="Folder for the result; it must not exist.")],
+) -> None:
+    """Make a pre-trained model ready to publish.
+
+    Weights in float16, vocabulary, recipe, log, and a card that states the data with its sha256 and licence, the cost
+    and the result; no states of the training. `--weights FOLDER` and transformers load the folder, and compute in
+    float32.
+    """
+    folder = expanded(output)
+    if folder.exists():
+        raise BadInput(f"--output: {folder} is there already; name another folder, or delete it")
+    if not (name.strip() and text.strip() and licence.strip()):
+        raise BadInput("--name, --text and --licence: a reader of the card needs all three; give each in a few words")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with _errors():
+        from reference.pretraining.card import Published
+        from reference.pretraining.corpus import open_corpus
+        from reference.pretraining.package import package as write
+
+        error = write(expanded(run), open_corpus(expanded(corpus)), folder, Published(name, text, licence))
+    size = sum(file.stat().st_size for file in folder.iterdir())
+    print(printable(f"{folder}: {size / 1e6:.1f} MB; rounding to float16 changed no weight by more than {error:.1e}"))
+
+
 def read_recipe(name: str, tokens: int | None = None) -> "Recipe":
     """A recipe by its name or file. BadInput if there is none, or if a field is wrong."""
     from harness.data.yaml_file import read_yaml
@@ -216,7 +250,8 @@ def _training(tokens: int, first: bool) -> Iterator[Callable[[dict[str, Any]], N
             nonlocal unigram
             event = line.get("event")
             if event == "start" and "unigram_loss" in line:
-                unigram = f" (by frequency alone {line['unigram_loss']:.2f})"
+                unigram = f" (by frequency alone {line['unigram_loss']:.2f}"
+                unigram += f", from the piece before {line['bigram_loss']:.2f})" if "bigram_loss" in line else ")"
             elif event == "held out":
                 console.print(_held_out(line, tokens) + unigram, highlight=False, markup=False, soft_wrap=True)
             elif event is None:

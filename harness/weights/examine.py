@@ -10,7 +10,7 @@ from harness.data.reading import Reading
 from harness.errors import BadInput
 from harness.files import cache_folder
 from harness.weights.find import Weights
-from harness.weights.random_weights import NAMES as RANDOM
+from harness.weights.random_weights import PREFIX
 from reference.tokenizer import Tokenizer
 
 
@@ -70,7 +70,7 @@ def drawn_at_random(weights: Weights, pooler: bool, kind: str) -> tuple[list[str
     """What below the head is drawn at random for a task of this kind, by name, and a note on it for the reader."""
     from reference.checkpoint import POOLED, POOLER
 
-    if weights.name in RANDOM:
+    if weights.name.startswith(PREFIX):
         return ["bert"], "the weights were drawn at random: nothing was pre-trained"
     if kind in POOLED and not pooler:
         return list(POOLER), "the weights have no pooler: it was drawn at random, like the head"
