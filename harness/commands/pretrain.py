@@ -1,6 +1,7 @@
 """The commands vocab, corpus and pretrain: from raw text to weights."""
 
 import importlib
+import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -134,15 +135,17 @@ def pretrain(
         opened = open_corpus(expanded(corpus))
         setting = _setting(device, precision, threads, minutes, chosen.config(opened.manifest["vocabulary"]["size"]))
         first = os.environ.get("RANK", "0") == "0"
-        with _alone_in(folder) if first else nullcontext(), _training(chosen.tokens, first) as show:
+        with _alone_in(folder) if first else nullcontext(), _training(chosen.tokens, first, folder) as show:
             if first and not states(folder / "training"):
                 write_whole(folder / "recipe.yaml", yaml.safe_dump(chosen.as_dict(), sort_keys=False).encode())
             finished = train(opened, chosen, folder, setting, show)
+            if first:
+                _draw(folder)
     if not finished:
         print(f"stopped; the state is saved, and the same command goes on: {printable(str(folder))}", file=sys.stderr)
         raise KeyboardInterrupt
     if first:
-        print(printable(f"{folder}: the model, with a card (README.md) and log.jsonl"))
+        print(printable(f"{folder}: the model, with a card (README.md) and its course (log.jsonl, log.html)"))
 
 
 @app.command(
@@ -236,8 +239,8 @@ def _setting(device: str, precision: str, threads: int | None, minutes: float, c
 
 
 @contextmanager
-def _training(tokens: int, first: bool) -> Iterator[Callable[[dict[str, Any]], None]]:
-    """A bar with the figures of the last steps; measurements on held-out text stay on the screen."""
+def _training(tokens: int, first: bool, folder: Path) -> Iterator[Callable[[dict[str, Any]], None]]:
+    """A bar with the figures of the last steps; measurements on held-out text stay on the screen, and are drawn."""
     from harness.commands.terminal import log_console, progress
 
     if not first:
@@ -254,10 +257,19 @@ def _training(tokens: int, first: bool) -> Iterator[Callable[[dict[str, Any]], N
                 unigram += f", from the piece before {line['bigram_loss']:.2f})" if "bigram_loss" in line else ")"
             elif event == "held out":
                 console.print(_held_out(line, tokens) + unigram, highlight=False, markup=False, soft_wrap=True)
+                _draw(folder)
             elif event is None:
                 bar(_progress(line, tokens), line["tokens"], tokens)
 
         yield show
+
+
+def _draw(folder: Path) -> None:
+    """Write log.html, the course of the run so far."""
+    from harness.report.training import training_page
+
+    lines = (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()
+    write_whole(folder / "log.html", training_page(folder.name, list(map(json.loads, lines))).encode())
 
 
 def _held_out(line: dict[str, Any], tokens: int) -> str:
