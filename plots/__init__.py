@@ -150,7 +150,7 @@ def courses(lines: list[Curve], levels: dict[str, float], title: str, x_label: s
         SubElement(mark, "path", {"class": "interval", "d": f"M{path}"})
         for px, py in drawn if line.is_reference else []:
             SubElement(mark, "circle", {"cx": f"{px:.1f}", "cy": f"{py:.1f}", "r": "3"})
-        ends.append((line.name, *drawn[-1]))
+        ends.append((line.name, x(last), drawn[-1][1]))
     _label(svg, ends, [], height)
     return svg
 
