@@ -48,8 +48,13 @@ POOLED = ("classification", "regression", "multi-label")  # the heads that need 
 POOLER = ("bert.pooler.dense.weight", "bert.pooler.dense.bias")
 WORDS = tuple(  # of the vocabulary head; its output weights are the input embeddings
     f"cls.predictions.{name}"
-    for name in ("transform.dense.weight", "transform.dense.bias", "transform.LayerNorm.weight")
-    + ("transform.LayerNorm.bias", "bias")
+    for name in (
+        "transform.dense.weight",
+        "transform.dense.bias",
+        "transform.LayerNorm.weight",
+        "transform.LayerNorm.bias",
+        "bias",
+    )
 )
 
 ARCHITECTURES = {

@@ -352,14 +352,13 @@ class MinimalPairs(_OfTexts):
     """Which of two sentences, of which one is good, a masked language model finds more probable, without training.
 
     A prediction is the two pseudo-log-likelihoods, of the good sentence and of the bad one. Which is right is known, so
-    in place of a gold answer stands the pair's group, such as its paradigm; "" where the file names none.
+    the gold answer is the pair's group instead, such as its paradigm; "" where the file names none.
     """
 
     name = "minimal-pairs"
     metrics = ("pair_accuracy",)
     trained = False
     words = True
-    formats = ("jsonl", "tsv", "csv")
     answer = "text"
     pairs = True
     several_files = True
@@ -615,5 +614,13 @@ def _check_names(what: str, names: Any, labels: Sequence[str]) -> None:
 
 KINDS: dict[str, Kind] = {
     kind.name: kind
-    for kind in (Classification(), Regression(), MultiLabel(), Tagging(), QuestionAnswering(), Similarity(), MinimalPairs())
+    for kind in (
+        Classification(),
+        Regression(),
+        MultiLabel(),
+        Tagging(),
+        QuestionAnswering(),
+        Similarity(),
+        MinimalPairs(),
+    )
 }

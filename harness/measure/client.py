@@ -213,8 +213,8 @@ class Worker:
 
         The model must be loaded with the head "masked-lm". ``on_progress(done, total)`` counts sequences.
         """
-        arguments = {"batch": batch, "mask_id": mask_id, "batch_tokens": batch_tokens}
-        return self._ask("log_probabilities", on_progress, **arguments)[1]["logarithms"]
+        _, arrays = self._ask("log_probabilities", on_progress, batch=batch, mask_id=mask_id, batch_tokens=batch_tokens)
+        return arrays["logarithms"]
 
     def start_training(
         self, batch: Batch, labels: Array, recipe: dict[str, Any], kind: str, seed: int

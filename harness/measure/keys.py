@@ -104,6 +104,11 @@ EXCLUDED = (
         "only a task without training compares vectors of sentences",
         tuple(kind for kind in ALL if kind != "zero-shot"),
     ),
+    Excluded(
+        ("harness.worker.words",),
+        "only a task without training predicts masked words",
+        tuple(kind for kind in ALL if kind != "zero-shot"),
+    ),
     Excluded(("harness.__main__", "harness.cli", "harness.commands"), "what a user types"),
     Excluded(("harness.weights.saved_model", "harness.weights.saved_task"), "they describe a model that was scored"),
     Excluded(("harness.predict",), "it uses saved models"),

@@ -404,7 +404,9 @@ def _check_words_predicted(task: Task, weights: Weights, examined: Examined, tok
             "bert-base-uncased, or what `pretrain` writes"
         )
     if tokenizer.mask_id is None:
-        raise BadInput(f"{needs}: the tokenizer of {weights.name} has no [MASK]; put the one there that it was trained with")
+        raise BadInput(
+            f"{needs}: the tokenizer of {weights.name} has no [MASK]; put the one there that it was trained with"
+        )
 
 
 def _tasks(options: Options) -> list[Task]:

@@ -43,7 +43,14 @@ COMMON: dict[str, type] = {"hardware": str, "precision": str, "weights": str, "r
 FIELDS: dict[str, dict[str, type]] = {
     "speed": COMMON | {"commit": str, "of": str, "limit": bool},
     "quality": COMMON,
-    "models": {"hardware": str, "precision": str, "implementation": str, "rows": dict, "columns": dict, "majority": str},
+    "models": {
+        "hardware": str,
+        "precision": str,
+        "implementation": str,
+        "rows": dict,
+        "columns": dict,
+        "majority": str,
+    },
 }
 OPTIONAL = {"speed": {"limit"}, "models": {"hardware", "majority"}}
 
@@ -172,7 +179,8 @@ def _models(block: Block, records: list[record.Record]) -> str:
                 baselines[column] = seeds.main_metric(runs.finished[-1], score.split)["baseline"]
     columns = asked["columns"].values()
     lines = [
-        [row, *(_of_model(found.get((weights, column))) for column in columns)] for row, weights in asked["rows"].items()
+        [row, *(_of_model(found.get((weights, column))) for column in columns)]
+        for row, weights in asked["rows"].items()
     ]
     if "majority" in asked:
         constant = (f"{baselines[column]:.3f}" if column in baselines else ABSENT for column in columns)

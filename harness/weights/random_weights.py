@@ -1,6 +1,6 @@
 """Weights that nobody trained: in the shapes of BERT-base and -large, for timing, and in those of our own models.
 
-How fast weights are does not depend on training; how good they are is told by those that had none.
+How fast weights are does not depend on training; those without training show what training is worth.
 """
 
 import shutil

@@ -44,7 +44,11 @@ def card(
         f"heads, {vocabulary['size']:,} word pieces, {'un' if vocabulary['lower_case'] else ''}cased. The architecture "
         "is that of the original BERT, and `BertForPreTraining` of transformers loads this folder. recipe.yaml has the "
         "recipe, log.jsonl the course of the training.",
-        *(["", "The weights are stored in float16, and are meant to be computed with in float32."] if published else []),
+        *(
+            ["", "The weights are stored in float16, and are meant to be computed with in float32."]
+            if published
+            else []
+        ),
         "",
         "## Data",
         "",

@@ -45,7 +45,7 @@ def package(run: Path, corpus: Corpus, output: Path, published: Published) -> fl
     except CheckpointError as error:
         raise PretrainingError(str(error)) from error
     halved = {name: _half(run, name, tensor) for name, tensor in whole.tensors.items()}
-    error = max(float((halved[name].float() - tensor).abs().max()) for name, tensor in whole.tensors.items())
+    largest = max(float((halved[name].float() - tensor).abs().max()) for name, tensor in whole.tensors.items())
 
     partial = output.with_name(f"{output.name}.part")
     shutil.rmtree(partial, ignore_errors=True)
@@ -66,7 +66,7 @@ def package(run: Path, corpus: Corpus, output: Path, published: Published) -> fl
     }
     (partial / MANIFEST).write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     partial.replace(output)
-    return error
+    return largest
 
 
 def _half(run: Path, name: str, tensor: torch.Tensor) -> torch.Tensor:

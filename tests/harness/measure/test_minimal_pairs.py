@@ -40,7 +40,9 @@ def nothing(*_: Any, **__: Any) -> None:
 
 def batch_of(lengths: list[int], size: int = 30522) -> Batch:
     rng = np.random.default_rng(5)
-    return from_lists([[101, *rng.integers(1000, size, n).tolist(), 102] for n in lengths], [[0] * (n + 2) for n in lengths])
+    return from_lists(
+        [[101, *rng.integers(1000, size, n).tolist(), 102] for n in lengths], [[0] * (n + 2) for n in lengths]
+    )
 
 
 # ---- the copies ----
@@ -156,7 +158,9 @@ def test_files_of_one_paradigm_each_may_number_their_pairs_alike(tmp_path: Path)
             for i in range(2)
         ]
         (tmp_path / f"{name}.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
-    file = replace(load_task("blimp").files["test"], path=tmp_path / "islands.jsonl", more=(tmp_path / "agreement.jsonl",))
+    file = replace(
+        load_task("blimp").files["test"], path=tmp_path / "islands.jsonl", more=(tmp_path / "agreement.jsonl",)
+    )
     examples = read(replace(load_task("blimp"), files={"test": file}), "test", None).examples
     assert [each.id for each in examples] == ["islands-0", "islands-1", "agreement-0", "agreement-1"]
     assert KINDS["minimal-pairs"].gold(examples) == ["islands", "islands", "agreement", "agreement"]
@@ -203,7 +207,9 @@ def test_random_weights_are_right_half_of_the_time(
 def test_weights_without_the_vocabulary_head_are_refused_before_any_work(
     prepared: Callable[..., Plan], minilm_folder: Path
 ) -> None:
-    with pytest.raises(BadInput, match=r"mini-pairs needs a model that predicts masked words: .* has no vocabulary head"):
+    with pytest.raises(
+        BadInput, match=r"mini-pairs needs a model that predicts masked words: .* has no vocabulary head"
+    ):
         prepared(tasks=["mini-pairs"], weights=str(minilm_folder))
 
 

@@ -9,7 +9,14 @@ def log(steps: int = 30) -> list[dict[str, object]]:
     """A run that was measured twice."""
     start = {"step": 0, "event": "start", "unigram_loss": 7.07, "unigram_accuracy": 0.047, "bigram_loss": 5.29}
     lines = [
-        {"step": n, "tokens": n * 1000, "mlm_loss": 9 - n / steps, "masked_accuracy": 0.1, "flop": 1e9 * n, "seconds": n}
+        {
+            "step": n,
+            "tokens": n * 1000,
+            "mlm_loss": 9 - n / steps,
+            "masked_accuracy": 0.1,
+            "flop": 1e9 * n,
+            "seconds": n,
+        }
         for n in range(1, steps + 1)
     ]
     measured = [

@@ -60,7 +60,7 @@ def spans(rng: np.random.Generator, n: int) -> tuple[Answers, Answers]:
 
 def pairs(rng: np.random.Generator, n: int) -> tuple[Answers, Answers]:
     """Of three groups of different sizes; some are ties."""
-    scores = np.round(rng.normal(size=(n, 2)) + (0.5, 0), 0 if n > 5 else 3)
+    scores = np.round(rng.normal(size=(n, 2)) + np.array([0.5, 0.0]), 0 if n > 5 else 3)
     return rng.choice(["a", "b", "c"], n, p=(0.6, 0.3, 0.1)).tolist(), [tuple(each) for each in scores.tolist()]
 
 

@@ -149,7 +149,7 @@ def test_our_own_weights_are_found_by_name_and_checked(own: Path) -> None:
     assert (found.name, found.folder) == ("tiny", own)
     assert weights_names()["tiny"] == "small"
     (own / "model.safetensors").write_bytes(TENSORS)
-    with pytest.raises(Failure, match="expected .* Install it again"):
+    with pytest.raises(Failure, match=r"expected .* Install it again"):
         find_weights("tiny")
 
 
