@@ -63,6 +63,9 @@ def run(
     seed: Annotated[int, typer.Option(help="Seed for the new head, the example order and dropout.")] = 42,
     seeds: Annotated[int, typer.Option(help="Number of seeds, counted up from --seed.")] = 1,
     threads: Threads = None,
+    nproc: Annotated[
+        int, typer.Option(help="Processes that train one model together; they divide --threads, or have a GPU each.")
+    ] = 1,
     lr: Annotated[float | None, typer.Option(help="Peak learning rate, instead of the task's.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training data, instead of the task's.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Examples per step, instead of the task's.")] = None,
@@ -105,7 +108,7 @@ def run(
         raise BadInput(f"--load is {load}; it is a latency in milliseconds, above 0")
     if not 1 <= seeds <= MAX_SEEDS:
         raise BadInput(f"--seeds is {seeds}; it must be from 1 to {MAX_SEEDS}")
-    _check_engine(on, shard, save_model, device)
+    _check_engine(on, shard, save_model, device, nproc)
     plans = prepare_each(
         Options(
             implementations=names(impl),
@@ -118,6 +121,7 @@ def run(
             seeds=tuple(range(seed, seed + seeds)),
             device=device,
             threads=threads,
+            nproc=nproc,
             epochs=epochs,
             learning_rate=lr,
             batch_size=batch_size,
@@ -249,13 +253,15 @@ def time(
     _finish(records, error, runs)
 
 
-def _check_engine(on: str | None, shard: str | None, save_model: Path | None, device: str) -> None:
+def _check_engine(on: str | None, shard: str | None, save_model: Path | None, device: str, nproc: int) -> None:
     if on is None:
         return
     if on.partition(":")[0] != "ray":
         raise BadInput(f"--on {on!r:.60} is neither ray nor ray:HOST:PORT")
     if shard is not None:
         raise BadInput("--on and --shard are two ways to divide the runs; give one")
+    if nproc != 1:
+        raise BadInput("--on gives each run the CPUs and the GPU of one process; leave --nproc out")
     if save_model is not None:
         raise BadInput("--save-model would write to the other machines; run that one here, without --on")
     if device not in ("auto", "cpu", "cuda"):

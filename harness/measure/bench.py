@@ -13,7 +13,7 @@ from harness import claims
 from harness.claims import Claim, Claims
 from harness.errors import Failure
 from harness.files import exclusive, sweep
-from harness.measure.client import Worker
+from harness.measure.client import DataParallel, Worker, WorkerError
 from harness.measure.plan import Plan
 from harness.progress import Show, labelled
 from harness.registry.environments import python_of
@@ -36,9 +36,23 @@ class Bench:
 
         The reference can always be started, since others are compared with it and use its weights.
         """
-        interpreters = {"reference": Path(sys.executable), **self.interpreters}
-        checkout = self.plan.checkouts.get(implementation.name)
-        return Worker(implementation, interpreters[implementation.name], checkout, beside_others)
+        return Worker(implementation, self._python(implementation), self._checkout(implementation), beside_others)
+
+    def start_training(self, implementation: Implementation) -> Worker:
+        """The same, to train: in several processes if the user asked for it."""
+        python, processes = self._python(implementation), self.plan.options.nproc
+        if processes == 1:
+            return self.start(implementation)
+        if python != Path(sys.executable):  # its environment lacks the package ``reference``, which joins processes
+            said = "it runs in an environment of its own, where a model is trained in one process; leave --nproc out"
+            raise WorkerError(said, NotImplementedError.__name__, doing="load")
+        return DataParallel(implementation, python, self._checkout(implementation), processes)
+
+    def _python(self, implementation: Implementation) -> Path:
+        return {"reference": Path(sys.executable), **self.interpreters}[implementation.name]
+
+    def _checkout(self, implementation: Implementation) -> Path | None:
+        return self.plan.checkouts.get(implementation.name)
 
     @contextmanager
     def alone_on(self, path: Path, waiting: str) -> Iterator[Claim | None]:

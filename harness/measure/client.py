@@ -14,10 +14,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from functools import cache
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Literal, NamedTuple, NotRequired, Self, TypedDict, cast
+from typing import Any, BinaryIO, Literal, NamedTuple, NotRequired, Self, TypedDict, TypeVar, cast
 
 import numpy as np
 
@@ -39,7 +40,9 @@ OURS = re.compile(
     r"|PYTHON(DEVMODE|MALLOC|TRACEMALLOC))$"
 )
 LOAD_TIMEOUT = 600.0  # seconds; a cold import of a large framework from a slow disk takes minutes
+GRACE = 2.0  # seconds in which the processes that train one model may all report why they failed
 Progress = Callable[..., None]
+T = TypeVar("T")
 
 
 class Loaded(TypedDict):
@@ -128,6 +131,7 @@ class Worker:
         assert self._process.stdin is not None
         self._requests = cast(BinaryIO, self._process.stdin)
         self._interrupted = False
+        self.rank, self.world = 0, 1  # of the processes that train one model
         _living.add(self)
         self.info = cast(Loaded, {})  # filled by ``load``
 
@@ -155,7 +159,7 @@ class Worker:
             precision=precision,
             variant=self.implementation.variant,
             threads=threads,
-            cpus=cpus_for(threads),
+            cpus=self._cpus(threads),
             checkout=self._checkout,
         )
         self.info = cast(Loaded, answer)
@@ -216,6 +220,10 @@ class Worker:
         _, arrays = self._ask("log_probabilities", on_progress, batch=batch, mask_id=mask_id, batch_tokens=batch_tokens)
         return arrays["logarithms"]
 
+    def join(self, meeting: Path, rank: int, world: int) -> None:
+        """Train together with the other workers that meet at this file; see ``DataParallel``."""
+        self._ask("join", meeting=str(meeting), rank=rank, world=world)
+
     def start_training(
         self, batch: Batch, labels: Array, recipe: dict[str, Any], kind: str, seed: int
     ) -> dict[str, Any] | None:
@@ -275,6 +283,11 @@ class Worker:
     def memory(self) -> dict[str, int | None]:
         """Peak memory so far in bytes: ``resident``, and ``gpu``, which is None if no GPU was used."""
         return self._ask("memory")[0]
+
+    def _cpus(self, threads: int | None) -> list[int] | None:
+        """CPUs for this many threads: other ones for each of the processes that train one model."""
+        cpus = cpus_for(threads and threads * self.world)
+        return (cpus and threads and cpus[self.rank * threads : (self.rank + 1) * threads]) or None
 
     @property
     def _checkout(self) -> str | None:
@@ -383,6 +396,86 @@ class Worker:
         _living.discard(self)
         self._tail = self.stderr_tail()
         self._stderr.close()
+
+
+class DataParallel(Worker):
+    """Several workers that train one model, each on a part of every batch; for all else there is only the first."""
+
+    def __init__(self, implementation: Implementation, python: str | Path, checkout: Path | None, world: int) -> None:
+        """Start ``world`` processes."""
+        super().__init__(implementation, python, checkout)
+        self._folder = tempfile.TemporaryDirectory(prefix="bert-atlas-meeting-")
+        self.others: list[Worker] = []
+        self.world = world
+        try:
+            for rank in range(1, world):
+                other = Worker(implementation, python, checkout)
+                other.rank, other.world = rank, world
+                self.others.append(other)
+        except BaseException:
+            self.close()
+            raise
+
+    def load(self, folder: Path, head: str | None, device: str, precision: str, threads: int | None) -> None:
+        """Load into all of them: ``threads`` are divided, and each has a GPU of its own."""
+        each = threads and threads // self.world
+
+        def load(worker: Worker) -> None:
+            own = f"{device}:{worker.rank}" if device == "cuda" else device
+            Worker.load(worker, folder, head, own, precision, each)
+
+        self._all(load)
+        meeting = Path(self._folder.name) / "meeting"
+        self._all(lambda worker: Worker.join(worker, meeting, worker.rank, worker.world))
+
+    def start_training(
+        self, batch: Batch, labels: Array, recipe: dict[str, Any], kind: str, seed: int
+    ) -> dict[str, Any] | None:
+        """Prepare all of them for the same data."""
+        return self._all(lambda worker: Worker.start_training(worker, batch, labels, recipe, kind, seed))[0]
+
+    def train_epoch(self, on_progress: Progress | None = None) -> Epoch:
+        """Train together. Seconds of the wall clock are those of the slowest, those of the CPU the sum."""
+        epochs = self._all(lambda worker: Worker.train_epoch(worker, on_progress if worker is self else None))
+        return Epoch(epochs[0].loss, max(each.wall for each in epochs), sum(each.cpu for each in epochs))
+
+    def memory(self) -> dict[str, int | None]:
+        """Peak memory of all of them together."""
+        found = self._all(Worker.memory)
+        return {name: sum(each[name] or 0 for each in found) or None for name in found[0]}
+
+    def close(self) -> None:
+        """End all of them."""
+        for other in self.others:
+            other.close()
+        super().close()
+        self._folder.cleanup()
+
+    def _all(self, call: "Callable[[Worker], T]") -> "list[T]":
+        """The results of a call for every worker, at the same time. If one fails, the others are killed.
+
+        They would wait for it. Of several errors, lack of memory is the cause; then the death of a process.
+        """
+        workers = [self, *self.others]
+        with ThreadPoolExecutor(self.world) as pool:
+            begun = [pool.submit(call, worker) for worker in workers]
+            try:
+                if wait(begun, return_when=FIRST_EXCEPTION).not_done:
+                    wait(begun, timeout=GRACE)  # so that the cause arrives before its effects are cut off
+            finally:
+                for worker, work in zip(workers, begun, strict=True):
+                    if not work.done():
+                        worker.interrupt()
+        errors = [error for error in (work.exception() for work in begun) if error is not None]
+        for error in sorted(errors, key=_blame):
+            raise error
+        return [work.result() for work in begun]
+
+
+def _blame(error: BaseException) -> int:
+    if not isinstance(error, WorkerError):
+        return 3  # of one that was interrupted because another failed
+    return 0 if error.out_of_memory else 1 if error.kind == "died" else 2
 
 
 @cache

@@ -178,7 +178,7 @@ def _fine_tune(
 ) -> Predictions:
     """One attempt, with the ``micro_batches`` of the record's recipe."""
     plan, task = run.plan, run.task
-    with bench.start(run.implementation) as worker:
+    with bench.start_training(run.implementation) as worker:
         folder = bench.checkpoints.with_head(task, run.seed)
         worker.load(folder, task.kind, plan.device, "fp32", plan.threads)
         result.implementation["version"] = worker.info["version"]

@@ -60,6 +60,7 @@ class Options:
     device: str = "auto"
     precision: str = "auto"
     threads: int | None = None
+    nproc: int = 1  # processes that train one model
     epochs: int | None = None
     learning_rate: float | None = None
     batch_size: int | None = None
@@ -132,6 +133,7 @@ class Plan:
             "precision": self.training_precision,
             "select": options.select,
             "micro_batches": 1,
+            **({"processes": options.nproc} if options.nproc > 1 else {}),
         }
 
     def lacks(self, implementation: Implementation) -> str | None:
@@ -163,6 +165,7 @@ def prepare(options: Options, tasks_needed: bool = True) -> Plan:
         raise BadInput(str(error)) from error
     check_fit(config, tokenizer, beside, tasks)
     _check_processor(options, chosen, device, config)
+    _check_processes(options, device)
     folder = data_folder(options.data)
     for task in tasks:
         if options.select == "dev" and not task.evaluate[0].startswith("dev"):
@@ -287,6 +290,22 @@ def _check_processor(options: Options, chosen: list[Implementation], device: str
             raise BadInput(f"{each.name}: {reason}; leave it out")
 
 
+def _check_processes(options: Options, device: str) -> None:
+    """BadInput for more processes that train one model than have a thread, or a GPU, each."""
+    count, threads = options.nproc, options.threads or machine.usable_cores()
+    if count == 1:
+        return
+    if device not in ("cpu", "cuda"):
+        raise BadInput(f"--nproc {count} needs --device cpu or cuda, where processes can train together; not {device}")
+    if device == "cuda":
+        import torch
+
+        if count > torch.cuda.device_count():
+            raise BadInput(f"--nproc {count}: each process needs a GPU, and there are {torch.cuda.device_count()}")
+    elif count > threads:
+        raise BadInput(f"--nproc {count}: each process needs a thread, and they have {threads} in all (see --threads)")
+
+
 def _checkouts(chosen: list[Implementation], given: dict[str, Path]) -> dict[str, Path]:
     """The repository's folder for each implementation that needs one: from the options, else from the user's file.
 
@@ -324,7 +343,7 @@ def _checkouts_file() -> dict[str, Path]:
 
 
 def _check_numbers(options: Options) -> None:
-    for name in ("threads", "epochs", "learning_rate", "batch_size", "limit", "sentences"):
+    for name in ("threads", "nproc", "epochs", "learning_rate", "batch_size", "limit", "sentences"):
         value = getattr(options, name)
         if value is not None and not 0 < value < math.inf:
             typed = "lr" if name == "learning_rate" else name.replace("_", "-")

@@ -6,6 +6,7 @@ form of our imports do not count; what is imported does.
 
 import ast
 import hashlib
+import os
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
@@ -138,10 +139,15 @@ def module_of(file: Path) -> str:
 
 
 def _file_at(place: Path) -> Path | None:
-    found = next((file for file in (place / "__init__.py", place.with_suffix(".py")) if file.is_file()), None)
-    if found is None or place.name in {each.stem for each in place.parent.iterdir()}:
-        return found
-    return None  # a disk that ignores case has batch.py for Batch
+    try:
+        # Not ``is_file`` alone: a disk that ignores case has batch.py for Batch. Asked thousands of times.
+        names = os.listdir(place.parent)  # noqa: PTH208 - ten times as fast as Path.iterdir
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    package, module = place / "__init__.py", place.parent / f"{place.name}.py"
+    if place.name in names and package.is_file():
+        return package
+    return module if module.name in names else None
 
 
 def _packages(file: Path) -> list[Path]:

@@ -74,10 +74,20 @@ class Training:
     """A model, its optimizer and its data between epochs."""
 
     def __init__(
-        self, model: Trainable, batch: Batch, labels: Array, kind: str, recipe: dict[str, Any], seed: int
+        self,
+        model: Trainable,
+        batch: Batch,
+        labels: Array,
+        kind: str,
+        recipe: dict[str, Any],
+        seed: int,
+        rank: int = 0,
+        world: int = 1,
     ) -> None:
-        torch.manual_seed(seed)
+        """``rank``: number of this process among the ``world`` ones that train the same model."""
+        torch.manual_seed(seed if rank == 0 else np.random.SeedSequence([seed, rank]).generate_state(1).item())
         self.model, self.data, self.labels, self.kind, self.recipe = model, batch, labels, kind, recipe
+        self.rank, self.world = rank, world
         self.generator = np.random.default_rng(seed)
         self.words = UsedWords(model.embeddings, batch.ids) if isinstance(model, HasWordEmbeddings) else None
         if self.words:
@@ -89,7 +99,8 @@ class Training:
             {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
         ]
         self.mixed = None
-        if isinstance(model, HasMixedAdamW) and recipe["precision"] == "bf16" and recipe["micro_batches"] == 1:
+        whole = recipe["micro_batches"] == world == 1
+        if isinstance(model, HasMixedAdamW) and recipe["precision"] == "bf16" and whole:
             self.mixed = model.mixed_adamw(groups, recipe["learning_rate"], recipe["max_grad_norm"])
         self.optimizer = self.mixed or torch.optim.AdamW(groups, lr=recipe["learning_rate"], fused=True)
         steps = recipe["epochs"] * -(-len(batch.lengths) // recipe["batch_size"])
@@ -125,19 +136,25 @@ class Training:
     def _step(self, sequences: Array) -> tuple[Tensor, int]:
         """One step of the optimizer on one batch. Returns the summed loss, on its device, and its number of terms.
 
-        With ``micro_batches`` above 1 the batch is computed in that many pieces: the same gradient in less memory.
+        With ``micro_batches`` above 1 the batch is computed in that many pieces: the same gradient in less memory. Of
+        several processes each computes a part.
         """
         terms = loss_terms(self.kind, self._labels(sequences))
         device = next(self.model.module.parameters()).device
         total = torch.zeros((), dtype=torch.float64, device=device)
         self.optimizer.zero_grad(set_to_none=True)
-        for piece in np.array_split(sequences, min(len(sequences), self.recipe["micro_batches"])):
+        for piece in self._pieces(sequences):
             labels = torch.from_numpy(self._labels(piece)).to(device)
             with autocast(self.recipe["precision"], device.type):
                 logits = self.model.logits(self.data.select(piece))
             loss = loss_of(self.kind, logits, labels, self.data.lengths[piece])
             (loss / max(1, terms)).backward()
             total += loss.detach()
+        if self.world > 1:
+            from reference.processes import sum_gradients, summed
+
+            sum_gradients(self.model.module.parameters())
+            total = torch.tensor(summed([total.item()], device)[0], dtype=torch.float64)
         if not self.mixed:  # it clips by itself
             torch.nn.utils.clip_grad_norm_(self.model.module.parameters(), self.recipe["max_grad_norm"])
         self.optimizer.step()
@@ -145,6 +162,14 @@ class Training:
             self.words.decay *= 1 - self.schedule.get_last_lr()[0] * self.recipe["weight_decay"]
         self.schedule.step()
         return total, terms
+
+    def _pieces(self, sequences: Array) -> list[Array]:
+        """The sequences of a batch that this process computes, in pieces."""
+        if self.world > 1:
+            from reference.processes import share
+
+            sequences = sequences[share(self.data.lengths[sequences], self.rank, self.world)]
+        return np.array_split(sequences, min(len(sequences), self.recipe["micro_batches"])) if len(sequences) else []
 
     def _labels(self, sequences: Array) -> Array:
         return self.labels[self.data.tokens_of(sequences) if self.kind in LABELLED_TOKENS else sequences]

@@ -57,6 +57,7 @@ class Session:
         self.folder = ""
         self.training: Any = None
         self.kept: Any = None
+        self.rank, self.world = 0, 1  # of the processes that train one model
 
     def load(
         self,
@@ -188,12 +189,23 @@ class Session:
 
         return {}, {"logarithms": words.log_probabilities(self.model, batch, mask_id, batch_tokens, self.progress)}
 
+    def join(self, meeting: str, rank: int, world: int) -> Answer:
+        """Train the model together with other processes of this machine, which meet at the new file ``meeting``.
+
+        This one is number ``rank`` of ``world``. To be called after ``load`` and before ``start_training``.
+        """
+        from reference.processes import meet
+
+        meet(Path(meeting), rank, world, next(self.model.module.parameters()).device)
+        self.rank, self.world = rank, world
+        return {}, {}
+
     def start_training(self, batch: Batch, labels: Array, recipe: dict[str, Any], kind: str, seed: int) -> Answer:
         """Prepare the optimizer; ``train_epoch`` does the work."""
         from harness.worker.finetune import Training
 
         with _warnings() as warnings:
-            self.training = Training(self.model, batch, labels, kind, recipe, seed)
+            self.training = Training(self.model, batch, labels, kind, recipe, seed, self.rank, self.world)
         return {**self._compiled(), "warnings": warnings}, {}
 
     def train_epoch(self) -> Answer:
@@ -327,6 +339,7 @@ COMMANDS: dict[str, Callable[..., Answer]] = {
         Session.job,
         Session.predict,
         Session.log_probabilities,
+        Session.join,
         Session.start_training,
         Session.train_epoch,
         Session.keep,

@@ -22,12 +22,12 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from reference import processes
 from reference.checkpoint import Checkpoint, save, tensors_of
 from reference.errors import DivergedError, PretrainingError
 from reference.frozen import keep_freed_memory
 from reference.heads import PreTraining
 from reference.model import Bert, BertConfig
-from reference.pretraining import processes
 from reference.pretraining.baselines import bigram, unigram
 from reference.pretraining.card import CARD, card
 from reference.pretraining.corpus import VOCABULARY, Corpus

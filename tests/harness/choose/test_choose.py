@@ -34,12 +34,12 @@ def choose(main: Main, tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytes
 
 @pytest.mark.slow
 def test_it_compares_on_the_users_texts_and_goes_on_from_what_is_finished(choose: Main, tmp_path: Path) -> None:
-    code, out, err = choose("--impl", "transformers")
+    code, out, err = choose("--impl", "tbert")  # which needs torch alone
     assert code == 0, err
     header, *lines = [line for line in out.splitlines() if line.strip()]
     assert "one of 7 tokens" in header
     assert "6 texts" in header
-    assert {line.split()[0]: line.split()[1] for line in lines[:2]} == {"reference": "exact", "transformers": "exact"}
+    assert {line.split()[0]: line.split()[1] for line in lines[:2]} == {"reference": "exact", "tbert": "exact"}
     assert any(line.startswith("In float32, for many texts: ") for line in lines)
     assert any(line.startswith("In float32, for one text at a time: ") for line in lines)
 
@@ -47,14 +47,14 @@ def test_it_compares_on_the_users_texts_and_goes_on_from_what_is_finished(choose
     assert sorted(each.kind for each in records) == ["parity", "parity", "speed", "speed"]
     (of_texts,) = (each for each in records if isinstance(each, Speed) and each.shape["own_lengths"])
     assert of_texts.shape["sequences"] == len(TEXTS)
-    agrees = of_texts.implementations["transformers"]["agreement"]
+    agrees = of_texts.implementations["tbert"]["agreement"]
     assert agrees["least"] == pytest.approx(1, abs=1e-6)
     assert agrees["same_neighbour"] == 1
     for file in (tmp_path / "runs").rglob("*.json"):
         assert "parcel" not in file.read_text(), "records contain no text of the user"
 
     kept = {file: file.stat().st_mtime_ns for file in (tmp_path / "runs").rglob("*.json")}
-    assert choose("--impl", "transformers")[:2] == (0, out)
+    assert choose("--impl", "tbert")[:2] == (0, out)
     assert {file: file.stat().st_mtime_ns for file in kept} == kept
 
 

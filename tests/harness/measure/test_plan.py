@@ -66,6 +66,14 @@ def test_the_recipe_is_the_tasks_and_options_override_it(prepared: Callable[...,
     ]
 
 
+def test_the_number_of_processes_is_in_the_recipe_and_the_key(prepared: Callable[..., Plan]) -> None:
+    one = prepared()
+    two = replace(one, options=replace(one.options, nproc=2))
+    assert two.recipe(two.tasks[0]) == one.recipe(one.tasks[0]) | {"processes": 2}
+    runs = [Run(made, made.implementations[0], made.tasks[0], 42) for made in (one, two)]
+    assert runs[0].key != runs[1].key
+
+
 def test_context_is_for_tagging_alone(prepared: Callable[..., Plan]) -> None:
     made = prepared(tasks=["mini-ner", "mini-sentiment"], context="document")
     assert [task.context for task in made.tasks] == ["document", "sentence"]
@@ -200,6 +208,8 @@ def test_a_dry_run_makes_no_folders(prepared: Callable[..., Plan], tmp_path: Pat
         ({"splits": ("tset",)}, "--splits: task mini-sentiment has no split 'tset' to score; it has dev"),
         ({"splits": ("train",)}, "--splits: task mini-sentiment has no split 'train' to score"),
         ({"threads": 0}, "--threads is 0; it must be above 0"),
+        ({"nproc": 0}, "--nproc is 0; it must be above 0"),
+        ({"nproc": 2, "threads": 1}, "--nproc 2: each process needs a thread, and they have 1 in all"),
         ({"epochs": 0}, "--epochs is 0"),
         ({"epochs": -1}, "--epochs is -1"),
         ({"learning_rate": 0.0}, r"--lr is 0\.0"),

@@ -118,6 +118,7 @@ def of(records: list[Any], kind: type, name: str) -> Any:
 
 
 SMALL = ["--tasks", "mini-sentiment", "--limit", "16", "--epochs", "1"]
+FEW = ["--tasks", "mini-ner", "--limit", "8"]
 
 
 def test_one_that_only_encodes_gets_the_weights_that_the_reference_fine_tuned(
@@ -140,44 +141,58 @@ def test_one_that_only_encodes_gets_the_weights_that_the_reference_fine_tuned(
     assert timed.load["quiet"] >= 1
 
 
-def test_the_weights_are_trained_once_where_the_reference_takes_no_part(tiny_checkpoint: Path, tmp_path: Path) -> None:
-    arguments = ["--impl", "encoder", "--tasks", "mini-sentiment", "--limit", "8", "--epochs", "1"]
-    code, _, first = main("run", tmp_path / "one", tiny_checkpoint, *arguments)
+@pytest.fixture(scope="module")
+def encoded(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Quality]:
+    """The folder of a run of one that only encodes, and its quality record."""
+    runs = tmp_path_factory.mktemp("encoded") / "runs"
+    code, _, records = main("run", runs, tiny_checkpoint, "--impl", "encoder", *FEW, "--epochs", "1")
     assert code == 0
-    assert {each.implementation["name"] for each in first if isinstance(each, Quality)} == {"encoder"}
-    _, out, again = main("run", tmp_path / "two", tiny_checkpoint, *arguments)
+    assert {each.implementation["name"] for each in records if isinstance(each, Quality)} == {"encoder"}
+    return runs, of(records, Quality, "encoder")
+
+
+def encode_again(runs: Path, weights: Path, epochs: str = "1") -> tuple[str, Quality]:
+    """What a repeated run printed, and its record. Parity and timing are kept, which saves most of its processes."""
+    shutil.rmtree(runs / "quality")
+    code, out, records = main("run", runs, weights, "--impl", "encoder", *FEW, "--epochs", epochs)
+    assert code == 0
+    return out, of(records, Quality, "encoder")
+
+
+def tuned() -> Path:
+    return Path(os.environ["BERT_ATLAS_CACHE"]) / "tuned"
+
+
+def test_the_weights_are_trained_once_where_the_reference_takes_no_part(
+    encoded: tuple[Path, Quality], tiny_checkpoint: Path
+) -> None:
+    runs, first = encoded
+    out, again = encode_again(runs, tiny_checkpoint)
     assert "weights for" not in out
-    assert of(again, Quality, "encoder").metrics == of(first, Quality, "encoder").metrics
+    assert again.metrics == first.metrics
 
 
 def test_weights_whose_description_is_damaged_are_trained_again(
-    tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    encoded: tuple[Path, Quality], tiny_checkpoint: Path
 ) -> None:
-    monkeypatch.setenv("BERT_ATLAS_CACHE", new_cache(tmp_path / "cache"))
-    arguments = ["--impl", "encoder", "--tasks", "mini-ner", "--limit", "8", "--epochs", "1", "--rerun", "all"]
-    assert main("run", tmp_path / "runs", tiny_checkpoint, *arguments)[0] == 0
-    (description,) = (tmp_path / "cache" / "tuned").glob("*/bert_atlas.json")
+    (description,) = tuned().glob("mini-ner-*/bert_atlas.json")
     sound = description.read_text()
     description.write_text("{")
-    assert main("run", tmp_path / "runs", tiny_checkpoint, *arguments)[0] == 0
+    encode_again(encoded[0], tiny_checkpoint)
     assert description.read_text() == sound
 
 
 def test_weights_that_nothing_asked_for_in_a_week_are_deleted(
-    tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    encoded: tuple[Path, Quality], tiny_checkpoint: Path
 ) -> None:
-    monkeypatch.setenv("BERT_ATLAS_CACHE", new_cache(tmp_path / "cache"))
-    tuned = tmp_path / "cache" / "tuned"
-
     def run(epochs: str) -> set[str]:
-        arguments = ["--impl", "encoder", "--tasks", "mini-ner", "--limit", "8", "--epochs", epochs, "--rerun", "all"]
-        assert main("run", tmp_path / "runs", tiny_checkpoint, *arguments)[0] == 0
-        return {folder.name for folder in tuned.glob("mini-ner-42-*")}
+        encode_again(encoded[0], tiny_checkpoint, epochs)
+        return {folder.name for folder in tuned().glob("mini-ner-42-*")}
 
     def age(name: str, days: int) -> None:
-        os.utime(tuned / name, times=(time.time() - days * 86400,) * 2)
+        os.utime(tuned() / name, times=(time.time() - days * 86400,) * 2)
 
-    (one,) = run("1")
+    (one,) = (folder.name for folder in tuned().glob("mini-ner-42-*"))
     age(one, 8)
     assert run("1") == {one}, "what is used is kept, however old"
     age(one, 6)

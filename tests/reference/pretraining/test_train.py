@@ -21,10 +21,11 @@ import torch
 import transformers
 from safetensors.torch import load_file
 
+from reference import processes
 from reference.checkpoint import build, read
 from reference.errors import DivergedError, PretrainingError
 from reference.model import pack
-from reference.pretraining import processes, state, train
+from reference.pretraining import state, train
 from reference.pretraining.corpus import Corpus
 from reference.pretraining.recipe import Recipe
 from reference.pretraining.train import Run, Setting, pretrain

@@ -1,11 +1,13 @@
-"""Several processes that train one model (torchrun). With one process, nothing here does anything.
+"""Several processes that train one model. With one process, nothing here does anything.
 
 Every process knows the whole batch, as it is a function of the seed, and takes its share of the sequences. Gradients
-are sums divided by the counts of the whole batch: a mean of the processes' means would weigh masked tokens unequally.
+are sums divided by the counts of the whole batch: a mean of the processes' means would weigh tokens unequally.
 """
 
 import os
+import sys
 from collections.abc import Iterable
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -21,6 +23,15 @@ def join(device: torch.device) -> tuple[int, int]:
     if not dist.is_initialized():
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     return dist.get_rank(), dist.get_world_size()
+
+
+def meet(file: Path, rank: int, world: int, device: torch.device) -> None:
+    """Join the other processes of this machine that name the same new file. They talk over the loopback interface."""
+    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo0" if sys.platform == "darwin" else "lo")
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    dist.init_process_group(backend, init_method=file.resolve().as_uri(), rank=rank, world_size=world)
 
 
 def leave() -> None:
