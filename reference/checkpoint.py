@@ -122,7 +122,7 @@ def _notes(prefix: str, others: list[str], kept: Mapping[str, Tensor]) -> Iterat
         yield f"the names of its tensors begin with {prefix}, which is taken off"
     heads = sorted({name.rpartition(".")[0] for name in kept if not name.startswith("bert.")})
     if left := heads + others:
-        yield f"left out, as no part of the encoder: {_some(left)}"
+        yield f"no part of the encoder, and left out unless a task needs them: {_some(left)}"
 
 
 def _check_encoder(tensors: Mapping[str, Tensor], config: BertConfig) -> None:
