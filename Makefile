@@ -69,7 +69,7 @@ lint: .venv/.test  ## style and types
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/codespell
-	$(BIN)/python -m harness figures docs/records.md --check
+	$(BIN)/python -m harness figures docs/records.md docs/en/guide/pretraining.md docs/zh/guide/pretraining.md --check
 
 site: .venv/.test  ## build the catalog's site into build/site
 	$(BIN)/python -m harness index --output build/index.json

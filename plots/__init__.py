@@ -118,6 +118,43 @@ def curves(lines: list[Curve], title: str, x_label: str, y_label: str) -> Elemen
     return svg
 
 
+def courses(lines: list[Curve], levels: dict[str, float], title: str, x_label: str, y_label: str) -> Element:
+    """Plot lines over a common course from 0, without dots; levels are named horizontal lines to compare with.
+
+    A line that is the reference has dots: of measurements that are few.
+    """
+    height = 340
+    values = [value for line in lines for _, value in line.points] + list(levels.values())
+    bottom, top = _padded(min(values), max(values))
+    last = max(place for line in lines for place, _ in line.points)
+    x = _scale(0, last * 1.25, LEFT, WIDTH - RIGHT)  # the names are at the right
+    y = _scale(bottom, top, height - BOTTOM, TOP)
+    svg = _drawing(WIDTH, height, title)
+    for tick in _ticks(bottom, top):
+        _line(svg, "grid", LEFT, y(tick), WIDTH - RIGHT, y(tick))
+        _text(svg, LEFT - 8, y(tick) + 4, f"{tick:g}", "tick end")
+    for tick in _ticks(0, last):
+        _text(svg, x(tick), height - BOTTOM + 17, f"{tick:g}", "tick middle")
+    _text(svg, LEFT, 14, y_label, "axis")
+    _text(svg, WIDTH - RIGHT, height - 8, x_label, "axis end")
+    for name, value in levels.items():
+        mark = SubElement(svg, "g", {"class": "mark level"})
+        SubElement(mark, "title").text = f"{name}: {value:.3f}"
+        _line(mark, "level", LEFT, y(value), x(last), y(value))
+    ends = [(name, x(last), y(value)) for name, value in levels.items()]
+    for line in lines:
+        mark = SubElement(svg, "g", {"class": f"mark {'reference' if line.is_reference else 'named'}"})
+        SubElement(mark, "title").text = f"{line.name}: {line.points[-1][1]:.3f} at {line.points[-1][0]:g}"
+        drawn = [(x(place), y(value)) for place, value in line.points]
+        path = "L".join(f"{px:.1f} {py:.1f}" for px, py in drawn)
+        SubElement(mark, "path", {"class": "interval", "d": f"M{path}"})
+        for px, py in drawn if line.is_reference else []:
+            SubElement(mark, "circle", {"cx": f"{px:.1f}", "cy": f"{py:.1f}", "r": "3"})
+        ends.append((line.name, x(last), drawn[-1][1]))
+    _label(svg, ends, [], height)
+    return svg
+
+
 def dots(rows: list[Row], title: str, x_label: str) -> Element:
     """Plot a row per implementation: values as dots, the mark as a line, values that do not count as hollow dots."""
     every = [value for row in rows for value in (*row.values, *row.hollow)]

@@ -46,10 +46,21 @@ QKV = re.compile(r"^bert\.layers\.(\d+)\.attention\.qkv\.(weight|bias)$")
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 POOLED = ("classification", "regression", "multi-label")  # the heads that need a pooler
 POOLER = ("bert.pooler.dense.weight", "bert.pooler.dense.bias")
+WORDS = tuple(  # of the vocabulary head; its output weights are the input embeddings
+    f"cls.predictions.{name}"
+    for name in (
+        "transform.dense.weight",
+        "transform.dense.bias",
+        "transform.LayerNorm.weight",
+        "transform.LayerNorm.bias",
+        "bias",
+    )
+)
 
 ARCHITECTURES = {
     None: "BertModel",
     "pre-training": "BertForPreTraining",
+    "masked-lm": "BertForMaskedLM",
     "classification": "BertForSequenceClassification",
     "regression": "BertForSequenceClassification",
     "multi-label": "BertForSequenceClassification",
@@ -111,7 +122,7 @@ def _notes(prefix: str, others: list[str], kept: Mapping[str, Tensor]) -> Iterat
         yield f"the names of its tensors begin with {prefix}, which is taken off"
     heads = sorted({name.rpartition(".")[0] for name in kept if not name.startswith("bert.")})
     if left := heads + others:
-        yield f"left out, as no part of the encoder: {_some(left)}"
+        yield f"no part of the encoder, and left out unless a task needs them: {_some(left)}"
 
 
 def _check_encoder(tensors: Mapping[str, Tensor], config: BertConfig) -> None:
@@ -196,8 +207,8 @@ def _empty(checkpoint: Checkpoint, head: str | None) -> Bert | Head:
         return Bert(checkpoint.config, pooler="bert.pooler.dense.weight" in checkpoint.tensors)
     if head not in HEADS:
         raise ValueError(f"head {head!r} is not one of {', '.join(HEADS)}")
-    bert = Bert(checkpoint.config, pooler=head not in ("tagging", "question-answering"))
-    if head in ("pre-training", "question-answering"):
+    bert = Bert(checkpoint.config, pooler=head not in ("tagging", "question-answering", "masked-lm"))
+    if head in ("pre-training", "question-answering", "masked-lm"):
         return HEADS[head](bert)
     if "classifier.weight" not in checkpoint.tensors:
         raise CheckpointError(
@@ -211,7 +222,7 @@ def _check_head(tensors: Mapping[str, Tensor], required: Collection[str], head: 
     missing = set(required) - tensors.keys()
     without = missing and all(map(_of_head, missing))
     _check_there(tensors, required, f"this checkpoint has no {head} head; " if without else "")
-    if head == "pre-training" and (untied := [copy for copy, _ in TIED if copy in tensors]):
+    if head in ("pre-training", "masked-lm") and (untied := [copy for copy, _ in TIED if copy in tensors]):
         originals = dict(TIED)
         raise CheckpointError(
             f"{untied[0]} differs from {originals[untied[0]]}; in BERT's pre-training head they are one tensor"
@@ -241,6 +252,11 @@ def tensors_of(module: nn.Module) -> dict[str, Tensor]:
         names = hugging_face_names(name, bare=isinstance(module, Bert))
         tensors.update(zip(names, value.detach().cpu().chunk(len(names)), strict=True))
     return {name: tensor.contiguous() for name, tensor in tensors.items()}
+
+
+def lacks_words(checkpoint: Checkpoint) -> list[str]:
+    """The tensors of the vocabulary head that the checkpoint does not have; none: it predicts masked words."""
+    return [name for name in WORDS if name not in checkpoint.tensors]
 
 
 def drawn(checkpoint: Checkpoint, head: str) -> list[str]:

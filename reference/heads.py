@@ -58,6 +58,26 @@ class PreTraining(Head):
         return words + next_sentence
 
 
+class MaskedWords(Head):
+    """The vocabulary head of pre-training alone: no pooler, and nothing for the next sentence."""
+
+    def __init__(self, bert: Bert) -> None:
+        super().__init__()
+        config = bert.config
+        self.bert = bert
+        self.dense = nn.Linear(config.hidden_size, config.hidden_size)
+        self.activation = ACTIVATIONS[config.hidden_act]
+        self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.bias = nn.Parameter(torch.zeros(config.vocab_size))
+        initialize(self.dense, config.initializer_range)
+
+    def forward(self, batch: Packed, chosen: Tensor | None = None) -> Tensor:
+        """Logits of the word pieces, [T, vocabulary]; with ``chosen`` [M], indices of tokens, [M, vocabulary]."""
+        hidden = self.bert(batch)
+        words = self.norm(self.activation(self.dense(hidden if chosen is None else hidden[chosen])))
+        return F.linear(words, self.bert.embeddings.word.weight, self.bias)
+
+
 class SequenceClassification(Head):
     """One of several classes for a sequence: pooler, dropout, linear (section 4.1)."""
 
@@ -144,6 +164,7 @@ class QuestionAnswering(Head):
 
 HEADS: dict[str, Callable[..., Head]] = {
     "pre-training": PreTraining,
+    "masked-lm": MaskedWords,
     "classification": SequenceClassification,
     "regression": Regression,
     "multi-label": MultiLabel,

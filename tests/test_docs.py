@@ -195,7 +195,7 @@ def test_the_commands_of_pretraining_run(tmp_path: Path, monkeypatch: pytest.Mon
     (recipe,) = blocks(page, "yaml")
     (tmp_path / "my.yaml").write_text(recipe, encoding="utf-8")
     few = {"vocab": [], "corpus": ["--held-out", "0.1"], "pretrain": ["--tokens", "3000", "--precision", "fp64"]}
-    few |= {"run": ["--dry-run"], "embed": []}
+    few |= {"run": ["--dry-run"], "embed": [], "package": []}
     ran = []
     for _, arguments in commands(page):
         command = arguments[0]
@@ -205,7 +205,7 @@ def test_the_commands_of_pretraining_run(tmp_path: Path, monkeypatch: pytest.Mon
             harness.cli.main()
         assert ended.value.code == 0, shlex.join(own)
         ran.append(command)
-    assert ran == ["vocab", "corpus", "pretrain", "run", "embed", "pretrain", "corpus"]
+    assert ran == ["vocab", "corpus", "pretrain", "run", "embed", "package", "pretrain", "corpus"]
 
 
 def test_both_languages_show_the_same_implementation() -> None:

@@ -1,6 +1,7 @@
 """The commands vocab, corpus and pretrain: from raw text to weights."""
 
 import importlib
+import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -134,15 +135,51 @@ def pretrain(
         opened = open_corpus(expanded(corpus))
         setting = _setting(device, precision, threads, minutes, chosen.config(opened.manifest["vocabulary"]["size"]))
         first = os.environ.get("RANK", "0") == "0"
-        with _alone_in(folder) if first else nullcontext(), _training(chosen.tokens, first) as show:
+        with _alone_in(folder) if first else nullcontext(), _training(chosen.tokens, first, folder) as show:
             if first and not states(folder / "training"):
                 write_whole(folder / "recipe.yaml", yaml.safe_dump(chosen.as_dict(), sort_keys=False).encode())
             finished = train(opened, chosen, folder, setting, show)
+            if first:
+                _draw(folder)
     if not finished:
         print(f"stopped; the state is saved, and the same command goes on: {printable(str(folder))}", file=sys.stderr)
         raise KeyboardInterrupt
     if first:
-        print(printable(f"{folder}: the model, with a card (README.md) and log.jsonl"))
+        print(printable(f"{folder}: the model, with a card (README.md) and its course (log.jsonl, log.html)"))
+
+
+@app.command(
+    epilog='Example: python -m harness package my-bert --corpus my-corpus --name my-bert --text "Letters of my town" '
+    '--licence "CC BY 4.0" --output published/my-bert'
+)
+def package(
+    run: Annotated[Path, typer.Argument(help="Folder of a finished run of `pretrain`.")],
+    corpus: Annotated[Path, typer.Option(help="Folder of the corpus that it was trained on.")],
+    name: Annotated[str, typer.Option(help="Name of the model.")],
+    text: Annotated[str, typer.Option(help="What the text is, in a few words.")],
+    licence: Annotated[str, typer.Option(help="Licence of the text.")],
+    output: Annotated[Path, typer.Option(help="Folder for the result; it must not exist.")],
+) -> None:
+    """Make a pre-trained model ready to publish.
+
+    Weights in float16, vocabulary, recipe, log, and a card that states the data with its sha256 and licence, the cost
+    and the result; no states of the training. `--weights FOLDER` and transformers load the folder, and compute in
+    float32.
+    """
+    folder = expanded(output)
+    if folder.exists():
+        raise BadInput(f"--output: {folder} is there already; name another folder, or delete it")
+    if not (name.strip() and text.strip() and licence.strip()):
+        raise BadInput("--name, --text and --licence: a reader of the card needs all three; give each in a few words")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with _errors():
+        from reference.pretraining.card import Published
+        from reference.pretraining.corpus import open_corpus
+        from reference.pretraining.package import package as write
+
+        error = write(expanded(run), open_corpus(expanded(corpus)), folder, Published(name, text, licence))
+    size = sum(file.stat().st_size for file in folder.iterdir())
+    print(printable(f"{folder}: {size / 1e6:.1f} MB; rounding to float16 changed no weight by more than {error:.1e}"))
 
 
 def read_recipe(name: str, tokens: int | None = None) -> "Recipe":
@@ -202,8 +239,8 @@ def _setting(device: str, precision: str, threads: int | None, minutes: float, c
 
 
 @contextmanager
-def _training(tokens: int, first: bool) -> Iterator[Callable[[dict[str, Any]], None]]:
-    """A bar with the figures of the last steps; measurements on held-out text stay on the screen."""
+def _training(tokens: int, first: bool, folder: Path) -> Iterator[Callable[[dict[str, Any]], None]]:
+    """A bar with the figures of the last steps; measurements on held-out text stay on the screen, and are drawn."""
     from harness.commands.terminal import log_console, progress
 
     if not first:
@@ -216,13 +253,23 @@ def _training(tokens: int, first: bool) -> Iterator[Callable[[dict[str, Any]], N
             nonlocal unigram
             event = line.get("event")
             if event == "start" and "unigram_loss" in line:
-                unigram = f" (by frequency alone {line['unigram_loss']:.2f})"
+                unigram = f" (by frequency alone {line['unigram_loss']:.2f}"
+                unigram += f", from the piece before {line['bigram_loss']:.2f})" if "bigram_loss" in line else ")"
             elif event == "held out":
                 console.print(_held_out(line, tokens) + unigram, highlight=False, markup=False, soft_wrap=True)
+                _draw(folder)
             elif event is None:
                 bar(_progress(line, tokens), line["tokens"], tokens)
 
         yield show
+
+
+def _draw(folder: Path) -> None:
+    """Write log.html, the course of the run so far."""
+    from harness.report.training import training_page
+
+    lines = (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()
+    write_whole(folder / "log.html", training_page(folder.name, list(map(json.loads, lines))).encode())
 
 
 def _held_out(line: dict[str, Any], tokens: int) -> str:

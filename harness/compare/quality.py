@@ -15,7 +15,7 @@ import numpy as np
 from harness.compare.pairing import Run, Runs
 from harness.compare.result import Comparison, Difference, Disagreement
 from harness.data.kinds import KINDS
-from harness.data.reading import task_files
+from harness.data.reading import all_files
 from harness.data.task import Task, load_task
 from harness.errors import BadInput
 from harness.records import record
@@ -120,7 +120,7 @@ def _gold(
     """The task and the right answers by example id; or why they cannot be known."""
     from harness.data.fetch import data_folder
     from harness.data.read import read_split
-    from harness.files import sha256_of
+    from harness.measure.keys import sha256_of_all
 
     name = each.task["name"]
     try:
@@ -128,11 +128,11 @@ def _gold(
     except BadInput:
         return f"task {name} is not built in; name its YAML file with --task"
     folder = data_folder(data)
-    file = task_files(task, folder).get(split)
-    if file is None or not file.is_file():
+    files = all_files(task, split, folder) if split in task.files else []
+    if not files or not all(file.is_file() for file in files):
         return "its data is not at hand; say where with --data"
-    if sha256_of(file) != each.task["data"].get(split):
-        return f"{file.name} here is not the file that the records were made with (another sha256)"
+    if sha256_of_all(files) != each.task["data"].get(split):
+        return f"{files[0].name} here is not the file that the records were made with (another sha256)"
     examples: list[Any] = [*read_split(task, split, folder)]
     answers = KINDS[task.kind].gold(examples)
     if answers is None:

@@ -112,6 +112,13 @@ class OneLabel(LabelColumn):
         return self._reading.labels[self._value(cell)]
 
 
+class Group(LabelColumn):
+    """The name of a group of examples in each cell, any text."""
+
+    def _read(self, cell: Any) -> str:
+        return text_of(cell)
+
+
 class Number(LabelColumn):
     """A finite number in each cell."""
 

@@ -21,6 +21,7 @@ import re
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -48,6 +49,7 @@ class Kind(ABC):
     name: str  # in task files, records, and for the worker
     metrics: tuple[str, ...]  # that answers can be scored by: names in ``harness.statistics.metrics.METRICS``
     trained = True  # whether a head is fine-tuned; if not, a task needs no training split
+    words = False  # if not: whether masked words are predicted; else vectors of sentences are compared
     of_tokens = False  # whether there are logits for every token, instead of for every sequence
 
     # The task file
@@ -58,7 +60,7 @@ class Kind(ABC):
     answer: str  # the role of the right answer, which only a test file may lack
     usual_columns: ClassVar[dict[str, str | int] | None] = None  # where a task file gives none
     numbered = False  # whether columns go by number in any case
-    several_files = False  # whether the training split may be in several files
+    several_files = False  # whether the training split may be in several files; without training, every split
     fixed = False  # whether the format says where everything is, so that a task file names no columns
     pairs = False  # whether every example is a pair of texts
     least_labels = 1
@@ -153,6 +155,10 @@ class Kind(ABC):
     @abstractmethod
     def check_answer(self, what: str, answer: Any, labels: Sequence[str]) -> None:
         """BadInput or Failure, which begins with ``what``, unless this can be an answer; ``labels``: the outputs."""
+
+    def groups(self, gold: Sequence[Any], predicted: Sequence[Any]) -> dict[str, dict[str, int]]:
+        """Counts of groups of examples, by name, which a record has beside a metric; most kinds have no groups."""
+        return {}
 
     def degenerate(self, gold: Sequence[Any], predicted: Sequence[Any]) -> str | None:
         """A sentence about predictions that no working model would make, or None."""
@@ -342,6 +348,95 @@ class Similarity(Regression):
         return [float(cosine) for cosine in (unit[::2] * unit[1::2]).sum(axis=1)]
 
 
+class MinimalPairs(_OfTexts):
+    """Which of two sentences, of which one is good, a masked language model finds more probable, without training.
+
+    A prediction is the two pseudo-log-likelihoods, of the good sentence and of the bad one. Which is right is known, so
+    the gold answer is the pair's group instead, such as its paradigm; "" where the file names none.
+    """
+
+    name = "minimal-pairs"
+    metrics = ("pair_accuracy",)
+    trained = False
+    words = True
+    answer = "text"
+    pairs = True
+    several_files = True
+    why_no_labels = "its first text is the right one"
+    inputs = None
+    label_column = cells.Group
+
+    def read(self, reading: Reading, split: str, path: Path, content: str, repairs: Repairs) -> list[TextExample]:
+        """The ids begin with the group: in files of one paradigm each, all number their pairs from 0."""
+        found = super().read(reading, split, path, content, repairs)
+        return [replace(each, id=f"{each.label}-{each.id}") if each.label else each for each in found]
+
+    def right_answer(self, example: TextExample) -> str:
+        return str(example.label or "")
+
+    def outputs(self, labels: dict[str, str]) -> tuple[str, ...]:
+        return ("good", "bad")
+
+    def numbers(self, gold: list[Any], outputs: Sequence[str]) -> Array:
+        raise NotImplementedError(self.name)
+
+    def encode(self, reading: Reading, examples: list[TextExample], tokenizer: Tokenizer, max_length: int) -> Encoded:
+        """Each sentence of a pair on its own: two sequences for each example."""
+        return encode_texts(_singles(examples), None, tokenizer, max_length)
+
+    def tokens_lost(
+        self, examples: list[TextExample], encoded: Encoded, tokenizer: Tokenizer, max_length: int
+    ) -> list[int]:
+        return lost_by_texts(_singles(examples), encoded, tokenizer, max_length)
+
+    def shape(self, reading: Reading, batch: Batch) -> tuple[int | None, ...]:
+        return (len(batch.ids),)  # the logarithm of each token's probability
+
+    def decode(
+        self, reading: Reading, logits: Array, encoded: Encoded, examples: list[TextExample]
+    ) -> list[tuple[float, float]]:
+        """Sums over the tokens of a sentence. Sentences of the same tokens get the same sum, without rounding."""
+        batch = encoded.batch
+        sums = np.add.reduceat(logits.astype(np.float64), batch.cu_seqlens[:-1])
+        texts = np.split(batch.ids, batch.cu_seqlens[1:-1])
+        scores = []
+        for number in range(len(examples)):
+            first, second = texts[2 * number], texts[2 * number + 1]
+            good, bad = float(sums[2 * number]), float(sums[2 * number + 1])
+            scores.append((good, good if np.array_equal(first, second) else bad))
+        return scores
+
+    def check_answers(self, gold: Sequence[Any], predicted: Sequence[Any], labels: Sequence[str]) -> None:
+        super().check_answers([(0.0, 0.0)] * len(gold), predicted, labels)
+
+    def check_answer(self, what: str, answer: Any, labels: Sequence[str]) -> None:
+        if not (isinstance(answer, tuple) and len(answer) == 2):
+            raise BadInput(f"{what} is {answer!r}, not the scores of two sentences")
+        if not all(math.isfinite(score) for score in answer):
+            raise Failure(f"{what} is {answer}, not two finite numbers")
+
+    def groups(self, gold: Sequence[str], predicted: Sequence[tuple[float, float]]) -> dict[str, dict[str, int]]:
+        """Of each group the number of pairs, of those judged right, and of ties."""
+        found: dict[str, dict[str, int]] = {}
+        for name, (good, bad) in zip(gold, predicted, strict=True):
+            counts = found.setdefault(name or "all", {"n": 0, "right": 0, "ties": 0})
+            counts["n"] += 1
+            counts["right"] += good > bad
+            counts["ties"] += good == bad
+        return found
+
+    def degenerate(self, gold: Sequence[str], predicted: Sequence[tuple[float, float]]) -> str | None:
+        ties = sum(good == bad for good, bad in predicted)
+        return f"{ties} of {len(predicted)} pairs are ties, which count as wrong" if ties else None
+
+    def signature(self, reading: Reading) -> list[str]:
+        return ["score=pseudo-log-likelihood"]
+
+    def distance(self, a: tuple[float, float], b: tuple[float, float]) -> float:
+        """Between the margins by which the good sentence is the more probable one."""
+        return abs((a[0] - a[1]) - (b[0] - b[1]))
+
+
 def _singles(examples: list[TextExample]) -> list[TextExample]:
     return [TextExample(example.id, text, None, None) for example in examples for text in example.texts]
 
@@ -519,5 +614,13 @@ def _check_names(what: str, names: Any, labels: Sequence[str]) -> None:
 
 KINDS: dict[str, Kind] = {
     kind.name: kind
-    for kind in (Classification(), Regression(), MultiLabel(), Tagging(), QuestionAnswering(), Similarity())
+    for kind in (
+        Classification(),
+        Regression(),
+        MultiLabel(),
+        Tagging(),
+        QuestionAnswering(),
+        Similarity(),
+        MinimalPairs(),
+    )
 }

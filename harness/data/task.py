@@ -316,11 +316,14 @@ def _files(declared: dict[str, Any], kind: Kind, folder: Path) -> dict[str, Spli
 
 
 def _paths(own: dict[str, Any], split: str, kind: Kind, folder: Path) -> list[Path]:
-    """The files of a split. Only questions for training may be in several: each file of theirs is read alone."""
+    """The files of a split. Questions for training and minimal pairs may be in several: each file is read alone."""
     said = own.get("path")
     if isinstance(said, list):
-        if split != "train" or not kind.several_files:
-            raise BadInput(f"files.{split}: one file, not a list; only the train split of questions may have several")
+        if not kind.several_files or (kind.trained and split != "train"):
+            raise BadInput(
+                f"files.{split}: one file, not a list; only the train split of questions, and minimal pairs, may have "
+                "several"
+            )
         if not said or len({*map(str, said)}) < len(said):
             raise BadInput(f"files.{split}: a list of files, each once, not {said!r}")
     paths = [_text({"path": each}, "path") for each in (said if isinstance(said, list) else [said])]

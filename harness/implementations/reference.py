@@ -10,7 +10,7 @@ its layers run in compiled functions on weights in a layout of their own. It doe
 
 from typing import Any
 
-from harness.port import Array, Batch, Model, Trainable, synchronize, to_device, to_numpy
+from harness.port import Array, Batch, IntArray, Model, Trainable, synchronize, to_device, to_numpy
 
 NAME = "reference"
 TITLE = "BERT Atlas reference"
@@ -20,6 +20,7 @@ VARIANTS = {
     "int8": "products of 8-bit integers, scaled by token and by output",
     "unfrozen": "the layers as they are trained",
 }
+MASKED_LM = True
 DEVIATIONS: dict[str, str] = {}
 
 
@@ -61,6 +62,15 @@ class Encoder:
         synchronize(self.device)
 
 
+class MaskedWords(Encoder):
+    """The same as a ``harness.port.PredictsWords``, with the vocabulary head."""
+
+    def words(self, batch: Batch, chosen: IntArray) -> Any:
+        import torch
+
+        return self.module(self.pack(batch), torch.from_numpy(chosen).to(self.device))
+
+
 class TrainableEncoder(Encoder):
     """The same as a ``harness.port.Trainable``, with a head."""
 
@@ -96,7 +106,7 @@ class TrainableEncoder(Encoder):
 
 
 def load(folder: str, head: str | None, device: str, precision: str, variant: str = "") -> Model:
-    """Load the weights of a Hugging Face folder. An encoder without a head is frozen, because it is never trained."""
+    """Load the weights of a Hugging Face folder. What is never trained is frozen: an encoder, or masked words."""
     import reference
     from reference.checkpoint import read_config
 
@@ -105,7 +115,10 @@ def load(folder: str, head: str | None, device: str, precision: str, variant: st
         if reason:
             raise NotImplementedError(reason)
     precision = variant if variant in ("bf16", "int8") else precision
-    module = reference.load(folder, head, device, precision, frozen=head is None and variant != "unfrozen")
+    frozen = head in (None, "masked-lm") and variant != "unfrozen"
+    module = reference.load(folder, head, device, precision, frozen=frozen)
+    if head == "masked-lm":
+        return MaskedWords(module, device, precision)
     if variant:
         return Encoder(module, device, precision)
     trainable: Trainable = TrainableEncoder(module, device, precision)

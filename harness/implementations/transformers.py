@@ -13,6 +13,7 @@ from harness.port import (
     OF_TOKENS,
     Array,
     Batch,
+    IntArray,
     Model,
     Trainable,
     dtype,
@@ -28,6 +29,7 @@ TITLE = "Hugging Face transformers"
 CATALOG_ID = "huggingface-transformers"
 VARIANTS = {"eager": "attention in plain PyTorch", "compiled": "by torch.compile, with weights frozen"}
 BY_NAME = ["compiled"]  # it compiles for half a minute for each set of weights and each new kind of batch
+MASKED_LM = True
 DEVIATIONS: dict[str, str] = {}
 
 CLASSES = {
@@ -37,6 +39,7 @@ CLASSES = {
     "multi-label": "BertForSequenceClassification",
     "tagging": "BertForTokenClassification",
     "question-answering": "BertForQuestionAnswering",
+    "masked-lm": "BertForMaskedLM",
 }
 
 
@@ -74,6 +77,18 @@ class Encoder:
 
     def synchronize(self) -> None:
         synchronize(self.device)
+
+
+class MaskedWords(Encoder):
+    """The same as a ``harness.port.PredictsWords``, with the vocabulary head."""
+
+    def words(self, batch: Batch, chosen: IntArray) -> Any:
+        """The model's own two parts. Its ``forward`` would compute the vocabulary at every token, and padding."""
+        import torch
+
+        inputs = self.inputs(batch)
+        hidden = self.module.bert(**inputs).last_hidden_state[inputs["attention_mask"].bool()]
+        return self.module.cls(hidden[torch.from_numpy(chosen).to(self.device)])
 
 
 class TrainableEncoder(Encoder):
@@ -116,6 +131,8 @@ def load(folder: str, head: str | None, device: str, precision: str, variant: st
 
         torch._inductor.config.freezing = True  # constant weights can be laid out in advance
         module.compile()
+    if head == "masked-lm":
+        return MaskedWords(module, device, head)
     if variant:  # trained, it would be the same model as without the variant
         return Encoder(module, device, head)
     trainable: Trainable = TrainableEncoder(module, device, head)

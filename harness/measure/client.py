@@ -210,6 +210,16 @@ class Worker:
         """
         return self._ask("predict", on_progress, batch=batch, kind=kind, batch_tokens=batch_tokens)[1]["logits"]
 
+    def log_probabilities(
+        self, batch: Batch, mask_id: int, batch_tokens: int, on_progress: Progress | None = None
+    ) -> Array:
+        """The logarithm of each token's probability where it alone is masked, [tokens]; 0 for [CLS] and [SEP].
+
+        The model must be loaded with the head "masked-lm". ``on_progress(done, total)`` counts sequences.
+        """
+        _, arrays = self._ask("log_probabilities", on_progress, batch=batch, mask_id=mask_id, batch_tokens=batch_tokens)
+        return arrays["logarithms"]
+
     def join(self, meeting: Path, rank: int, world: int) -> None:
         """Train together with the other workers that meet at this file; see ``DataParallel``."""
         self._ask("join", meeting=str(meeting), rank=rank, world=world)

@@ -21,6 +21,7 @@ from harness.measure.client import Worker, WorkerError
 from harness.measure.plan import Plan, splits_read
 from harness.measure.run import Run
 from harness.port.batch import Array, Batch, by_tokens, in_given_order, in_order
+from harness.port.model import MASKED_LM
 from harness.progress import Show
 from harness.records import record
 from harness.statistics.score import Predictions, metrics_of, score
@@ -88,28 +89,30 @@ def encoded(bench: Bench, run: Run, result: record.Quality, worker: Worker, fold
 
 
 def zero_shot(bench: Bench, run: Run, result: record.Quality, worker: Worker) -> Predictions:
-    """Predict with vectors of the weights as they are, and score; fill ``result`` in.
+    """Predict with vectors, or masked words, of the weights as they are, and score; fill ``result`` in.
 
     Returns the predictions by split. WorkerError if the implementation fails.
     """
     plan, task = run.plan, run.task
     splits = load_splits(plan, task)
     _describe(result, task, splits, plan.tokenizer)
-    _load(worker, plan, bench.checkpoints.bare(), result)
+    words = KINDS[task.kind].words
+    _load(worker, plan, bench.checkpoints.bare(), result, MASKED_LM if words else None)
 
-    def vectors(split: str) -> list[Prediction]:
+    def answers(split: str) -> list[Prediction]:
         batch = splits[split].encoded.batch
-        show = partial(bench.show, f"vectors of {split}")
-        return _decoded(task, splits[split], split, vectors_of(worker, plan.weights, batch, show))
+        show = partial(bench.show, f"{'masked words' if words else 'vectors'} of {split}")
+        numbers = logarithms_of(worker, plan, batch, show) if words else vectors_of(worker, plan.weights, batch, show)
+        return _decoded(task, splits[split], split, numbers)
 
-    predictions = {split: vectors(split) for split in task.evaluate}
+    predictions = {split: answers(split) for split in task.evaluate}
     result.training["memory"] = worker.memory()
     return _scored(result, task, splits, predictions)
 
 
-def _load(worker: Worker, plan: Plan, folder: Path, result: record.Quality) -> None:
-    """Load the encoder in a folder, and put what the implementation says of it into the record."""
-    worker.load(folder, None, plan.device, plan.precision, plan.threads)
+def _load(worker: Worker, plan: Plan, folder: Path, result: record.Quality, head: str | None = None) -> None:
+    """Load the encoder in a folder, or with its head, and put what the implementation says of it into the record."""
+    worker.load(folder, head, plan.device, plan.precision, plan.threads)
     result.implementation["version"] = worker.info["version"]
     result.implementation["precision"] = worker.info["precision"]
     result.precision["computed"] = worker.info["computed"]
@@ -264,6 +267,23 @@ def _predict(worker: Worker, task: Task, split: Split, name: str, show: Show) ->
     batch = split.encoded.batch
     logits = logits_of(worker, batch, task.kind, lambda done: show(f"scoring {name}", done, len(batch.lengths)))
     return _decoded(task, split, name, logits)
+
+
+def logarithms_of(worker: Worker, plan: Plan, batch: Batch, show: Callable[[int, int], None]) -> Array:
+    """The logarithm of each token's probability where it alone is masked [tokens], in the order of the batch.
+
+    The worker gets AT_ONCE sequences at a time. ``show(done, total)`` counts sequences.
+    """
+    assert plan.tokenizer.mask_id is not None
+    parts = []
+    for piece in in_order(batch.lengths, AT_ONCE):
+        before = int(piece[0])
+
+        def show_part(done: int, total: int, before: int = before) -> None:
+            show(before + done, len(batch.lengths))
+
+        parts.append(worker.log_probabilities(batch.select(piece), plan.tokenizer.mask_id, BATCH_TOKENS, show_part))
+    return np.concatenate(parts)
 
 
 def vectors_of(worker: Worker, weights: Weights, batch: Batch, show: Callable[[int, int], None]) -> Array:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from packaging.requirements import Requirement
 
+from harness.data.kinds import KINDS
 from harness.data.reading import all_files
 from harness.data.task import Task
 from harness.file_cache import per_file
@@ -103,6 +104,11 @@ EXCLUDED = (
         "only a task without training compares vectors of sentences",
         tuple(kind for kind in ALL if kind != "zero-shot"),
     ),
+    Excluded(
+        ("harness.worker.words",),
+        "only a task without training predicts masked words",
+        tuple(kind for kind in ALL if kind != "zero-shot"),
+    ),
     Excluded(("harness.__main__", "harness.cli", "harness.commands"), "what a user types"),
     Excluded(("harness.weights.saved_model", "harness.weights.saved_task"), "they describe a model that was scored"),
     Excluded(("harness.predict",), "it uses saved models"),
@@ -181,7 +187,7 @@ def quality_key(run: "Run") -> str:
         "device": plan.device.split(":")[0],
         "limit": plan.options.limit,
     }
-    if how == "zero-shot":
+    if how == "zero-shot" and not KINDS[task.kind].words:
         folder, files = plan.weights.folder, module_files(plan.weights)
         determinants["modules"] = {str(file.relative_to(folder)): _content(file) for file in files}
     return digest(determinants)
@@ -251,10 +257,10 @@ def _computes(implementation: Implementation, how: How) -> str:
 def data_hashes(plan: Plan, task: Task) -> dict[str, str]:
     """sha256 of the files that the run reads, by split."""
     files = {split: all_files(owner, split, plan.data) for split, owner in splits_read(task).items()}
-    return {split: _sha256_of_all(paths) for split, paths in files.items()}
+    return {split: sha256_of_all(paths) for split, paths in files.items()}
 
 
-def _sha256_of_all(paths: list[Path]) -> str:
+def sha256_of_all(paths: list[Path]) -> str:
     """The sha256 of a file; of several, that of their hashes, a line each."""
     hashes = list(map(_sha256, paths))
     if len(hashes) == 1:

@@ -24,7 +24,7 @@ from harness.measure.tokenization import check_folder
 from harness.records import machine
 from harness.registry.implementations import Implementation, find, implementations
 from harness.shares import Only, Share
-from harness.weights.examine import check_fit, examine, remember
+from harness.weights.examine import Examined, check_fit, examine, remember
 from harness.weights.find import Weights, find_weights
 from harness.weights.sentences import sentence_folder
 from reference.tokenizer import Tokenizer
@@ -115,6 +115,8 @@ class Plan:
 
     def recipe(self, task: Task) -> dict[str, Any]:
         """How a task is fine-tuned: its own recipe for a model of this size, with the user's changes."""
+        if KINDS[task.kind].words:
+            return {"max_length": task.max_length, "score": "pseudo-log-likelihood", "select": "last"}
         if not KINDS[task.kind].trained:
             pooling = "+".join(sentence_folder(self.weights).pooling)
             return {"max_length": task.max_length, "pooling": pooling, "select": "last"}
@@ -172,7 +174,9 @@ def prepare(options: Options, tasks_needed: bool = True) -> Plan:
                 "name a dev split first with --splits"
             )
         _check_length(task, config["max_position_embeddings"])
-        if not KINDS[task.kind].trained:
+        if KINDS[task.kind].words:
+            _check_words_predicted(task, weights, examined, tokenizer)
+        elif not KINDS[task.kind].trained:
             sentence_folder(weights)  # raises BadInput for vectors that are not computed
     _check_shapes(options.shapes, config)
     examples = {task.name: _examples(task, folder) for task in tasks}
@@ -407,6 +411,20 @@ def _check_length(task: Task, positions: int) -> None:
         raise BadInput(
             f"task {task.name} reads {task.max_length} tokens, and these weights have {positions} positions; "
             f"give --max-length {positions} or less"
+        )
+
+
+def _check_words_predicted(task: Task, weights: Weights, examined: Examined, tokenizer: Tokenizer) -> None:
+    """BadInput for weights that cannot predict masked words: nothing is drawn at random in their place."""
+    needs = f"task {task.name} needs a model that predicts masked words"
+    if missing := examined.lacks_words:
+        raise BadInput(
+            f"{needs}: {weights.name} has no vocabulary head (no {missing[0]}); name weights that kept theirs, such as "
+            "bert-base-uncased, or what `pretrain` writes"
+        )
+    if tokenizer.mask_id is None:
+        raise BadInput(
+            f"{needs}: the tokenizer of {weights.name} has no [MASK]; put the one there that it was trained with"
         )
 
 

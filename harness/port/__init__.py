@@ -17,6 +17,7 @@ from harness.port.hf_folder import read_folder as read_folder
 from harness.port.hf_folder import read_vocabulary as read_vocabulary
 from harness.port.model import OF_TOKENS as OF_TOKENS
 from harness.port.model import Model as Model
+from harness.port.model import PredictsWords as PredictsWords
 from harness.port.model import ShowsLayers as ShowsLayers
 from harness.port.model import Trainable as Trainable
 from harness.port.tensors import dtype as dtype

@@ -6,9 +6,11 @@ names one capability, which the harness detects by ``isinstance``. Nothing has t
 
 from typing import Any, Protocol, runtime_checkable
 
-from harness.port.batch import Array, Batch
+from harness.port.batch import Array, Batch, IntArray
 
 OF_TOKENS = frozenset({"tagging", "question-answering"})  # heads with logits for every token; others are of sequences
+
+MASKED_LM = "masked-lm"  # the head of pre-training that predicts masked words; no kind of task trains it
 
 
 @runtime_checkable
@@ -46,6 +48,17 @@ class Trainable(Model, Protocol):
 
     def export(self) -> dict[str, Array]:
         """All weights under Hugging Face's names, float32."""
+
+
+@runtime_checkable
+class PredictsWords(Model, Protocol):
+    """A model with the vocabulary head of pre-training: what ``load`` returns for the head "masked-lm".
+
+    A file whose models do so has the constant ``MASKED_LM = True``.
+    """
+
+    def words(self, batch: Batch, chosen: IntArray) -> Any:
+        """Logits [chosen, vocabulary] at these tokens, as a torch tensor; ``chosen`` are indices of ``batch.ids``."""
 
 
 @runtime_checkable

@@ -17,7 +17,10 @@ A comment in the file says which figures a table shows; the table follows it, up
 
 ``speed``: how many times as fast ``of`` is as each column's implementation, at each shape: the median over the rounds
 of one comparison, and the range. ``limit`` adds the share of the hardware's limit. ``quality``: the mean of the main
-metric over seeds, with its deviation, of each column's implementation on each task.
+metric over seeds, with its deviation, of each column's implementation on each task. ``models``: the same of each row's
+weights, with one implementation; where there is one seed, the value with its interval. ``majority`` names a row of the
+best constant answers. A cell whose record does not exist yet is empty, so that such a table may come before its
+measurements.
 """
 
 import re
@@ -40,8 +43,16 @@ COMMON: dict[str, type] = {"hardware": str, "precision": str, "weights": str, "r
 FIELDS: dict[str, dict[str, type]] = {
     "speed": COMMON | {"commit": str, "of": str, "limit": bool},
     "quality": COMMON,
+    "models": {
+        "hardware": str,
+        "precision": str,
+        "implementation": str,
+        "rows": dict,
+        "columns": dict,
+        "majority": str,
+    },
 }
-OPTIONAL = {"limit"}
+OPTIONAL = {"speed": {"limit"}, "models": {"hardware", "majority"}}
 
 
 @dataclass(frozen=True)
@@ -53,9 +64,13 @@ class Block:
 
     def is_about(self, each: record.Record) -> bool:
         """Whether a record is of this machine, precision, weights and, where it is named, commit."""
-        found = (record.hardware(each), each.precision["resolved"], each.checkpoint["name"])
-        wanted = tuple(self.asked[name] for name in ("hardware", "precision", "weights"))
-        return found == wanted and str(each.commit).startswith(self.asked.get("commit", ""))
+        found = {
+            "hardware": record.hardware(each),
+            "precision": each.precision["resolved"],
+            "weights": each.checkpoint["name"],
+        }
+        alike = all(self.asked.get(name, value) == value for name, value in found.items())
+        return alike and str(each.commit).startswith(self.asked.get("commit", ""))
 
 
 def with_figures(text: str, records: list[record.Record]) -> str:
@@ -89,7 +104,7 @@ def _block(kind: str, asked: str) -> Block:
     if odd := [name for name in read if name not in known]:
         raise BadInput(f"no figures of {kind} have {odd[0]}; they have {', '.join(known)}")
     for name, wanted in known.items():
-        if name not in read and name not in OPTIONAL:
+        if name not in read and name not in OPTIONAL.get(kind, ()):
             raise BadInput(f"{name} is missing")
         if name in read and not isinstance(read[name], wanted):
             raise BadInput(f"{name}: {read[name]!r} should be a {wanted.__name__}; put quotes around a text")
@@ -150,6 +165,38 @@ def _quality(block: Block, records: list[record.Record]) -> str:
     return _table(["", *columns], lines)
 
 
+def _models(block: Block, records: list[record.Record]) -> str:
+    asked = block.asked
+    found: dict[tuple[str, str], seeds.Score] = {}  # by weights and column
+    baselines: dict[str, float] = {}  # by column
+    for runs in sorted(seeds.group(records), key=lambda runs: runs.any.started):  # of several machines the last
+        if runs.any.implementation["name"] != asked["implementation"] or not runs.finished:
+            continue
+        for score in seeds.scores(runs):
+            column = subject(score.task, score.context, score.split)
+            if score.main:
+                found[runs.any.checkpoint["name"], column] = score
+                baselines[column] = seeds.main_metric(runs.finished[-1], score.split)["baseline"]
+    columns = asked["columns"].values()
+    lines = [
+        [row, *(_of_model(found.get((weights, column))) for column in columns)]
+        for row, weights in asked["rows"].items()
+    ]
+    if "majority" in asked:
+        constant = (f"{baselines[column]:.3f}" if column in baselines else ABSENT for column in columns)
+        lines.insert(0, [asked["majority"], *constant])
+    return _table(["", *asked["columns"]], lines)
+
+
+def _of_model(score: seeds.Score | None) -> str:
+    if score is None:
+        return ABSENT
+    if len(score.counted) == 1:
+        return f"{score.mean:.3f} ({score.low:.3f} to {score.high:.3f})"
+    counted = f"{len(score.counted)}" if len(score.counted) == score.tried else f"{len(score.counted)}/{score.tried}"
+    return f"{mean_and_deviation(score.mean, score.deviation)} ({counted})"
+
+
 def _score(score: seeds.Score | None) -> str:
     if score is None:
         return ABSENT
@@ -163,4 +210,8 @@ def _table(head: list[str], lines: list[list[str]]) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, rule, *lines))
 
 
-TABLES: dict[str, Callable[[Block, list[record.Record]], str]] = {"speed": _speed, "quality": _quality}
+TABLES: dict[str, Callable[[Block, list[record.Record]], str]] = {
+    "speed": _speed,
+    "quality": _quality,
+    "models": _models,
+}

@@ -16,11 +16,10 @@ from typing import Any, NamedTuple
 from harness.data.fetch import data_folder
 from harness.data.kinds import KINDS
 from harness.data.read import read_split
-from harness.data.reading import Context, task_files
+from harness.data.reading import Context, all_files
 from harness.data.task import Task, load_task
 from harness.errors import BadInput, Failure
-from harness.file_cache import per_file
-from harness.files import sha256_of
+from harness.measure.keys import sha256_of_all
 from harness.records import record
 from harness.statistics.score import Predictions, score
 
@@ -78,14 +77,12 @@ class _Data:
 
     def check(self, name: str, context: Context | None, split: str, sha256: str | None) -> None:
         """BadInput where the split's file here is another than the one that this is the sha256 of."""
-        file = task_files(self.task(name, context), self.folder).get(split)
-        if file is not None and file.is_file() and _sha256(file) != sha256:
+        task = self.task(name, context)
+        files = all_files(task, split, self.folder) if split in task.files else []
+        if files and all(file.is_file() for file in files) and sha256_of_all(files) != sha256:
             raise BadInput(
-                f"{file.name} here is not the file that the run had (another sha256); name its folder with --data"
+                f"{files[0].name} here is not the file that the run had (another sha256); name its folder with --data"
             )
-
-
-_sha256 = per_file(sha256_of)
 
 
 def _rescored(path: Path, each: record.Quality, known: _Data, scored: dict[str, Scores]) -> Scores:

@@ -11,7 +11,7 @@ for (``metrics`` in ``harness.data.kinds``).
 import math
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any, NamedTuple
@@ -22,7 +22,7 @@ from harness.data.kinds import KINDS
 from harness.data.questions import cmrc
 from harness.data.questions.squad import NO_ANSWER, normalized
 from harness.errors import BadInput, Failure
-from harness.statistics.intervals import Floats, Statistic, averaged, bootstrap, divide, spearman
+from harness.statistics.intervals import Counts, Floats, Statistic, averaged, bootstrap, divide, spearman
 
 
 class Answers(NamedTuple):
@@ -347,6 +347,40 @@ class CmrcF1(_OfAnswers):
         return ["rule:cmrc2018"]
 
 
+class PairAccuracy(Metric):
+    """The share of pairs whose good sentence has the strictly higher score; of several groups, the mean of theirs."""
+
+    name, title, library = "pair_accuracy", "accuracy of pairs", ""
+
+    def value(self, of: Answers) -> float:
+        rows = self.features(of)
+        return float(np.mean([rows[rows[:, 0] == group, 1].mean() for group in np.unique(rows[:, 0])]))
+
+    def features(self, of: Answers) -> Floats:
+        """The number of each pair's group, and whether it is right: [n, 2]."""
+        number = {name: i for i, name in enumerate(dict.fromkeys(of.gold))}
+        right = (good > bad for good, bad in of.predicted)
+        return np.array(list(zip(map(number.__getitem__, of.gold), right, strict=True)), np.float64)
+
+    @staticmethod
+    def statistic(rows: Floats) -> Callable[[Counts], Floats]:
+        """The mean over the groups that occur in a resample, of the share of right pairs in each."""
+        member = (rows[:, :1] == np.unique(rows[:, 0])).astype(np.float64)  # [m, groups]
+
+        def values(counts: Counts) -> Floats:
+            pairs = counts @ member
+            return divide(divide(counts @ (member * rows[:, 1:]), pairs).sum(axis=1), (pairs > 0).sum(axis=1) * 1.0)
+
+        return values
+
+    def baseline(self, of: Answers) -> float:
+        """Of a guess: the two sentences are equally many."""
+        return 0.5
+
+    def settings(self, of: Answers) -> list[str]:
+        return [f"groups:{len(set(of.gold))}", "ties:wrong"]
+
+
 METRICS: dict[str, Metric] = {
     metric.name: metric
     for metric in (
@@ -362,6 +396,7 @@ METRICS: dict[str, Metric] = {
         AnswerF1(),
         CmrcExact(),
         CmrcF1(),
+        PairAccuracy(),
     )
 }
 

@@ -36,6 +36,8 @@ def score(
         for metric in metrics_of(task, split, right, predicted, task.metrics, extra=extra):
             baseline = metrics.METRICS[metric.name].baseline(given)
             found.append({"split": split, **asdict(metric), "baseline": baseline})
+            if groups := kind.groups(right, predicted):
+                found[-1]["groups"] = groups
             if metric.name == task.metrics[0] and metric.low <= baseline:
                 warnings.append(record.flag(f"the interval reaches down to the baseline, {baseline:.3f}", split))
         if warning := kind.degenerate(right, predicted):

@@ -10,7 +10,7 @@ from harness.data.reading import Reading
 from harness.errors import BadInput
 from harness.files import cache_folder
 from harness.weights.find import Weights
-from harness.weights.random_weights import NAMES as RANDOM
+from harness.weights.random_weights import PREFIX
 from reference.tokenizer import Tokenizer
 
 
@@ -20,19 +20,21 @@ class Examined:
 
     config: dict[str, Any]  # as asdict(BertConfig)
     pooler: bool  # whether they have one
+    lacks_words: tuple[str, ...]  # tensors of the head for masked words that they do not have
     notes: tuple[str, ...]  # what of the files was renamed, or is left out
 
 
 def examine(weights: Weights) -> Examined:
     """Read the weights; BadInput, with what to do, unless they are a BERT's, whole and finite."""
-    from reference.checkpoint import POOLER, read
+    from reference.checkpoint import POOLER, lacks_words, read
     from reference.errors import CheckpointError
 
     try:
         found = read(weights.folder, values=not _sound(weights).is_file())
     except CheckpointError as error:
         raise BadInput(str(error)) from error
-    return Examined(asdict(found.config), found.tensors.keys() >= set(POOLER), found.notes)
+    pooler = found.tensors.keys() >= set(POOLER)
+    return Examined(asdict(found.config), pooler, tuple(lacks_words(found)), found.notes)
 
 
 def remember(weights: Weights) -> None:
@@ -68,7 +70,7 @@ def drawn_at_random(weights: Weights, pooler: bool, kind: str) -> tuple[list[str
     """What below the head is drawn at random for a task of this kind, by name, and a note on it for the reader."""
     from reference.checkpoint import POOLED, POOLER
 
-    if weights.name in RANDOM:
+    if weights.name.startswith(PREFIX):
         return ["bert"], "the weights were drawn at random: nothing was pre-trained"
     if kind in POOLED and not pooler:
         return list(POOLER), "the weights have no pooler: it was drawn at random, like the head"

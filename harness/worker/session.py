@@ -26,6 +26,7 @@ import numpy as np
 from harness.errors import DISK, kind_of, ours
 from harness.port.batch import Array, Batch, by_tokens, in_order
 from harness.port.model import (
+    MASKED_LM,
     Castable,
     HasCompiledFunctions,
     HasComputedPrecision,
@@ -76,6 +77,8 @@ class Session:
         module = self._import(checkout)
         self.model = self.training = self.kept = None  # frees memory for the new model
         start = time.perf_counter()
+        if head == MASKED_LM and not getattr(module, "MASKED_LM", False):
+            raise NotImplementedError("it does not predict masked words here, only hidden states")
         with _warnings() as warnings:
             self.model, self.folder = checked(module.load(folder, head, device, precision, variant)), folder
         seconds = time.perf_counter() - start
@@ -179,6 +182,12 @@ class Session:
         with _no_gradients():
             head = heads.Head(self.folder, kind)
             return {}, {"logits": heads.predict(self.model, head, batch, batch_tokens, self.progress)}
+
+    def log_probabilities(self, batch: Batch, mask_id: int, batch_tokens: int) -> Answer:
+        """The logarithm of each token's probability where it alone is masked, [tokens]; 0 for [CLS] and [SEP]."""
+        from harness.worker import words
+
+        return {}, {"logarithms": words.log_probabilities(self.model, batch, mask_id, batch_tokens, self.progress)}
 
     def join(self, meeting: str, rank: int, world: int) -> Answer:
         """Train the model together with other processes of this machine, which meet at the new file ``meeting``.
@@ -329,6 +338,7 @@ COMMANDS: dict[str, Callable[..., Answer]] = {
         Session.tokenize,
         Session.job,
         Session.predict,
+        Session.log_probabilities,
         Session.join,
         Session.start_training,
         Session.train_epoch,

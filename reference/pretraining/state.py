@@ -94,6 +94,18 @@ def load_state(
     return None
 
 
+def last_cursor(folder: Path) -> tuple[dict[str, Any], Cursor]:
+    """What the newest readable state in a folder says: recipe and corpus of the run, and how far it is."""
+    for path in reversed(states(folder)):
+        try:
+            with safe_open(path, "pt") as file:
+                metadata = file.metadata()
+        except Exception:  # noqa: S112 - the library has no class for it; the file before is whole
+            continue
+        return json.loads(metadata["about"]), Cursor(**json.loads(metadata["cursor"]))
+    raise PretrainingError(f"{folder} has no state of a run; keep the folder `training` that pretrain writes")
+
+
 def _check_same(path: Path, then: dict[str, Any], now: dict[str, Any]) -> None:
     different = sorted(name for name in then.keys() | now.keys() if then.get(name) != now.get(name))
     if "corpus" in different:

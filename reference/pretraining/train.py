@@ -28,6 +28,7 @@ from reference.errors import DivergedError, PretrainingError
 from reference.frozen import keep_freed_memory
 from reference.heads import PreTraining
 from reference.model import Bert, BertConfig
+from reference.pretraining.baselines import bigram, unigram
 from reference.pretraining.card import CARD, card
 from reference.pretraining.corpus import VOCABULARY, Corpus
 from reference.pretraining.instances import Instances, Masked
@@ -256,8 +257,8 @@ class Run:
         if kept:
             show(json.loads(kept[0]))
         else:
-            unigram = self.evaluation.unigram()
-            self._write({"step": 0, "event": "start", "vocabulary": self.config.vocab_size, **unigram}, show)
+            guesses = self.evaluation.guesses()
+            self._write({"step": 0, "event": "start", "vocabulary": self.config.vocab_size, **guesses}, show)
         self._write(
             {
                 "step": self.cursor.step,
@@ -391,18 +392,12 @@ class Evaluation:
         for part in by_tokens(lengths, recipe.micro_tokens):
             self.batches.append(instances.batch(0, part, EVALUATION_RATE))
 
-    def unigram(self) -> dict[str, float]:
-        """Loss and accuracy of guessing pieces by their frequency in the training text, which any model must beat."""
+    def guesses(self) -> dict[str, float]:
+        """What guessing reaches: by the frequency of pieces in the training text, and by the piece before."""
         if not self.batches:
             return {}
-        size = len(self.corpus.vocabulary)
-        counts = np.bincount(self.corpus.train.pieces, minlength=size).astype(np.float64) + 1
-        labels = np.concatenate([batch.labels for batch in self.batches])
-        loss = -np.log(counts[labels] / counts.sum()).mean()
-        return {
-            "unigram_loss": round(float(loss), 4),
-            "unigram_accuracy": round(float((labels == counts.argmax()).mean()), 4),
-        }
+        pieces, size = self.corpus.train.pieces, len(self.corpus.vocabulary)
+        return unigram(pieces, size, self.batches) | bigram(pieces, size, self.batches)
 
     @torch.inference_mode()
     def measure(self, model: PreTraining, setting: Setting) -> dict[str, float]:

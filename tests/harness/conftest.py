@@ -195,6 +195,27 @@ def _speed(shape: str) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="session")
+def words_checkpoint(tiny_checkpoint: Path) -> Path:
+    """The folder of the tiny checkpoint with a vocabulary head, drawn at random, with biases that are not zero."""
+    import torch
+
+    from reference.checkpoint import WORDS, read, save
+
+    folder = tiny_checkpoint.with_name("masked-lm")
+    if not folder.exists():
+        found, generator = read(tiny_checkpoint), torch.Generator().manual_seed(7)
+        hidden = found.config.hidden_size
+        for name in WORDS:
+            rows = found.config.vocab_size if name.endswith("predictions.bias") else hidden
+            shape = (hidden, hidden) if name.endswith("dense.weight") else (rows,)
+            found.tensors[name] = torch.randn(shape, generator=generator) * 0.2
+        save(found, folder, "masked-lm")
+        for file in ("tokenizer.json", "tokenizer_config.json", "vocab.txt"):
+            shutil.copyfile(tiny_checkpoint / file, folder / file)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def tiny_head(tiny_checkpoint: Path) -> Callable[[str], Path]:
     """A function: kind of task to the folder of the tiny checkpoint with a head of that kind.
 

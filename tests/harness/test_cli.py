@@ -36,7 +36,7 @@ COMMANDS = [
         "similar",
         "serve",
         "load",
-        *("vocab", "corpus", "pretrain"),
+        *("vocab", "corpus", "pretrain", "package"),
         "publish",
         "figures",
         "index",

@@ -240,7 +240,7 @@ def test_what_was_taken_off_and_left_out_is_said(saved: Path, tensors: Tensors) 
 
     assert read(saved).notes == (
         "the names of its tensors begin with module., which is taken off",
-        "left out, as no part of the encoder: classifier, loss.weight, crf.transitions",
+        "no part of the encoder, and left out unless a task needs them: classifier, loss.weight, crf.transitions",
     )
 
 

@@ -74,6 +74,15 @@ def test_from_text_to_a_model(main: Main, made: Path) -> None:
     assert {"config.json", "model.safetensors", "vocab.txt", "recipe.yaml", "log.jsonl", "README.md"} <= files
     lines = [json.loads(line) for line in (made / "bert" / "log.jsonl").read_text().splitlines()]
     assert all(0 <= line["share_of_limit"] < 1 for line in lines if "mlm_loss" in line)
+    page = (made / "bert" / "log.html").read_text(encoding="utf-8")
+    assert "Loss of masked tokens" in page
+    out = made / "published" / "tiny"
+    about = ("--name", "tiny", "--text", "Rivers", "--licence", "CC0 1.0", "--corpus", made / "corpus")
+    code, said, err = main("package", made / "bert", *about, "--output", out)
+    assert code == 0, err
+    assert "MB; rounding to float16 changed no weight by more than" in said
+    assert "Licence of the text: CC0 1.0" in (out / "README.md").read_text(encoding="utf-8")
+    assert main("package", made / "bert", *about, "--output", out)[0] == 2
     file = made / "sentences.txt"
     file.write_text("The river joins the sea.\n", encoding="utf-8")
     code, _, err = main("embed", file, "--weights", made / "bert", "--output", made / "vectors.npy")

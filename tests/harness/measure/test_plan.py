@@ -445,7 +445,7 @@ def test_what_was_done_with_the_files_is_noted(prepared: Callable[..., Plan], we
     assert prepared().notes == ()
     assert prepared(weights=folder).notes == (
         "weights: the names of its tensors begin with module., which is taken off",
-        "weights: left out, as no part of the encoder: crf.transitions",
+        "weights: no part of the encoder, and left out unless a task needs them: crf.transitions",
     )
 
 

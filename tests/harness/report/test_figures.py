@@ -120,3 +120,38 @@ def test_the_published_tables_are_what_the_records_say() -> None:
     text = (ROOT / "docs/records.md").read_text(encoding="utf-8")
     assert text.count("<!-- figures: ") > 10
     assert with_figures(text, record.read_all([ROOT / "results"])) == text
+
+
+def models_block(**changes: str) -> str:
+    names = {
+        "implementation": "reference",
+        "precision": "fp32",
+        "rows": "{nothing learnt: random/tiny, ours: tiny}",
+        "columns": "{mood: mini-sentiment, rte: rte}",
+        "majority": "one answer",
+    }
+    return block("models", "\n".join(f"{name}: {value}" for name, value in (names | changes).items()))
+
+
+def test_a_table_of_models_is_there_before_its_records() -> None:
+    written = with_figures(models_block(), [])
+    assert table_of(written)[2:] == [["one answer", "-", "-"], ["nothing learnt", "-", "-"], ["ours", "-", "-"]]
+    assert with_figures(written, []) == written
+
+
+def test_a_table_of_models_has_deviations_of_seeds_or_the_interval_of_one(
+    quality_record: Callable[..., Quality],
+) -> None:
+    def run(weights: str, seed: int, value: float) -> Quality:
+        one = quality_record(seed=seed)
+        one.checkpoint = one.checkpoint | {"name": weights, "sha256": weights}
+        one.metrics = [one.metrics[0] | {"value": value, "low": value - 0.05, "high": value + 0.05, "baseline": 0.5}]
+        one.key = f"{weights}{seed}"
+        return one
+
+    records = [run("tiny", 1, 0.7), run("tiny", 2, 0.8), run("random/tiny", 1, 0.6), run("other", 1, 0.9)]
+    rows = table_of(with_figures(models_block(), records))[2:]
+    assert [row[1] for row in rows] == ["0.500", "0.600 (0.550 to 0.650)", "0.750 ± 0.071 (2)"]
+    assert [row[2] for row in rows] == ["-"] * 3
+    with pytest.raises(BadInput, match="rows: 3 should be a dict"):
+        with_figures(models_block(rows="3"), [])

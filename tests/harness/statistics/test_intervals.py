@@ -58,6 +58,12 @@ def spans(rng: np.random.Generator, n: int) -> tuple[Answers, Answers]:
     return gold, [text() if rng.random() < 0.7 else each[0] for each in gold]
 
 
+def pairs(rng: np.random.Generator, n: int) -> tuple[Answers, Answers]:
+    """Of three groups of different sizes; some are ties."""
+    scores = np.round(rng.normal(size=(n, 2)) + np.array([0.5, 0.0]), 0 if n > 5 else 3)
+    return rng.choice(["a", "b", "c"], n, p=(0.6, 0.3, 0.1)).tolist(), [tuple(each) for each in scores.tolist()]
+
+
 # How answers are drawn for each kind of task; a new kind needs a function here.
 DRAWS: dict[str, Callable[[np.random.Generator, int], tuple[Answers, Answers]]] = {
     "classification": names,
@@ -66,6 +72,7 @@ DRAWS: dict[str, Callable[[np.random.Generator, int], tuple[Answers, Answers]]] 
     "tagging": tags,
     "question-answering": spans,
     "similarity": numbers,
+    "minimal-pairs": pairs,
 }
 CASES = [(name, metric, DRAWS[name]) for name, kind in KINDS.items() for metric in kind.metrics]
 

