@@ -8,7 +8,19 @@ from typing import Annotated
 import typer
 
 from harness import __version__
-from harness.commands import choose, contribute, embed, load, machine, measure, predict, pretrain, records, serve, similar
+from harness.commands import (
+    choose,
+    contribute,
+    embed,
+    load,
+    machine,
+    measure,
+    predict,
+    pretrain,
+    records,
+    serve,
+    similar,
+)
 from harness.errors import BadInput, ours
 from harness.printable import UNFIT, printable
 

@@ -12,7 +12,7 @@ import typer
 from harness.commands.choose import ENGINES, that_fit
 from harness.commands.measure import collected, print_notes
 from harness.commands.options import command_line, names
-from harness.commands.terminal import log_console, print_rows, progress
+from harness.commands.terminal import log_console, print_rows, progress, terminal
 from harness.errors import BadInput, Failure
 from harness.printable import printable
 
@@ -49,19 +49,21 @@ def contribute(
     from harness.records.quiet import wait_until_quiet
     from harness.results import contribution
 
-    plan, left_out = _plan(output, dry_run)
-    published = _published()
-    refused = contribution.refusal(plan)
+    command, published = command_line().replace(" --dry-run", ""), _published()
+    refused = contribution.refusal(command)
+    if not dry_run:
+        contribution.check_folder(output)
+        if refused:
+            raise BadInput(refused)
+    plan, left_out = _plan(output, command, dry_run)
     if dry_run:
         _print_dry_run(plan, left_out, published)
-    if refused:
-        raise BadInput(refused)
-    if dry_run:
+        if refused:
+            raise BadInput(refused)
         return
-    contribution.check_folder(output)
     print_notes([plan])
     _print_left_out(left_out)
-    commit = contribution.described(plan)["commit"]
+    commit = contribution.described(command)["commit"]
     with progress(log := log_console()) as show:
         for attempt in range(TRIES):
             wait_until_quiet(wait, _waiting(show, log.print))
@@ -75,20 +77,18 @@ def contribute(
         if isinstance(error, KeyboardInterrupt):
             print("interrupted; the same command goes on from there: what is finished is kept", file=sys.stderr)
         raise error
-    _write(output, plan, published, left_out)
+    _write(output, published, left_out)
 
 
-def _plan(output: Path, dry_run: bool) -> "tuple[Plan, dict[str, str]]":
+def _plan(output: Path, command: str, dry_run: bool) -> "tuple[Plan, dict[str, str]]":
     """What is measured; and the engines that are not, each with the reason."""
     from harness.choose.installation import runs_here
     from harness.measure.plan import Options, prepare
     from harness.registry.implementations import find
-    from harness.results.contribution import RUNS, SENTENCES, SHAPES, TASK, WEIGHTS, check_folder
+    from harness.results.contribution import RUNS, SENTENCES, SHAPES, TASK, WEIGHTS
 
     engines = names(ENGINES)
     installed = [name for name in engines if runs_here(find(name))]
-    if not dry_run:
-        check_folder(output)
     options = Options(
         implementations=installed,
         tasks=[TASK],
@@ -99,7 +99,7 @@ def _plan(output: Path, dry_run: bool) -> "tuple[Plan, dict[str, str]]":
         device="cpu",
         precision="fp32",
         dry_run=dry_run,
-        command=command_line(),
+        command=command,
     )
     options, unfit = that_fit(options)
     reasons = {name: "not installed" for name in engines if name not in installed}
@@ -135,33 +135,36 @@ def _print_left_out(left_out: dict[str, str]) -> None:
     for name, why in left_out.items():
         print(printable(f"left out: {name}, {why}"), file=sys.stderr)
     if "not installed" in left_out.values():
-        print("`make contribute` installs all engines first; what has no package for this machine stays out", file=sys.stderr)
+        print(
+            "`make contribute` installs all engines first; what has no package for this machine stays out",
+            file=sys.stderr,
+        )
 
 
 def _print_dry_run(plan: "Plan", left_out: dict[str, str], published: "list[Record]") -> None:
-    from harness.measure.speed import ROUNDS
     from harness.report import pull_request
     from harness.results import contribution
+    from harness.results.publish import folder_of
 
-    inputs = [f"{sequences} x {length}" for sequences, length in plan.options.shapes]
-    inputs += [f"{task.name} ({plan.options.sentences} sentences)" for task in plan.tasks]
     takes = contribution.minutes(plan, published)
-    hardware, folder = contribution.hardware(plan), contribution.folder_name(plan)
+    hardware = contribution.hardware()
+    folder = folder_of(hardware)
+    inputs = f"{', '.join(contribution.inputs(plan))}, the last of {plan.options.sentences} sentences"
     print_rows(
         ["would be measured", ""],
         [
             ["implementations", ", ".join(each.name for each in plan.implementations)],
             ["left out", "; ".join(f"{name}, {why}" for name, why in left_out.items()) or "none"],
             ["of each", "parity in float64 and float32; speed, in turn with the others, in five rounds"],
-            ["inputs", ", ".join(inputs)],
+            ["inputs", inputs],
             ["weights", f"{plan.weights.name}, {plan.threads} threads, on the processor"],
-            ["time", "unknown" if takes is None else f"about {takes + 1:.0f} min, by the published records"],
+            ["time", "unknown" if takes is None else f"about {takes:.0f} min by the published records, and loading"],
         ],
     )
     print()
-    sent = contribution.described(plan)
-    lines = [[name, value if isinstance(value, str) else json.dumps(value)] for name, value in sent["machine"].items()]
-    lines += [[name, value if isinstance(value, str) else json.dumps(value)] for name, value in sent.items() if name != "machine"]
+    sent = contribution.described(plan.options.command)
+    facts = sent["machine"] | {name: value for name, value in sent.items() if name != "machine"}
+    lines = [[name, value if isinstance(value, str) else json.dumps(value)] for name, value in facts.items()]
     lines += [["when", "the time at which each measurement began, in UTC"]]
     lines += [["figures", "seconds of each pass, memory, differences from float64, use of the processor by others"]]
     lines += [["files", f"results/{folder}/comparisons/*.json, results/{folder}/*/parity-*.json"]]
@@ -178,42 +181,37 @@ def _print_wanted(published: "list[Record]") -> None:
         print(f"wanted, as no records are of them yet: {', '.join(lacking)}")
 
 
-def _write(output: Path, plan: "Plan", published: "list[Record]", left_out: dict[str, str]) -> None:
-    """The files of the pull request, and what to do with them. SystemExit where an implementation failed."""
+def _write(output: Path, published: "list[Record]", left_out: dict[str, str]) -> None:
+    """The files of the pull request, and what to do with them. Failure where an implementation failed."""
     from harness.files import write_whole
     from harness.records import record
-    from harness.records.provenance import ROOT
     from harness.report import pull_request
     from harness.report.arrange import arrange
     from harness.report.table import print_report
     from harness.results import contribution
-    from harness.results.publish import check_public, check_record
+    from harness.results.publish import check_public
 
     files = contribution.collect(output)
-    for file in files:
-        check_record(file)
     records = [record.read(file) for file in files]
     text = pull_request.text(records, published, left_out)
     check_public("the text of the pull request", text.splitlines())
     write_whole(output / contribution.TEXT, text.encode())
-
-    from harness.commands.terminal import terminal
-
     print_report(arrange(records), terminal())
-    hardware, branch = contribution.hardware(plan), f"results-{contribution.folder_name(plan)}"
-    print(f"\n{len(files)} records of {hardware}, and all may be published. To send them:\n")
-    here = "." if Path.cwd() == ROOT else shlex.quote(str(ROOT))
-    print(f"cp -r {shlex.quote(str(output / contribution.RESULTS))} {here}")
-    print(f"git switch -c {branch} && git add results && git commit -m {shlex.quote(pull_request.title(hardware))}")
-    print(f"\nThen push the branch and open a pull request with the text of {output / contribution.TEXT}.")
+    _print_how_to_send(output, len(files))
     _print_wanted([*published, *records])
-    failed = {
-        name: figures["reason"]
-        for each in records
-        if isinstance(each, record.Speed)
-        for name, figures in each.implementations.items()
-        if figures["state"] == "failed"
-    }
-    failed |= {each.implementation["name"]: each.reason for each in records if isinstance(each, record.Parity) and each.state == "failed"}
-    if failed:
+    if failed := contribution.failures(records):
         raise Failure("; ".join(f"{name} failed: {why}" for name, why in failed.items()))
+
+
+def _print_how_to_send(output: Path, number: int) -> None:
+    from harness.records.provenance import ROOT
+    from harness.report import pull_request
+    from harness.results import contribution
+    from harness.results.publish import folder_of
+
+    hardware, top = contribution.hardware(), shlex.quote(str(ROOT))
+    print(printable(f"\n{number} records of {hardware}; all may be published. To send them:\n"))
+    print(f"cp -r {shlex.quote(str((output / contribution.RESULTS).resolve()))} {top}")
+    print(f"cd {top} && git switch -c results-{folder_of(hardware)} && git add results")
+    print(f"git commit -m {shlex.quote(pull_request.title(hardware))}\n")
+    print(f"Then push the branch, and open a pull request with the text of {output / contribution.TEXT}.")

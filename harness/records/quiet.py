@@ -29,7 +29,9 @@ def disturbances(seconds: float = LOOK) -> str | None:
         used = {each: (cpu - before.get(each, 0.0)) / seconds for each, cpu in after.items()}
         most = sorted(((share, name) for (_, name), share in used.items() if share >= LEAST), reverse=True)[:MOST]
         named = ", ".join(f"{name} {share:.0%} of a core" for share, name in most)
-        said.append(f"others use {load['others']:.0%} of the processor ({named or 'no process that is seen from here'})")
+        said.append(
+            f"others use {load['others']:.0%} of the processor ({named or 'no process that is seen from here'})"
+        )
     if (load["steal"] or 0) > NOISY_STEAL:
         said.append(f"other virtual machines take {load['steal']:.0%} of it")
     if load["throttled"]["periods"]:

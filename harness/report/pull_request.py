@@ -25,13 +25,13 @@ def text(records: Sequence[record.Record], published: Sequence[record.Record], l
     ``published`` are the records that the repository has already, ``left_out`` says of each implementation that was
     not measured why.
     """
-    first = records[0]
-    hardware, commits = record.hardware(first), sorted({str(each.commit)[:12] for each in records})
-    days = sorted({each.started[:10] for each in records})
+    first, days = records[0], sorted({each.started[:10] for each in records})
+    hardware, commit = record.hardware(first), str(first.commit)[:12]
+    when = " to ".join(dict.fromkeys((days[0], days[-1])))
     doubtful = [each.shape["name"] for each in records if isinstance(each, record.Speed) and each.load.get("noisy")]
     facts = [
         f"Machine: {hardware}; {standing(first.machine, hardware, published)}",
-        f"Measured: {' to '.join(dict.fromkeys((days[0], days[-1])))} at commit {', '.join(commits)}, with `{first.command}`",
+        f"Measured: {when} at commit {commit}, with `{first.command}`",
         f"Software: {', '.join(f'{name} {version}' for name, version in first.versions.items())}",
         f"Doubtful, as the machine did other work meanwhile: {', '.join(doubtful)}"
         if doubtful

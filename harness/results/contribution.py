@@ -14,7 +14,7 @@ from harness.errors import BadInput
 from harness.files import disk_errors
 from harness.measure.plan import Plan
 from harness.records import machine, provenance, record
-from harness.results.publish import check_public, folder_of, publish
+from harness.results.publish import check_public, publish
 
 # One for each input that the board offers: a short text, a long one, a batch, and real sentences.
 SHAPES, TASK, SENTENCES = ((1, 16), (1, 128), (8, 128)), "mini-similarity", 128
@@ -27,12 +27,14 @@ def check_folder(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
         raise BadInput(f"--output: {folder} is a file; name a folder")
     if folder.is_dir() and (strange := sorted(each.name for each in folder.iterdir() if each.name not in PARTS)):
-        raise BadInput(f"--output: {folder} holds other files, such as {strange[0]}; name a folder that is not there yet")
+        raise BadInput(
+            f"--output: {folder} holds other files, such as {strange[0]}; name a folder that is not there yet"
+        )
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
 
 
-def refusal(plan: Plan) -> str | None:
+def refusal(command: str) -> str | None:
     """Why nothing that is measured now could be published, and what to do; None: it can be."""
     commit = provenance.git_commit()
     if commit is None:
@@ -46,31 +48,26 @@ def refusal(plan: Plan) -> str | None:
     if hidden := machine.hidden():
         return f"parts of the processor are switched off ({', '.join(hidden)}); unset that, then run the command again"
     try:
-        check_public("the description of this machine", described(plan))
+        check_public("the description of this machine", described(command))
     except BadInput as error:
         return str(error)
     return None
 
 
-def described(plan: Plan) -> dict[str, Any]:
+def described(command: str) -> dict[str, Any]:
     """What every record says of the machine, the software and the command."""
     return {
         "machine": machine.describe(),
-        "threads": plan.threads,
+        "threads": machine.usable_cores(),
         "versions": provenance.versions(),
         "commit": provenance.git_commit(),
-        "command": plan.options.command,
+        "command": command,
     }
 
 
-def hardware(plan: Plan) -> str:
+def hardware() -> str:
     """This machine, as records and boards name it."""
-    return record.hardware_of(machine.describe(), plan.device, plan.threads)
-
-
-def folder_name(plan: Plan) -> str:
-    """The folder of this machine among the published results."""
-    return folder_of(hardware(plan))
+    return record.hardware_of(machine.describe(), "cpu", machine.usable_cores())
 
 
 def doubtful(each: record.Record) -> bool:
@@ -86,9 +83,16 @@ def clear(runs: Path, commit: str | None) -> None:
             path.unlink()
 
 
+def inputs(plan: Plan) -> list[str]:
+    """What is timed, as boards name it."""
+    return [f"{sequences} x {length}" for sequences, length in plan.options.shapes] + [task.name for task in plan.tasks]
+
+
 def minutes(plan: Plan, published: Sequence[record.Record]) -> float | None:
     """About how long the measurement takes, by the published records of processors; None: there are none to go by."""
-    names = [f"{sequences} x {length}" for sequences, length in plan.options.shapes] + [task.name for task in plan.tasks]
+    names = [f"{sequences} x {length}" for sequences, length in plan.options.shapes] + [
+        task.name for task in plan.tasks
+    ]
     timed = [each for each in published if isinstance(each, record.Speed) and each.device == "cpu"]
     parities = [each.seconds for each in published if isinstance(each, record.Parity) and each.state == "ok"]
     one_each = [median(parities)] if parities else []
@@ -103,3 +107,15 @@ def collect(folder: Path) -> list[Path]:
     with disk_errors(folder):
         shutil.rmtree(folder / RESULTS, ignore_errors=True)
         return publish([folder / RUNS], folder / RESULTS)
+
+
+def failures(records: Sequence[record.Record]) -> dict[str, str]:
+    """The implementations that failed, with the reason of each."""
+    found: dict[str, str] = {}
+    for each in records:
+        if isinstance(each, record.Parity) and each.state == "failed":
+            found[each.implementation["name"]] = str(each.reason)
+        if isinstance(each, record.Speed):
+            timed = each.implementations.items()
+            found |= {name: str(figures["reason"]) for name, figures in timed if figures["state"] == "failed"}
+    return found
