@@ -17,6 +17,8 @@ from harness.errors import BadInput, Failure
 from harness.printable import printable
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from harness.measure.plan import Plan
     from harness.progress import Show
     from harness.records.record import Record
@@ -66,7 +68,7 @@ def contribute(
     commit = contribution.described(command)["commit"]
     with progress(log := log_console()) as show:
         for attempt in range(TRIES):
-            wait_until_quiet(wait, _waiting(show, log.print))
+            wait_until_quiet(wait, _waiting(show, log))
             contribution.clear(output / contribution.RUNS, commit)
             records, error = collected(main_path.run_choice(plan, None, show), log)
             if error is not None or not any(map(contribution.doubtful, records)):
@@ -117,14 +119,14 @@ def _published() -> "list[Record]":
     return [record.read(path) for path in sorted(found)]
 
 
-def _waiting(show: "Show", say: Callable[[str], None]) -> Callable[[str], None]:
+def _waiting(show: "Show", log: "Console") -> Callable[[str], None]:
     """A function that says once what is waited for, and shows it as long as it lasts."""
     said: list[str] = []
 
     def waiting(what: str) -> None:
         text = printable(f"waiting until the machine is quiet: {what}")
         if not said:
-            say(text)
+            log.print(text, highlight=False, markup=False, soft_wrap=True)
         said.append(text)
         show(text)
 

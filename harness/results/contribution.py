@@ -27,11 +27,7 @@ def check_folder(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
         raise BadInput(f"--output: {folder} is a file; name a folder")
     if folder.is_dir() and (strange := sorted(each.name for each in folder.iterdir() if each.name not in PARTS)):
-        raise BadInput(
-            f"--output: {folder} holds other files, such as {strange[0]}; name a folder that is not there yet"
-        )
-    with disk_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
+        raise BadInput(f"--output: {folder} holds other files, such as {strange[0]}; name another folder")
 
 
 def refusal(command: str) -> str | None:
