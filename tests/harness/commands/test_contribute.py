@@ -12,7 +12,7 @@ from catalog.site import choices, leaderboard
 from harness.commands import contribute as command
 from harness.measure import main_path, speed
 from harness.measure.plan import Plan
-from harness.records import processors, provenance, quiet, record
+from harness.records import machine, processors, provenance, quiet, record
 from harness.records.record import Parity, Record, Speed
 from harness.results import contribution
 from harness.results.index import write_index
@@ -218,9 +218,7 @@ def test_parts_of_the_processor_that_are_switched_off_are_named(
     assert "ONEDNN_MAX_CPU_ISA=AVX2" in err
 
 
-def test_a_busy_machine_is_waited_for(
-    contribute: Main, measures: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_busy_machine_is_waited_for(contribute: Main, measures: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     said = iter(["others use 80% of the processor (compiler 95% of a core)", "others use 40%", *[None] * 9])
     monkeypatch.setattr(quiet, "disturbances", lambda: next(said))
     code, _, err = contribute()
@@ -268,7 +266,7 @@ def test_dry_run_shows_what_would_be_measured_and_sent_and_writes_nothing(
 
 
 def test_kinds_of_processor_are_those_of_the_site() -> None:
-    assert processors.KINDS == {name: (title[0], needed) for name, (needed, title) in choices.MACHINES.items()}
+    assert {name: (title[0], needed) for name, (needed, title) in choices.MACHINES.items()} == processors.KINDS
 
 
 def test_kinds_without_records_are_wanted(speed_record: Callable[..., Speed]) -> None:
@@ -292,6 +290,7 @@ def test_what_is_really_measured_is_checked_before_it_is_written(
     monkeypatch.setattr(speed, "ROUNDS", 2)
     monkeypatch.setattr(command, "TRIES", 1)
     monkeypatch.setenv("BERT_ATLAS_CACHE", new_cache(tmp_path / "cache"))
+    monkeypatch.setattr(machine, "usable_cores", lambda: 1)
     monkeypatch.setattr(contribution, "SHAPES", ((1, 16),))
     monkeypatch.setattr(contribution, "WEIGHTS", str(tiny_checkpoint))
     code, _, err = contribute()
