@@ -12,7 +12,7 @@ from harness.printable import printable
 from harness.records import provenance, record
 from harness.report.arrange import Report, arrange
 
-KEY, COLUMNS = "bert-atlas", 7  # of the BibTeX entry; more columns go below each other
+KEY, COLUMNS = "bert-atlas", 5  # of the BibTeX entry; more columns go below each other
 # As wide as the text at most; smaller tables keep their size.
 FIT = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%"
 
@@ -25,7 +25,7 @@ def to_latex(records: list[record.Record]) -> str:
     timed = [each for each in records if isinstance(each, record.Speed)]
     others = [each for each in records if not isinstance(each, record.Speed)]
     parts = [
-        "% Needs \\usepackage{booktabs,graphicx}. For the file of references:",
+        "% Needs \\usepackage{booktabs,graphicx}. For the references:",
         *(f"% {line}" for line in citation(records).splitlines()),
     ]
     if others:
@@ -141,12 +141,12 @@ def _small_print(report: Report) -> list[str]:
     if not lines and not signed:
         return []
     return [
-        r"  \par\smallskip\raggedright\footnotesize",
+        r"  \par\smallskip\raggedright\scriptsize",
         *(f"  {escaped(line)}.\\par" for line in lines),
         *([f"  Signatures: {'; '.join(signed)}.\\par"] if signed else []),
     ]
 
 
 def _breakable(signature: str) -> str:
-    """With places where a line may end."""
-    return signature.replace(r"\textbar{}", r"\textbar{}\allowbreak ")
+    """With places where a line may end; a typewriter font has the bar itself."""
+    return signature.replace(r"\textbar{}", r"|\allowbreak ")
