@@ -51,6 +51,8 @@ def contribute(
     from harness.records.quiet import wait_until_quiet
     from harness.results import contribution
 
+    if not wait >= 0:  # not a number
+        raise BadInput(f"--wait is {wait}; it is a number of minutes")
     command, published = command_line().replace(" --dry-run", ""), _published()
     refused = contribution.refusal(command)
     if not dry_run:
@@ -199,6 +201,10 @@ def _write(output: Path, published: "list[Record]", left_out: dict[str, str]) ->
     check_public("the text of the pull request", text.splitlines())
     write_whole(output / contribution.TEXT, text.encode())
     print_report(arrange(records), terminal())
+    if doubtful := [
+        each.shape["name"] for each in records if isinstance(each, record.Speed) and each.load.get("noisy")
+    ]:
+        print(f"\ndoubtful: {', '.join(doubtful)}; on a quieter machine, the same command times these again")
     _print_how_to_send(output, len(files))
     _print_wanted([*published, *records])
     if failed := contribution.failures(records):

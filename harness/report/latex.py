@@ -22,7 +22,7 @@ def to_latex(records: list[record.Record]) -> str:
 
     Speeds and their ratios have the range of the rounds, scores their 95% interval and the spread of the seeds.
     """
-    timed = [each for each in records if isinstance(each, record.Speed)]
+    timed: list[record.Record] = [each for each in records if isinstance(each, record.Speed)]
     others = [each for each in records if not isinstance(each, record.Speed)]
     parts = [
         "% Needs \\usepackage{booktabs,graphicx}. For the references:",

@@ -103,6 +103,19 @@ def test_what_was_disturbed_is_timed_once_more_and_all_else_is_kept(contribute: 
     assert len(measures) == 6, "the same command finds it finished"
 
 
+def test_what_stays_disturbed_is_sent_as_doubtful(
+    contribute: Main, measures: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(command, "TRIES", 1)
+    code, out, _ = contribute()
+    assert code == 0
+    assert "doubtful: 1 x 16; on a quieter machine, the same command times these again" in out
+    text = (tmp_path / "contribution/PULL_REQUEST.md").read_text()
+    assert "Doubtful, as the machine did other work meanwhile: 1 x 16\n" in text
+    assert contribute()[0] == 0
+    assert "No timing was disturbed" in (tmp_path / "contribution/PULL_REQUEST.md").read_text()
+
+
 def test_it_goes_on_where_it_was_interrupted(
     contribute: Main, measures: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -241,6 +254,7 @@ def test_a_folder_with_other_files_is_refused(contribute: Main, measures: list[s
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/letter.txt").write_text("mine")
     (tmp_path / "file").write_text("mine")
+    assert contribute("--wait", "nan")[0] == 2
     for name, message in [("mine", "holds other files, such as letter.txt"), ("file", "is a file")]:
         code, _, err = contribute("--output", name)
         assert code == 2
