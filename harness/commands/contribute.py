@@ -201,10 +201,8 @@ def _write(output: Path, published: "list[Record]", left_out: dict[str, str]) ->
     check_public("the text of the pull request", text.splitlines())
     write_whole(output / contribution.TEXT, text.encode())
     print_report(arrange(records), terminal())
-    if doubtful := [
-        each.shape["name"] for each in records if isinstance(each, record.Speed) and each.load.get("noisy")
-    ]:
-        print(f"\ndoubtful: {', '.join(doubtful)}; on a quieter machine, the same command times these again")
+    if disturbed := pull_request.doubtful(records):
+        print(f"\ndoubtful: {', '.join(disturbed)}; on a quieter machine, the same command times these again")
     _print_how_to_send(output, len(files))
     _print_wanted([*published, *records])
     if failed := contribution.failures(records):

@@ -28,18 +28,22 @@ def text(records: Sequence[record.Record], published: Sequence[record.Record], l
     first, days = records[0], sorted({each.started[:10] for each in records})
     hardware, commit = record.hardware(first), str(first.commit)[:12]
     when = " to ".join(dict.fromkeys((days[0], days[-1])))
-    doubtful = [each.shape["name"] for each in records if isinstance(each, record.Speed) and each.load.get("noisy")]
     facts = [
         f"Machine: {hardware}; {standing(first.machine, hardware, published)}",
         f"Measured: {when} at commit {commit}, with `{first.command}`",
         f"Software: {', '.join(f'{name} {version}' for name, version in first.versions.items())}",
-        f"Doubtful, as the machine did other work meanwhile: {', '.join(doubtful)}"
-        if doubtful
+        f"Doubtful, as the machine did other work meanwhile: {', '.join(doubtful(records))}"
+        if doubtful(records)
         else "No timing was disturbed by other work",
         *(f"Not measured: {name}, {why}" for name, why in left_out.items()),
     ]
     lines = [f"# {title(hardware)}", "", *(f"- {fact}" for fact in facts), "", to_markdown(arrange([*records])).strip()]
     return "\n".join([*lines, "", *(f"- [x] {check}" for check in CHECKS), "", LICENCE, ""])
+
+
+def doubtful(records: Sequence[record.Record]) -> list[str]:
+    """What was timed while the machine did other work."""
+    return [each.shape["name"] for each in records if isinstance(each, record.Speed) and each.load.get("noisy")]
 
 
 def standing(machine: dict[str, Any], hardware: str, published: Sequence[record.Record]) -> str:

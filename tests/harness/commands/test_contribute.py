@@ -1,5 +1,6 @@
 """The command contribute: what it refuses, what it waits for, what it shows, and the files that it writes."""
 
+import functools
 import platform
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,6 +21,7 @@ from harness.results.publish import check_record
 from tests.conftest import new_cache
 
 Main = Callable[..., tuple[int, str, str]]
+PUBLISHED = functools.cache(command._published)
 COMMIT = "a" * 40
 ARM = {"cpu": "Neoverse-N1", "flags": ["neon"], "hidden": [], "cores": 2, "memory": 8 * 2**30, "gpus": []}
 
@@ -28,6 +30,7 @@ ARM = {"cpu": "Neoverse-N1", "flags": ["neon"], "hidden": [], "cores": 2, "memor
 def contribute(main: Main, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Main:
     """A function: arguments to exit code, output and errors; on a quiet machine, at a clean commit, with one engine."""
     monkeypatch.setattr(command, "ENGINES", "reference")
+    monkeypatch.setattr(command, "_published", PUBLISHED)
     monkeypatch.setattr(provenance, "git_commit", lambda: COMMIT)
     monkeypatch.setattr(quiet, "disturbances", lambda: None)
     monkeypatch.chdir(tmp_path)
