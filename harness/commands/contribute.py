@@ -56,9 +56,9 @@ def contribute(
     command, published = command_line().replace(" --dry-run", ""), _published()
     refused = contribution.refusal(command)
     if not dry_run:
-        contribution.check_folder(output)
         if refused:
             raise BadInput(refused)
+        contribution.make_folder(output)
     plan, left_out = _plan(output, command, dry_run)
     if dry_run:
         _print_dry_run(plan, left_out, published)

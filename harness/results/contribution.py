@@ -22,12 +22,14 @@ WEIGHTS = "minilm-l6"  # the board's default model
 PARTS = RUNS, RESULTS, TEXT = "runs", "results", "PULL_REQUEST.md"
 
 
-def check_folder(folder: Path) -> None:
-    """BadInput where a contribution cannot be written there; what an earlier command wrote of one is taken up."""
-    if folder.exists() and not folder.is_dir():
-        raise BadInput(f"--output: {folder} is a file; name a folder")
+def make_folder(folder: Path) -> None:
+    """BadInput where no contribution can be written there; what an earlier command wrote of one is taken up."""
     if folder.is_dir() and (strange := sorted(each.name for each in folder.iterdir() if each.name not in PARTS)):
         raise BadInput(f"--output: {folder} holds other files, such as {strange[0]}; name another folder")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadInput(f"--output: the folder {folder} cannot be made: {error.strerror}; name another") from error
 
 
 def refusal(command: str) -> str | None:

@@ -258,7 +258,11 @@ def test_a_folder_with_other_files_is_refused(contribute: Main, measures: list[s
     (tmp_path / "mine/letter.txt").write_text("mine")
     (tmp_path / "file").write_text("mine")
     assert contribute("--wait", "nan")[0] == 2
-    for name, message in [("mine", "holds other files, such as letter.txt"), ("file", "is a file")]:
+    for name, message in [
+        ("mine", "holds other files, such as letter.txt"),
+        ("file", "the folder file cannot be made: File exists"),
+        ("file/in", "cannot be made: Not a dir"),
+    ]:
         code, _, err = contribute("--output", name)
         assert code == 2
         assert message in err
