@@ -21,7 +21,7 @@ SMALL := rte,mrpc,cola,stsb,wnli,wnut17
 LARGE := sst2,conll2003
 RUNS ?= build/results
 
-.PHONY: help run results test test-suite test-engines benchmarks quick soak test-avx2 lint site test-site test-ports \
+.PHONY: help run results contribute test test-suite test-engines benchmarks quick soak test-avx2 lint site test-site test-ports \
 	install ci
 .DEFAULT_GOAL := help
 
@@ -35,6 +35,10 @@ results: .venv/.run  ## add what is missing to the published results: real data,
 	$(BIN)/python -m harness run --impl $(OURS) --tasks $(SMALL),conll2003 --seeds 5 --runs $(RUNS)
 	$(BIN)/python -m harness run --impl reference,transformers --tasks $(SMALL),$(LARGE) --seeds 2 --runs $(RUNS)
 	$(BIN)/python -m harness publish $(RUNS)
+
+contribute: .venv/.run  ## measure the board's default rows on this machine, for a pull request (ten minutes)
+	-$(INSTALL) --editable '.[ports]'
+	$(BIN)/python -m harness contribute
 
 # Files go to as many processes as there are cores, the longest first; what measures its own cost runs alone.
 PARALLEL := --numprocesses auto --dist loadfile --no-loadscope-reorder

@@ -8,7 +8,19 @@ from typing import Annotated
 import typer
 
 from harness import __version__
-from harness.commands import choose, embed, load, machine, measure, predict, pretrain, records, serve, similar
+from harness.commands import (
+    choose,
+    contribute,
+    embed,
+    load,
+    machine,
+    measure,
+    predict,
+    pretrain,
+    records,
+    serve,
+    similar,
+)
 from harness.errors import BadInput, ours
 from harness.printable import UNFIT, printable
 
@@ -22,6 +34,7 @@ app = typer.Typer(
 )
 app.add_typer(measure.app)
 app.add_typer(choose.app)
+app.add_typer(contribute.app)
 app.add_typer(predict.app)
 app.add_typer(embed.app)
 app.add_typer(similar.app)

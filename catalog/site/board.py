@@ -52,7 +52,7 @@ def board_pages(
             "parts": parts(view, found, names, choice, up),
             "bars": bars(answer, costs),
             "shown": SHOWN,
-            "kinds_lacking": [view.t(*MACHINES[each][1]) for each in COMMON if each not in _measured(found)],
+            "kinds_lacking": [view.t(*MACHINES[each][1]) for each in _lacking(found)],
             "places": places,
             "is_default": "/" not in names[choice],
         }
@@ -66,8 +66,10 @@ def page_names(found: dict[Choice, Answer]) -> dict[Choice, str]:
     return {choice: defaults.get(choice, f"boards/{choice.slug}") for choice in found}
 
 
-def _measured(found: dict[Choice, Answer]) -> set[str]:
-    return {choice.machine for choice in found}
+def _lacking(found: dict[Choice, Answer]) -> list[str]:
+    """The kinds of processor without records, those that most people have first."""
+    measured = {choice.machine for choice in found}
+    return sorted(MACHINES.keys() - measured - {"other"}, key=lambda kind: choices.place(kind, COMMON))
 
 
 def parts(

@@ -14,7 +14,7 @@ Words = tuple[str, str]  # English, Chinese
 Level = Literal["exact", "bf16", "int8"]
 Ratio = tuple[float, float, float]  # to the reference: median, lowest and highest of the rounds
 
-# A processor is of the first kind all of whose instructions it has.
+# A processor is of the first kind all of whose instructions it has. The harness has the same kinds (a test compares).
 MACHINES: dict[str, tuple[frozenset[str], Words]] = {
     "amx": (frozenset({"amx_tile"}), ("AMX", "AMX")),
     "avx-512-vnni": (frozenset({"avx512f", "avx512_vnni"}), ("AVX-512 with VNNI", "带 VNNI 的 AVX-512")),

@@ -78,7 +78,7 @@ def choose(
     )
     left_out: list[str] = []
     if not impl:
-        options, left_out = _that_fit(options)
+        options, left_out = that_fit(options)
     plan = prepare(options, tasks_needed=False)
     for note in (*inputs.notes, *left_out, *plan.notes):
         print(printable(note), file=sys.stderr)
@@ -96,7 +96,7 @@ def choose(
     _print_sentences(rows(records), weights)
 
 
-def _that_fit(options: "Options") -> "tuple[Options, list[str]]":
+def that_fit(options: "Options") -> "tuple[Options, list[str]]":
     """Without the implementations that this processor or this model excludes, and why."""
     import reference
     from harness.measure.plan import unfit

@@ -139,7 +139,7 @@ def run(
         ),
         names(precision),
     )
-    _print_notes(plans)
+    print_notes(plans)
     if dry_run:
         print_dry_run(plans, terminal())
         return
@@ -150,7 +150,7 @@ def run(
             from harness.cluster import on_ray
 
             steps = on_ray.run(plans, names(precision), on.partition(":")[2] or None, show)
-        records, error = _collected(steps, log)
+        records, error = collected(steps, log)
     _finish(records, error, runs)
 
 
@@ -182,9 +182,9 @@ def parity(
         command=command_line(),
     )
     plan = prepare(options, tasks_needed=False)
-    _print_notes([plan])
+    print_notes([plan])
     with progress(log := log_console()) as show:
-        records, error = _collected(main_path.run_parity(plan, show), log)
+        records, error = collected(main_path.run_parity(plan, show), log)
     _finish(records, error, runs, layers)
 
 
@@ -247,9 +247,9 @@ def time(
         command=command_line(data),
     )
     plan = prepare(options, tasks_needed=bool(options.tasks))
-    _print_notes([plan])
+    print_notes([plan])
     with progress(log := log_console()) as show:
-        records, error = _collected(main_path.run_time(plan, show), log)
+        records, error = collected(main_path.run_time(plan, show), log)
     _finish(records, error, runs)
 
 
@@ -268,7 +268,7 @@ def _check_engine(on: str | None, shard: str | None, save_model: Path | None, de
         raise BadInput(f"--device {device}: the engine gives each run a GPU; say auto, cpu or cuda")
 
 
-def _print_notes(plans: list["Plan"]) -> None:
+def print_notes(plans: list["Plan"]) -> None:
     for note in plans[0].notes:
         print(printable(note), file=sys.stderr)
 
@@ -285,7 +285,7 @@ def _shapes(text: str) -> tuple[tuple[int, int], ...]:
     return tuple(shapes)
 
 
-def _collected(steps: Generator["Record", None, None], log: "Console") -> tuple[list["Record"], BaseException | None]:
+def collected(steps: Generator["Record", None, None], log: "Console") -> tuple[list["Record"], BaseException | None]:
     """All records, with a line for each as soon as it is finished; and the error that ended the work, if any did."""
     records = []
     try:

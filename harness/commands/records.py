@@ -20,10 +20,17 @@ submit_app = typer.Typer(
 )
 
 
-@app.command(epilog="Example: python -m harness report runs results --output report")
+@app.command(
+    epilog="Examples:\n\n"
+    "python -m harness report runs results --output report\n\n"
+    "python -m harness report results/intel-xeon-processor-with-amx-2-cores/reference --latex > tables.tex"
+)
 def report(
     records: Annotated[list[Path], typer.Argument(help="Folders of records, or single ones.")],
     output: Annotated[Path | None, typer.Option(help="Also write report.html, .md, .csv, .json and .svg here.")] = None,
+    latex: Annotated[
+        bool, typer.Option("--latex", help="Print LaTeX for a paper: tables with intervals, seeds and how to cite.")
+    ] = False,
 ) -> None:
     """Print the table of finished runs."""
     from harness.records.record import read_all
@@ -35,6 +42,11 @@ def report(
         raise BadInput(f"no records in {', '.join(map(str, records))}; `python -m harness run` makes some")
     if output is not None:
         write_report(found, output)
+    if latex:
+        from harness.report.latex import to_latex
+
+        print(to_latex(found), end="")
+        return
     print_report(arrange(found), terminal())
 
 

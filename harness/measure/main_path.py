@@ -92,9 +92,12 @@ def run_time(plan: Plan, show: Show) -> Generator[record.Record, None, None]:
 
 
 def run_choice(
-    plan: Plan, shapes: list[speed.Shape], show: Show
+    plan: Plan, shapes: list[speed.Shape] | None, show: Show
 ) -> Generator[record.Parity | record.Speed, None, None]:
-    """Parity, then timing of these shapes; finished records are kept: what ``python -m harness choose`` does."""
+    """Parity, then timing of these shapes, or of the plan's; finished records are kept.
+
+    What ``python -m harness choose`` and ``contribute`` do.
+    """
     with _temporary_folder() as folder:
         bench, missing = _set_up(plan, folder, show)
         yield from missing

@@ -81,8 +81,11 @@ class Names:
         return f"{subject}, {each.precision['resolved']}" if "precision" in self.varied else subject
 
 
-def arrange(records: list[record.Record]) -> Report:
-    """The report of these records: parity, the main metric of every task and split, and speed."""
+def arrange(records: list[record.Record], ranges: bool = False) -> Report:
+    """The report of these records: parity, the main metric of every task and split, and speed.
+
+    ``ranges`` adds to speeds and their ratios the lowest and the highest of the rounds.
+    """
     records = named_apart(records)
     names, groups = Names.for_records(records), seeds.group(records)
     latest = _latest(records)
@@ -91,7 +94,7 @@ def arrange(records: list[record.Record]) -> Report:
     parts = [
         *(_parity(each, names) for each in parities),
         *_qualities(groups, names),
-        *(part for each in timings for part in _speed(each, names)),
+        *(part for each in timings for part in _speed(each, names, ranges)),
     ]
     rows = _rows(parts)
     notes = dict.fromkeys(note for part in parts for note in part.notes)
@@ -268,13 +271,13 @@ def mean_and_deviation(mean: float, deviation: float | None) -> str:
 # --- speed ------------------------------------------------------------------------------------------------------------
 
 
-def _speed(speed: record.Speed, names: Names) -> Iterator[Part]:
+def _speed(speed: record.Speed, names: Names, ranges: bool) -> Iterator[Part]:
     """One comparison. Its figures replace those of an earlier one: ratios hold within one comparison alone."""
     shape = names.column(speed.shape["name"], speed)
     for implementation, figures in speed.implementations.items():
         row = names.row(implementation, speed)
         if figures["state"] == "ok":
-            cells, notes = _timed(speed, figures, shape, row)
+            cells, notes = _timed(speed, figures, shape, row, ranges)
         else:
             cells = [Cell("speed", [figures["state"]], latest=True)]
             notes = [f"{row}, timing {figures['state']}: {figures['reason']}"]
@@ -282,10 +285,15 @@ def _speed(speed: record.Speed, names: Names) -> Iterator[Part]:
         yield Part(implementation, row, cells, [*notes, *(_of_shape(speed, shape, names) if is_last else [])])
 
 
-def _timed(speed: record.Speed, figures: dict[str, Any], shape: str, row: str) -> tuple[list[Cell], list[str]]:
+def _timed(
+    speed: record.Speed, figures: dict[str, Any], shape: str, row: str, ranges: bool
+) -> tuple[list[Cell], list[str]]:
     """What was timed of one implementation."""
     share = share_of_limit(speed, figures)
-    compared = [f"{figures['ratio'][0]:.2f}x"] if "ratio" in figures else []
+    compared = _rounds(speed, figures) if ranges else []
+    if "ratio" in figures:
+        middle, least, most = figures["ratio"]
+        compared.append(f"{middle:.2f}x ({least:.2f}-{most:.2f})" if ranges else f"{middle:.2f}x")
     compared += _with_tokenizing(speed, figures) + ([] if share is None else [f"{share:.0%} of limit"])
     notes = []
     if share is not None and share > 1:
@@ -308,6 +316,15 @@ def _timed(speed: record.Speed, figures: dict[str, Any], shape: str, row: str) -
         cells, notes = cells + under_load, notes + more
     memory = figures["memory"]["gpu"] or figures["memory"]["resident"]
     return [*cells, Cell(MEMORY, [f"{memory / 2**20:.0f} MiB"], latest=True)], notes
+
+
+def _rounds(speed: record.Speed, figures: dict[str, Any]) -> list[str]:
+    """The means of the fastest and of the slowest round, in the unit of the cell."""
+    if speed.shape["latency"]:
+        seconds = record.turn_seconds(speed.shape, figures)
+        return [f"rounds {1000 * min(seconds):.1f}-{1000 * max(seconds):.1f}"]
+    _, slowest, fastest = record.rates(speed.shape, figures)
+    return [f"rounds {slowest:.0f}-{fastest:.0f}"]
 
 
 def _of_shape(speed: record.Speed, shape: str, names: Names) -> Iterator[str]:

@@ -106,7 +106,8 @@ def to_markdown(report: Report) -> str:
     header = line([["implementation"], *(column.split("\n") for column in report.columns)])
     parts = [header, f"| --- |{' ---: |' * len(report.columns)}", *rows, ""]
     parts += [f"- {_escaped(note)}" for note in [*report.legend, *report.notes]]
-    parts += ["", "Signatures:", "", *(f"- `{signature}`" for signature in report.signatures)]
+    if report.signatures:
+        parts += ["", "Signatures:", "", *(f"- `{signature}`" for signature in report.signatures)]
     return "\n".join(parts) + "\n"
 
 

@@ -52,13 +52,18 @@ def _check(path: Path, each: record.Record) -> None:
         raise BadInput(
             f"{path}: the weights {name} are your own, which nobody else has; use a name of `list` or the Hub"
         )
-    for text in _strings(dataclasses.asdict(each)):
-        if private := _private(text):
-            raise BadInput(f"{path}: holds {private}, in {text!r}; replace it by a word that says as much in public")
+    check_public(str(path), dataclasses.asdict(each))
     if each.state == "ok":
         _check_figures(path, each)
     if isinstance(each, record.Quality) and each.state == "ok":
         _check_predictions(path, each)
+
+
+def check_public(where: str, value: Any) -> None:
+    """BadInput if a text anywhere in a JSON value is a path of this machine, or its name or that of its user."""
+    for text in _strings(value):
+        if private := _private(text):
+            raise BadInput(f"{where}: holds {private}, in {text!r}; replace it by a word that says as much in public")
 
 
 def _check_figures(path: Path, each: record.Record) -> None:
@@ -126,7 +131,7 @@ def _copy(path: Path, each: record.Record, results: Path) -> list[Path]:
         who = each.implementation["name"]
     else:
         who = "services" if isinstance(each, record.Load) else "comparisons"
-    folder = results / _machine(each) / who.replace(":", "-")
+    folder = results / folder_of(record.hardware(each)) / who.replace(":", "-")
     if folder.resolve() == path.parent.resolve():  # it is published already
         return []
     folder.mkdir(parents=True, exist_ok=True)
@@ -136,6 +141,6 @@ def _copy(path: Path, each: record.Record, results: Path) -> list[Path]:
     return copies
 
 
-def _machine(each: record.Record) -> str:
-    """A folder name such as ``intel-xeon-processor-with-amx-2-cores`` or ``nvidia-h100-80gb-hbm3``."""
-    return re.sub(r"[^a-z0-9]+", "-", record.hardware(each).lower().replace("(r)", "")).strip("-")
+def folder_of(hardware: str) -> str:
+    """The folder of a machine, such as ``intel-xeon-processor-with-amx-2-cores`` or ``nvidia-h100-80gb-hbm3``."""
+    return re.sub(r"[^a-z0-9]+", "-", hardware.lower().replace("(r)", "")).strip("-")

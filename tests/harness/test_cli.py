@@ -24,7 +24,7 @@ COMMANDS = [
         "run",
         "parity",
         "time",
-        "choose",
+        *("choose", "contribute"),
         "report",
         "compare",
         "rescore",
