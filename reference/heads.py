@@ -25,41 +25,8 @@ class Head(nn.Module):
     precision_computed: str
 
 
-class PreTraining(Head):
-    """Masked words and next sentence (section 3.1). The output weights are the input embeddings (tied)."""
-
-    def __init__(self, bert: Bert) -> None:
-        super().__init__()
-        config = bert.config
-        self.bert = bert
-        self.dense = nn.Linear(config.hidden_size, config.hidden_size)
-        self.activation = ACTIVATIONS[config.hidden_act]
-        self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.bias = nn.Parameter(torch.zeros(config.vocab_size))
-        self.next_sentence = nn.Linear(config.hidden_size, 2)
-        for layer in (self.dense, self.next_sentence):
-            initialize(layer, config.initializer_range)
-
-    def forward(self, batch: Packed, chosen: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Logits of the word pieces [T, vocabulary] and of (is next, is not next) [B, 2].
-
-        ``chosen`` [M] are indices of tokens: only theirs are computed, [M, vocabulary]. In training these are the
-        masked tokens, a seventh of all, and the vocabulary is the largest product of a small model.
-        """
-        hidden = self.bert(batch)
-        of_words = hidden if chosen is None else hidden[chosen]
-        words = self.norm(self.activation(self.dense(of_words)))
-        word_logits = F.linear(words, self.bert.embeddings.word.weight, self.bias)
-        return word_logits, self.next_sentence(pooled(self.bert, hidden, batch))
-
-    def loss(self, logits: tuple[Tensor, Tensor], labels: tuple[Tensor, Tensor]) -> Tensor:
-        """Sum of the two mean cross-entropies. Word labels [T] are IGNORE for tokens that were not masked."""
-        words, next_sentence = (F.cross_entropy(x, y, ignore_index=IGNORE) for x, y in zip(logits, labels, strict=True))
-        return words + next_sentence
-
-
 class MaskedWords(Head):
-    """The vocabulary head of pre-training alone: no pooler, and nothing for the next sentence."""
+    """Masked words (section 3.1). The output weights are the input embeddings (tied)."""
 
     def __init__(self, bert: Bert) -> None:
         super().__init__()
@@ -71,11 +38,42 @@ class MaskedWords(Head):
         self.bias = nn.Parameter(torch.zeros(config.vocab_size))
         initialize(self.dense, config.initializer_range)
 
+    def words(self, hidden: Tensor, chosen: Tensor | None) -> Tensor:
+        """Logits of the word pieces [T, vocabulary] for the encoder's output.
+
+        ``chosen`` [M] are indices of tokens: only theirs are computed, [M, vocabulary]. In training these are the
+        masked tokens, a seventh of all, and the vocabulary is the largest product of a small model.
+        """
+        hidden = hidden if chosen is None else hidden[chosen]
+        hidden = self.norm(self.activation(self.dense(hidden)))
+        return F.linear(hidden, self.bert.embeddings.word.weight, self.bias)
+
     def forward(self, batch: Packed, chosen: Tensor | None = None) -> Tensor:
-        """Logits of the word pieces, [T, vocabulary]; with ``chosen`` [M], indices of tokens, [M, vocabulary]."""
+        """Logits of the word pieces, of all tokens or of the ``chosen`` ones."""
+        return self.words(self.bert(batch), chosen)
+
+    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Mean cross-entropy over the tokens whose label, of [T], is not IGNORE."""
+        return F.cross_entropy(logits, labels, ignore_index=IGNORE)
+
+
+class PreTraining(MaskedWords):
+    """Masked words and next sentence (section 3.1)."""
+
+    def __init__(self, bert: Bert) -> None:
+        super().__init__(bert)
+        self.next_sentence = nn.Linear(bert.config.hidden_size, 2)
+        initialize(self.next_sentence, bert.config.initializer_range)
+
+    def forward(self, batch: Packed, chosen: Tensor | None = None) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        """Logits of the word pieces, as above, and of (is next, is not next) [B, 2]."""
         hidden = self.bert(batch)
-        words = self.norm(self.activation(self.dense(hidden if chosen is None else hidden[chosen])))
-        return F.linear(words, self.bert.embeddings.word.weight, self.bias)
+        return self.words(hidden, chosen), self.next_sentence(pooled(self.bert, hidden, batch))
+
+    def loss(self, logits: tuple[Tensor, Tensor], labels: tuple[Tensor, Tensor]) -> Tensor:  # type: ignore[override]
+        """Sum of the two mean cross-entropies. Word labels [T] are IGNORE for tokens that were not masked."""
+        words, next_sentence = (F.cross_entropy(x, y, ignore_index=IGNORE) for x, y in zip(logits, labels, strict=True))
+        return words + next_sentence
 
 
 class SequenceClassification(Head):

@@ -19,6 +19,7 @@ Saved = tuple[Any, Path]  # a model of transformers in eval mode, and its folder
 CLASSES: dict[str | None, tuple[str, dict[str, Any]]] = {
     None: ("BertModel", {}),
     "pre-training": ("BertForPreTraining", {}),
+    "masked-lm": ("BertForMaskedLM", {}),
     "classification": (
         "BertForSequenceClassification",
         {"num_labels": 3, "problem_type": "single_label_classification"},

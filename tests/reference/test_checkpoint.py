@@ -25,6 +25,7 @@ SEGMENTS = torch.tensor([[0, 0, 0, 0, 0, 1, 1], [0, 0, 0, 0, 0, 0, 0]])
 CLASSES = {  # the class of transformers for a saved folder
     None: "BertModel",
     "pre-training": "BertForPreTraining",
+    "masked-lm": "BertForMaskedLM",
     "classification": "BertForSequenceClassification",
     "regression": "BertForSequenceClassification",
     "multi-label": "BertForSequenceClassification",

@@ -53,11 +53,11 @@ class Case:
 def draw(number: int) -> Case:
     """Case ``number``: heads and precisions alternate so that all pairs occur, the rest is random."""
     rng = np.random.default_rng(number)
-    head = [None, *HEADS][number % 7]
+    head = [None, *HEADS][number % (1 + len(HEADS))]
     paddings = ["none", "right", "left", "holes"]
     if head == "question-answering":
         paddings = ["none"]  # transformers includes padding in this loss
-    elif head not in (None, "tagging"):
+    elif head not in (None, "tagging", "masked-lm"):
         paddings.remove("left")  # transformers' heads pool the first column, which would be padding
     padding = str(rng.choice(paddings))
     layout = str(rng.choice(["packed", "padded"])) if padding in ("none", "right") else "padded"
@@ -92,7 +92,7 @@ def draw(number: int) -> Case:
     )
 
 
-CASES = [draw(number) for number in range(105)]
+CASES = [draw(number) for number in range(120)]
 every_case = pytest.mark.parametrize("case", CASES, ids=str)
 every_device = pytest.mark.parametrize("device", DEVICES)
 
@@ -153,6 +153,8 @@ def draw_labels(case: Case, mask: np.ndarray, rng: np.random.Generator) -> dict[
     match case.head:
         case "pre-training":
             return {"labels": per_token(97), "next_sentence_label": rng.integers(0, 2, rows)}
+        case "masked-lm":
+            return {"labels": per_token(97)}
         case "classification":
             return {"labels": rng.integers(0, 3, rows)}
         case "regression":
@@ -194,7 +196,7 @@ def run_transformers(model: Any, case: Case, inputs: Inputs) -> dict[str, Tensor
                 "words": output.prediction_logits[keep],
                 "next sentence": output.seq_relationship_logits,
             }
-        case "tagging":
+        case "tagging" | "masked-lm":
             found["logits"] = output.logits[keep]
         case "question-answering":
             found["logits"] = torch.stack([output.start_logits, output.end_logits], dim=-1)[keep]
@@ -222,7 +224,7 @@ def run_ours(model: Any, case: Case, inputs: Inputs) -> dict[str, Tensor]:
         case "question-answering":
             loss = model.loss(logits, batch, inputs.labels["start_positions"], inputs.labels["end_positions"])
             found |= {"logits": logits, "loss": loss}
-        case "tagging":
+        case "tagging" | "masked-lm":
             found |= {"logits": logits, "loss": model.loss(logits, inputs.labels["labels"][keep])}
         case _:
             found |= {"logits": logits, "loss": model.loss(logits, inputs.labels["labels"])}
