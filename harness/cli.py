@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from harness import __version__
-from harness.commands import choose, embed, load, machine, measure, predict, pretrain, records, serve, similar
+from harness.commands import choose, embed, explain, load, machine, measure, predict, pretrain, records, serve, similar
 from harness.errors import BadInput, ours
 from harness.printable import UNFIT, printable
 
@@ -25,6 +25,7 @@ app.add_typer(choose.app)
 app.add_typer(predict.app)
 app.add_typer(embed.app)
 app.add_typer(similar.app)
+app.add_typer(explain.app)
 app.add_typer(serve.app)
 app.add_typer(load.app)
 app.add_typer(pretrain.app)
