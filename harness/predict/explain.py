@@ -18,6 +18,7 @@ from harness.predict.arithmetic import parameters, products
 from harness.weights.examine import check_fit
 from harness.weights.find import Weights, find_weights
 from reference.pretraining.masking import choose, how_many, replaced, vocabulary_of
+from reference.pretraining.randomness import key
 from reference.tokenizer import Encoding, Tokenizer
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ LONGEST = 64  # tokens: what is written grows with the square of their number
 LENGTHS = (16, 128, 512)  # tokens, for which products are counted
 PADDING = 7  # tokens added to the sentence, to show deviations that concern padding
 EPOCHS, RATE = 6, 0.15  # how often the sentence is masked, and the share of its tokens
+SEED = 2  # with it, all three things that masking does to a token occur in so few epochs
 TASK = "mini-sentiment"  # whose recipe of fine-tuning is given
 PATTERNS = ("previous", "same", "next", "separators")  # what a head may look at
 
@@ -64,6 +66,7 @@ def explain(text: str, pair: str | None = None, weights: str = "minilm-l6") -> d
         for name, tensor in checkpoint.tensors.items()
         if name.startswith("bert.")
     }
+    models = {found.name: config, "bert-base": type(config)()}
     return {
         "schema": SCHEMA,
         "weights": _weights(found, config),
@@ -75,10 +78,10 @@ def explain(text: str, pair: str | None = None, weights: str = "minilm-l6") -> d
         "heads": [_patterns(layer, np.array(encoding.ids), tokenizer) for layer in seen.attention],
         "layers": seen.layers(),
         "padding": padding,
-        "parameters": parameters(config, pooler),
+        "parameters": {name: parameters(each, pooler) for name, each in models.items()},
         "arithmetic": [
             {"model": name, "tokens": length, "products": _products(each, length, pooler)}
-            for name, each in ((found.name, config), ("bert-base", type(config)()))
+            for name, each in models.items()
             for length in LENGTHS
             if length <= each.max_position_embeddings
         ],
@@ -227,7 +230,7 @@ def _padding(bert: model.Bert, encoding: Encoding) -> dict[str, Any]:
     together = _array(bert(_packed([encoding, short])))
     bert.use_attention(attention_as_in_the_paper)
     alone = np.concatenate([_array(bert(_packed([each]))) for each in (encoding, short)])
-    return {"lengths": [len(encoding.ids), 2], "difference": float(np.abs(together - alone).max())}
+    return {"lengths": [len(encoding.ids), 2], "added": PADDING, "difference": float(np.abs(together - alone).max())}
 
 
 def _products(config: model.BertConfig, tokens: int, pooler: bool) -> list[dict[str, Any]]:
@@ -249,7 +252,7 @@ def _masking(tokenizer: Tokenizer, encoding: Encoding) -> list[list[dict[str, An
     candidates = ~np.isin(ids, (vocabulary.cls_id, vocabulary.sep_id))
     epochs = []
     for epoch in range(EPOCHS):
-        keys = np.array([epoch], np.uint64)
+        keys = np.array([key(SEED, epoch)], np.uint64)
         chosen = choose(candidates, lengths, keys, how_many(lengths, RATE))
         masked = replaced(ids, chosen, lengths, keys, vocabulary)
         epochs.append([{"position": int(place), "piece": pieces[masked[place]]} for place in chosen])

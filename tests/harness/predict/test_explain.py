@@ -125,7 +125,7 @@ def test_products_and_parameters_are_those_that_pytorch_counts(pooler: bool) -> 
 
 def test_weights_without_a_pooler_and_with_one_segment_type(small: Path) -> None:
     values = explain("the ferry", weights=str(small))
-    assert "pooler" not in values["parameters"]
+    assert "pooler" not in values["parameters"][small.name]
     assert [each["model"] for each in values["arithmetic"]].count("bert-base") == 3
     json.dumps(values, allow_nan=False)
     with pytest.raises(BadInput, match="leave out --pair"):
