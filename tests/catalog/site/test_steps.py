@@ -48,6 +48,7 @@ def test_code_is_that_of_the_file() -> None:
         source("reference/model.py", "Layer.backward")
 
 
+@pytest.mark.slow
 def test_both_languages_show_the_same_code_and_the_same_figures(pages: dict[str, str]) -> None:
     blocks, figures = {}, {}
     for language, text in pages.items():
@@ -63,6 +64,7 @@ def test_both_languages_show_the_same_code_and_the_same_figures(pages: dict[str,
     assert figures["en"] == figures["zh"]
 
 
+@pytest.mark.slow
 def test_links_within_the_page_lead_to_a_heading(pages: dict[str, str]) -> None:
     for text in pages.values():
         anchors = set(re.findall(r"\{: #([\w-]+) \}", text)) | {"map"}
