@@ -35,7 +35,6 @@ class Weights(Model):
 
     name: str
     sha256: str
-    config: dict[str, int | float | str]
 
 
 class Token(Model):
@@ -121,6 +120,15 @@ class Chosen(Model):
     piece: str
 
 
+class Masking(Model):
+    """The share of tokens that is chosen, of these what is masked and replaced; and the sentence in some epochs."""
+
+    rate: float
+    mask: float
+    random: float
+    epochs: list[list[Chosen]]
+
+
 class Recipe(Model):
     """How a small model is fine-tuned on an embedded task."""
 
@@ -155,6 +163,7 @@ class Explained(Model):
 
     version: int = Field(alias="schema")  # of the form of the file
     weights: Weights
+    configs: dict[str, dict[str, int | float | str]]  # by model
     text: str
     pair: str | None
     tokens: list[Token]
@@ -165,7 +174,7 @@ class Explained(Model):
     padding: Padding
     parameters: dict[str, dict[str, int]]
     arithmetic: list[Arithmetic]
-    masking: list[list[Chosen]]
+    masking: Masking
     recipe: Recipe
     deviations: list[Deviation]
 
@@ -241,11 +250,10 @@ class Steps:
     def __init__(self, explained: Explained) -> None:
         self.x = explained
         self.pieces = [token.piece for token in explained.tokens]
-        self.config = explained.weights.config
 
-    def count(self, name: str) -> int:
-        """A size of the configuration."""
-        return int(self.config[name])
+    def size(self, name: str, model: str = "") -> int:
+        """A size in the configuration of the weights, or of another model."""
+        return int(self.x.configs[model or self.x.weights.name][name])
 
     def index(self, piece: str) -> int:
         """The first place of a piece. BadInput if the sentence lacks it."""
@@ -340,7 +348,7 @@ class Steps:
     def epochs(self) -> list[list[tuple[str, str, str]]]:
         """The tokens of each epoch as the model sees them: (piece, what it was, kind); no kind if it was not chosen."""
         found = []
-        for epoch in self.x.masking:
+        for epoch in self.x.masking.epochs:
             chosen = {each.position: each.piece for each in epoch}
             found.append([
                 (chosen[i], piece, "masked" if chosen[i] == MASK else "kept" if chosen[i] == piece else "random")

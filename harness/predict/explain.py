@@ -16,8 +16,8 @@ from harness.measure.parity import differences
 from harness.port.batch import Array, Batch, from_lists
 from harness.predict.arithmetic import parameters, products
 from harness.weights.examine import check_fit
-from harness.weights.find import Weights, find_weights
-from reference.pretraining.masking import choose, how_many, replaced, vocabulary_of
+from harness.weights.find import find_weights
+from reference.pretraining.masking import MASK, RANDOM, choose, how_many, replaced, vocabulary_of
 from reference.pretraining.randomness import key
 from reference.tokenizer import Encoding, Tokenizer
 
@@ -66,10 +66,12 @@ def explain(text: str, pair: str | None = None, weights: str = "minilm-l6") -> d
         for name, tensor in checkpoint.tensors.items()
         if name.startswith("bert.")
     }
-    models = {found.name: config, "bert-base": type(config)()}
+    models = {found.name: (config, pooler)}
+    models.setdefault("bert-base", (type(config)(), True))  # the defaults are BERT-base's
     return {
         "schema": SCHEMA,
-        "weights": _weights(found, config),
+        "weights": {"name": found.name, "sha256": found.sha256},
+        "configs": {name: asdict(each) for name, (each, _) in models.items()},
         "text": text,
         "pair": pair,
         "tokens": _tokens(bert, tokenizer, encoding, seen),
@@ -78,14 +80,14 @@ def explain(text: str, pair: str | None = None, weights: str = "minilm-l6") -> d
         "heads": [_patterns(layer, np.array(encoding.ids), tokenizer) for layer in seen.attention],
         "layers": seen.layers(),
         "padding": padding,
-        "parameters": {name: parameters(each, pooler) for name, each in models.items()},
+        "parameters": {name: parameters(*each) for name, each in models.items()},
         "arithmetic": [
-            {"model": name, "tokens": length, "products": _products(each, length, pooler)}
-            for name, each in models.items()
+            {"model": name, "tokens": length, "products": _products(each, length, with_pooler)}
+            for name, (each, with_pooler) in models.items()
             for length in LENGTHS
             if length <= each.max_position_embeddings
         ],
-        "masking": _masking(tokenizer, encoding),
+        "masking": {"rate": RATE, "mask": MASK, "random": RANDOM, "epochs": _epochs(tokenizer, encoding)},
         "recipe": asdict(load_task(TASK).recipe(config.hidden_size)) | {"task": TASK},
         "deviations": _deviations(tensors, asdict(config), encoding),
     }
@@ -105,10 +107,6 @@ def _encoded(tokenizer: Tokenizer, text: str, pair: str | None, config: model.Be
             f"{len(encoding.ids)} tokens, with [CLS] and [SEP]: at most {longest} are explained; give a shorter text"
         )
     return encoding
-
-
-def _weights(found: Weights, config: model.BertConfig) -> dict[str, Any]:
-    return {"name": found.name, "sha256": found.sha256, "config": asdict(config)}
 
 
 class Seen:
@@ -240,7 +238,7 @@ def _products(config: model.BertConfig, tokens: int, pooler: bool) -> list[dict[
     ]
 
 
-def _masking(tokenizer: Tokenizer, encoding: Encoding) -> list[list[dict[str, Any]]]:
+def _epochs(tokenizer: Tokenizer, encoding: Encoding) -> list[list[dict[str, Any]]]:
     """The sentence in some epochs of pre-training: of each chosen token the position, and what it becomes."""
     size = max(tokenizer.vocabulary().values()) + 1
     pieces = [tokenizer.token(number) for number in range(size)]

@@ -36,10 +36,11 @@ def small(tmp_path: Path, minilm_folder: Path) -> Path:
         hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, type_vocab_size=1,
         max_position_embeddings=12,
     )  # fmt: skip
-    save(Checkpoint(config, tensors_of(Bert(config, pooler=False))), tmp_path)
+    folder = tmp_path / "small"
+    save(Checkpoint(config, tensors_of(Bert(config, pooler=False))), folder)
     for name in ("vocab.txt", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"):
-        shutil.copyfile(minilm_folder / name, tmp_path / name)
-    return tmp_path
+        shutil.copyfile(minilm_folder / name, folder / name)
+    return folder
 
 
 def test_attention_is_that_of_transformers(minilm_folder: Path) -> None:
@@ -68,7 +69,7 @@ def test_tokens_and_attention_agree_with_each_other(explained: dict[str, Any]) -
     assert pieces[:3] == ["[CLS]", "is", "the"]
     assert "##keeper" in pieces
     assert [token["segment"] for token in explained["tokens"]] == [0] * 7 + [1] * 10
-    config = explained["weights"]["config"]
+    config = explained["configs"]["minilm-l6"]
     attention, scores = np.array(explained["attention"]), np.array(explained["scores"])
     shape = (config["num_hidden_layers"], config["num_attention_heads"], len(pieces), len(pieces))
     assert attention.shape == scores.shape == shape
@@ -95,12 +96,12 @@ def test_padding_changes_nothing_where_it_is_masked_and_deviations_change_what_t
 
 def test_masking_is_that_of_pre_training(explained: dict[str, Any]) -> None:
     pieces = [token["piece"] for token in explained["tokens"]]
-    for epoch in explained["masking"]:
+    for epoch in explained["masking"]["epochs"]:
         places = [chosen["position"] for chosen in epoch]
         assert places == sorted(set(places))
         assert len(places) == round(0.15 * len(pieces))
         assert not {pieces[place] for place in places} & {"[CLS]", "[SEP]"}
-    assert {each["piece"] for epoch in explained["masking"] for each in epoch} >= {"[MASK]"}
+    assert {each["piece"] for epoch in explained["masking"]["epochs"] for each in epoch} >= {"[MASK]"}
 
 
 @pytest.mark.parametrize("pooler", [True, False])
@@ -127,6 +128,13 @@ def test_weights_without_a_pooler_and_with_one_segment_type(small: Path) -> None
     values = explain("the ferry", weights=str(small))
     assert "pooler" not in values["parameters"][small.name]
     assert [each["model"] for each in values["arithmetic"]].count("bert-base") == 3
+    assert sum(values["parameters"]["bert-base"].values()) == 109_482_240
+    shutil.copytree(
+        small, small.with_name("elsewhere") / "bert-base"
+    )  # a name that is ours too: the weights that are asked for count
+    named = explain("the ferry", weights=str(small.with_name("elsewhere") / "bert-base"))
+    assert named["configs"].keys() == {"bert-base"}
+    assert named["parameters"]["bert-base"] == values["parameters"][small.name]
     json.dumps(values, allow_nan=False)
     with pytest.raises(BadInput, match="leave out --pair"):
         explain("the ferry", "is late", str(small))
