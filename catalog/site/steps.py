@@ -114,7 +114,7 @@ class Arithmetic(Model):
 
 
 class Chosen(Model):
-    """A token that pre-training has to predict, and what stands in its place."""
+    """A token that pre-training has to predict, and what it is replaced by."""
 
     position: int
     piece: str
