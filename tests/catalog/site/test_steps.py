@@ -54,6 +54,7 @@ def test_both_languages_show_the_same_code_and_the_same_figures(pages: dict[str,
     for language, text in pages.items():
         assert "{{" not in text
         assert "{%" not in text
+        assert "--tasks mini-sentiment\n" in text
         blocks[language] = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
         figures[language] = [re.sub(r"[^\d.]+", " ", each) for each in re.findall(r"<tbody>.*?</tbody>", text, re.S)]
         assert len(re.findall(r"^\d+\. .*[?？]$", text, re.MULTILINE)) == 10
@@ -92,6 +93,7 @@ def test_heads_are_those_that_the_page_describes(found: Steps) -> None:
     with pytest.raises(BadInput, match="speaks of 'tram'"):
         found.index("tram")
     assert found.longest_update()[1] == "[CLS]"
+    assert found.x.recipe.task == "mini-sentiment"  # as the page's command says
     assert set(found.masked()) == {"masked", "random", "kept"}
     assert min(found.masked().values()) > 0  # the page describes all three
 
