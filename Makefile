@@ -77,6 +77,7 @@ lint: .venv/.test  ## style and types
 
 site: .venv/.test  ## build the catalog's site into build/site
 	$(BIN)/python -m harness index --output build/index.json
+	$(BIN)/python -m harness explain --output build/explained.json
 	$(BIN)/python -m catalog build
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --config-file mkdocs.zh.yml

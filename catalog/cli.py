@@ -23,6 +23,7 @@ Entries = Annotated[
 ENTRIES = Path(__file__).with_name("entries")
 Site = Annotated[str, typer.Option(envvar="SITE_URL", help="Address of the English home page, used in feeds.")]
 EXPORT, PAGES, INDEX = Path("build/export"), Path("build/docs"), Path("build/index.json")
+EXPLAINED = Path("build/explained.json")
 HOME = "http://127.0.0.1:8000/"  # where `mkdocs serve` shows the site
 STATUS = Path(__file__).with_name("link_status.json")
 ANCHORS = Path("harness/results/published.json")
@@ -306,6 +307,9 @@ def export(
 @app.command(short_help="Write the pages of the site.", epilog="Example: python -m catalog build && mkdocs serve")
 def build(
     results: Annotated[Path, typer.Option(help="Index of published results, written by the harness.")] = INDEX,
+    explained: Annotated[
+        Path, typer.Option(help="What the harness's `explain` wrote, for the page that explains BERT step by step.")
+    ] = EXPLAINED,
     docs: Annotated[Path, typer.Option(help="Folder with the hand-written pages, styles and scripts.")] = Path("docs"),
     output: Annotated[
         Path, typer.Option(help="Folder to write the pages to; its subfolders en and zh are replaced.")
@@ -323,4 +327,7 @@ def build(
 
     if results != INDEX and not results.exists():
         raise BadInput(f"--results: {results} does not exist; `python -m harness index` writes it")
-    print(f"{write(load(entries), results, docs, output, site, read_status(status))} pages in {output}")
+    if explained != EXPLAINED and not explained.exists():
+        raise BadInput(f"--explained: {explained} does not exist; `python -m harness explain` writes it")
+    count = write(load(entries), results, docs, output, site, read_status(status), explained)
+    print(f"{count} pages in {output}")

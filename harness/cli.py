@@ -12,6 +12,7 @@ from harness.commands import (
     choose,
     contribute,
     embed,
+    explain,
     load,
     machine,
     measure,
@@ -38,6 +39,7 @@ app.add_typer(contribute.app)
 app.add_typer(predict.app)
 app.add_typer(embed.app)
 app.add_typer(similar.app)
+app.add_typer(explain.app)
 app.add_typer(serve.app)
 app.add_typer(load.app)
 app.add_typer(pretrain.app)

@@ -18,3 +18,15 @@ def published_index() -> Path:
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     write_index(ROOT / "results", folder / "index.json")
     return folder / "index.json"
+
+
+@cache
+def explained_file() -> Path:
+    """The file that ``python -m harness explain`` writes; it is deleted when the process ends."""
+    from harness.files import write_json
+    from harness.predict.explain import PAIR, TEXT, explain
+
+    folder = Path(tempfile.mkdtemp(prefix="bert-atlas-explained-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    write_json(explain(TEXT, PAIR), folder / "explained.json")
+    return folder / "explained.json"

@@ -101,6 +101,8 @@ def is_built(page: Path, target: str) -> bool:
     place = (page.parent / target).resolve()
     if place.name in EXPORTS:
         return place.parent in (DOCS, DOCS / "en", DOCS / "zh")
+    if place.parent in (DOCS / "en/assets", DOCS / "zh/assets"):  # the build copies them into both languages
+        return (DOCS / "assets" / place.name).exists()
     return any(place == DOCS / language / each for language in ("en", "zh") for each in navigation(language))
 
 

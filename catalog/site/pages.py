@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import yaml
@@ -24,12 +25,14 @@ from catalog.folding import replaced
 from catalog.links import Link
 from catalog.reported import results
 from catalog.schema import FOLDERS, Entry, vocabulary
-from catalog.site import board, choices, costs, family, leaderboard, theme_search
+from catalog.site import board, choices, costs, family, leaderboard, steps, theme_search
 from catalog.site.api import read_package
 from catalog.site.board import board_pages
 from catalog.site.choices import ACTIVITIES, Answer, Choice
 from catalog.site.costs import Cost, quality
 from catalog.site.leaderboard import Board, Source
+from catalog.site.reading_path import Work, read_path
+from catalog.site.steps import Explained, Steps
 from catalog.site.tables import record_parts, write_figures
 from catalog.site.tasks import Task, read_tasks, task_page, task_pages
 from catalog.site.view import KIND, Atlas, Fields, Language, View, fields
@@ -41,10 +44,17 @@ REDIRECTS = CATALOG / "redirects.yaml"
 LIST_2018 = CATALOG / "list-2018.yaml"
 PACKAGES = ("reference", "harness")
 FAMILY_ROOT = "bert"
+STEPS = "step-by-step.md"
 
 
 def build(
-    entries: list[Entry], index_file: Path, docs: Path, out: Path, site: str, links: dict[str, Link] | None = None
+    entries: list[Entry],
+    index_file: Path,
+    docs: Path,
+    out: Path,
+    site: str,
+    links: dict[str, Link] | None = None,
+    explained_file: Path | None = None,
 ) -> int:
     """Write the pages of both languages into ``out``/en and ``out``/zh, and return their number.
 
@@ -52,6 +62,7 @@ def build(
 
     ``index_file`` is the harness's index.json; if there is none, the leaderboard says so. ``docs`` contains the
     hand-written pages, ``site`` is the address of the English home page, ``links`` says which addresses are dead.
+    ``explained_file`` is what the harness computed for a sentence; without it, the page step by step says so.
 
     Raises:
         BadInput: the index cannot be read, or ``docs`` is not usable.
@@ -69,6 +80,7 @@ def build(
     atlas = Atlas(listed, boards, dead, results.choose(entries, None, None))
     newest = [entry.id for entry in export.newest(entries)]
     packages = [read_package(name) for name in PACKAGES]
+    explained = steps.read(explained_file)
     worker, repaired_script = theme_search.repaired()
     count = 0
     for language in LANGUAGES:
@@ -80,6 +92,8 @@ def build(
             text = environment.get_template(f"{template}.md.j2").render(**values)
             export.write(folder / name, text.strip() + "\n")
             count += 1
+        if (folder / STEPS).is_file():
+            _explain(folder, environment, explained)
         script = environment.get_template("search.js.j2").render(letters=_letters(folder))
         export.write(folder / "assets/search.js", script + "\n")
         export.write(folder / worker, repaired_script)
@@ -106,6 +120,17 @@ def _start(folder: Path, docs: Path, language: Language) -> None:
         shutil.copytree(docs / "assets", folder / "assets")
     except (OSError, shutil.Error) as error:
         raise Failure(f"{folder} could not be written: {error}") from error
+
+
+def _explain(folder: Path, environment: Environment, explained: Explained | None) -> None:
+    """Fill in the hand-written page that explains BERT step by step; or say how it is computed."""
+    if explained is None:
+        export.write(folder / STEPS, environment.get_template("no-steps.md.j2").render().strip() + "\n")
+        return
+    found = Steps(explained)
+    template = environment.from_string((folder / STEPS).read_text(encoding="utf-8"))
+    export.write(folder / STEPS, template.render(x=explained, s=found).strip() + "\n")
+    export.write(folder / steps.DATA, found.data())
 
 
 def _by_board(rows: list[tuple[Board, Source]]) -> list[tuple[Board, list[Source]]]:
@@ -147,6 +172,8 @@ def _environment(view: View, activities: list[str]) -> Environment:
         "significant": board.significant,
         "task_page": task_page,
     }
+    words |= {"source": steps.source, "place_of": steps.place_of, "middle": median, "small": steps.small}
+    words |= {"seen_in": view.seen_in}
     environment.globals.update(words)
     for text in (board.figure, board.cost_text, board.difference_text, board.verdict_text, board.precision_text):
         environment.globals[text.__name__] = partial(text, view)
@@ -219,6 +246,7 @@ def _pages(view: View, newest: list[str], packages: list[Any], measured: Measure
         "family.md": ("family", _family(view)),
         "glossary.md": ("glossary", {"terms": list(vocabulary()["terms"].values())}),
         "leaderboard.md": ("no-board", {}),
+        "reading-path.md": ("reading-path", {"path": _path(view)}),
     }
     parts = record_parts(view.boards)
     places = {source.key: name for name, rows in parts.items() for _, source in rows}
@@ -316,6 +344,11 @@ def _family(view: View) -> dict[str, Any]:
         return {"root": None, "branches": {}, "picture": ""}
     picture = family.draw_family(root, lambda name: f"entries/{name}.html", view.tag_name)
     return {"root": root, "branches": family.branches(root), "picture": Markup(picture)}  # noqa: S704
+
+
+def _path(view: View) -> list[tuple[Work, Fields]]:
+    """The reading path with its entries; a work that this catalog lacks is left out."""
+    return [(work, view.by_id[work.id]) for work in read_path() if work.id in view.by_id]
 
 
 def _redirects(view: View) -> dict[str, str]:

@@ -138,6 +138,12 @@ class View:
             cause = cause.replace(words["en"], words[self.language])
         return cause
 
+    def seen_in(self, deviation: str) -> list[str]:
+        """The entries whose implementation was measured to deviate so, in the harness's words."""
+        rows = (row for board in self.boards for row in board.rows if row.catalog_id in self.by_id)
+        found = {row.catalog_id for row in rows if any(c.startswith(f"{deviation} (") for c in row.cause.split("; "))}
+        return sorted(filter(None, found))
+
     def state_name(self, state: str) -> str:
         """The name of the state of a run without a number."""
         return self.t(*STATES[state])

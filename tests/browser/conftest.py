@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from tests.published import published_index
+from tests.published import explained_file, published_index
 
 ROOT = Path(__file__).parents[2]
 NASTY = """id: nasty-title
@@ -44,7 +44,8 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (entries / "articles/accents.yaml").write_text(ACCENTS, encoding="utf-8")
     results = folder / "index.json"
     results.write_text(json.dumps(with_failures()), encoding="utf-8")
-    run("catalog", "build", "--entries", entries, "--results", results, "--output", pages)
+    made = ("--results", results, "--explained", explained_file())
+    run("catalog", "build", "--entries", entries, *made, "--output", pages)
     for config, language, target in (("mkdocs.yml", "en", site), ("mkdocs.zh.yml", "zh", site / "zh")):
         own = folder / config
         own.write_text(

@@ -28,6 +28,8 @@ PAGES = (
         "contribute.html",
         "api/reference.html",
         "entries/bert.html",
+        "step-by-step.html",
+        "reading-path.html",
     ),
 )
 SIZES = """() => performance.getEntriesByType('resource').concat(performance.getEntriesByType('navigation'))
@@ -344,6 +346,46 @@ def test_boards_can_be_read_and_chosen_without_scripts(browser: Browser, built: 
     context.close()
 
 
+# --- step by step ---
+
+
+def test_attention_is_explored_from_the_home_page(page: Page, site: str) -> None:
+    page.goto(site + "index.html")
+    page.locator(".questions").get_by_role("link", name="Look at its attention").click()
+    figure = page.locator("#map")
+    expect(figure.locator(".said")).to_contain_text("it attends to ferry")
+    figure.get_by_role("combobox", name="Layer").select_option("1")
+    figure.get_by_role("combobox", name="Head").select_option("3")
+    expect(figure.locator(".at")).to_have_text("layer 1, head 3")
+    figure.get_by_role("button", name="ferry").focus()  # as Tab does
+    expect(figure.locator(".said")).to_contain_text("ferry attends to the")
+    expect(figure.get_by_role("button", name="ferry")).to_have_attribute("aria-pressed", "true")
+    shares = figure.locator("tbody tr").nth(3).locator("td").all_inner_texts()
+    assert int(shares[2]) > 90
+    figure.locator("tbody tr").nth(8).hover()
+    expect(figure.locator(".said")).to_contain_text("lock attends to the")
+    page.locator(".heads a").nth(1).click()
+    expect(figure.locator(".at")).to_have_text("layer 2, head 9")
+
+
+def test_attention_can_be_read_without_scripts(browser: Browser, built: Path) -> None:
+    context = browser.new_context(java_script_enabled=False, viewport=SCREEN)
+    page = context.new_page()
+    page.goto((built / "zh/step-by-step.html").as_uri())
+    expect(page.locator("#map .controls")).to_be_hidden()
+    expect(page.locator("#map tbody tr")).to_have_count(17)
+    assert page.locator("#map tbody tr").nth(11).locator("td").nth(3).inner_text() == "63"
+    assert page.locator(".deviations").get_by_role("link", name="codertimo-bert-pytorch").count() >= 3
+    page.locator("details.answers summary").click()
+    expect(page.locator("details.answers li").first).to_be_visible()
+    context.close()
+
+
+def test_step_by_step_is_small(built: Path) -> None:
+    for name in ("step-by-step.html", "zh/step-by-step.html", "reading-path.html"):
+        assert (built / name).stat().st_size < 200_000
+
+
 def test_what_failed_is_said(page: Page, site: str) -> None:
     page.goto(site + "leaderboard.html")
     page.get_by_text("What gave no result on this machine").click()
@@ -409,7 +451,10 @@ def test_an_entry_can_be_reached_with_the_keyboard_alone(page: Page, site: str) 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize(
     "name",
-    ["index.html", "catalog.html", "entries/bert-atlas.html", "leaderboard.html", "tasks/cola.html", "family.html"],
+    [
+        *("index.html", "catalog.html", "entries/bert-atlas.html", "leaderboard.html", "tasks/cola.html"),
+        *("step-by-step.html", "family.html"),
+    ],
 )
 def test_axe_finds_nothing_serious(page: Page, site: str, name: str, scheme: Any) -> None:
     axe = Axe()

@@ -34,6 +34,7 @@ COMMANDS = [
         "predict",
         "embed",
         "similar",
+        "explain",
         "serve",
         "load",
         *("vocab", "corpus", "pretrain", "package"),
