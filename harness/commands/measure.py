@@ -150,7 +150,11 @@ def run(
     _finish(records, error, runs)
 
 
-@app.command(epilog="Example: python -m harness parity --impl transformers,keras-hub --layers")
+@app.command(
+    epilog="Examples:\n\n"
+    "python -m harness parity --impl transformers,keras-hub --layers\n\n"
+    "python -m harness parity --impl pytorch-pretrained-bert,bert-pytorch --training"
+)
 def parity(
     impl: Impl = "all",
     checkout: Checkout = None,
@@ -159,6 +163,9 @@ def parity(
     device: Device = "auto",
     threads: Threads = None,
     layers: Annotated[bool, typer.Option("--layers", help="Show the differences after every layer.")] = False,
+    training: Annotated[
+        bool, typer.Option("--training", help="Compare gradients too, and weights after 20 steps of training.")
+    ] = False,
 ) -> None:
     """Compare hidden states with the reference in float64.
 
@@ -173,6 +180,7 @@ def parity(
         weights=weights,
         runs=runs,
         device=device,
+        training=training,
         threads=threads,
         checkouts=checkouts(checkout),
         command=command_line(),
