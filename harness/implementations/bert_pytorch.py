@@ -9,6 +9,7 @@ weights are assigned by their role. The model has no place for learned positions
 pooler: these are exported unchanged, and the pooler under a head is added here.
 """
 
+from collections.abc import Callable
 from importlib.metadata import version
 from typing import Any
 
@@ -147,6 +148,20 @@ def load(folder: str, head: str | None, device: str, precision: str, variant: st
     module.load_state_dict(tensors)
     spare = {name: weights[name] for name in weights.keys() - wanted}
     return Encoder(module.to(device, dtype(precision)).eval(), device, head, names, spare)
+
+
+def optimizer(parameters: dict[str, Any], recipe: dict[str, Any]) -> Callable[[], Any]:
+    """Adam under the package's ``ScheduledOptim``, set up as in its trainer, which clips nothing.
+
+    The learning rate follows from the hidden size and the warm-up.
+    """
+    import torch
+    from bert_pytorch.trainer.optim_schedule import ScheduledOptim
+
+    hidden = parameters["bert.embedding.token.weight"].shape[1]
+    adam = torch.optim.Adam(parameters.values(), betas=(0.9, 0.999), weight_decay=recipe["weight_decay"])
+    step: Callable[[], Any] = ScheduledOptim(adam, hidden, recipe["warmup"]).step_and_update_lr
+    return step
 
 
 def build(config: dict[str, Any], head: str | None, labels: int) -> Any:

@@ -6,7 +6,7 @@ head on it, and two of training alone: the loss is summed over the batch, or wei
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,7 +53,7 @@ def differences(found: Named, exact: Named) -> dict[str, Any]:
     return {"max": by_name[worst], "cosine": min(cosines), "worst": worst, "weights": by_name}
 
 
-def verdict(by_precision: Mapping[str, Mapping[str, Any]], floor: float, lacking: list[str]) -> str:
+def verdict(by_precision: Mapping[str, Mapping[str, Any]], floor: float, lacking: Sequence[str]) -> str:
     """As for hidden states: exact, close or differs. With weights that are not trained it differs."""
     single, double = by_precision["fp32"], by_precision.get("fp64")
     if lacking:
@@ -84,7 +84,7 @@ def diagnose(
     ``folder`` has the weights, with a head for classification.
     """
     tried = []
-    for on in dict.fromkeys((frozenset[str](), frozenset(known) & DEVIATIONS.keys())):
+    for on in dict.fromkeys((frozenset[str](), frozenset(known).intersection(DEVIATIONS))):
         theirs = exact if not on else plain_gradients(folder, batch, labels, on)
         tried.append(_explain(found, theirs, len(batch.lengths), on, tolerance))
         if tried[-1].reproduced:
@@ -110,8 +110,8 @@ def _explain(found: Named, exact: Named, sequences: int, on: On, tolerance: floa
     return Diagnosis(tuple(sorted(on)), near, summed, untrained, not beyond, left["max"], beyond)
 
 
-def sentence(diagnosis: Diagnosis) -> str:
-    """A diagnosis in one line."""
+def sentence(diagnosis: Diagnosis, lacking: Sequence[str] = ()) -> str:
+    """A diagnosis in one line; ``lacking`` are weights that the model has no place for."""
     parts = [DEVIATIONS[name].partition(":")[0] for name in diagnosis.deviations]
     if diagnosis.summed:
         parts.append("the loss is summed over the batch, not averaged")
@@ -119,12 +119,14 @@ def sentence(diagnosis: Diagnosis) -> str:
         parts.append(f"all gradients are {diagnosis.factor:.4g} times the reference's")
     if diagnosis.untrained:
         parts.append(f"not trained: {_some(diagnosis.untrained)}")
+    if lacking:
+        parts.append(f"no place for {_some(lacking)}")
     if not diagnosis.reproduced:
         parts.append(f"not reproduced by known deviations ({diagnosis.remaining:.1e} remains, {_some(diagnosis.beyond)})")
     return "; ".join(parts) or "no deviation: what differs is rounding"
 
 
-def _some(names: tuple[str, ...]) -> str:
+def _some(names: Sequence[str]) -> str:
     return names[0] + (f" and {len(names) - 1} more" if len(names) > 1 else "") if names else "no weight in particular"
 
 
