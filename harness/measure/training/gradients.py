@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 SMALL = 1e-3  # a weight's differences are relative to its largest gradient, or to this share of the largest of all
 SEEN = 1e-6  # share of the largest gradient above which a weight's gradient has a direction
+ALIKE = 1e-3  # by which two factors of gradients may differ and count as one
 DOUBLE = 1e-12  # what float64 may differ by, as for hidden states
 Named = Mapping[str, Array]
 
@@ -96,18 +97,27 @@ def _explain(found: Named, exact: Named, sequences: int, on: On, tolerance: floa
     common = sorted(found.keys() & exact.keys())
     untrained = tuple(name for name in common if not found[name].any() and exact[name].any())
     rest = [name for name in common if name not in untrained]
-    square = sum(float(np.square(exact[name], dtype=np.float64).sum()) for name in rest)
-    product = sum(float((exact[name].astype(np.float64) * found[name]).sum()) for name in rest)
-    factor = product / square if square else 1.0
-    near = 1.0 if abs(factor - 1) < 1e-3 else factor
-    summed = sequences > 1 and abs(factor / sequences - 1) < 1e-3
+    near = _factor(found, exact, rest)
+    summed = sequences > 1 and abs(near / sequences - 1) < ALIKE
     near = float(sequences) if summed else near
-    if not rest or near <= 0:
+    if not rest:
         return Diagnosis(tuple(sorted(on)), 1.0, False, untrained, False, float("inf"), tuple(rest))
     scaled = {name: found[name] / near for name in rest}
     left = differences(scaled, exact)
     beyond = tuple(name for name, value in left["weights"].items() if value > tolerance)
     return Diagnosis(tuple(sorted(on)), near, summed, untrained, not beyond, left["max"], beyond)
+
+
+def _factor(found: Named, exact: Named, names: Sequence[str]) -> float:
+    """The factor that most weights' gradients have in common; 1 if there is none."""
+    squares = {name: float(np.square(exact[name], dtype=np.float64).sum()) for name in names}
+    largest = max(squares.values(), default=0.0)
+    factors = np.array(
+        [float((exact[name] * found[name]).sum()) / squares[name] for name in names if squares[name] > SEEN**2 * largest]
+    )
+    middle = float(np.median(factors)) if len(factors) else 1.0
+    shared = middle > 0 and (np.abs(factors / middle - 1) < ALIKE).mean() > 0.5
+    return middle if shared and abs(middle - 1) >= ALIKE else 1.0
 
 
 def sentence(diagnosis: Diagnosis, lacking: Sequence[str] = ()) -> str:
