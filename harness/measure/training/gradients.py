@@ -25,6 +25,7 @@ SMALL = 1e-3  # a weight's differences are relative to its largest gradient, or 
 SEEN = 1e-6  # share of the largest gradient above which a weight's gradient has a direction
 ALIKE = 1e-3  # by which two factors of gradients may differ and count as one
 DOUBLE = 1e-12  # what float64 may differ by, as for hidden states
+NEAR = 0.1  # largest relative difference of gradients that are close
 Named = Mapping[str, Array]
 
 
@@ -55,13 +56,13 @@ def differences(found: Named, exact: Named) -> dict[str, Any]:
 
 
 def verdict(by_precision: Mapping[str, Mapping[str, Any]], floor: float, lacking: Sequence[str]) -> str:
-    """As for hidden states: exact, close or differs. With weights that are not trained it differs."""
+    """As for hidden states: exact, close or differs. Their size counts too, and no weight may be left out."""
     single, double = by_precision["fp32"], by_precision.get("fp64")
     if lacking:
         return "differs"
     if single["max"] <= EXACT * floor and (double is None or double["max"] <= DOUBLE):
         return "exact"
-    return "close" if single["cosine"] >= CLOSE else "differs"
+    return "close" if single["cosine"] >= CLOSE and single["max"] <= NEAR else "differs"
 
 
 @dataclass(frozen=True)

@@ -50,6 +50,7 @@ NEEDS_RATE = frozenset({"constant-rate", "decay-from-start", "ends-at-zero"})  #
 BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-8
 CLIP_EPSILON = 1e-6  # added to the norm, as torch does
 TOLERANCE = 1e-6  # of a step, as a share of the largest: far below any deviation, and above how norms are rounded
+PARTLY = 0.1  # share of the largest change: if more remains, nothing is explained
 On = frozenset[str]  # the deviations that are switched on
 
 
@@ -124,12 +125,14 @@ class Diagnosis:
 def diagnose(trace: Trace, recipe: Mapping[str, Any]) -> Diagnosis:
     """The smallest set of DEVIATIONS with which AdamW makes the observed changes from the observed gradients.
 
-    If there is none, the set that a search by single switches ends at. ValueError if the trace is not finite.
+    If there is none, the set that a search by single switches ends at, if it explains most. ValueError if the trace is not finite.
     """
     if not all(np.isfinite(each).all() for each in (trace.entries, trace.gradients, trace.norm, trace.norms)):
         raise ValueError("weights or gradients became infinite or NaN in training")
     found = next((on for on in _sets() if _fits(trace, recipe, on)), None)
-    on = _climb(trace, recipe) if found is None else found
+    on = found if found is not None else _climb(trace, recipe)
+    if found is None and _largest(trace, recipe, on) > PARTLY:
+        on = frozenset()  # another rule, which these only imitate
     return Diagnosis(
         deviations=tuple(name for name in DEVIATIONS if name in on),
         reproduced=found is not None,

@@ -97,6 +97,7 @@ def test_gradients_that_cannot_be_compared_are_refused(found: dict[str, Array], 
         (4e-6, 1.0, 1e-9, [], "close"),
         (1e-3, 0.9995, 1e-3, [], "close"),
         (0.5, 0.9, 0.5, [], "differs"),
+        (6.0, 1.0, 6.0, [], "differs"),
         (1e-6, 1.0, 1e-14, ["pooler.dense.bias"], "differs"),
     ],
 )
