@@ -123,11 +123,11 @@ EXCLUDED = (
         "parity has no head",
         ("parity",),
     ),
-    Excluded(("harness.records.machine",), "only timing depends on the machine", (*QUALITY, "parity", "training", "selected")),
-    Excluded(("harness.records.provenance",), "it names versions, commit and command"),
     Excluded(
-        ("harness.worker.training_steps",), "only parity of training asks for it", (*QUALITY, "parity", "speed")
+        ("harness.records.machine",), "only timing depends on the machine", (*QUALITY, "parity", "training", "selected")
     ),
+    Excluded(("harness.records.provenance",), "it names versions, commit and command"),
+    Excluded(("harness.worker.training_steps",), "only parity of training asks for it", (*QUALITY, "parity", "speed")),
     Excluded(("harness.measure.training",), "it follows the other measurements", tuple(set(ALL) - {"training"})),
     Excluded(
         ("harness.worker.roofline",), "only timing asks what the machine can do", (*QUALITY, "parity", "training")

@@ -114,7 +114,11 @@ def _factor(found: Named, exact: Named, names: Sequence[str]) -> float:
     squares = {name: float(np.square(exact[name], dtype=np.float64).sum()) for name in names}
     largest = max(squares.values(), default=0.0)
     factors = np.array(
-        [float((exact[name] * found[name]).sum()) / squares[name] for name in names if squares[name] > SEEN**2 * largest]
+        [
+            float((exact[name] * found[name]).sum()) / squares[name]
+            for name in names
+            if squares[name] > SEEN**2 * largest
+        ]
     )
     middle = float(np.median(factors)) if len(factors) else 1.0
     shared = middle > 0 and (np.abs(factors / middle - 1) < ALIKE).mean() > 0.5
@@ -133,7 +137,9 @@ def sentence(diagnosis: Diagnosis, lacking: Sequence[str] = ()) -> str:
     if lacking:
         parts.append(f"no place for {_some(lacking)}")
     if not diagnosis.reproduced:
-        parts.append(f"not reproduced by known deviations ({diagnosis.remaining:.1e} remains, {_some(diagnosis.beyond)})")
+        parts.append(
+            f"not reproduced by known deviations ({diagnosis.remaining:.1e} remains, {_some(diagnosis.beyond)})"
+        )
     return "; ".join(parts) or "no deviation: what differs is rounding"
 
 

@@ -125,7 +125,8 @@ class Diagnosis:
 def diagnose(trace: Trace, recipe: Mapping[str, Any]) -> Diagnosis:
     """The smallest set of DEVIATIONS with which AdamW makes the observed changes from the observed gradients.
 
-    If there is none, the set that a search by single switches ends at, if it explains most. ValueError if the trace is not finite.
+    If there is none, the set that a search by single switches ends at, if it explains most. ValueError if the trace is
+    not finite.
     """
     if not all(np.isfinite(each).all() for each in (trace.entries, trace.gradients, trace.norm, trace.norms)):
         raise ValueError("weights or gradients became infinite or NaN in training")

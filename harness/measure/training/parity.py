@@ -84,7 +84,9 @@ def _target(bench: Bench) -> Target:
     plan = bench.plan
     bench.show("reference, training in float64")
     folder = _with_head(bench.checkpoints.bare(), bench.checkpoints.folder / "training-parity")
-    batch, labels = training_batch(plan.tokenizer, plan.config["max_position_embeddings"], plan.config["type_vocab_size"])
+    batch, labels = training_batch(
+        plan.tokenizer, plan.config["max_position_embeddings"], plan.config["type_vocab_size"]
+    )
     recipe = {"steps": STEPS, "warmup": WARM_UP, "learning_rate": LEARNING_RATE, "weight_decay": WEIGHT_DECAY}
     try:
         with bench.start(keys.reference()) as worker:

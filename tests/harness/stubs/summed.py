@@ -1,4 +1,4 @@
-"""The reference with the gradients of a loss that is summed over the batch, and with its own optimizer: plain descent."""
+"""The reference with the gradients of a loss that is summed over the batch, and with plain descent as its optimizer."""
 
 from collections.abc import Callable
 from typing import Any

@@ -46,9 +46,7 @@ def test_deviations_of_the_hidden_states(folder: Path, exact: dict[str, Array]) 
     observed = plain_gradients(folder, BATCH, LABELS, frozenset(known))
     found = why(folder, {name: 2 * values for name, values in observed.items()}, exact, *known)
     assert found.reproduced
-    assert sentence(found) == (
-        "tanh gelu; segment ids off by one; the loss is summed over the batch, not averaged"
-    )
+    assert sentence(found) == ("tanh gelu; segment ids off by one; the loss is summed over the batch, not averaged")
 
 
 def test_weights_that_are_not_trained(folder: Path, exact: dict[str, Array]) -> None:

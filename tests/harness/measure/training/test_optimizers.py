@@ -135,7 +135,7 @@ def test_the_schedule_of_transformers() -> None:
 
 
 def google(parameters: dict[str, Any], recipe: dict[str, Any]) -> Step:
-    """The rule of Google's ``optimization.py``: gradients clipped by their global norm, then moments without correction.
+    """The rule of Google's ``optimization.py``: gradients clipped by their global norm, moments not corrected.
 
     Its rate is that of a polynomial decay over all steps, replaced by step / warm-up at first.
     """

@@ -84,9 +84,7 @@ def test_others_than_trainable_ones_stay_as_they_are(measured: Callable[..., lis
     assert failed.training == {}
 
 
-def test_one_that_fails_says_why(
-    measured: Callable[..., list[record.Parity]], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_one_that_fails_says_why(measured: Callable[..., list[record.Parity]], monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(*_: Any) -> Any:
         raise ValueError("no gradient here")
 
