@@ -115,7 +115,7 @@ class Encoder:
             hidden = self.module["pooler"](hidden[:, 0]).tanh()
         if self.head == "question-answering":
             return self.module["qa_outputs"](hidden)
-        return self.module["classifier"](torch.nn.functional.dropout(hidden, 0.1, self.module.training))
+        return self.module["classifier"](self.module["dropout"](hidden))
 
     def export(self) -> dict[str, Array]:
         state = {name: to_numpy(tensor) for name, tensor in self.module.state_dict().items()}
@@ -178,5 +178,6 @@ def build(config: dict[str, Any], head: str | None, labels: int) -> Any:
         bert.transformer_blocks.append(TransformerBlock(hidden, heads, config["intermediate_size"], dropout))
     modules = {"bert": bert}
     modules |= {} if head is None else {last_layer(head): torch.nn.Linear(hidden, labels)}
+    modules |= {} if head is None else {"dropout": torch.nn.Dropout(dropout)}
     modules |= {} if head is None or head in OF_TOKENS else {"pooler": torch.nn.Linear(hidden, hidden)}
     return torch.nn.ModuleDict(modules)

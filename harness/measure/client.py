@@ -77,7 +77,7 @@ class Gradients(NamedTuple):
 
 
 class Trace(NamedTuple):
-    """Some entries of every weight while an implementation's optimizer trains; see ``harness.worker.training_steps``."""
+    """Some entries of every weight while an implementation's optimizer trains (``harness.worker.training_steps``)."""
 
     weights: dict[str, tuple[int, int]]  # number of entries and of dimensions, by name, in order
     entries: Array  # [steps + 1, n] before each step, and after the last
@@ -254,6 +254,11 @@ class Worker:
         traced = {name: (entries, dimensions) for name, (entries, dimensions) in answer["traced"].items()}
         found = {name: arrays[f"trace:{name}"] for name in ("entries", "gradients", "norm", "norms")}
         return Trained(weights, answer["losses"], Trace(traced, **found))
+
+    def dropouts(self, batch: Batch) -> dict[str, tuple[int, float | None]]:
+        """By place, how often training applies dropout to this batch, and with which probability, if that is seen."""
+        found = self._ask("dropouts", batch=batch)[0]["places"]
+        return {place: (count, probability) for place, (count, probability) in found.items()}
 
     def keep(self) -> None:
         """Remember the weights as they are now."""

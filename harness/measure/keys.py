@@ -127,7 +127,11 @@ EXCLUDED = (
         ("harness.records.machine",), "only timing depends on the machine", (*QUALITY, "parity", "training", "selected")
     ),
     Excluded(("harness.records.provenance",), "it names versions, commit and command"),
-    Excluded(("harness.worker.training_steps",), "only parity of training asks for it", (*QUALITY, "parity", "speed")),
+    Excluded(
+        ("harness.worker.training_steps", "harness.worker.dropout_places"),
+        "only parity of training asks for it",
+        (*QUALITY, "parity", "speed"),
+    ),
     Excluded(("harness.measure.training",), "it follows the other measurements", tuple(set(ALL) - {"training"})),
     Excluded(
         ("harness.worker.roofline",), "only timing asks what the machine can do", (*QUALITY, "parity", "training")

@@ -187,6 +187,8 @@ def _training(training: dict[str, Any]) -> tuple[list[Cell], list[str]]:
         cells.append(Cell(f"{title}\nto float64", [found["verdict"], *lines]))
         if found["verdict"] != "exact" and found["diagnosis"]:
             notes.append(f"{title}: {found['diagnosis']['sentence']}")
+    if training["dropout"]["sentence"]:
+        notes.append(f"dropout in training: {training['dropout']['sentence']}")
     if training["gradients"]["dropout"]:
         notes.append("training: applies dropout although the configuration sets it to 0")
     return cells, notes

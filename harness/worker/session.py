@@ -212,6 +212,12 @@ class Session:
 
         return steps(self.model, getattr(self.module, "optimizer", None), batch, labels, kind, recipe)
 
+    def dropouts(self, batch: Batch) -> Answer:
+        """The places at which training applies dropout to this batch, each with how often and the probability."""
+        from harness.worker.dropout_places import dropout_places
+
+        return {"places": dropout_places(self.model, batch)}, {}
+
     def keep(self) -> Answer:
         """Remember the weights as they are now."""
         self.kept = {name: tensor.clone() for name, tensor in self.model.module.state_dict().items()}
@@ -340,6 +346,7 @@ COMMANDS: dict[str, Callable[..., Answer]] = {
         Session.train_epoch,
         Session.gradients,
         Session.train_steps,
+        Session.dropouts,
         Session.keep,
         Session.restore,
         Session.cast,

@@ -19,7 +19,7 @@ from harness.measure.bench import Bench
 from harness.measure.client import Trained, Worker, WorkerError
 from harness.measure.concurrent import together
 from harness.measure.parity import CLOSE, EXACT, TEXTS, path_of
-from harness.measure.training import gradients, optimizers
+from harness.measure.training import dropout, gradients, optimizers
 from harness.port.batch import Array, Batch, from_lists
 from harness.records import record
 from harness.registry.implementations import Implementation
@@ -39,6 +39,7 @@ class Target(NamedTuple):
     """What all are compared with."""
 
     folder: Path  # the weights, with a head and without dropout
+    dropping: Path  # the same with dropout
     batch: Batch
     labels: Array
     recipe: dict[str, Any]
@@ -83,7 +84,9 @@ def measure_training(bench: Bench, parities: list[record.Parity]) -> Iterator[re
 def _target(bench: Bench) -> Target:
     plan = bench.plan
     bench.show("reference, training in float64")
-    folder = _with_head(bench.checkpoints.bare(), bench.checkpoints.folder / "training-parity")
+    weights = bench.checkpoints.bare()
+    folder = _with_head(weights, bench.checkpoints.folder / "training-parity", 0.0)
+    dropping = _with_head(weights, bench.checkpoints.folder / "training-dropout", dropout.PROBABILITY)
     batch, labels = training_batch(
         plan.tokenizer, plan.config["max_position_embeddings"], plan.config["type_vocab_size"]
     )
@@ -102,15 +105,15 @@ def _target(bench: Bench) -> Target:
     except WorkerError as error:
         raise Failure(f"the reference, which all are compared with, does not train: {error}") from error
     floor = gradients.differences(found["fp32"], exact)["max"]
-    return Target(folder, batch, labels, recipe, exact, floor, before, after)
+    return Target(folder, dropping, batch, labels, recipe, exact, floor, before, after)
 
 
-def _with_head(weights: Path, target: Path) -> Path:
-    """A folder of these weights with a new head, whose configuration sets dropout to 0."""
+def _with_head(weights: Path, target: Path, probability: float) -> Path:
+    """A folder of these weights with a new head, whose configuration has this probability of dropout."""
     from reference.checkpoint import add_head, read, save
 
     found = add_head(read(weights, values=False), KIND, [str(label) for label in range(LABELS)], seed=0)
-    config = replace(found.config, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+    config = replace(found.config, hidden_dropout_prob=probability, attention_probs_dropout_prob=probability)
     save(replace(found, config=config), target, KIND)
     return target
 
@@ -130,8 +133,11 @@ def _measure(bench: Bench, implementation: Implementation, target: Target, resul
     bench.show(f"{implementation.name}: gradients")
     try:
         with bench.start(implementation, beside_others=True) as worker:
-            slopes, dropout, precision = _gradients(worker, bench, target)
-            found["gradients"] = _compare_gradients(target, slopes, dropout, result)
+            _load(worker, bench, target.dropping, "fp32")
+            places = worker.dropouts(target.batch)
+            found["dropout"] = dropout.compare(places, bench.plan.config["num_hidden_layers"])
+            slopes, drops, precision = _gradients(worker, bench, target)
+            found["gradients"] = _compare_gradients(target, slopes, drops, result)
             bench.show(f"{implementation.name}: {STEPS} steps")
             trained = worker.train_steps(target.batch, target.labels, KIND, target.recipe)
         found["weights"] = _compare_weights(target, trained, precision)
@@ -143,7 +149,7 @@ def _measure(bench: Bench, implementation: Implementation, target: Target, resul
 def _gradients(worker: Worker, bench: Bench, target: Target) -> tuple[dict[str, dict[str, Array]], bool, str]:
     """The gradients by precision, whether training applies dropout, and the precision of the model that is loaded."""
     slopes: dict[str, dict[str, Array]] = {}
-    dropout, precision = False, "fp32"
+    drops, precision = False, "fp32"
     for asked in ("fp32", "fp64"):
         try:
             _load(worker, bench, target.folder, asked)
@@ -153,12 +159,12 @@ def _gradients(worker: Worker, bench: Bench, target: Target) -> tuple[dict[str, 
                 break
             raise
         answer = worker.gradients(target.batch, target.labels, KIND)
-        slopes[asked], dropout, precision = _named(answer.arrays), answer.dropout, asked
-    return slopes, dropout, precision
+        slopes[asked], drops, precision = _named(answer.arrays), answer.dropout, asked
+    return slopes, drops, precision
 
 
 def _compare_gradients(
-    target: Target, slopes: dict[str, dict[str, Array]], dropout: bool, result: record.Parity
+    target: Target, slopes: dict[str, dict[str, Array]], drops: bool, result: record.Parity
 ) -> dict[str, Any]:
     by_precision = {precision: gradients.differences(found, target.gradients) for precision, found in slopes.items()}
     best = "fp64" if "fp64" in slopes else "fp32"
@@ -170,7 +176,7 @@ def _compare_gradients(
         "differences": {name: {k: v for k, v in each.items() if k != "weights"} for name, each in by_precision.items()},
         "weights": by_precision[best]["weights"],
         "lacking": lacking,
-        "dropout": dropout,
+        "dropout": drops,
         "diagnosis": {},
     }
     if said != "exact":

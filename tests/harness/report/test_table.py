@@ -363,6 +363,7 @@ def test_markup_in_names_and_reasons_is_shown_as_it_is(quality_record: Qualities
 TRAINING = {
     "state": "ok",
     "reason": None,
+    "dropout": {"places": {}, "sentence": "none of embeddings"},
     "gradients": {
         "verdict": "exact",
         "differences": {"fp32": {"max": 2e-6, "cosine": 1.0}, "fp64": {"max": 3e-15, "cosine": 1.0}},
@@ -389,6 +390,7 @@ def test_training_has_columns_beside_parity(parity_record: Parities) -> None:
     assert report.rows["broken"]["gradients\nto float64"] == ["failed"]
     assert "reference, weights after 20 steps: no bias correction" in report.notes
     assert "reference, training: applies dropout although the configuration sets it to 0" in report.notes
+    assert "reference, dropout in training: none of embeddings" in report.notes
     assert "broken, training: it diverged" in report.notes
     rows = {row["name"]: row["value"] for row in csv.DictReader(io.StringIO(to_csv(records)))}
     assert float(rows["gradients_max_fp64"]) == 3e-15

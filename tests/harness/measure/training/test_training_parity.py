@@ -72,6 +72,7 @@ def test_the_reference_is_exact_and_a_summed_loss_is_found(measured: Callable[..
     assert exact["weights"]["optimizer"] == "harness"
     assert not exact["gradients"]["dropout"], "the configuration sets it to 0"
     assert len(exact["gradients"]["weights"]) > 30
+    assert exact["dropout"]["sentence"] == summed["dropout"]["sentence"] == ""
     assert summed["gradients"]["verdict"] == "differs"
     assert summed["gradients"]["diagnosis"]["summed"]
     assert summed["gradients"]["diagnosis"]["sentence"] == "the loss is summed over the batch, not averaged"
