@@ -47,7 +47,8 @@ def said(tiny_checkpoint: Path, tmp_path: Path) -> Callable[[Any], str]:
         (tbert, "none of embeddings, feed-forward output"),
         (
             bert_pytorch,
-            "also inside feed-forward; feed-forward output 4 times, not 2; embeddings with 0.1, whatever is configured; "
+            "also inside feed-forward; feed-forward output 4 times, not 2; "
+            "embeddings with 0.1, whatever is configured; "
             "attention probabilities with 0.1, whatever is configured",
         ),
     ],
