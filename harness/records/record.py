@@ -119,52 +119,6 @@ class Parity(Record):
     # weights (the largest difference of each), lacking (weights it does not train), dropout (whether training applies
     # it although it is set to 0), diagnosis; weights, after `steps` steps: verdict, optimizer (own or harness),
     # precision, differences, diagnosis
-    training: dict[str, Any] = field(default_factory=dict)  # examples, seconds, loss by epoch, peak memory in bytes
-    predictions: str | None = None  # file in the same folder, with [example id, prediction] pairs by split
-
-
-@dataclass(kw_only=True)
-class Speed(Record):
-    """All implementations of one comparison on one shape, timed in turn."""
-
-    kind = "speed"
-
-    comparison: str  # the same for records that were timed together
-    shape: dict[str, Any]  # name, sequences, tokens, longest, latency (whether it is one sequence at a time)
-    # of the machine meanwhile: load average, steal, other processes, throttled (periods and seconds in which a quota of
-    # CPU time was used up), noisy; quiet: the reference's time divided by its fastest ever on this machine
-    load: dict[str, Any]
-    # from harness.worker.roofline, measured next to the timing in the reference's precision: seconds that BERT's matrix
-    # products alone take with the fastest library (by), their FLOP per second, and bytes per second when copying
-    limits: dict[str, Any] = field(default_factory=dict)
-    # by implementation: version, code, precision, computed (precision of its products), limits (if its precision is
-    # not the reference's), compiled, batching, wall and cpu seconds (raw), sequences_per_second, tokens_per_second,
-    # p50, p90, p99 (seconds), ratio to the reference with its range, peak memory in bytes, loading (seconds from the
-    # start of the process); of texts of the user the agreement of their vectors with the reference's: texts, least and
-    # mean cosine, same_neighbour (share of texts whose most similar text is the same)
-    implementations: dict[str, dict[str, Any]] = field(default_factory=dict)
-
-
-@dataclass(kw_only=True)
-class Parity(Record):
-    """How exactly one implementation computes BERT, against the reference in float64."""
-
-    kind = "parity"
-
-    implementation: dict[str, Any]  # name, version, catalog_id, code (hash), checkout, environment
-    verdict: str = ""  # exact, close, differs
-    floor: float = 0.0  # largest difference of the reference in float32 from itself in float64: rounding alone
-    # by precision: largest and mean absolute difference and lowest cosine of hidden states; of layers and pooled output
-    differences: dict[str, dict[str, Any]] = field(default_factory=dict)
-    # unless exact: whether known deviations reproduce the differences, which, the effect of each, and a sentence
-    diagnosis: dict[str, Any] = field(default_factory=dict)
-    # if it has a tokenizer: number of hard strings, number of those that it tokenizes as ours does, and the others
-    tokenizer: dict[str, Any] = field(default_factory=dict)
-    # if `parity --training` measured it: state, reason, code (hash), seconds; dropout: places
-    # (count and probability of each), sentence (how they are not BERT's; empty if they are); gradients: verdict, floor, differences by
-    # precision, weights (the largest difference of each), lacking (weights it does not train), dropout (whether
-    # training applies it although it is set to 0), diagnosis; weights, after `steps` steps: verdict, optimizer (own or
-    # harness), precision, differences, diagnosis
     training: dict[str, Any] = field(default_factory=dict)
 
 
