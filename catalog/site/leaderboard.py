@@ -85,6 +85,19 @@ class Missing:
     reason: str
 
 
+@dataclass(frozen=True)
+class Training:
+    """How an implementation trains, against the reference in float64."""
+
+    gradients: str  # verdict: exact, close, differs
+    difference: float  # largest relative one of gradients in float32
+    gradients_cause: str
+    steps: int
+    weights: str  # verdict on the weights after these steps
+    own: bool  # whether the steps were by its own optimizer
+    weights_cause: str
+
+
 @dataclass
 class Row:
     """All that was measured of one implementation at one precision."""
@@ -97,6 +110,7 @@ class Row:
     verdict: str | None = None  # parity: exact, close, differs
     difference: float | None = None  # largest difference of float32 hidden states to the reference in float64
     cause: str = ""  # why parity is not exact
+    training: Training | None = None  # how it trains, compared with the reference
     scores: dict[str, Score] = field(default_factory=dict)  # by task
     speeds: dict[str, Speed] = field(default_factory=dict)  # by shape
     missing: dict[str, Missing] = field(default_factory=dict)  # by task, PARITY or TIMING
@@ -374,9 +388,26 @@ def _add_parity(rows: dict[tuple[str, str], Row], record: dict[str, Any]) -> Non
         if record["state"] == "ok":
             row.verdict, row.difference = record["verdict"], record["differences"]["fp32"]["max"]
             row.cause = str(record.get("diagnosis", {}).get("sentence") or "")
+            row.training = _training(record.get("training") or {}) or row.training
             row.missing.pop(PARITY, None)
         elif not row.verdict:
             row.missing[PARITY] = _missing(record["state"], record["reason"])
+
+
+def _training(found: dict[str, Any]) -> Training | None:
+    """None if it was not measured, or failed."""
+    if found.get("state") != "ok":
+        return None
+    gradients, weights = found["gradients"], found["weights"]
+    return Training(
+        gradients=gradients["verdict"],
+        difference=gradients["differences"]["fp32"]["max"],
+        gradients_cause=str(gradients["diagnosis"].get("sentence") or ""),
+        steps=weights["steps"],
+        weights=weights["verdict"],
+        own=weights["optimizer"] == "own",
+        weights_cause=str(weights["diagnosis"].get("sentence") or "") if weights["verdict"] != "exact" else "",
+    )
 
 
 def _speed(figures: dict[str, Any], record: dict[str, Any]) -> Speed:

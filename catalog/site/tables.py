@@ -48,6 +48,10 @@ def _of_row(board: Board, row: Row) -> Iterator[dict[str, Any]]:
     if row.verdict:
         note = f"{row.verdict}: {row.cause}" if row.cause else row.verdict
         yield {"what": "parity", "metric": "largest difference", "value": row.difference, "note": note}
+    if row.training:
+        each, note = row.training, row.training.gradients_cause
+        note = f"{each.gradients}: {note}" if note else each.gradients
+        yield {"what": "gradients", "metric": "largest relative difference", "value": each.difference, "note": note}
     for name, speed in row.speeds.items():
         timed = {"what": board.shapes[name].activity, "subject": name, "note": "doubtful" if speed.noisy else None}
         rates = {"value": speed.sequences_per_second, "low": speed.slowest, "high": speed.fastest}

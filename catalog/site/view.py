@@ -134,7 +134,8 @@ class View:
 
     def cause(self, cause: str) -> str:
         """Why an implementation differs from BERT; causes without a Chinese name keep the harness's words."""
-        for words in vocabulary()["deviations"].values():
+        known = vocabulary()
+        for words in (*known["deviations"].values(), *known["training"].values()):
             cause = cause.replace(words["en"], words[self.language])
         return cause
 

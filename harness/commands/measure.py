@@ -5,7 +5,7 @@ import sys
 from collections.abc import Generator
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -154,7 +154,11 @@ def run(
     _finish(records, error, runs)
 
 
-@app.command(epilog="Example: python -m harness parity --impl transformers,keras-hub --layers")
+@app.command(
+    epilog="Examples:\n\n"
+    "python -m harness parity --impl transformers,keras-hub --layers\n\n"
+    "python -m harness parity --impl pytorch-pretrained-bert,bert-pytorch --training"
+)
 def parity(
     impl: Impl = "all",
     checkout: Checkout = None,
@@ -163,6 +167,9 @@ def parity(
     device: Device = "auto",
     threads: Threads = None,
     layers: Annotated[bool, typer.Option("--layers", help="Show the differences after every layer.")] = False,
+    training: Annotated[
+        bool, typer.Option("--training", help="Compare gradients too, and weights after 20 steps of training.")
+    ] = False,
 ) -> None:
     """Compare hidden states with the reference in float64.
 
@@ -177,6 +184,7 @@ def parity(
         weights=weights,
         runs=runs,
         device=device,
+        training=training,
         threads=threads,
         checkouts=checkouts(checkout),
         command=command_line(),
@@ -359,8 +367,10 @@ def _write_report(records: list["Record"], runs: Path) -> None:
 
 
 def _partly_failed(each: "Record") -> bool:
-    from harness.records.record import Speed
+    from harness.records.record import Parity, Speed
 
+    if isinstance(each, Parity):
+        return each.training.get("state") == "failed"
     return isinstance(each, Speed) and any(f["state"] == "failed" for f in each.implementations.values())
 
 
@@ -374,5 +384,13 @@ def _line(each: "Record") -> str:
         return f"{each.implementation['name']} on {each.task['name']}, seed {each.seed}: {values} ({done})"
     if isinstance(each, Parity):
         why = f", {each.diagnosis['sentence']}" if each.diagnosis else ""
-        return f"{each.implementation['name']}, parity: {each.verdict}{why} ({done})"
+        said = f"{each.implementation['name']}, parity: {each.verdict}{why} ({done})"
+        return said + _of_training(each.training) if each.training else said
     return f"timed {each.shape['name']} ({done})"  # type: ignore[attr-defined]
+
+
+def _of_training(training: dict[str, Any]) -> str:
+    if training["state"] != "ok":
+        return f"; training {training['state']}: {training['reason']}"
+    gradients, weights = training["gradients"], training["weights"]
+    return f"; gradients: {gradients['verdict']}; weights after {weights['steps']} steps: {weights['verdict']}"

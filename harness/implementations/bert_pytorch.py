@@ -9,6 +9,7 @@ weights are assigned by their role. The model has no place for learned positions
 pooler: these are exported unchanged, and the pooler under a head is added here.
 """
 
+from collections.abc import Callable
 from importlib.metadata import version
 from typing import Any
 
@@ -114,7 +115,7 @@ class Encoder:
             hidden = self.module["pooler"](hidden[:, 0]).tanh()
         if self.head == "question-answering":
             return self.module["qa_outputs"](hidden)
-        return self.module["classifier"](torch.nn.functional.dropout(hidden, 0.1, self.module.training))
+        return self.module["classifier"](self.module["dropout"](hidden))
 
     def export(self) -> dict[str, Array]:
         state = {name: to_numpy(tensor) for name, tensor in self.module.state_dict().items()}
@@ -149,6 +150,20 @@ def load(folder: str, head: str | None, device: str, precision: str, variant: st
     return Encoder(module.to(device, dtype(precision)).eval(), device, head, names, spare)
 
 
+def optimizer(parameters: dict[str, Any], recipe: dict[str, Any]) -> Callable[[], Any]:
+    """Adam under the package's ``ScheduledOptim``, set up as in its trainer, which clips nothing.
+
+    The learning rate follows from the hidden size and the warm-up.
+    """
+    import torch
+    from bert_pytorch.trainer.optim_schedule import ScheduledOptim
+
+    hidden = parameters["bert.embedding.token.weight"].shape[1]
+    adam = torch.optim.Adam(parameters.values(), betas=(0.9, 0.999), weight_decay=recipe["weight_decay"])
+    step: Callable[[], Any] = ScheduledOptim(adam, hidden, recipe["warmup"]).step_and_update_lr
+    return step
+
+
 def build(config: dict[str, Any], head: str | None, labels: int) -> Any:
     """The package's ``BERT`` and a head. Positions and layers are replaced, because the constructor fixes sizes."""
     import torch
@@ -163,5 +178,6 @@ def build(config: dict[str, Any], head: str | None, labels: int) -> Any:
         bert.transformer_blocks.append(TransformerBlock(hidden, heads, config["intermediate_size"], dropout))
     modules = {"bert": bert}
     modules |= {} if head is None else {last_layer(head): torch.nn.Linear(hidden, labels)}
+    modules |= {} if head is None else {"dropout": torch.nn.Dropout(dropout)}
     modules |= {} if head is None or head in OF_TOKENS else {"pooler": torch.nn.Linear(hidden, hidden)}
     return torch.nn.ModuleDict(modules)

@@ -109,6 +109,25 @@ def load(folder: str, head: str | None, device: str, precision: str, variant: st
     return Encoder(module.to(device, dtype(precision)).eval(), device, head, has_pooler)
 
 
+def optimizer(parameters: dict[str, Any], recipe: dict[str, Any]) -> Callable[[], Any]:
+    """The package's ``BertAdam``, set up as in its ``run_classifier.py``."""
+    from pytorch_pretrained_bert import BertAdam
+
+    undecayed = ("bias", "LayerNorm.bias", "LayerNorm.weight")
+    groups: dict[float, list[Any]] = {recipe["weight_decay"]: [], 0.0: []}
+    for name, parameter in parameters.items():
+        groups[0.0 if name.endswith(undecayed) else recipe["weight_decay"]].append(parameter)
+    own = BertAdam(
+        [{"params": members, "weight_decay": decay} for decay, members in groups.items()],
+        lr=recipe["learning_rate"],
+        warmup=recipe["warmup"] / recipe["steps"],
+        t_total=recipe["steps"],
+        max_grad_norm=recipe["max_grad_norm"],
+    )
+    step: Callable[[], Any] = own.step
+    return step
+
+
 def tokenizer(folder: str) -> Callable[[str], list[int]]:
     """The package's own tokenizer, with the folder's vocabulary."""
     from pytorch_pretrained_bert import BertTokenizer

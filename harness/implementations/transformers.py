@@ -7,6 +7,7 @@
 Its numbers are those of the original BERT.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from harness.port import (
@@ -137,3 +138,27 @@ def load(folder: str, head: str | None, device: str, precision: str, variant: st
         return Encoder(module, device, head)
     trainable: Trainable = TrainableEncoder(module, device, head)
     return trainable
+
+
+def optimizer(parameters: dict[str, Any], recipe: dict[str, Any]) -> Callable[[], None]:
+    """AdamW as the package's ``Trainer`` sets it up, under the package's linear schedule."""
+    import torch
+    from transformers import get_linear_schedule_with_warmup
+
+    decayed = {name: not name.endswith("bias") and "LayerNorm" not in name for name in parameters}
+    groups = [
+        {
+            "params": [parameter for name, parameter in parameters.items() if decayed[name] == whether],
+            "weight_decay": recipe["weight_decay"] if whether else 0.0,
+        }
+        for whether in (True, False)
+    ]
+    adamw = torch.optim.AdamW(groups, lr=recipe["learning_rate"])
+    schedule = get_linear_schedule_with_warmup(adamw, recipe["warmup"], recipe["steps"])
+
+    def step() -> None:
+        torch.nn.utils.clip_grad_norm_(parameters.values(), recipe["max_grad_norm"])
+        adamw.step()
+        schedule.step()
+
+    return step

@@ -73,6 +73,28 @@ class Epoch(NamedTuple):
     cpu: float  # seconds
 
 
+class Gradients(NamedTuple):
+    loss: float  # mean
+    dropout: bool  # whether training applies dropout to the batch
+    arrays: dict[str, Array]  # by Hugging Face's names
+
+
+class Trace(NamedTuple):
+    """Some entries of every weight while an implementation's optimizer trains (``harness.worker.training_steps``)."""
+
+    weights: dict[str, tuple[int, int]]  # number of entries and of dimensions, by name, in order
+    entries: Array  # [steps + 1, n] before each step, and after the last
+    gradients: Array  # [steps, n]
+    norm: Array  # [steps] of all gradients together
+    norms: Array  # [steps, weights] of each weight's gradient
+
+
+class Trained(NamedTuple):
+    weights: dict[str, Array]  # by Hugging Face's names
+    losses: list[float]  # before each step
+    trace: Trace | None  # None for an implementation without an optimizer, which is trained as in fine-tuning
+
+
 class Job(NamedTuple):
     version: str
     recipe: Any
@@ -235,6 +257,26 @@ class Worker:
         """Train on every example once; ``on_progress(done, total, loss)`` in steps."""
         answer, _ = self._ask("train_epoch", on_progress)
         return Epoch(answer["loss"], answer["wall"], answer["cpu"])
+
+    def gradients(self, batch: Batch, labels: Array, kind: str) -> Gradients:
+        """The gradient of every weight on this batch."""
+        answer, arrays = self._ask("gradients", batch=batch, labels=labels, kind=kind)
+        return Gradients(answer["loss"], answer["dropout"], arrays)
+
+    def train_steps(self, batch: Batch, labels: Array, kind: str, recipe: dict[str, Any]) -> Trained:
+        """Train on this batch for ``recipe["steps"]`` steps."""
+        answer, arrays = self._ask("train_steps", batch=batch, labels=labels, kind=kind, recipe=recipe)
+        weights = {name.partition(":")[2]: each for name, each in arrays.items() if name.startswith("weights:")}
+        if not answer["own"]:
+            return Trained(weights, [], None)
+        traced = {name: (entries, dimensions) for name, (entries, dimensions) in answer["traced"].items()}
+        found = {name: arrays[f"trace:{name}"] for name in ("entries", "gradients", "norm", "norms")}
+        return Trained(weights, answer["losses"], Trace(traced, **found))
+
+    def dropouts(self, batch: Batch) -> dict[str, tuple[int, float | None]]:
+        """By place, how often training applies dropout to this batch, and with which probability, if that is seen."""
+        found = self._ask("dropouts", batch=batch)[0]["places"]
+        return {place: (count, probability) for place, (count, probability) in found.items()}
 
     def keep(self) -> None:
         """Remember the weights as they are now."""

@@ -36,7 +36,8 @@ if TYPE_CHECKING:
 How = Literal["trained", "encoded", "job", "zero-shot"]
 EVERYWHERE = ("torch", "tokenizers")  # needed for fine-tuning and for tokenizing, whatever is measured
 QUALITY: tuple[How, ...] = ("trained", "encoded", "job", "zero-shot")
-ALL = (*QUALITY, "selected", "parity", "speed")  # "selected": the choice of an epoch by its score
+# "selected": the choice of an epoch by its score; "training": of parity
+ALL = (*QUALITY, "selected", "parity", "training", "speed")
 # The modules that fill in a record, those that write the weights it begins with, and the worker; the files of the
 # implementations are added.
 SHARED = ("harness.weights.checkpoints", "harness.worker.session")
@@ -44,6 +45,7 @@ ENTRIES: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(QUALITY, ("harness.measure.quality", *SHARED)),
     "selected": ("harness.statistics.score",),
     "parity": ("harness.measure.parity", *SHARED),
+    "training": ("harness.measure.training.parity", *SHARED),
     "speed": ("harness.measure.speed", "harness.measure.training_speed", *SHARED),
 }
 
@@ -127,9 +129,19 @@ EXCLUDED = (
         "parity has no head",
         ("parity",),
     ),
-    Excluded(("harness.records.machine",), "only timing depends on the machine", (*QUALITY, "parity", "selected")),
+    Excluded(
+        ("harness.records.machine",), "only timing depends on the machine", (*QUALITY, "parity", "training", "selected")
+    ),
     Excluded(("harness.records.provenance",), "it names versions, commit and command"),
-    Excluded(("harness.worker.roofline",), "only timing asks what the machine can do", (*QUALITY, "parity")),
+    Excluded(
+        ("harness.worker.training_steps", "harness.worker.dropout_places"),
+        "only parity of training asks for it",
+        (*QUALITY, "parity", "speed"),
+    ),
+    Excluded(("harness.measure.training",), "it follows the other measurements", tuple(set(ALL) - {"training"})),
+    Excluded(
+        ("harness.worker.roofline",), "only timing asks what the machine can do", (*QUALITY, "parity", "training")
+    ),
     Excluded(
         ("reference.frozen", "reference.native"), "nothing trains with frozen layers", ("trained", "job", "zero-shot")
     ),
@@ -203,6 +215,11 @@ def parity_key(plan: Plan, implementation: Implementation, starts: bool = True) 
         "device": plan.device.split(":")[0],
     }
     return digest(determinants)
+
+
+def training_code(implementation: Implementation) -> str:
+    """Hash of the code that parity of training runs: the implementation's, the reference's and ours."""
+    return _code("training", reference(), implementation)
 
 
 def speed_key(plan: Plan, implementations: list[Implementation], shape: dict[str, Any], doing: Any) -> str:

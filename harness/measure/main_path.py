@@ -20,6 +20,7 @@ from harness.measure.bench import Bench, find_interpreters
 from harness.measure.concurrent import together
 from harness.measure.plan import Plan
 from harness.measure.run import Run
+from harness.measure.training import parity as training_parity
 from harness.progress import Show
 from harness.records import record
 from harness.registry.implementations import Implementation
@@ -77,7 +78,8 @@ def run_parity(plan: Plan, show: Show) -> Generator[record.Record, None, None]:
     with _temporary_folder() as folder:
         bench, missing = _set_up(plan, folder, show)
         yield from missing
-        yield from parity.measure_parities(bench, _startable(bench))
+        measured = parity.measure_parities(bench, _startable(bench))
+        yield from training_parity.measure_training(bench, list(measured)) if plan.options.training else measured
 
 
 def run_time(plan: Plan, show: Show) -> Generator[record.Record, None, None]:

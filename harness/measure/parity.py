@@ -144,7 +144,7 @@ def write_missing(plan: Plan, missing: Missing) -> record.Parity:
     """Write the record of an implementation that has no interpreter."""
     result = _empty_record(plan, missing.implementation, starts=False)
     result.state, result.reason = missing.state, missing.reason
-    path = _path(plan, result)
+    path = path_of(plan, result)
     with exclusive(path, lambda: None):
         record.write(result, path)
     return result
@@ -155,7 +155,8 @@ def _empty_record(plan: Plan, implementation: Implementation, starts: bool = Tru
     return record.Parity(**common_fields(plan, key, "fp32", "fp32"), implementation=identity(plan, implementation))
 
 
-def _path(plan: Plan, result: record.Parity) -> Path:
+def path_of(plan: Plan, result: record.Parity) -> Path:
+    """The file of a record."""
     name = result.implementation["name"].replace(":", "-")
     return plan.options.runs / "parity" / f"parity-{name}-{result.key[:12]}.json"
 
@@ -163,7 +164,7 @@ def _path(plan: Plan, result: record.Parity) -> Path:
 def _once(bench: Bench, implementation: Implementation, target: Callable[[], Target]) -> list[record.Parity]:
     """The record that is kept, else a new one."""
     result = _empty_record(bench.plan, implementation)
-    path = _path(bench.plan, result)
+    path = path_of(bench.plan, result)
     label = f"{implementation.name}: parity"
     while True:
         with bench.alone_on(path, f"{label}, which another process measures now") as claim:

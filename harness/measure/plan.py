@@ -75,7 +75,7 @@ class Options:
     shapes: tuple[tuple[int, int], ...] = ()  # sequences and length of each shape to time; (): the usual ones
     sentences: int = 64  # how many examples of a task, or of the texts, are timed at their own lengths
     texts: tuple[str, ...] = ()  # of the user, to time
-    training: bool = False  # time steps of fine-tuning, not inference
+    training: bool = False  # time: steps of fine-tuning, not inference; parity: of training too
     by_length: bool = False  # sort the examples of a task by length for every implementation
     bound: float | None = None  # upper bound of the latency under load, in seconds; None: measure no load
     share: Share | Only | None = None  # do this share of the runs; None: all

@@ -2,6 +2,10 @@
 
 ``Model`` is all that the harness needs to measure parity and speed. A model may have more: each of the other Protocols
 names one capability, which the harness detects by ``isinstance``. Nothing has to be inherited or registered.
+
+Beside ``load`` the file may have ``optimizer(parameters, recipe)``, from which parity of training gets a function that
+makes one step: the optimizer and schedule that its own users train with. ``parameters`` are those of ``module`` by
+name; ``recipe`` has ``steps``, ``warmup`` (in steps), ``learning_rate``, ``weight_decay`` and ``max_grad_norm``.
 """
 
 from typing import Any, Protocol, runtime_checkable

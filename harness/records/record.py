@@ -114,6 +114,12 @@ class Parity(Record):
     diagnosis: dict[str, Any] = field(default_factory=dict)
     # if it has a tokenizer: number of hard strings, number of those that it tokenizes as ours does, and the others
     tokenizer: dict[str, Any] = field(default_factory=dict)
+    # if `parity --training` measured it: state, reason, code (hash), seconds; dropout: places (count and probability of
+    # each), sentence (how they are not BERT's; empty if they are); gradients: verdict, floor, differences by precision,
+    # weights (the largest difference of each), lacking (weights it does not train), dropout (whether training applies
+    # it although it is set to 0), diagnosis; weights, after `steps` steps: verdict, optimizer (own or harness),
+    # precision, differences, diagnosis
+    training: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(kw_only=True)

@@ -167,7 +167,34 @@ def _parity(parity: record.Parity, names: Names) -> Part:
             notes.append(f"{row}, own tokenizer: differs from ours on {', '.join(parity.tokenizer['different'])}")
     if parity.diagnosis:
         notes.append(f"{row} {parity.verdict}: {parity.diagnosis['sentence']}")
+    if parity.training:
+        more, why = _training(parity.training)
+        cells += more
+        notes += [f"{row}, {note}" for note in why]
     return Part(implementation, row, cells, notes)
+
+
+def _training(training: dict[str, Any]) -> tuple[list[Cell], list[str]]:
+    """The cells of gradients and of weights after training, and notes on both."""
+    if training["state"] != "ok":
+        return [Cell("gradients\nto float64", [training["state"]])], [f"training: {training['reason']}"]
+    cells, notes = [], []
+    titles = {"gradients": "gradients", "weights": f"weights after {training['weights']['steps']} steps"}
+    for part, title in titles.items():
+        found = training[part]
+        differences = found["differences"]
+        if part == "gradients":
+            lines = [f"{each['max']:.0e} {precision}" for precision, each in differences.items()]
+        else:
+            lines = [f"{differences['max']:.0e} {found['precision']}", f"{found['optimizer']} optimizer"]
+        cells.append(Cell(f"{title}\nto float64", [found["verdict"], *lines]))
+        if found["verdict"] != "exact" and found["diagnosis"]:
+            notes.append(f"{title}: {found['diagnosis']['sentence']}")
+    if training["dropout"]["sentence"]:
+        notes.append(f"dropout in training: {training['dropout']['sentence']}")
+    if training["gradients"]["dropout"]:
+        notes.append("training: applies dropout although the configuration sets it to 0")
+    return cells, notes
 
 
 # --- quality ----------------------------------------------------------------------------------------------------------

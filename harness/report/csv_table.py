@@ -52,6 +52,10 @@ def _lines(each: record.Record) -> list[Line]:
     if isinstance(each, record.Parity):
         head = ["parity", each.implementation["name"], each.checkpoint["name"], "", ""]
         lines = [[*head, f"max_{p}", d["max"], "", "", each.state] for p, d in each.differences.items()]
+        if each.training.get("state") == "ok":
+            slopes, weights = each.training["gradients"], each.training["weights"]
+            lines += [[*head, f"gradients_max_{p}", d["max"], "", "", "ok"] for p, d in slopes["differences"].items()]
+            lines.append([*head, "weights_after_steps_max", weights["differences"]["max"], "", "", "ok"])
         return lines or [[*head, "", "", "", "", each.state]]
     assert isinstance(each, record.Speed)
     lines = []

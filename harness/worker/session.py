@@ -214,6 +214,31 @@ class Session:
         loss = self.training.epoch(self.progress)
         return {"loss": loss, "wall": time.perf_counter() - start[0], "cpu": self._cpu_seconds() - start[1]}, {}
 
+    def gradients(self, batch: Batch, labels: Array, kind: str) -> Answer:
+        """The gradient of every weight on this batch under Hugging Face's names, of the mean loss.
+
+        ``dropout`` says whether training applies dropout to this batch; the gradients are then without it.
+        """
+        from harness.worker.training_steps import gradients
+
+        loss, drops, found = gradients(self.model, batch, labels, kind)
+        return {"loss": loss, "dropout": drops}, found
+
+    def train_steps(self, batch: Batch, labels: Array, kind: str, recipe: dict[str, Any]) -> Answer:
+        """Train on this batch for ``recipe["steps"]`` steps, with the optimizer of the implementation's file.
+
+        A file without ``optimizer`` is trained as in fine-tuning. See ``harness.worker.training_steps.steps``.
+        """
+        from harness.worker.training_steps import steps
+
+        return steps(self.model, getattr(self.module, "optimizer", None), batch, labels, kind, recipe)
+
+    def dropouts(self, batch: Batch) -> Answer:
+        """The places at which training applies dropout to this batch, each with how often and the probability."""
+        from harness.worker.dropout_places import dropout_places
+
+        return {"places": dropout_places(self.model, batch)}, {}
+
     def keep(self) -> Answer:
         """Remember the weights as they are now."""
         self.kept = {name: tensor.clone() for name, tensor in self.model.module.state_dict().items()}
@@ -342,6 +367,9 @@ COMMANDS: dict[str, Callable[..., Answer]] = {
         Session.join,
         Session.start_training,
         Session.train_epoch,
+        Session.gradients,
+        Session.train_steps,
+        Session.dropouts,
         Session.keep,
         Session.restore,
         Session.cast,

@@ -8,6 +8,7 @@ import pytest
 from catalog.load import read_folder
 from catalog.schema import ENTRY_SCHEMA, KINDS, vocabulary, written_schema
 from harness.measure.deviations import DEVIATIONS
+from harness.measure.training import optimizers
 from harness.statistics.metrics import METRICS
 from tests.catalog.conftest import Write
 
@@ -219,6 +220,9 @@ def test_the_vocabulary_has_what_the_harness_says_of_implementations() -> None:
     words = {name: names["en"] for name, names in vocabulary()["deviations"].items()}
     assert words.pop("precision") in "computes in int8"
     assert words == said
+    trained = {name: text.split(":")[0] for name, text in optimizers.DEVIATIONS.items()}
+    words = {name: names["en"] for name, names in vocabulary()["training"].items()}
+    assert {name: words.get(name) for name in trained} == trained
 
 
 def test_the_vocabulary_has_the_metrics_of_the_harness() -> None:

@@ -318,6 +318,21 @@ def test_a_run_without_a_result_says_why(catalog: Path, tmp_path: Path) -> None:
     assert [row.implementation for row in board.rows][-1] == "port"
 
 
+def test_an_entry_says_how_its_implementation_trains(catalog: Path, tmp_path: Path) -> None:
+    records = published()
+    (parity,) = of(records, "parity")
+    gradients = {"verdict": "exact", "differences": {"fp32": {"max": 2e-6}}, "diagnosis": {}}
+    weights = {"verdict": "differs", "optimizer": "own", "steps": 20, "diagnosis": {"sentence": "no bias correction"}}
+    parity["training"] = {"state": "ok", "gradients": gradients, "weights": weights}
+    for each in (parity, *of(records, "quality")):
+        each["implementation"]["catalog_id"] = "bert"
+    out = made(catalog, tmp_path, written(tmp_path, records))
+    text, chinese = page(out, "en/entries/bert.md"), page(out, "zh/entries/bert.md")
+    assert "gradients: exact" in text
+    assert "weights after 20 steps: differs <small>own optimizer</small><br><small>no bias correction</small>" in text
+    assert "训练 20 步后的权重：有差异 <small>自带优化器</small><br><small>无偏差校正</small>" in chinese
+
+
 @pytest.mark.parametrize("year", [2020, 2999])
 def test_a_run_that_failed_does_not_take_back_one_that_went_well(year: int, tmp_path: Path) -> None:
     records = published()

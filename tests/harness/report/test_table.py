@@ -360,6 +360,43 @@ def test_markup_in_names_and_reasons_is_shown_as_it_is(quality_record: Qualities
     assert len({line.replace(r"\|", "").count("|") for line in rows}) == 1
 
 
+TRAINING = {
+    "state": "ok",
+    "reason": None,
+    "dropout": {"places": {}, "sentence": "none of embeddings"},
+    "gradients": {
+        "verdict": "exact",
+        "differences": {"fp32": {"max": 2e-6, "cosine": 1.0}, "fp64": {"max": 3e-15, "cosine": 1.0}},
+        "dropout": True,
+        "diagnosis": {},
+    },
+    "weights": {
+        "verdict": "differs",
+        "optimizer": "own",
+        "steps": 20,
+        "precision": "fp64",
+        "differences": {"max": 0.5, "cosine": 0.9},
+        "diagnosis": {"sentence": "no bias correction"},
+    },
+}
+
+
+def test_training_has_columns_beside_parity(parity_record: Parities) -> None:
+    failed = parity_record("broken", training={"state": "failed", "reason": "it diverged"})
+    records: list[Record] = [parity_record(training=TRAINING), failed]
+    report = arrange(records)
+    assert report.rows["reference"]["gradients\nto float64"] == ["exact", "2e-06 fp32", "3e-15 fp64"]
+    assert report.rows["reference"]["weights after 20 steps\nto float64"] == ["differs", "5e-01 fp64", "own optimizer"]
+    assert report.rows["broken"]["gradients\nto float64"] == ["failed"]
+    assert "reference, weights after 20 steps: no bias correction" in report.notes
+    assert "reference, training: applies dropout although the configuration sets it to 0" in report.notes
+    assert "reference, dropout in training: none of embeddings" in report.notes
+    assert "broken, training: it diverged" in report.notes
+    rows = {row["name"]: row["value"] for row in csv.DictReader(io.StringIO(to_csv(records)))}
+    assert float(rows["gradients_max_fp64"]) == 3e-15
+    assert float(rows["weights_after_steps_max"]) == 0.5
+
+
 def test_csv_is_read_back(quality_record: Qualities, speed_record: Speeds, parity_record: Parities) -> None:
     records: list[Record] = [
         quality_record('a,"b"\nc', metrics=[scored(0.8), scored(0.7) | {"name": "f1"}]),

@@ -1,0 +1,1 @@
+"""Parity of training: gradients and optimizers, compared with the reference in float64."""
