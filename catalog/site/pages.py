@@ -24,12 +24,13 @@ from catalog.folding import replaced
 from catalog.links import Link
 from catalog.reported import results
 from catalog.schema import FOLDERS, Entry, vocabulary
-from catalog.site import board, choices, costs, family, leaderboard, theme_search
+from catalog.site import board, choices, costs, facets, family, leaderboard, theme_search
 from catalog.site.api import read_package
 from catalog.site.board import board_pages
 from catalog.site.choices import ACTIVITIES, Answer, Choice
 from catalog.site.costs import Cost, quality
 from catalog.site.leaderboard import Board, Source
+from catalog.site.lists import Page, list_pages
 from catalog.site.tables import record_parts, write_figures
 from catalog.site.tasks import Task, read_tasks, task_page, task_pages
 from catalog.site.view import KIND, Atlas, Fields, Language, View, fields
@@ -41,6 +42,7 @@ REDIRECTS = CATALOG / "redirects.yaml"
 LIST_2018 = CATALOG / "list-2018.yaml"
 PACKAGES = ("reference", "harness")
 FAMILY_ROOT = "bert"
+STEP = 50  # entries that the catalog's page shows at once
 
 
 def build(
@@ -83,8 +85,13 @@ def build(
         script = environment.get_template("search.js.j2").render(letters=_letters(folder))
         export.write(folder / "assets/search.js", script + "\n")
         export.write(folder / worker, repaired_script)
+        export.write(folder / "assets/entries.js", f"window.CATALOG = {facets.data(view)}\n")
         home = site.rstrip("/") + ("/" if language == "en" else f"/{language}/")
         export.write(folder / "feed.xml", export.to_atom(entries, home, language))
+        for tag, _ in view.by_tag:
+            tagged = [entry for entry in entries if tag in entry.tags]
+            feed = export.to_atom(tagged, home, language, f"tags/{tag}", view.tag_name(tag))
+            export.write(folder / f"tags/{tag}.xml", feed)
     for path in write_figures(boards, measured.costs, out / "en"):
         shutil.copy(path, out / "zh")
     export.export(entries, out / "en", site.rstrip("/") + "/")
@@ -139,6 +146,7 @@ def _environment(view: View, activities: list[str]) -> Environment:
         ("tags", t("Tags", "标签")),
         ("languages", t("Languages", "语言")),
         ("timeline", t("Timeline", "时间线")),
+        ("recent", t("Recently added", "最近收录")),
     ]
     words = {"machine_name": choices.machine_name, "feed_name": choices.feed_name, "activities": choices.ACTIVITIES}
     words |= {
@@ -189,8 +197,6 @@ def _prose(docstring: str) -> Markup:
 
 # --- which page shows what --------------------------------------------------------------------------------------------
 
-Page = tuple[str, dict[str, Any]]  # a template and its values
-
 
 @dataclass(frozen=True)
 class Measured:
@@ -211,10 +217,8 @@ def _pages(view: View, newest: list[str], packages: list[Any], measured: Measure
     """All generated pages, by file name."""
     pages: dict[str, Page] = {
         "index.md": ("index", _home(view, newest, measured)),
-        "catalog.md": ("catalog", {}),
+        "catalog.md": ("catalog", {"step": STEP}),
         "tags.md": ("tags", {}),
-        "timeline.md": ("groups", _timeline(view)),
-        "languages.md": ("groups", _languages(view)),
         "list-2018.md": ("list-2018", {"sections": _sections(view)}),
         "family.md": ("family", _family(view)),
         "glossary.md": ("glossary", {"terms": list(vocabulary()["terms"].values())}),
@@ -227,10 +231,7 @@ def _pages(view: View, newest: list[str], packages: list[Any], measured: Measure
         pages[f"{name}.md"] = ("records", {"name": name, "parts": parts, "rows": rows, "total": total})
     pages |= board_pages(view, measured.answers, measured.costs, places)
     pages |= task_pages(view, view.boards, measured.costs, measured.tasks)
-    for folder, kind in FOLDERS.items():
-        pages[f"{folder}.md"] = ("list", _kind(view, folder, kind))
-    for tag, found in view.by_tag:
-        pages[f"tags/{tag}.md"] = ("list", _tag(view, tag, found))
+    pages |= list_pages(view, newest)
     for entry in view.entries:
         pages[f"entries/{entry['id']}.md"] = ("entry", _entry(view, entry, measured))
     for old, new in _redirects(view).items():
@@ -255,37 +256,6 @@ def _home(view: View, newest: list[str], measured: Measured) -> dict[str, Any]:
         machines = parts[view.t(*board.PART_NAMES["machine"])]
         values |= {"answer": answer, "bars": board.bars(answer, measured.costs), "machines": machines}
     return values
-
-
-def _timeline(view: View) -> dict[str, Any]:
-    return {
-        "here": "timeline",
-        "heading": view.t("Timeline", "时间线"),
-        "description": view.t("The entries by the year they first appeared in.", "按首次公开年份排列的目录条目。"),
-        "groups": [(f"y{year}", str(year), found) for year, found in view.by_year],
-    }
-
-
-def _languages(view: View) -> dict[str, Any]:
-    return {
-        "here": "languages",
-        "heading": view.t("Languages", "语言"),
-        "description": view.t("The entries by the language that they are for.", "按适用语言排列的目录条目。"),
-        "groups": [(code, view.language_name(code), found) for code, found in view.by_language],
-    }
-
-
-def _kind(view: View, folder: str, kind: str) -> dict[str, Any]:
-    name = export.KIND_NAMES[kind][view.language]
-    found = view.of_kind(kind)
-    about = view.t(f"{name} about BERT: {len(found)} entries.", f"关于 BERT 的{name}：{len(found)} 个条目。")
-    return {"here": folder, "up": "", "heading": name, "description": about, "found": found, "query": f"kind={kind}"}
-
-
-def _tag(view: View, tag: str, found: list[Fields]) -> dict[str, Any]:
-    name = view.tag_name(tag)
-    about = view.t(f"BERT resources on the subject: {name}.", f"主题为{name}的 BERT 资源。")
-    return {"here": "tags", "up": "../", "heading": name, "description": about, "found": found, "query": f"tag={tag}"}
 
 
 def _entry(view: View, entry: Fields, measured: Measured) -> dict[str, Any]:

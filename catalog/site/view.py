@@ -2,6 +2,7 @@
 
 import itertools
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -77,6 +78,9 @@ class View:
         rows = [row for board in self.boards for row in board.rows if row.measured]
         self.measured = {row.catalog_id for row in rows} & self.by_id.keys()
         self.referring = self._references()
+        named = {(id, entry["id"]) for (_, id), found in self.referring.items() for entry in found}
+        self.fame = Counter(id for id, _ in named)  # by how many entries each is named
+        self.works = Counter(dataset for dataset, _ in {(row.dataset, row.entry) for row in atlas.results})
         self.disputed = disagreeing(atlas.results)
 
     # --- words --------------------------------------------------------------------------------------------------------
@@ -146,6 +150,10 @@ class View:
         """The name of what is missing: parity, timing, or a task."""
         names = {PARITY: self.t("parity", "一致性"), TIMING: self.t("timing", "计时")}
         return names.get(what, what)
+
+    def licence_name(self, licence: str) -> str:
+        """A licence for readers: its SPDX id."""
+        return self.t("none found", "未见许可证") if licence == "none-found" else licence
 
     def status_name(self, status: str) -> str:
         """The name of a resource's state."""
@@ -247,12 +255,11 @@ class View:
     def facts(self, entry: Fields) -> list[tuple[str, str]]:
         """The (name, value) pairs of an entry besides title, authors, links and tags."""
         venue = f"{entry['venue']} {entry['venue_year'] or ''}".strip() if entry["venue"] else None
-        licence = self.t("none found", "未见许可证") if entry["license"] == "none-found" else entry["license"]
         languages = self._languages(entry["language"])
         rows = [
             (self.t("First appeared", "首次公开"), str(entry["year"])),
             (self.t("Venue", "发表于"), venue),
-            (self.t("Licence", "许可证"), licence),
+            (self.t("Licence", "许可证"), self.licence_name(entry["license"]) if entry["license"] else None),
             (self.t("Language", "语言"), languages),
             (self.t("For texts in", "适用语言"), self._languages(entry["for_language"])),
             (self.t("Last commit seen", "所见最后提交"), entry["last_commit"]),
@@ -304,8 +311,8 @@ class View:
     def reported(self, entry: Fields) -> list[tuple[Fields | None, str, list[Result]]]:
         """Results that others reported, on a data set or of an entry's models: (data set, split and metric, results).
 
-        A table is of one data set, split and metric, so dev and test are never in one. The data set is None on its own
-        page.
+        A table is of one data set, split and metric, so dev and test are never in one; those of the data set that most
+        works report on come first. The data set is None on its own page.
         """
         own = entry["kind"] == "dataset"
         rows = [row for row in self.reported_results if entry["id"] == (row.dataset if own else row.entry)]
@@ -313,7 +320,13 @@ class View:
         for (dataset, subset, split, metric), same in itertools.groupby(rows, lambda row: row.what):
             name = self.t(", ", "，").join(filter(None, [subset, split, self.metric_name(metric)]))
             found.append((None if own else self.by_id.get(dataset), name, list(same)))
+        if not own:
+            found.sort(key=lambda each: self._by_works(each[0]))
         return found
+
+    def _by_works(self, dataset: Fields | None) -> tuple[int, str]:
+        """Sort key of data sets: by how many works report on them, then by title."""
+        return (-self.works[dataset["id"]], self.title(dataset).lower()) if dataset else (0, "")
 
     def reported_remarks(self, row: Result) -> str:
         """What distinguishes a reported figure from that of one model, fine-tuned once on the task alone."""
