@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from catalog.site.view import short_title
 from catalog.values import vocabulary
 
 PARENTS = ("base_model", "builds_on", "distils", "compresses", "relates_to")
@@ -75,13 +76,6 @@ def branches(root: Node) -> dict[str, list[Node]]:
 def size(node: Node) -> int:
     """The number of entries of a node and its descendants."""
     return 1 + sum(map(size, node.children))
-
-
-def short_title(title: str, limit: int = 44) -> str:
-    """The name before the colon of a title, or as much of the title as fits."""
-    head, colon, _ = title.partition(":")
-    chosen = head if colon and len(head) <= limit else title
-    return chosen if len(chosen) <= limit else chosen[: limit - 1].rstrip() + "…"
 
 
 # --- the family tree --------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from catalog.site.view import Fields, View
 Page = tuple[str, dict[str, Any]]  # a template and its values
 PER_PAGE = 100  # entries in full
 IN_GROUP = 24  # entries of one year or language, where all are shown together
+RELATED = 40  # entries of one relation on an entry's page
 LATEST = 30  # entries on the page of those added last
 
 
@@ -81,3 +82,26 @@ def _latest(view: View, newest: list[str]) -> list[tuple[str, list[Fields]]]:
     for entry in dated[:LATEST]:
         days.setdefault(entry["added"], []).append(entry)
     return list(days.items())
+
+
+def related_pages(view: View) -> dict[str, Page]:
+    """The pages of all that is linked with an entry, where its own page does not show it all."""
+    pages: dict[str, Page] = {}
+    for entry in view.entries:
+        groups = view.relations(entry)
+        if max((len(found) for _, found in groups), default=0) <= RELATED:
+            continue
+        parts: list[list[tuple[str, list[Fields]]]] = [[]]
+        room = 6 * PER_PAGE
+        for name, found in groups:
+            while found:
+                if not room:
+                    parts.append([])
+                    room = 6 * PER_PAGE
+                parts[-1].append((name, found[:room]))
+                found, room = found[room:], room - len(parts[-1][-1][1])
+        names = [entry["id"] if number == 1 else f"{entry['id']}-{number}" for number in range(1, len(parts) + 1)]
+        for number, (name, part) in enumerate(zip(names, parts, strict=True), 1):
+            values = {"e": entry, "parts": names, "number": number, "groups": part}
+            pages[f"related/{name}.md"] = ("related", values)
+    return pages

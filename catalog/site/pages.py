@@ -30,7 +30,10 @@ from catalog.site.board import board_pages
 from catalog.site.choices import ACTIVITIES, Answer, Choice
 from catalog.site.costs import Cost, quality
 from catalog.site.leaderboard import Board, Source
-from catalog.site.lists import Page, list_pages
+from catalog.site.lists import RELATED, Page, list_pages, related_pages
+from catalog.site.near import Near
+from catalog.site.read_next import read_next
+from catalog.site.reported import reported, reported_pages
 from catalog.site.tables import record_parts, write_figures
 from catalog.site.tasks import Task, read_tasks, task_page, task_pages
 from catalog.site.view import KIND, Atlas, Fields, Language, View, fields
@@ -46,14 +49,21 @@ STEP = 50  # entries that the catalog's page shows at once
 
 
 def build(
-    entries: list[Entry], index_file: Path, docs: Path, out: Path, site: str, links: dict[str, Link] | None = None
+    entries: list[Entry],
+    index_file: Path,
+    docs: Path,
+    out: Path,
+    site: str,
+    links: dict[str, Link] | None = None,
+    near: Near | None = None,
 ) -> int:
     """Write the pages of both languages into ``out``/en and ``out``/zh, and return their number.
 
     Both folders are replaced.
 
     ``index_file`` is the harness's index.json; if there is none, the leaderboard says so. ``docs`` contains the
-    hand-written pages, ``site`` is the address of the English home page, ``links`` says which addresses are dead.
+    hand-written pages, ``site`` is the address of the English home page, ``links`` says which addresses are dead, ``near`` which entries
+    are near in meaning.
 
     Raises:
         BadInput: the index cannot be read, or ``docs`` is not usable.
@@ -68,7 +78,7 @@ def build(
     dead = {address: str(link.first_failed) for address, link in (links or {}).items() if link.state == "dead"}
     boards = leaderboard.boards(index, index_file)
     measured = Measured(choices.answers(boards), costs.read(index["against"]), read_tasks())
-    atlas = Atlas(listed, boards, dead, results.choose(entries, None, None))
+    atlas = Atlas(listed, boards, dead, results.choose(entries, None, None), near or Near())
     newest = [entry.id for entry in export.newest(entries)]
     packages = [read_package(name) for name in PACKAGES]
     worker, repaired_script = theme_search.repaired()
@@ -232,6 +242,8 @@ def _pages(view: View, newest: list[str], packages: list[Any], measured: Measure
     pages |= board_pages(view, measured.answers, measured.costs, places)
     pages |= task_pages(view, view.boards, measured.costs, measured.tasks)
     pages |= list_pages(view, newest)
+    pages |= reported_pages(view)
+    pages |= related_pages(view)
     for entry in view.entries:
         pages[f"entries/{entry['id']}.md"] = ("entry", _entry(view, entry, measured))
     for old, new in _redirects(view).items():
@@ -262,8 +274,9 @@ def _entry(view: View, entry: Fields, measured: Measured) -> dict[str, Any]:
     folder = next(folder for folder, kind in FOLDERS.items() if kind == entry["kind"])
     found = board.summaries(view, measured.answers, entry["id"])
     return {
-        **{"e": entry, "folder": folder, "relations": view.relations(entry)},
-        "reported": view.reported(entry),
+        **{"e": entry, "folder": folder, "relations": view.relations(entry), "most": RELATED},
+        **{"next": read_next(view, entry), "near": view.near(entry), "near_weights": view.near_weights},
+        "reported": reported(view, entry),
         "summaries": [(each, quality(measured.costs, each.line.row, "")) for each in found],
         "unmeasured": [] if found else view.results(entry),
         "tasks": [name for name, task in measured.tasks.items() if task.entry == entry["id"]],

@@ -15,6 +15,7 @@ from catalog.reported.results import remarks
 from catalog.reported.tables import Result
 from catalog.schema import FIELDS, FOLDERS, LINKS, vocabulary
 from catalog.site.leaderboard import PARITY, TIMING, Board, Row
+from catalog.site.near import Near
 
 Language = Literal["en", "zh"]
 FIRST_YEAR = 2017  # first year of the drawing on the home page; older entries share one column
@@ -58,6 +59,7 @@ class Atlas:
     boards: list[Board]
     dead: dict[str, str]  # dead address -> day since when
     results: list[Result]  # what others reported, by data set and the best first
+    near: Near = Near()
 
 
 def fields(entry: Any) -> Fields:
@@ -71,6 +73,7 @@ class View:
     def __init__(self, atlas: Atlas, language: Language) -> None:
         self.entries, self.boards, self.dead, self.language = atlas.entries, atlas.boards, atlas.dead, language
         self.reported_results = atlas.results
+        self.near_weights, self.neighbours = atlas.near.weights, atlas.near.neighbours
         self.by_id = {entry["id"]: entry for entry in self.entries}
         self.by_tag = self._groups(lambda entry: entry["tags"], by_size)
         self.by_year = self._groups(lambda entry: [entry["year"]], lambda item: -item[0])
@@ -98,6 +101,10 @@ class View:
         if self.language == "zh":
             return entry["title"] if entry["title_zh"] else None
         return entry["title_zh"]
+
+    def short(self, entry: Fields) -> str:
+        """The name before the colon of a title."""
+        return short_title(entry["title"], 24)
 
     def summary(self, entry: Fields) -> str | None:
         """The summary in the reader's language."""
@@ -247,6 +254,12 @@ class View:
                 found.append((title, fresh))
         return found
 
+    def near(self, entry: Fields, most: int = 5) -> list[tuple[Fields, float]]:
+        """The entries nearest in meaning that the page does not name already, each with its cosine."""
+        linked = {each["id"] for _, found in self.relations(entry) for each in found}
+        fresh = [(name, cosine) for name, cosine in self.neighbours.get(entry["id"], []) if name not in linked]
+        return [(self.by_id[name], cosine) for name, cosine in fresh[:most]]
+
     def _named(self, ids: list[str] | None) -> list[Fields]:
         return [self.by_id[each] for each in ids or [] if each in self.by_id]
 
@@ -335,6 +348,13 @@ class View:
     def reporter_name(self, by: str) -> str:
         """Who reports a result, in the reader's language."""
         return vocabulary()["reporters"][by][self.language]
+
+
+def short_title(title: str, limit: int = 44) -> str:
+    """The name before the colon of a title, or as much of the title as fits."""
+    head, colon, _ = title.partition(":")
+    chosen = head if colon and len(head) <= limit else title
+    return chosen if len(chosen) <= limit else chosen[: limit - 1].rstrip() + "…"
 
 
 def names(entry: Fields) -> list[str]:
