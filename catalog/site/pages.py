@@ -8,6 +8,7 @@ import html
 import json
 import re
 import shutil
+from collections import Counter
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
@@ -45,6 +46,7 @@ REDIRECTS = CATALOG / "redirects.yaml"
 LIST_2018 = CATALOG / "list-2018.yaml"
 PACKAGES = ("reference", "harness")
 FAMILY_ROOT = "bert"
+NAMED = 5  # members of a branch that its line names
 STEP = 50  # entries that the catalog's page shows at once
 
 
@@ -146,7 +148,7 @@ def _environment(view: View, activities: list[str]) -> Environment:
     methods = (
         *("t", "title", "other_title", "summary", "other_summary", "words", "tag_name", "other_tag_name"),
         *("language_name", "links", "verdict", "cause", "state_name", "metric_name", "what_name"),
-        *("status_name", "facts", "deciding", "today", "reported_remarks", "reporter_name"),
+        *("edge_name", "short", "status_name", "facts", "deciding", "today", "reported_remarks", "reporter_name"),
     )
     environment.globals.update({name: getattr(view, name) for name in methods})
     environment.globals.update({name: getattr(view, name) for name in ("entries", "by_tag", "by_year", "by_language")})
@@ -225,12 +227,14 @@ class Measured:
 
 def _pages(view: View, newest: list[str], packages: list[Any], measured: Measured) -> dict[str, Page]:
     """All generated pages, by file name."""
+    tree = _family(view)
     pages: dict[str, Page] = {
         "index.md": ("index", _home(view, newest, measured)),
         "catalog.md": ("catalog", {"step": STEP}),
         "tags.md": ("tags", {}),
         "list-2018.md": ("list-2018", {"sections": _sections(view)}),
-        "family.md": ("family", _family(view)),
+        "family.md": ("family", tree),
+        "family-list.md": ("family-list", tree),
         "glossary.md": ("glossary", {"terms": list(vocabulary()["terms"].values())}),
         "leaderboard.md": ("no-board", {}),
     }
@@ -295,10 +299,25 @@ def _sections(view: View) -> list[dict[str, Any]]:
 
 def _family(view: View) -> dict[str, Any]:
     root = family.family(view.entries, FAMILY_ROOT)
-    if root is None:
-        return {"root": None, "branches": {}, "picture": ""}
-    picture = family.draw_family(root, lambda name: f"entries/{name}.html", view.tag_name)
-    return {"root": root, "branches": family.branches(root), "picture": Markup(picture)}  # noqa: S704
+    branches = family.branches(root) if root else []
+
+    def picture(branch: family.Branch) -> Markup:
+        address = "entries/{}.html".format
+        return Markup(family.draw(root, branch, address)) if root else Markup("")  # noqa: S704
+
+    nodes = [node for branch in branches for node in branch.nodes]
+    count = Counter(node.by for node in nodes)
+    codes = Counter(code for node in nodes for code in facets.languages(node.entry))
+
+    def order(node: family.Node) -> tuple[bool, int]:  # those with a short name, the best known first
+        return view.short(node.entry).endswith("…"), -view.fame[node.entry["id"]]
+
+    best = {branch.tag: sorted(branch.nodes, key=order)[:NAMED] for branch in branches}
+    return {
+        **{"root": root, "branches": branches, "picture": picture, "best": best, "count": len(nodes)},
+        "edges": [(by, count[by]) for by in family.PARENTS if by in count],
+        "languages": [code for code, _ in codes.most_common()],
+    }
 
 
 def _redirects(view: View) -> dict[str, str]:

@@ -44,6 +44,13 @@ RELATIONS = {  # field: its title on the page of the entry that names, and on th
     "evaluates_on": (("Evaluated on", "评测数据"), ("Used to evaluate", "用它评测的条目")),
     "translates": (("Translates", "翻译自"), ("Translated in", "译文")),
 }
+EDGES = {  # how one model comes from another, and what a member of the family says of its parent
+    "base_model": ("starts from its weights", "以其权重为起点"),
+    "builds_on": ("builds on it", "在其基础上改进"),
+    "distils": ("distils it", "蒸馏自它"),
+    "compresses": ("compresses it", "压缩它"),
+    "relates_to": ("belongs with it in another way", "以其他方式相关"),
+}
 ADDRESSES = {
     "today": ("current address", "现地址"),
     "code": ("code", "代码"),
@@ -125,6 +132,10 @@ class View:
     def language_name(self, code: str) -> str:
         """The name of a language, in the reader's language."""
         return vocabulary()["languages"][code][self.language]
+
+    def edge_name(self, field: str) -> str:
+        """How a member of the family comes from its parent."""
+        return self.t(*EDGES[field])
 
     def links(self, entry: Fields) -> list[tuple[str, str, str | None]]:
         """Links as (name, address, day since when it is dead or None); the dead come last, before an archived copy."""
