@@ -40,9 +40,7 @@ def facets(view: View) -> list[Facet]:
     reported = {row.entry for row in view.reported_results} | {row.dataset for row in view.reported_results}
 
     def found(entry: Fields) -> list[str]:
-        return [
-            name for name, ids in (("measured", view.measured), ("reported", reported)) if entry["id"] in ids
-        ]
+        return [name for name, ids in (("measured", view.measured), ("reported", reported)) if entry["id"] in ids]
 
     def tags(facet: str | None) -> Callable[[Fields], list[str]]:
         return lambda entry: [tag for tag in entry["tags"] if vocabulary()["tags"][tag].get("facet") == facet]

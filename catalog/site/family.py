@@ -148,9 +148,10 @@ def draw(root: Node, branch: Branch, address: Callable[[str], str]) -> str:
     for member in branch.members:
         row = place(member, (LEFT, top), row)
     width, height = LEFT + (last - first) * YEAR_WIDTH + LABEL, TOP + row * ROW - 6
+    extent = f'viewBox="0 0 {width} {height:g}" width="{width}" height="{height:g}"'
     return (
-        f'<svg class="family b{branch.number % 6}" viewBox="0 0 {width} {height:g}" width="{width}" height="{height:g}" '
-        f'role="group">{_years(first, last, height)}{_mark(root, LEFT, top, address(root.entry["id"]))}'
+        f'<svg class="family b{branch.number % 6}" {extent} role="group">'
+        f"{_years(first, last, height)}{_mark(root, LEFT, top, address(root.entry["id"]))}'
         f"{''.join(parts)}</svg>"
     )
 
@@ -159,9 +160,7 @@ def _years(first: int, last: int, height: float) -> str:
     parts = []
     for year in range(first, last + 1):
         x = LEFT + (year - first) * YEAR_WIDTH
-        parts.append(
-            f'<path class="meridian" d="M{x} 26V{height:g}"/><text class="year" x="{x}" y="16">{year}</text>'
-        )
+        parts.append(f'<path class="meridian" d="M{x} 26V{height:g}"/><text class="year" x="{x}" y="16">{year}</text>')
     return "".join(parts)
 
 

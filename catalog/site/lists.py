@@ -44,8 +44,9 @@ def _parts(
     """The pages of one list: ``page``, ``page``-2 and so on."""
     batches = [found[start : start + PER_PAGE] for start in range(0, max(len(found), 1), PER_PAGE)]
     names = [page if number == 1 else f"{page}-{number}" for number in range(1, len(batches) + 1)]
-    same = {"here": here, "up": "../" if "/" in page else "", "description": description, "query": query, "feed": feed}
-    same |= {"parts": [name.rpartition("/")[2] for name in names], "count": len(found)}
+    same: dict[str, Any] = {"here": here, "description": description, "query": query, "feed": feed}
+    same |= {"up": "../" if "/" in page else "", "parts": [name.rpartition("/")[2] for name in names]}
+    same |= {"count": len(found)}
     pages: dict[str, Page] = {}
     for number, (name, batch) in enumerate(zip(names, batches, strict=True), 1):
         title = heading if number == 1 else view.t(f"{heading}, page {number}", f"{heading}，第 {number} 页")
@@ -68,9 +69,7 @@ def _languages(view: View) -> dict[str, Any]:
         "here": "languages",
         "heading": view.t("Languages", "语言"),
         "description": view.t("The entries by the language that they are for.", "按适用语言排列的目录条目。"),
-        "groups": [
-            (code, view.language_name(code), f"languages/{code}", found) for code, found in view.by_language
-        ],
+        "groups": [(code, view.language_name(code), f"languages/{code}", found) for code, found in view.by_language],
         "most": IN_GROUP,
     }
 

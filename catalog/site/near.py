@@ -1,7 +1,7 @@
 """Entries that are near in meaning: cosines of the vectors of their English summaries, which the harness computes.
 
-`python -m catalog summaries` writes the texts, `python -m harness embed` their vectors, as Parquet with the columns text
-and vector. A vector belongs to an entry if its text is the entry's summary, so that a stale file shows nothing wrong.
+`python -m catalog summaries` writes the texts, `python -m harness embed` their vectors, as Parquet with the columns
+text and vector. A vector belongs to an entry if its text is the entry's summary: a stale file shows nothing wrong.
 """
 
 import json

@@ -64,8 +64,8 @@ def build(
     Both folders are replaced.
 
     ``index_file`` is the harness's index.json; if there is none, the leaderboard says so. ``docs`` contains the
-    hand-written pages, ``site`` is the address of the English home page, ``links`` says which addresses are dead, ``near`` which entries
-    are near in meaning.
+    hand-written pages, ``site`` is the address of the English home page, ``links`` says which addresses are dead,
+    ``near`` which entries are near in meaning.
 
     Raises:
         BadInput: the index cannot be read, or ``docs`` is not usable.

@@ -1,4 +1,4 @@
-"""Reported results on the pages of entries: a few tables first, the rest folded, and many of them on pages of their own."""
+"""Reported results on the pages of entries: a few tables first, the rest folded, or on pages apart if they are many."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -37,7 +37,9 @@ def reported(view: View, entry: Fields) -> Reported:
         what = table[2][0].what
         fullest.setdefault(table[0]["id"] if table[0] else str(what), table)
     order = {id(table): place for place, table in enumerate(tables)}
-    leading = list(fullest.values()) if entry["kind"] == "dataset" else sorted(fullest.values(), key=lambda t: order[id(t)])
+    leading = (
+        list(fullest.values()) if entry["kind"] == "dataset" else sorted(fullest.values(), key=lambda t: order[id(t)])
+    )
     leading = leading[:FIRST]
     rows_shown = ROWS[entry["kind"] == "dataset"]
     first = [(dataset, name, found[:rows_shown]) for dataset, name, found in leading]

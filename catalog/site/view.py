@@ -66,7 +66,7 @@ class Atlas:
     boards: list[Board]
     dead: dict[str, str]  # dead address -> day since when
     results: list[Result]  # what others reported, by data set and the best first
-    near: Near = Near()
+    near: Near
 
 
 def fields(entry: Any) -> Fields:

@@ -13,7 +13,6 @@ from tests.catalog.reported.test_tables import table
 from tests.catalog.site.views import view_of
 
 
-
 def data(entries: Path, language: Language = "en") -> dict[str, Any]:
     found: dict[str, Any] = json.loads(facets.data(view_of(entries, language)))
     return found

@@ -69,6 +69,8 @@ def test_a_table_without_vectors_is_refused(catalog: Path, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("wrong", [[1.0], [float("nan"), 0.0]])
-def test_vectors_of_two_lengths_or_without_a_number_are_refused(wrong: list[float], catalog: Path, tmp_path: Path) -> None:
+def test_vectors_of_two_lengths_or_without_a_number_are_refused(
+    wrong: list[float], catalog: Path, tmp_path: Path
+) -> None:
     with pytest.raises(BadInput):
         near.read(written(tmp_path / "v.parquet", VECTORS | {"One.": wrong}), load(catalog))

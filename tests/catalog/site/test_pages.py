@@ -531,8 +531,17 @@ def test_a_member_says_by_which_link_it_came_and_small_branches_are_one(entries:
     from catalog.site.view import fields
 
     write("bert")
-    for number, (link, tag) in enumerate([("distils", "distillation"), ("builds_on", "legal"), ("compresses", "pruning")]):
-        write(f"m{number}", arxiv=f'"1901.{number:05}"', title=f"M{number}", year="2019", tags=f"[{tag}]", **{link: "[bert]"})
+    for number, (link, tag) in enumerate(
+        [("distils", "distillation"), ("builds_on", "legal"), ("compresses", "pruning")]
+    ):
+        write(
+            f"m{number}",
+            arxiv=f'"1901.{number:05}"',
+            title=f"M{number}",
+            year="2019",
+            tags=f"[{tag}]",
+            **{link: "[bert]"},
+        )
     for number in range(3):
         write(f"p{number}", arxiv=f'"1902.{number:05}"', title=f"P{number}", year="2020", builds_on="[bert]")
     root = family.family([fields(entry) for entry in load(entries)], "bert")

@@ -48,7 +48,7 @@ def test_what_else_was_made_of_the_same(catalog: Path) -> None:
 
 def test_what_replaces_an_entry_comes_first_and_nothing_comes_twice(catalog: Path, write: Write) -> None:
     write("new", arxiv='"2001.00001"', year="2020", supersedes="bert", builds_on="[bert]")
-    assert list(found(catalog, "bert").items())[0] == ("new", "Replaces it")
+    assert next(iter(found(catalog, "bert").items())) == ("new", "Replaces it")
     assert len(found(catalog, "bert")) <= MOST
 
 
