@@ -151,7 +151,7 @@ def draw(root: Node, branch: Branch, address: Callable[[str], str]) -> str:
     extent = f'viewBox="0 0 {width} {height:g}" width="{width}" height="{height:g}"'
     return (
         f'<svg class="family b{branch.number % 6}" {extent} role="group">'
-        f"{_years(first, last, height)}{_mark(root, LEFT, top, address(root.entry["id"]))}'
+        f"{_years(first, last, height)}{_mark(root, LEFT, top, address(root.entry['id']))}"
         f"{''.join(parts)}</svg>"
     )
 
