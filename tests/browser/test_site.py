@@ -249,8 +249,8 @@ def test_the_catalog_is_filtered_by_words_of_both_languages(page: Page, site: st
     assert 0 < chinese < everything
     assert 0 < shown(page) < everything
     at(page, "?words=distillation")
-    choose(page, "kind", "repository")
-    assert set(page.locator("#found .kind").all_inner_texts()) <= {"repository"}
+    choose(page, "kind", "model")
+    assert set(page.locator("#found .kind").all_inner_texts()) == {"model"}
     page.get_by_role("button", name="Clear all").click()
     expect(page.locator("#count")).to_have_text(f"{everything} of {everything} entries")
     expect(page).to_have_url(site + "catalog.html")

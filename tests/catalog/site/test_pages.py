@@ -13,7 +13,7 @@ pytest.importorskip("griffe")
 
 from catalog.errors import BadInput
 from catalog.links import Link
-from catalog.load import load
+from catalog.load import ENTRIES, load
 from catalog.site import family, leaderboard
 from catalog.site.pages import build
 from harness.records.record import Quality
@@ -556,6 +556,23 @@ def test_a_member_says_by_which_link_it_came_and_small_branches_are_one(entries:
     picture = family.draw(root, others, "{}.html".format)
     assert picture.count('<g class="member"') == 3
     assert picture.count('class="edge by-distils"') == 1
+
+
+@pytest.mark.slow
+def test_pages_have_a_bound_with_twice_the_entries(tmp_path: Path) -> None:
+    """Rendered, a page has 30 kB more, and may have 200 kB; those of the API are exempt."""
+    folder = tmp_path / "entries"
+    for file in sorted(ENTRIES.glob("*/*.yaml")):
+        copy = folder / file.parent.name / f"{file.stem}-copy.yaml"
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        text = file.read_text("utf-8")
+        copy.with_name(file.name).write_text(text, "utf-8")
+        copy.write_text(re.sub(r"(?m)^id: .*$", f"id: {copy.stem}", re.sub(r"(?m)^seed: .*\n", "", text)), "utf-8")
+    out = made(folder, tmp_path)
+    sizes = {path: path.stat().st_size for path in out.rglob("*.md") if path.parent.name != "api"}
+    assert len(list((out / "en/entries").glob("*-copy.md"))) * 2 >= 700
+    largest = max(sizes, key=lambda path: sizes[path])
+    assert sizes[largest] <= 170_000, largest
 
 
 def test_each_tag_has_a_feed_that_its_page_names(catalog: Path, tmp_path: Path) -> None:
