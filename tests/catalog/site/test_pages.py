@@ -543,7 +543,7 @@ def test_a_member_says_by_which_link_it_came_and_small_branches_are_one(entries:
             **{link: "[bert]"},
         )
     for number in range(3):
-        write(f"p{number}", arxiv=f'"1902.{number:05}"', title=f"P{number}", year="2020", builds_on="[bert]")
+        write(f"p{number}", arxiv=f'"2002.{number:05}"', title=f"P{number}", year="2020", builds_on="[bert]")
     root = family.family([fields(entry) for entry in load(entries)], "bert")
     assert root is not None
     big, others = family.branches(root)
