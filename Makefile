@@ -75,12 +75,20 @@ lint: .venv/.test  ## style and types
 	$(BIN)/codespell
 	$(BIN)/python -m harness figures docs/records.md docs/en/guide/pretraining.md docs/zh/guide/pretraining.md --check
 
-site: .venv/.test  ## build the catalog's site into build/site
+site: .venv/.test build/summaries.parquet  ## build the catalog's site into build/site
 	$(BIN)/python -m harness index --output build/index.json
 	$(BIN)/python -m harness explain --output build/explained.json
 	$(BIN)/python -m catalog build
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --config-file mkdocs.zh.yml
+
+# Vectors of the summaries, for what is near in meaning; not computed again while the summaries stay the same.
+build/summaries.parquet: build/summaries.jsonl
+	$(BIN)/python -m harness embed $< --output $@
+
+.PHONY: FORCE
+build/summaries.jsonl: .venv/.test FORCE
+	@$(BIN)/python -m catalog summaries --output $@
 
 test-site: .venv/.test  ## the site's tests in a real browser (needs chromium)
 	$(BIN)/python -m pytest tests/browser

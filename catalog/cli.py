@@ -24,6 +24,7 @@ ENTRIES = Path(__file__).with_name("entries")
 Site = Annotated[str, typer.Option(envvar="SITE_URL", help="Address of the English home page, used in feeds.")]
 EXPORT, PAGES, INDEX = Path("build/export"), Path("build/docs"), Path("build/index.json")
 EXPLAINED = Path("build/explained.json")
+SUMMARIES, VECTORS = Path("build/summaries.jsonl"), Path("build/summaries.parquet")
 HOME = "http://127.0.0.1:8000/"  # where `mkdocs serve` shows the site
 STATUS = Path(__file__).with_name("link_status.json")
 ANCHORS = Path("harness/results/published.json")
@@ -304,6 +305,30 @@ def export(
         print(path)
 
 
+@app.command(
+    short_help="Write the English summaries, for vectors of them.",
+    epilog="Example: python -m catalog summaries && "
+    "python -m harness embed build/summaries.jsonl --output build/summaries.parquet",
+)
+def summaries(
+    output: Annotated[Path, typer.Option(help="File to write: JSON lines with the field text.")] = SUMMARIES,
+    entries: Entries = ENTRIES,
+) -> None:
+    """Write the English summaries of the entries, of which the harness makes the vectors that `build` reads.
+
+    A file that has the same texts stays untouched, so that its date says whether vectors must be computed.
+    """
+    from catalog.export import write
+    from catalog.load import load
+    from catalog.site.near import summaries as texts
+
+    text = texts(load(entries))
+    same = output.is_file() and output.read_bytes() == text.encode()
+    print(f"{output}: {text.count(chr(10))} summaries{', unchanged' if same else ''}")
+    if not same:
+        write(output, text)
+
+
 @app.command(short_help="Write the pages of the site.", epilog="Example: python -m catalog build && mkdocs serve")
 def build(
     results: Annotated[Path, typer.Option(help="Index of published results, written by the harness.")] = INDEX,
@@ -314,6 +339,9 @@ def build(
     output: Annotated[
         Path, typer.Option(help="Folder to write the pages to; its subfolders en and zh are replaced.")
     ] = PAGES,
+    vectors: Annotated[
+        Path, typer.Option(help="Vectors of the summaries, written by `python -m harness embed`; see `summaries`.")
+    ] = VECTORS,
     site: Site = HOME,
     status: Annotated[
         Path, typer.Option(help="File of link states that `links` wrote.", show_default="catalog/link_status.json")
@@ -323,11 +351,21 @@ def build(
     """Write the pages of the site as Markdown, for MkDocs: mkdocs.yml (English) and mkdocs.zh.yml (Chinese)."""
     from catalog.links import read_status
     from catalog.load import load
+    from catalog.site import near
     from catalog.site.pages import build as write
 
     if results != INDEX and not results.exists():
         raise BadInput(f"--results: {results} does not exist; `python -m harness index` writes it")
     if explained != EXPLAINED and not explained.exists():
         raise BadInput(f"--explained: {explained} does not exist; `python -m harness explain` writes it")
-    count = write(load(entries), results, docs, output, site, read_status(status), explained)
+    if vectors != VECTORS and not vectors.exists():
+        raise BadInput(f"--vectors: {vectors} does not exist; `python -m harness embed` writes it")
+    found = load(entries)
+    neighbours = near.read(vectors, found) if vectors.exists() else near.Near()
+    if not vectors.exists():
+        print(
+            f"pages have no list of what is near in meaning: {vectors} does not exist; "
+            f"`python -m catalog summaries` and `python -m harness embed {SUMMARIES} --output {vectors}` write it"
+        )
+    count = write(found, results, docs, output, site, read_status(status), explained, neighbours)
     print(f"{count} pages in {output}")

@@ -181,16 +181,21 @@ def newest(entries: Iterable[Entry]) -> list[Entry]:
     return sorted(entries, key=lambda entry: (entry.added or "", entry.year, entry.id), reverse=True)
 
 
-def to_atom(entries: Iterable[Entry], site: str, language: str) -> str:
-    """An Atom feed of the newest entries; ``site`` is the address of this language's home page, with a slash."""
+def to_atom(entries: Iterable[Entry], site: str, language: str, page: str = "", subject: str = "") -> str:
+    """An Atom feed of the newest entries; ``site`` is the address of this language's home page, with a slash.
+
+    A feed of the entries of one list has the name of its ``page``, such as tags/ner, and says its ``subject``.
+    """
+    home = f"{site}{page}.html" if page else site
+    name = {"en": "BERT Atlas: new entries", "zh": "BERT Atlas：新条目"}[language]
     ET.register_namespace("", "http://www.w3.org/2005/Atom")
     recent = [entry for entry in newest(entries) if entry.added][:FEED_LENGTH]
     feed = _element(None, "feed", {"{http://www.w3.org/XML/1998/namespace}lang": language})
-    _element(feed, "id", text=site)
-    _element(feed, "title", text={"en": "BERT Atlas: new entries", "zh": "BERT Atlas：新条目"}[language])
+    _element(feed, "id", text=home)
+    _element(feed, "title", text=name + ({"en": f", {subject}", "zh": f"，{subject}"}[language] if subject else ""))
     _element(feed, "updated", text=_moment(recent[0].added if recent else None))
-    _element(feed, "link", {"rel": "self", "href": f"{site}feed.xml"})
-    _element(feed, "link", {"rel": "alternate", "href": site})
+    _element(feed, "link", {"rel": "self", "href": f"{site}{page or 'feed'}.xml"})
+    _element(feed, "link", {"rel": "alternate", "href": home})
     _element(_element(feed, "author"), "name", text="BERT Atlas")
     _element(feed, "rights", text=LICENSE)
     for entry in recent:

@@ -25,6 +25,7 @@ _SEED = r"^[123]\.\d{1,2}[ab]?$"
 
 
 FAMILY = ("member", "about", "neutral")  # what a tag can say of the family tree of BERT
+FACETS = ("task", "framework")  # where a tag that is no subject is found on the catalog's page
 
 
 @functools.cache
@@ -47,6 +48,8 @@ def read_vocabulary(path: Path) -> dict[str, dict[str, dict[str, str]]]:
                 raise BadInput(f"{path.name}: {group}: {word}: has no name in {' and '.join(lacking)}")
             if group == "tags" and about.get("family") not in FAMILY:
                 raise BadInput(f"{path.name}: tags: {word}: add `family:` with one of {', '.join(FAMILY)}")
+            if group == "tags" and about.get("facet", FACETS[0]) not in FACETS:
+                raise BadInput(f"{path.name}: tags: {word}: `facet:` is one of {', '.join(FACETS)}")
     return found
 
 

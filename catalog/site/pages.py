@@ -8,6 +8,7 @@ import html
 import json
 import re
 import shutil
+from collections import Counter
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
@@ -25,13 +26,17 @@ from catalog.folding import replaced
 from catalog.links import Link
 from catalog.reported import results
 from catalog.schema import FOLDERS, Entry, vocabulary
-from catalog.site import board, choices, costs, family, leaderboard, steps, theme_search
+from catalog.site import board, choices, costs, facets, family, leaderboard, steps, theme_search
 from catalog.site.api import read_package
 from catalog.site.board import board_pages
 from catalog.site.choices import ACTIVITIES, Answer, Choice
 from catalog.site.costs import Cost, quality
 from catalog.site.leaderboard import Board, Source
+from catalog.site.lists import RELATED, Page, list_pages, related_pages
+from catalog.site.near import Near
+from catalog.site.read_next import read_next
 from catalog.site.reading_path import Work, read_path
+from catalog.site.reported import reported, reported_pages
 from catalog.site.steps import Explained, Steps
 from catalog.site.tables import record_parts, write_figures
 from catalog.site.tasks import Task, read_tasks, task_page, task_pages
@@ -45,6 +50,8 @@ LIST_2018 = CATALOG / "list-2018.yaml"
 PACKAGES = ("reference", "harness")
 FAMILY_ROOT = "bert"
 STEPS = "step-by-step.md"
+NAMED = 5  # members of a branch that its line names
+STEP = 50  # entries that the catalog's page shows at once
 
 
 def build(
@@ -55,14 +62,16 @@ def build(
     site: str,
     links: dict[str, Link] | None = None,
     explained_file: Path | None = None,
+    near: Near | None = None,
 ) -> int:
     """Write the pages of both languages into ``out``/en and ``out``/zh, and return their number.
 
     Both folders are replaced.
 
     ``index_file`` is the harness's index.json; if there is none, the leaderboard says so. ``docs`` contains the
-    hand-written pages, ``site`` is the address of the English home page, ``links`` says which addresses are dead.
-    ``explained_file`` is what the harness computed for a sentence; without it, the page step by step says so.
+    hand-written pages, ``site`` is the address of the English home page, ``links`` says which addresses are dead,
+    ``near`` which entries are near in meaning. ``explained_file`` is what the harness computed for a sentence; without
+    it, the page step by step says so.
 
     Raises:
         BadInput: the index cannot be read, or ``docs`` is not usable.
@@ -77,7 +86,7 @@ def build(
     dead = {address: str(link.first_failed) for address, link in (links or {}).items() if link.state == "dead"}
     boards = leaderboard.boards(index, index_file)
     measured = Measured(choices.answers(boards), costs.read(index["against"]), read_tasks())
-    atlas = Atlas(listed, boards, dead, results.choose(entries, None, None))
+    atlas = Atlas(listed, boards, dead, results.choose(entries, None, None), near or Near())
     newest = [entry.id for entry in export.newest(entries)]
     packages = [read_package(name) for name in PACKAGES]
     explained = steps.read(explained_file)
@@ -97,8 +106,13 @@ def build(
         script = environment.get_template("search.js.j2").render(letters=_letters(folder))
         export.write(folder / "assets/search.js", script + "\n")
         export.write(folder / worker, repaired_script)
+        export.write(folder / "assets/entries.js", f"window.CATALOG = {facets.data(view)}\n")
         home = site.rstrip("/") + ("/" if language == "en" else f"/{language}/")
         export.write(folder / "feed.xml", export.to_atom(entries, home, language))
+        for tag, _ in view.by_tag:
+            tagged = [entry for entry in entries if tag in entry.tags]
+            feed = export.to_atom(tagged, home, language, f"tags/{tag}", view.tag_name(tag))
+            export.write(folder / f"tags/{tag}.xml", feed)
     for path in write_figures(boards, measured.costs, out / "en"):
         shutil.copy(path, out / "zh")
     export.export(entries, out / "en", site.rstrip("/") + "/")
@@ -154,7 +168,7 @@ def _environment(view: View, activities: list[str]) -> Environment:
     methods = (
         *("t", "title", "other_title", "summary", "other_summary", "words", "tag_name", "other_tag_name"),
         *("language_name", "links", "verdict", "cause", "state_name", "metric_name", "what_name"),
-        *("status_name", "facts", "deciding", "today", "reported_remarks", "reporter_name"),
+        *("edge_name", "short", "status_name", "facts", "deciding", "today", "reported_remarks", "reporter_name"),
     )
     environment.globals.update({name: getattr(view, name) for name in methods})
     environment.globals.update({name: getattr(view, name) for name in ("entries", "by_tag", "by_year", "by_language")})
@@ -164,6 +178,7 @@ def _environment(view: View, activities: list[str]) -> Environment:
         ("tags", t("Tags", "标签")),
         ("languages", t("Languages", "语言")),
         ("timeline", t("Timeline", "时间线")),
+        ("recent", t("Recently added", "最近收录")),
     ]
     words = {"machine_name": choices.machine_name, "feed_name": choices.feed_name, "activities": choices.ACTIVITIES}
     words |= {
@@ -216,8 +231,6 @@ def _prose(docstring: str) -> Markup:
 
 # --- which page shows what --------------------------------------------------------------------------------------------
 
-Page = tuple[str, dict[str, Any]]  # a template and its values
-
 
 @dataclass(frozen=True)
 class Measured:
@@ -236,14 +249,14 @@ class Measured:
 
 def _pages(view: View, newest: list[str], packages: list[Any], measured: Measured) -> dict[str, Page]:
     """All generated pages, by file name."""
+    tree = _family(view)
     pages: dict[str, Page] = {
         "index.md": ("index", _home(view, newest, measured)),
-        "catalog.md": ("catalog", {}),
+        "catalog.md": ("catalog", {"step": STEP}),
         "tags.md": ("tags", {}),
-        "timeline.md": ("groups", _timeline(view)),
-        "languages.md": ("groups", _languages(view)),
         "list-2018.md": ("list-2018", {"sections": _sections(view)}),
-        "family.md": ("family", _family(view)),
+        "family.md": ("family", tree),
+        "family-list.md": ("family-list", tree),
         "glossary.md": ("glossary", {"terms": list(vocabulary()["terms"].values())}),
         "leaderboard.md": ("no-board", {}),
         "reading-path.md": ("reading-path", {"path": _path(view)}),
@@ -255,10 +268,9 @@ def _pages(view: View, newest: list[str], packages: list[Any], measured: Measure
         pages[f"{name}.md"] = ("records", {"name": name, "parts": parts, "rows": rows, "total": total})
     pages |= board_pages(view, measured.answers, measured.costs, places)
     pages |= task_pages(view, view.boards, measured.costs, measured.tasks)
-    for folder, kind in FOLDERS.items():
-        pages[f"{folder}.md"] = ("list", _kind(view, folder, kind))
-    for tag, found in view.by_tag:
-        pages[f"tags/{tag}.md"] = ("list", _tag(view, tag, found))
+    pages |= list_pages(view, newest)
+    pages |= reported_pages(view)
+    pages |= related_pages(view)
     for entry in view.entries:
         pages[f"entries/{entry['id']}.md"] = ("entry", _entry(view, entry, measured))
     for old, new in _redirects(view).items():
@@ -285,43 +297,13 @@ def _home(view: View, newest: list[str], measured: Measured) -> dict[str, Any]:
     return values
 
 
-def _timeline(view: View) -> dict[str, Any]:
-    return {
-        "here": "timeline",
-        "heading": view.t("Timeline", "时间线"),
-        "description": view.t("The entries by the year they first appeared in.", "按首次公开年份排列的目录条目。"),
-        "groups": [(f"y{year}", str(year), found) for year, found in view.by_year],
-    }
-
-
-def _languages(view: View) -> dict[str, Any]:
-    return {
-        "here": "languages",
-        "heading": view.t("Languages", "语言"),
-        "description": view.t("The entries by the language that they are for.", "按适用语言排列的目录条目。"),
-        "groups": [(code, view.language_name(code), found) for code, found in view.by_language],
-    }
-
-
-def _kind(view: View, folder: str, kind: str) -> dict[str, Any]:
-    name = export.KIND_NAMES[kind][view.language]
-    found = view.of_kind(kind)
-    about = view.t(f"{name} about BERT: {len(found)} entries.", f"关于 BERT 的{name}：{len(found)} 个条目。")
-    return {"here": folder, "up": "", "heading": name, "description": about, "found": found, "query": f"kind={kind}"}
-
-
-def _tag(view: View, tag: str, found: list[Fields]) -> dict[str, Any]:
-    name = view.tag_name(tag)
-    about = view.t(f"BERT resources on the subject: {name}.", f"主题为{name}的 BERT 资源。")
-    return {"here": "tags", "up": "../", "heading": name, "description": about, "found": found, "query": f"tag={tag}"}
-
-
 def _entry(view: View, entry: Fields, measured: Measured) -> dict[str, Any]:
     folder = next(folder for folder, kind in FOLDERS.items() if kind == entry["kind"])
     found = board.summaries(view, measured.answers, entry["id"])
     return {
-        **{"e": entry, "folder": folder, "relations": view.relations(entry)},
-        "reported": view.reported(entry),
+        **{"e": entry, "folder": folder, "relations": view.relations(entry), "most": RELATED},
+        **{"next": read_next(view, entry), "near": view.near(entry), "near_weights": view.near_weights},
+        "reported": reported(view, entry),
         "summaries": [(each, quality(measured.costs, each.line.row, "")) for each in found],
         "unmeasured": [] if found else view.results(entry),
         "tasks": [name for name, task in measured.tasks.items() if task.entry == entry["id"]],
@@ -340,10 +322,25 @@ def _sections(view: View) -> list[dict[str, Any]]:
 
 def _family(view: View) -> dict[str, Any]:
     root = family.family(view.entries, FAMILY_ROOT)
-    if root is None:
-        return {"root": None, "branches": {}, "picture": ""}
-    picture = family.draw_family(root, lambda name: f"entries/{name}.html", view.tag_name)
-    return {"root": root, "branches": family.branches(root), "picture": Markup(picture)}  # noqa: S704
+    branches = family.branches(root) if root else []
+
+    def picture(branch: family.Branch) -> Markup:
+        address = "entries/{}.html".format
+        return Markup(family.draw(root, branch, address)) if root else Markup("")  # noqa: S704
+
+    nodes = [node for branch in branches for node in branch.nodes]
+    count = Counter(node.by for node in nodes)
+    codes = Counter(code for node in nodes for code in facets.languages(node.entry))
+
+    def order(node: family.Node) -> tuple[bool, int]:  # those with a short name, the best known first
+        return view.short(node.entry).endswith("…"), -view.fame[node.entry["id"]]
+
+    best = {branch.tag: sorted(branch.nodes, key=order)[:NAMED] for branch in branches}
+    return {
+        **{"root": root, "branches": branches, "picture": picture, "best": best, "count": len(nodes)},
+        "edges": [(by, count[by]) for by in family.PARENTS if by in count],
+        "languages": [code for code, _ in codes.most_common()],
+    }
 
 
 def _path(view: View) -> list[tuple[Work, Fields]]:

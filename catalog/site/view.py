@@ -2,6 +2,7 @@
 
 import itertools
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -14,6 +15,7 @@ from catalog.reported.results import remarks
 from catalog.reported.tables import Result
 from catalog.schema import FIELDS, FOLDERS, LINKS, vocabulary
 from catalog.site.leaderboard import PARITY, TIMING, Board, Row
+from catalog.site.near import Near
 
 Language = Literal["en", "zh"]
 FIRST_YEAR = 2017  # first year of the drawing on the home page; older entries share one column
@@ -42,6 +44,13 @@ RELATIONS = {  # field: its title on the page of the entry that names, and on th
     "evaluates_on": (("Evaluated on", "评测数据"), ("Used to evaluate", "用它评测的条目")),
     "translates": (("Translates", "翻译自"), ("Translated in", "译文")),
 }
+EDGES = {  # how one model comes from another, and what a member of the family says of its parent
+    "base_model": ("starts from its weights", "以其权重为起点"),
+    "builds_on": ("builds on it", "在其基础上改进"),
+    "distils": ("distils it", "蒸馏自它"),
+    "compresses": ("compresses it", "压缩它"),
+    "relates_to": ("belongs with it in another way", "以其他方式相关"),
+}
 ADDRESSES = {
     "today": ("current address", "现地址"),
     "code": ("code", "代码"),
@@ -57,6 +66,7 @@ class Atlas:
     boards: list[Board]
     dead: dict[str, str]  # dead address -> day since when
     results: list[Result]  # what others reported, by data set and the best first
+    near: Near
 
 
 def fields(entry: Any) -> Fields:
@@ -70,6 +80,7 @@ class View:
     def __init__(self, atlas: Atlas, language: Language) -> None:
         self.entries, self.boards, self.dead, self.language = atlas.entries, atlas.boards, atlas.dead, language
         self.reported_results = atlas.results
+        self.near_weights, self.neighbours = atlas.near.weights, atlas.near.neighbours
         self.by_id = {entry["id"]: entry for entry in self.entries}
         self.by_tag = self._groups(lambda entry: entry["tags"], by_size)
         self.by_year = self._groups(lambda entry: [entry["year"]], lambda item: -item[0])
@@ -77,6 +88,9 @@ class View:
         rows = [row for board in self.boards for row in board.rows if row.measured]
         self.measured = {row.catalog_id for row in rows} & self.by_id.keys()
         self.referring = self._references()
+        named = {(id, entry["id"]) for (_, id), found in self.referring.items() for entry in found}
+        self.fame = Counter(id for id, _ in named)  # by how many entries each is named
+        self.works = Counter(dataset for dataset, _ in {(row.dataset, row.entry) for row in atlas.results})
         self.disputed = disagreeing(atlas.results)
 
     # --- words --------------------------------------------------------------------------------------------------------
@@ -94,6 +108,10 @@ class View:
         if self.language == "zh":
             return entry["title"] if entry["title_zh"] else None
         return entry["title_zh"]
+
+    def short(self, entry: Fields) -> str:
+        """The name before the colon of a title."""
+        return short_title(entry["title"], 24)
 
     def summary(self, entry: Fields) -> str | None:
         """The summary in the reader's language."""
@@ -114,6 +132,10 @@ class View:
     def language_name(self, code: str) -> str:
         """The name of a language, in the reader's language."""
         return vocabulary()["languages"][code][self.language]
+
+    def edge_name(self, field: str) -> str:
+        """How a member of the family comes from its parent."""
+        return self.t(*EDGES[field])
 
     def links(self, entry: Fields) -> list[tuple[str, str, str | None]]:
         """Links as (name, address, day since when it is dead or None); the dead come last, before an archived copy."""
@@ -153,6 +175,10 @@ class View:
         """The name of what is missing: parity, timing, or a task."""
         names = {PARITY: self.t("parity", "一致性"), TIMING: self.t("timing", "计时")}
         return names.get(what, what)
+
+    def licence_name(self, licence: str) -> str:
+        """A licence for readers: its SPDX id."""
+        return self.t("none found", "未见许可证") if licence == "none-found" else licence
 
     def status_name(self, status: str) -> str:
         """The name of a resource's state."""
@@ -246,6 +272,12 @@ class View:
                 found.append((title, fresh))
         return found
 
+    def near(self, entry: Fields, most: int = 5) -> list[tuple[Fields, float]]:
+        """The entries nearest in meaning that the page does not name already, each with its cosine."""
+        linked = {each["id"] for _, found in self.relations(entry) for each in found}
+        fresh = [(name, cosine) for name, cosine in self.neighbours.get(entry["id"], []) if name not in linked]
+        return [(self.by_id[name], cosine) for name, cosine in fresh[:most]]
+
     def _named(self, ids: list[str] | None) -> list[Fields]:
         return [self.by_id[each] for each in ids or [] if each in self.by_id]
 
@@ -254,12 +286,11 @@ class View:
     def facts(self, entry: Fields) -> list[tuple[str, str]]:
         """The (name, value) pairs of an entry besides title, authors, links and tags."""
         venue = f"{entry['venue']} {entry['venue_year'] or ''}".strip() if entry["venue"] else None
-        licence = self.t("none found", "未见许可证") if entry["license"] == "none-found" else entry["license"]
         languages = self._languages(entry["language"])
         rows = [
             (self.t("First appeared", "首次公开"), str(entry["year"])),
             (self.t("Venue", "发表于"), venue),
-            (self.t("Licence", "许可证"), licence),
+            (self.t("Licence", "许可证"), self.licence_name(entry["license"]) if entry["license"] else None),
             (self.t("Language", "语言"), languages),
             (self.t("For texts in", "适用语言"), self._languages(entry["for_language"])),
             (self.t("Last commit seen", "所见最后提交"), entry["last_commit"]),
@@ -311,8 +342,8 @@ class View:
     def reported(self, entry: Fields) -> list[tuple[Fields | None, str, list[Result]]]:
         """Results that others reported, on a data set or of an entry's models: (data set, split and metric, results).
 
-        A table is of one data set, split and metric, so dev and test are never in one. The data set is None on its own
-        page.
+        A table is of one data set, split and metric, so dev and test are never in one; those of the data set that most
+        works report on come first. The data set is None on its own page.
         """
         own = entry["kind"] == "dataset"
         rows = [row for row in self.reported_results if entry["id"] == (row.dataset if own else row.entry)]
@@ -320,7 +351,13 @@ class View:
         for (dataset, subset, split, metric), same in itertools.groupby(rows, lambda row: row.what):
             name = self.t(", ", "，").join(filter(None, [subset, split, self.metric_name(metric)]))
             found.append((None if own else self.by_id.get(dataset), name, list(same)))
+        if not own:
+            found.sort(key=lambda each: self._by_works(each[0]))
         return found
+
+    def _by_works(self, dataset: Fields | None) -> tuple[int, str]:
+        """Sort key of data sets: by how many works report on them, then by title."""
+        return (-self.works[dataset["id"]], self.title(dataset).lower()) if dataset else (0, "")
 
     def reported_remarks(self, row: Result) -> str:
         """What distinguishes a reported figure from that of one model, fine-tuned once on the task alone."""
@@ -329,6 +366,13 @@ class View:
     def reporter_name(self, by: str) -> str:
         """Who reports a result, in the reader's language."""
         return vocabulary()["reporters"][by][self.language]
+
+
+def short_title(title: str, limit: int = 44) -> str:
+    """The name before the colon of a title, or as much of the title as fits."""
+    head, colon, _ = title.partition(":")
+    chosen = head if colon and len(head) <= limit else title
+    return chosen if len(chosen) <= limit else chosen[: limit - 1].rstrip() + "…"
 
 
 def names(entry: Fields) -> list[str]:

@@ -1,39 +1,4 @@
-// What pages do beyond being read: filter and sort tables, remember the chosen language.
-
-// The state of the filter is in the address, so that a filtered table can be linked to.
-function filterTable() {
-  const form = document.getElementById("filter")
-  if (!form) return
-  const rows = [...document.querySelectorAll("#catalog tbody tr")]
-  const texts = rows.map((row) => fold(row.dataset.words + " " + row.textContent))
-  const count = document.getElementById("count")
-  const lists = ["kind", "tag", "year", "language"]
-
-  function apply() {
-    const words = identifier(form.words.value)?.split(" ") ?? fold(form.words.value).split(/\s+/).filter(Boolean)
-    const shown = rows.filter((row, number) => {
-      const fits =
-        words.every((word) => texts[number].includes(word)) &&
-        lists.every((name) => !form[name].value || row.dataset[name].split(" ").includes(form[name].value)) &&
-        (!form.measured.checked || row.dataset.measured)
-      row.hidden = !fits
-      return fits
-    })
-    count.textContent = count.dataset.words.replace("{n}", shown.length).replace("{all}", rows.length)
-    const state = new URLSearchParams([...new FormData(form)].filter(([, value]) => value))
-    history.replaceState(null, "", state.size ? "?" + state : location.pathname)
-  }
-
-  for (const [name, value] of new URLSearchParams(location.search)) {
-    const field = form.elements[name]
-    if (field?.type === "checkbox") field.checked = Boolean(value)
-    else if (field) field.value = value
-  }
-  form.addEventListener("input", apply)
-  form.addEventListener("submit", (event) => event.preventDefault())
-  form.addEventListener("reset", () => setTimeout(apply))
-  if (location.search) apply()
-}
+// What pages do beyond being read: sort tables, remember the chosen language.
 
 // A click on a column's name sorts by it, another turns the order round. Where a table has several bodies, the rows of
 // each stay together, and the first number among them counts.
@@ -70,6 +35,5 @@ function rememberLanguage() {
   })
 }
 
-filterTable()
-document.querySelectorAll("table:is(.catalog, .sortable)").forEach(sortTable)
+document.querySelectorAll("table.sortable").forEach(sortTable)
 rememberLanguage()

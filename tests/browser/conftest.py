@@ -11,9 +11,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
+from pyarrow import parquet
 
+from catalog.load import load
 from tests.published import explained_file, published_index
 
 ROOT = Path(__file__).parents[2]
@@ -44,7 +47,8 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (entries / "articles/accents.yaml").write_text(ACCENTS, encoding="utf-8")
     results = folder / "index.json"
     results.write_text(json.dumps(with_failures()), encoding="utf-8")
-    made = ("--results", results, "--explained", explained_file())
+    vectors = with_vectors(entries, folder / "summaries.parquet")
+    made = ("--results", results, "--explained", explained_file(), "--vectors", vectors)
     run("catalog", "build", "--entries", entries, *made, "--output", pages)
     for config, language, target in (("mkdocs.yml", "en", site), ("mkdocs.zh.yml", "zh", site / "zh")):
         own = folder / config
@@ -54,6 +58,15 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
         )
         run("mkdocs", "build", "--quiet", "--strict", "--config-file", own)
     return site
+
+
+def with_vectors(entries: Path, path: Path) -> Path:
+    """Vectors of the summaries as the harness would write them, from counts of pairs of letters."""
+    texts = [entry.summary_en for entry in load(entries) if entry.summary_en]
+    vectors = [[float(text.count(a + b)) for a in "aeiost" for b in "lmnrst"] for text in texts]
+    table = pyarrow.table({"text": texts, "vector": vectors})
+    parquet.write_table(table.replace_schema_metadata({"model": "minilm-l6"}), path)
+    return path
 
 
 def with_failures() -> dict[str, Any]:

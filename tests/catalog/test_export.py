@@ -162,6 +162,31 @@ def test_atom_names_the_newest_first(found: list[Entry]) -> None:
     assert [e.findtext(f"{ATOM}summary") for e in feed.iter(f"{ATOM}entry")][1] == "双向编码器。"
 
 
+@pytest.mark.parametrize(("page", "subject"), [("", ""), ("tags/pretraining", "Pre-training")])
+@pytest.mark.parametrize("entries_there", [True, False])
+def test_atom_has_what_its_rules_ask(found: list[Entry], page: str, subject: str, entries_there: bool) -> None:
+    """RFC 4287, sections 4.1.1 and 4.1.2."""
+    text = export.to_atom(found if entries_there else [], "https://example.org/", "en", page, subject)
+    feed = ET.fromstring(text)
+    assert feed.tag == f"{ATOM}feed"
+    moment = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
+    for each in (feed, *feed.findall(f"{ATOM}entry")):
+        for name in ("id", "title", "updated"):
+            assert [bool(e.text) for e in each.findall(f"{ATOM}{name}")] == [True], name
+        assert (each.findtext(f"{ATOM}id") or "").startswith("https://")
+        assert moment.fullmatch(each.findtext(f"{ATOM}updated") or "")
+        assert len(each.findall(f"{ATOM}summary")) <= 1
+        links = [link.get("rel", "alternate") for link in each.findall(f"{ATOM}link")]
+        assert links.count("alternate") == 1
+        assert all((link.get("href") or "").startswith("https://") for link in each.findall(f"{ATOM}link"))
+    assert feed.findtext(f"{ATOM}author/{ATOM}name")
+    own = next(link for link in feed.findall(f"{ATOM}link") if link.get("rel") == "self")
+    assert own.get("href") == f"https://example.org/{page or 'feed'}.xml"
+    ids = [entry.findtext(f"{ATOM}id") for entry in feed.findall(f"{ATOM}entry")]
+    assert len(set(ids)) == len(ids) == (2 if entries_there else 0)
+    assert (subject or "new entries") in (feed.findtext(f"{ATOM}title") or "")
+
+
 def test_markdown_shows_a_nasty_title_as_text(found: list[Entry]) -> None:
     markdown = pytest.importorskip("markdown")
     page = markdown.markdown(export.to_markdown(found), extensions=["attr_list", "md_in_html"])

@@ -239,7 +239,9 @@ def test_each_metric_says_what_its_values_are() -> None:
 def test_the_vocabulary_has_both_languages() -> None:
     for group, words in vocabulary().items():
         for word, names in words.items():
-            more = {"tags": {"family"}, "terms": {"not"}, "metrics": {"values", "unit", "better"}}.get(group, set())
+            more = {"tags": {"family", "facet"}, "terms": {"not"}, "metrics": {"values", "unit", "better"}}.get(
+                group, set()
+            )
             assert {"en", "zh"} <= set(names) <= {"en", "zh", *more}, word
             assert isinstance(word, str)
             assert all(names.values())

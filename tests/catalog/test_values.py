@@ -17,6 +17,10 @@ def test_every_tag_says_what_it_means_for_the_family_tree() -> None:
     [
         ("tags:\n  ner: {en: NER, zh: 命名实体识别}", "tags: ner: add `family:` with one of member, about, neutral"),
         ("tags:\n  ner: {en: NER, zh: 命名实体识别, family: yes}", "tags: ner: add `family:`"),
+        (
+            "tags:\n  ner: {en: NER, zh: 命名实体识别, family: about, facet: x}",
+            "tags: ner: `facet:` is one of task, fra",
+        ),
         ("tags:\n  ner: {en: NER, family: about}", "tags: ner: has no name in zh"),
         ("languages:\n  en: {zh: 英语}", "languages: en: has no name in en"),
     ],

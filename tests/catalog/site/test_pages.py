@@ -13,7 +13,7 @@ pytest.importorskip("griffe")
 
 from catalog.errors import BadInput
 from catalog.links import Link
-from catalog.load import load
+from catalog.load import ENTRIES, load
 from catalog.site import family, leaderboard
 from catalog.site.pages import build
 from harness.records.record import Quality
@@ -148,11 +148,12 @@ def test_an_entry_is_found_by_what_others_call_it(catalog: Path, write: Write, t
             "glue": ("nyu-mll/glue", "命名实体"),
             "bert-atlas": ("a/atlas",),
         }.items():
-            entry, table = page(out, f"{language}/entries/{name}.md"), page(out, f"{language}/catalog.md")
+            entry = page(out, f"{language}/entries/{name}.md")
+            data = json.loads(page(out, f"{language}/assets/entries.js").removeprefix("window.CATALOG = "))
             hidden = entry.partition('<p class="sr">')[2].partition("</p>")[0].split()
-            row = next(row for row in table.split("<tr ") if f"entries/{name}.html" in row)
+            (row,) = (each for each in data["entries"] if each["id"] == name)
             assert set(found) <= set(hidden), name
-            assert all(each in row.partition('data-words="')[2].partition('"')[0].split() for each in found), name
+            assert set(found) <= set(row["words"].split()), name
 
 
 def test_relations_lead_both_ways(catalog: Path, tmp_path: Path) -> None:
@@ -489,7 +490,8 @@ def test_the_family_is_a_tree_of_models(catalog: Path, tmp_path: Path) -> None:
     albert = next(child for child in root.children if child.entry["id"] == "albert")
     assert [child.entry["id"] for child in albert.children] == ["child"]
     out = made(catalog, tmp_path)
-    assert 'href="entries/child.html"' in page(out, "en/family.md")
+    for name in ("family", "family-list"):
+        assert 'href="entries/child.html"' in page(out, f"en/{name}.md")
     assert family.family(listed, "absent") is None
 
 
@@ -538,6 +540,60 @@ def test_a_model_has_a_table_of_its_size_and_training(entries: Path, write: Writ
 def test_the_glossary_is_a_page(entries: Path, write: Write, tmp_path: Path) -> None:
     write("bert")
     assert "| token | 词元 |" in page(made(entries, tmp_path), "zh/glossary.md")
+
+
+def test_a_member_says_by_which_link_it_came_and_small_branches_are_one(entries: Path, write: Write) -> None:
+    from catalog.site.view import fields
+
+    write("bert")
+    for number, (link, tag) in enumerate(
+        [("distils", "distillation"), ("builds_on", "legal"), ("compresses", "pruning")]
+    ):
+        write(
+            f"m{number}",
+            arxiv=f'"1901.{number:05}"',
+            title=f"M{number}",
+            year="2019",
+            tags=f"[{tag}]",
+            **{link: "[bert]"},
+        )
+    for number in range(3):
+        write(f"p{number}", arxiv=f'"2002.{number:05}"', title=f"P{number}", year="2020", builds_on="[bert]")
+    root = family.family([fields(entry) for entry in load(entries)], "bert")
+    assert root is not None
+    big, others = family.branches(root)
+    assert (big.tag, len(big.nodes), big.years) == ("pretraining", 3, (2020, 2020))
+    assert {node.entry["id"]: node.by for node in others.nodes} == {
+        "m0": "distils",
+        "m1": "builds_on",
+        "m2": "compresses",
+    }
+    picture = family.draw(root, others, "{}.html".format)
+    assert picture.count('<g class="member"') == 3
+    assert picture.count('class="edge by-distils"') == 1
+
+
+@pytest.mark.slow
+def test_pages_have_a_bound_with_twice_the_entries(tmp_path: Path) -> None:
+    """Rendered, a page has 30 kB more, and may have 200 kB; those of the API are exempt."""
+    folder = tmp_path / "entries"
+    for file in sorted(ENTRIES.glob("*/*.yaml")):
+        copy = folder / file.parent.name / f"{file.stem}-copy.yaml"
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        text = file.read_text("utf-8")
+        copy.with_name(file.name).write_text(text, "utf-8")
+        copy.write_text(re.sub(r"(?m)^id: .*$", f"id: {copy.stem}", re.sub(r"(?m)^seed: .*\n", "", text)), "utf-8")
+    out = made(folder, tmp_path)
+    sizes = {path: path.stat().st_size for path in out.rglob("*.md") if path.parent.name != "api"}
+    assert len(list((out / "en/entries").glob("*-copy.md"))) * 2 >= 700
+    largest = max(sizes, key=lambda path: sizes[path])
+    assert sizes[largest] <= 170_000, largest
+
+
+def test_each_tag_has_a_feed_that_its_page_names(catalog: Path, tmp_path: Path) -> None:
+    out = made(catalog, tmp_path)
+    assert "https://example.org/atlas/zh/tags/pretraining.html" in page(out, "zh/tags/pretraining.xml")
+    assert 'feed: "tags/pretraining.xml"' in page(out, "en/tags/pretraining.md")
 
 
 def test_a_circle_of_relations_does_not_hang(entries: Path, write: Write) -> None:
