@@ -29,10 +29,16 @@ def agreement(reference: Worker, batch: Batch) -> Callable[[Worker], dict[str, A
 
 def vectors(worker: Worker, batch: Batch) -> Array:
     """The mean of each text's hidden states, in float64. [sequences, hidden size]"""
-    each = max(1, min(SEQUENCES, TOKENS // int(batch.lengths.max())))
-    parts = np.split(np.arange(len(batch.lengths)), range(each, len(batch.lengths), each))
-    hidden = np.concatenate([worker.encode(batch.select(part)).hidden.astype(np.float64) for part in parts])
+    hidden = np.concatenate([worker.encode(part).hidden.astype(np.float64) for part in parts_of(batch)])
     return np.add.reduceat(hidden, batch.cu_seqlens[:-1]) / batch.lengths[:, None]
+
+
+def parts_of(batch: Batch) -> list[Batch]:
+    """The batch in pieces that are sent to a worker one at a time, in its order."""
+    each = max(1, min(SEQUENCES, TOKENS // int(batch.lengths.max())))
+    return [
+        batch.select(part) for part in np.split(np.arange(len(batch.lengths)), range(each, len(batch.lengths), each))
+    ]
 
 
 def _nearest(rows: Array) -> Array:
