@@ -8,7 +8,19 @@ from typing import Annotated
 import typer
 
 from harness import __version__
-from harness.commands import choose, embed, load, machine, measure, predict, pretrain, records, serve, similar
+from harness.commands import (
+    choose,
+    embed,
+    load,
+    machine,
+    measure,
+    predict,
+    pretrain,
+    records,
+    reproduce,
+    serve,
+    similar,
+)
 from harness.errors import BadInput, ours
 from harness.printable import UNFIT, printable
 
@@ -29,6 +41,7 @@ app.add_typer(serve.app)
 app.add_typer(load.app)
 app.add_typer(pretrain.app)
 app.add_typer(records.app)
+app.add_typer(reproduce.app)
 app.add_typer(machine.app)
 app.add_typer(records.submit_app, name="submit")
 app.add_typer(machine.data_app, name="data")

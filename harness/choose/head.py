@@ -40,7 +40,7 @@ class Head:
         except (ValueError, OSError, RuntimeError) as error:
             raise ours(error) or BadInput(f"--head-task {kind}: {error}") from error
         self.kind = kind
-        if kind != "multi-label" and self.module.classifier.out_features < 2:
+        if kind != "multi-label" and len(self.module.classifier.weight) < 2:
             raise BadInput(f"--head-task {kind}: {weights.name} has one output, a score, and no labels; leave it out")
 
     def compare(self, reference: Worker, batch: Batch) -> Callable[[Worker], dict[str, Any]]:

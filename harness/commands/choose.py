@@ -26,7 +26,7 @@ ENGINES = f"{FAST},onnxruntime:int8,openvino:bf16,openvino-int8,ctranslate2,ctra
 @app.command(
     epilog="Examples:\n\n"
     "python -m harness choose --weights my-model --texts mails.txt\n\n"
-    "python -m harness choose --texts questions.csv --columns text=question --impl reference,openvino --sentences 64\n\n"
+    "python -m harness choose --texts questions.csv --columns text=question --impl reference,openvino\n\n"
     "python -m harness choose --weights my-classifier --texts mails.txt --head-task classification"
 )
 def choose(
