@@ -64,7 +64,8 @@ def prepare(path: Path, show: Show) -> Prepared:
 def measure(prepared: Prepared, data: Path | None) -> tuple[Path, Record]:
     """Run the command in the commit's tree, and return the new record with its file.
 
-    The command's output goes to standard error. What is finished is kept, so that the same command goes on where it was interrupted. Failure without a record.
+    The command's output goes to standard error. What is finished is kept, so that it goes on where it was interrupted.
+    Failure if it makes no such record.
     """
     command = [str(prepared.python), "-m", "harness", *prepared.arguments, "--runs", str(prepared.runs)]
     if isinstance(prepared.record, Quality):
