@@ -39,7 +39,7 @@ class Head:
             self.module: Any = reference.load(weights.folder, kind, "cpu", "fp64")
         except (ValueError, OSError, RuntimeError) as error:
             raise ours(error) or BadInput(f"--head-task {kind}: {error}") from error
-        self.kind = kind
+        self.kind, self.weights = kind, weights
         if kind != "multi-label" and len(self.module.classifier.weight) < 2:
             raise BadInput(f"--head-task {kind}: {weights.name} has one output, a score, and no labels; leave it out")
 
@@ -49,7 +49,7 @@ class Head:
         ``same_answer`` is the share of texts with the same label; in tagging, with the same tags of all tokens.
         ``head_seconds`` are those of the head alone for all texts.
         """
-        of_vectors = agreement(reference, batch)
+        of_vectors = agreement(reference, batch, self.weights)
         exact = np.concatenate([self.answers(self._in_float64(part), part) for part in parts_of(batch)])
         seconds = self._time(reference, batch)
 

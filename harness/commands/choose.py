@@ -3,6 +3,7 @@
 import sys
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -93,7 +94,7 @@ def choose(
     for note in (*inputs.notes, *left_out, *plan.notes):
         print(printable(note), file=sys.stderr)
     head = Head(plan.weights, head_task) if head_task else None
-    of_texts = replace(speed.of_texts(plan), compare=head.compare if head else agreement)
+    of_texts = replace(speed.of_texts(plan), compare=head.compare if head else partial(agreement, weights=plan.weights))
     if head:  # another question than that of a record without it
         of_texts = replace(of_texts, name=f"{of_texts.name}, {head_task}")
     middle = int(sorted(of_texts.batch.lengths)[len(of_texts.batch.lengths) // 2])

@@ -279,6 +279,19 @@ def test_agreement_is_of_the_means_of_each_text() -> None:
     assert other["mean"] == pytest.approx((2 + other["least"]) / 3)
 
 
+def test_vectors_are_pooled_as_the_folder_of_weights_says(tmp_path: Path) -> None:
+    kinds = [("0", "", "Transformer"), ("1", "1_Pooling", "Pooling")]
+    modules = [{"idx": i, "name": i, "path": p, "type": f"sentence_transformers.models.{k}"} for i, p, k in kinds]
+    (tmp_path / "modules.json").write_text(json.dumps(modules))
+    (tmp_path / "1_Pooling").mkdir()
+    (tmp_path / "1_Pooling" / "config.json").write_text('{"pooling_mode_cls_token": true}')
+    batch = from_lists([[1, 3], [2, 1]], [[0, 0], [0, 0]])
+    said = {"same_neighbour": 1.0, "texts": 2, "least": pytest.approx(1), "mean": pytest.approx(1)}
+    question = agreement(Fixed(), batch, Weights("cls", tmp_path, "0" * 64, "local"))  # type: ignore[arg-type]
+    assert question(Fixed(change=2.0))["agreement"] == said, "only the second token differs"  # type: ignore[arg-type]
+    assert agreement(Fixed(), batch)(Fixed(change=2.0))["agreement"]["least"] < 0.99  # type: ignore[arg-type]
+
+
 def test_what_is_installed_is_measured_where_it_runs() -> None:
     reference, transformers = installation_of(find("reference")), installation_of(find("transformers"))
     assert reference.size is not None
