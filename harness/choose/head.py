@@ -36,10 +36,10 @@ class Head:
             raise BadInput(f"--head-task {kind!r} is not one of {', '.join(KINDS)}, the heads whose answers are labels")
         _check_kind(weights.folder, kind)
         try:
-            self.module: Any = reference.load(weights.folder, kind, "cpu", "fp64")
+            module: Any = reference.load(weights.folder, kind, "cpu", "fp64")
         except (ValueError, OSError, RuntimeError) as error:
             raise ours(error) or BadInput(f"--head-task {kind}: {error}") from error
-        self.kind, self.weights = kind, weights
+        self.module, self.kind, self.weights = module, kind, weights
         if kind != "multi-label" and len(self.module.classifier.weight) < 2:
             raise BadInput(f"--head-task {kind}: {weights.name} has one output, a score, and no labels; leave it out")
 
