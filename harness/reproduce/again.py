@@ -19,7 +19,8 @@ from harness.reproduce.recorded import check_record, command_for
 from harness.reproduce.tree import check_commit, repository, worktree
 
 GRACE = 30.0  # seconds that an interrupted command has to keep what is finished
-PRIVATE = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")  # by which Python would find other packages
+# By which Python would find other packages, or not those of the tree.
+PRIVATE = ("PYTHONPATH", "PYTHONHOME", "PYTHONSAFEPATH", "VIRTUAL_ENV")
 
 
 class Prepared(NamedTuple):

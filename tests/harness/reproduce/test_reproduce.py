@@ -13,7 +13,7 @@ from harness.errors import BadInput, Failure
 from harness.records import record
 from harness.records.record import Quality
 from harness.registry import environments
-from harness.reproduce import environment
+from harness.reproduce import again, environment
 from harness.reproduce.recorded import command_for
 from harness.reproduce.tree import worktree
 from harness.reproduce.verdict import compare
@@ -196,6 +196,29 @@ def test_a_command_that_makes_no_record(recorded: Callable[..., Path], main: Mai
     assert code == 1
     assert "error: this harness measures nothing" in err
     assert "ended with exit code 1 and made no such record" in err
+
+
+def test_an_interrupted_command_has_time_to_end_and_goes_on_later(
+    recorded: Callable[..., Path], main: Main, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, waits = recorded(), []
+    recorded("again")
+    wait = subprocess.Popen.wait
+
+    def interrupted(process: Any, timeout: float | None = None) -> int:
+        if "--runs" in process.args:  # git runs too
+            waits.append(timeout)
+            if len(waits) == 1:
+                raise KeyboardInterrupt
+        return wait(process, timeout)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(subprocess.Popen, "wait", interrupted)
+        code, out, err = main("reproduce", file)
+    assert (code, out) == (130, "")
+    assert "the same command goes on from there" in err
+    assert waits[:2] == [None, again.GRACE]
+    assert main("reproduce", file)[0] == 0
 
 
 def test_a_tree_that_was_interrupted_is_checked_out_again_and_one_that_was_changed_is_refused(
