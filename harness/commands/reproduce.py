@@ -44,7 +44,8 @@ def reproduce(
     for text in found.notes:
         print(printable(text))
     if found.circumstances:
-        print("\nWhat differs, and may be why:")
+        agrees = found.equal and not found.differs
+        print("\nWhat was otherwise, without effect:" if agrees else "\nWhat was otherwise, and may be why:")
         for text in found.circumstances:
             print(printable(f"  {text}"))
     elif found.differs or not found.equal:

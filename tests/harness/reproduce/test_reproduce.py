@@ -96,9 +96,11 @@ def test_a_record_is_measured_again_at_its_commit_with_its_versions(
     recorded: Callable[..., Path], main: Main, made: list[list[list[str]]], first: str, tmp_path: Path
 ) -> None:
     file = recorded(command="python -m harness run --impl all --suite mini --lr 3e-5 --runs .../runs", seed=43)
-    recorded("again", seed=43)
+    recorded("again", seed=43, threads=1)
     code, out, err = main("reproduce", file)
     assert code == 0, err
+    assert "What was otherwise, without effect:" in out
+    assert "  threads: 2, now 1" in out
     assert "Reproduced, to the last digit." in out
     arguments, folder = json.loads((tmp_path / "called.json").read_text())
     assert Path(folder).name == first
