@@ -19,7 +19,7 @@ from harness.reproduce.tree import worktree
 from harness.reproduce.verdict import compare
 
 Main = Callable[..., tuple[int, str, str]]
-# The harness of the small repository: it notes how it was called, and writes the record that it is told to.
+# The harness of the small repository: it notes how it was called, and copies the record that lies ready.
 HARNESS = """
 import json, pathlib, shutil, sys
 runs = pathlib.Path(sys.argv[sys.argv.index("--runs") + 1])
@@ -68,7 +68,7 @@ def first(source: Path) -> str:
 
 @pytest.fixture(autouse=True)
 def made(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[list[list[str]]]:
-    """What was to be installed, environment by environment; our own interpreter stands in for each."""
+    """What was to be installed, environment by environment; for each there is our own interpreter."""
     found: list[list[list[str]]] = []
 
     def make(folder: Path, python: str, installs: list[list[str]], show: Any) -> Path:
