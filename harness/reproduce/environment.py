@@ -13,6 +13,7 @@ from pathlib import Path
 
 from filelock import FileLock
 from packaging.requirements import InvalidRequirement, Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
@@ -29,6 +30,7 @@ NO_NETWORK = re.compile(
 )
 ABSENT = (  # how pip and uv say which package it is
     r"No matching distribution found for (\S+)",
+    r"The user requested \(constraint\) (\S+)",
     r"there is no version of (\S+)",
     r"Because (\S+) was not found",
     r"Failed to build (?:installable wheels for some pyproject.toml based projects \()?[`']?([\w.=-]+)",
@@ -64,7 +66,7 @@ def needed(each: Record, tree: Path, names: list[str], versions: dict[str, str])
     """
     try:
         project = tomllib.loads((tree / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-        found = [str(Requirement(text)) for text in project["dependencies"]]
+        found = [_pinned(Requirement(text), versions) for text in project["dependencies"]]
     except (OSError, LookupError, ValueError) as error:
         raise Failure(f"{tree / 'pyproject.toml'} does not say what BERT Atlas required then: {error}") from error
     if "environment" in getattr(each, "implementation", {}):
@@ -72,7 +74,7 @@ def needed(each: Record, tree: Path, names: list[str], versions: dict[str, str])
     for one in _described(tree):
         wanted = [Requirement(text) for text in one.requirements.packages]
         if one.name in names and all(_meets(versions, requirement) for requirement in wanted):
-            found += map(str, wanted)
+            found += [_pinned(requirement, versions) for requirement in wanted]
     return list(dict.fromkeys(found))
 
 
@@ -80,6 +82,13 @@ def _described(tree: Path) -> Iterator[Implementation]:
     for file in sorted((tree / "harness" / "implementations").glob("*.py")):
         with suppress(BadInput):  # __init__, or a file that was described in another way then
             yield from describe(file)
+
+
+def _pinned(requirement: Requirement, versions: dict[str, str]) -> str:
+    """The requirement in its version: where that cannot be had, an installer then names it."""
+    if _meets(versions, requirement):
+        requirement.specifier = SpecifierSet(f"=={versions[canonicalize_name(requirement.name)]}")
+    return str(requirement)
 
 
 def _meets(versions: dict[str, str], requirement: Requirement) -> bool:
@@ -94,7 +103,9 @@ def python_for(each: Record, tree: Path, names: list[str], show: Show) -> tuple[
     """
     versions = pins(each, tree)
     packages = needed(each, tree, names, versions)
-    constraints = "".join(f"{name}=={version}\n" for name, version in sorted(versions.items()))
+    asked = {canonicalize_name(Requirement(text).name) for text in packages}  # twice, pip would name a conflict
+    others = sorted((name, version) for name, version in versions.items() if name not in asked)
+    constraints = "".join(f"{name}=={version}\n" for name, version in others)
     wanted, notes = _python(each)
     identity = json.dumps([packages, constraints, wanted, platform.machine(), sys.platform])
     key = hashlib.sha256(identity.encode()).hexdigest()[:16]
@@ -136,6 +147,6 @@ def _why(said: str) -> str:
     if package is None:
         return f"its environment does not install any more: {said}"
     advice = (
-        "" if "+" not in package else "; builds such as +cpu are in an index of their own: PIP_EXTRA_INDEX_URL names it"
+        "; builds such as +cpu are in an index of their own, which PIP_EXTRA_INDEX_URL names" if "+" in package else ""
     )
-    return f"its environment does not install any more: {package} cannot be had{advice}. {said}"
+    return f"its environment does not install any more: {package} cannot be had{advice}"
