@@ -26,7 +26,8 @@ class Verdict:
 
     rows: list[Row] = field(default_factory=list)
     differs: list[str] = field(default_factory=list)  # figures that do not agree
-    equal: bool = True  # whether all that should be equal to the last digit is
+    equal: bool = True  # whether all figures are, to the last digit
+    within: str = "within the interval"  # what else counts as reproduced
     circumstances: list[str] = field(default_factory=list)  # what differs and may be why
     notes: list[str] = field(default_factory=list)
 
@@ -35,7 +36,7 @@ class Verdict:
         """The verdict."""
         if self.differs:
             return f"Not reproduced: {'; '.join(self.differs)}."
-        return "Reproduced, to the last digit." if self.equal else "Reproduced, within the interval."
+        return f"Reproduced, {'to the last digit' if self.equal else self.within}."
 
 
 def compare(old: Record, new: Record, old_path: Path | None = None, new_path: Path | None = None) -> Verdict:
@@ -101,7 +102,7 @@ def _predictions(found: Verdict, old: Quality, new: Quality, old_path: Path | No
 
 
 def _speed(found: Verdict, old: Speed, new: Speed) -> None:
-    found.equal = False  # no two timings are
+    found.equal, found.within = False, "as the ranges of the ratios to the reference meet"  # no two timings are equal
     for name, was in old.implementations.items():
         now = new.implementations.get(name, {"state": "absent", "reason": "it took no part"})
         if was["state"] != "ok":
@@ -127,6 +128,7 @@ def _speed(found: Verdict, old: Speed, new: Speed) -> None:
 
 
 def _parity(found: Verdict, old: Parity, new: Parity) -> None:
+    found.within = "with the same verdict"
     if old.verdict != new.verdict:
         found.differs.append(f"parity is {new.verdict}, and was {old.verdict}")
     found.rows.append(("verdict", old.verdict, new.verdict, "equal" if old.verdict == new.verdict else "differs"))

@@ -357,7 +357,7 @@ def test_speed_is_a_ratio_with_its_range(speed_record: Callable[..., Any]) -> No
     assert ("transformers, sequences per second", "100.0", "177.8", "1.78x (1.60-2.00)") in found.rows
     assert found.differs == ["transformers is 1.10 times as fast as the reference, and was 0.62"]
     figures["ratio"] = [0.65, 0.6, 0.7]
-    assert not compare(old, new).differs
+    assert compare(old, new).sentence == "Reproduced, as the ranges of the ratios to the reference meet."
     new.implementations["transformers"] = {"state": "failed", "reason": "no memory"}
     assert compare(old, new).differs == ["transformers was not timed this time: no memory"]
 
@@ -367,7 +367,7 @@ def test_parity_is_its_verdict(parity_record: Callable[..., Any]) -> None:
     other = parity_record(differences={"fp32": {"max": 3e-6}})
     found = compare(old, other)
     assert ("largest difference in fp32", "2.0e-06", "3.0e-06", "rounding") in found.rows
-    assert not found.differs
+    assert found.sentence == "Reproduced, with the same verdict."
     assert compare(old, parity_record(verdict="differs")).differs == ["parity is differs, and was exact"]
 
 
