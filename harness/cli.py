@@ -19,6 +19,7 @@ from harness.commands import (
     predict,
     pretrain,
     records,
+    reproduce,
     serve,
     similar,
 )
@@ -44,6 +45,7 @@ app.add_typer(serve.app)
 app.add_typer(load.app)
 app.add_typer(pretrain.app)
 app.add_typer(records.app)
+app.add_typer(reproduce.app)
 app.add_typer(machine.app)
 app.add_typer(records.submit_app, name="submit")
 app.add_typer(machine.data_app, name="data")

@@ -74,6 +74,8 @@ def sentences(found: list[Row]) -> list[str]:
             f"its vectors have a cosine of at least {agrees['least']:.4f} with the exact ones (mean "
             f"{agrees['mean']:.5f}), and {agrees['same_neighbour']:.1%} of your texts keep their nearest neighbour."
         )
+        if "same_answer" in agrees:
+            said.append(f"It answers {agrees['same_answer']:.1%} of your texts as the exact model does.")
     elif lower:
         said.append("A lower precision is no faster here.")
     if any(row.disturbed for row in measured):

@@ -3,19 +3,20 @@
 import sys
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.commands.options import Device, Runs, Threads, Weights, command_line, names, roles
+from harness.commands.options import Device, Runs, Threads, Weights, check_texts, command_line, names, roles
 from harness.commands.terminal import log_console, print_rows, progress
 from harness.errors import BadInput
 from harness.printable import printable
 
 if TYPE_CHECKING:
     from harness.choose.verdict import Row
-    from harness.measure.plan import Options
+    from harness.measure.plan import Options, Plan
     from harness.records.record import Record
 
 app = typer.Typer()
@@ -26,7 +27,8 @@ ENGINES = f"{FAST},onnxruntime:int8,openvino:bf16,openvino-int8,ctranslate2,ctra
 @app.command(
     epilog="Examples:\n\n"
     "python -m harness choose --weights my-model --texts mails.txt\n\n"
-    "python -m harness choose --texts questions.csv --columns text=question --impl reference,openvino --sentences 64"
+    "python -m harness choose --texts questions.csv --columns text=question --impl reference,openvino\n\n"
+    "python -m harness choose --weights my-classifier --texts mails.txt --head-task classification"
 )
 def choose(
     texts: Annotated[Path, typer.Option(help="Your texts: .txt (a line each), .tsv, .csv or .jsonl; - for input.")],
@@ -35,6 +37,13 @@ def choose(
         str,
         typer.Option(help="Implementations to compare, or all.  [default: the engines that can run here at once]"),
     ] = "",
+    head_task: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KIND",
+            help="Also compare the answers of the weights' head: classification, multi-label or tagging.",
+        ),
+    ] = None,
     fast: Annotated[bool, typer.Option("--fast", help=f"Compare only {FAST}.")] = False,
     form: Annotated[
         str | None, typer.Option("--format", help="lines, tsv, csv or jsonl.  [default: by the file's name]")
@@ -54,6 +63,7 @@ def choose(
     on where it was interrupted. Records contain the lengths of your texts, not the texts.
     """
     from harness.choose.agreement import agreement
+    from harness.choose.head import Head
     from harness.choose.installation import runs_here
     from harness.choose.verdict import rows
     from harness.measure import main_path, speed
@@ -63,6 +73,7 @@ def choose(
 
     inputs = read_texts(texts, form, roles(columns))
     given = [example.text for example in inputs.examples]
+    check_texts(texts, given)
     wanted = names(impl) or [each for each in names(FAST if fast else ENGINES) if runs_here(find(each))]
     options = Options(
         implementations=["reference", *wanted],
@@ -82,7 +93,10 @@ def choose(
     plan = prepare(options, tasks_needed=False)
     for note in (*inputs.notes, *left_out, *plan.notes):
         print(printable(note), file=sys.stderr)
-    of_texts = replace(speed.of_texts(plan), compare=agreement)
+    head = Head(plan.weights, head_task) if head_task else None
+    of_texts = replace(speed.of_texts(plan), compare=head.compare if head else partial(agreement, weights=plan.weights))
+    if head:  # another question than that of a record without it
+        of_texts = replace(of_texts, name=f"{of_texts.name}, {head_task}")
     middle = int(sorted(of_texts.batch.lengths)[len(of_texts.batch.lengths) // 2])
     shapes = [speed.fixed(1, middle, plan.config["vocab_size"]), of_texts]
     records: list[Record] = []
@@ -93,7 +107,8 @@ def choose(
         print("interrupted; the same command goes on from there: what is finished is kept", file=sys.stderr)
         raise
     _print(rows(records), len(of_texts.batch.lengths), middle)
-    _print_sentences(rows(records), weights)
+    _print_sentences(rows(records))
+    _print_code(rows(records), plan, head_task)
 
 
 def that_fit(options: "Options") -> "tuple[Options, list[str]]":
@@ -119,15 +134,16 @@ def _print(found: "list[Row]", texts: int, length: int) -> None:
     from harness.registry.implementations import find
 
     head = ["", "parity", "computes in", f"one of {length} tokens", f"{texts} texts", "to reference"]
-    head += ["cosine", "memory", "loads in", "installed", "licence"]
+    answered = any("same_answer" in row.many.get("agreement", {}) for row in found)
+    head += ["cosine", *(["same answers"] if answered else []), "memory", "loads in", "installed", "licence"]
     lines = []
     for row in found:
         if not (row.one and row.many):
-            lines.append([row.name, row.verdict or row.state, "-", *[""] * 8])
+            lines.append([row.name, row.verdict or row.state, "-", *[""] * (len(head) - 3)])
             continue
         size, licence = installation_of(find(row.name))
         median, least, most = row.many["ratio"]
-        memory = row.many["memory"]
+        memory, agrees = row.many["memory"], row.many.get("agreement", {})
         lines.append(
             [
                 row.name,
@@ -136,7 +152,8 @@ def _print(found: "list[Row]", texts: int, length: int) -> None:
                 f"{1000 * row.one['p50']:.1f} ms",
                 f"{row.many['sequences_per_second']:.0f}/s",
                 f"{median:.2f}x ({least:.2f}-{most:.2f})",
-                f"{row.many['agreement']['least']:.4f}" if "agreement" in row.many else "-",
+                f"{agrees['least']:.4f}" if agrees else "-",
+                *([f"{agrees['same_answer']:.1%}" if agrees else "-"] if answered else []),
                 f"{(memory['gpu'] or memory['resident']) / 2**20:.0f} MiB",
                 f"{row.many['loading']:.1f} s",
                 "-" if size is None else f"{size / 2**20:.0f} MiB",
@@ -151,19 +168,26 @@ def _print(found: "list[Row]", texts: int, length: int) -> None:
             print(printable(f"{row.name}: {row.why}"))
 
 
-def _print_sentences(found: "list[Row]", weights: str) -> None:
+def _print_sentences(found: "list[Row]") -> None:
     from harness.choose.verdict import sentences
-    from harness.registry.implementations import find
 
     print()
     for text in sentences(found):
         print(printable(text))
+    seconds = [row.many["agreement"].get("head_seconds") for row in found if "agreement" in row.many]
+    if seconds and seconds[0]:
+        print(f"The head, computed apart in float64, takes {1000 * seconds[0]:.1f} ms more for all of these texts.")
+
+
+def _print_code(found: "list[Row]", plan: "Plan", head: str | None) -> None:
+    """How the fastest that computes BERT is used. SystemExit 1 if nothing was timed."""
+    from harness.choose.code import lines
+    from harness.registry.implementations import find
+    from harness.weights.sentences import as_read
+
     first = next((row for row in found if row.precise and row.many), None)
     if first is None:
         raise SystemExit(1)
-    if first.name == "reference":
-        print(
-            f'\nIn Python: reference.SentenceEncoder("{printable(weights)}").encode(texts); as a service: harness serve'
-        )
-    else:
-        print(f"\nHow {first.name} is called: {find(first.name).file.name} in harness/implementations")
+    longest = as_read(plan.weights, [], plan.tokenizer.max_length, plan.config["max_position_embeddings"])[1]
+    print(f"\n{first.name} in Python; as a service: python -m harness serve --help\n")
+    print(printable(lines(find(first.name), plan.weights.folder, plan.device, longest, head)))

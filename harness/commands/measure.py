@@ -18,6 +18,7 @@ from harness.commands.options import (
     Runs,
     Threads,
     Weights,
+    check_texts,
     checkouts,
     command_line,
     names,
@@ -237,10 +238,13 @@ def time(
     if training and texts:
         raise BadInput("--training is of tasks; leave --texts out")
     inputs = read_texts(texts) if texts else None
+    given = tuple(example.text for example in inputs.examples) if inputs else ()
+    if texts:
+        check_texts(texts, given)
     options = Options(
         implementations=["reference", *names(impl)],
         tasks=names(tasks),
-        texts=tuple(example.text for example in inputs.examples) if inputs else (),
+        texts=given,
         shapes=_shapes(shapes),
         sentences=sentences,
         by_length=by_length,

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -40,6 +41,7 @@ Normalize = Annotated[
     typer.Option("--normalize/--no-normalize", help="Scale vectors to length 1.  [default: as the folder says]"),
 ]
 VectorPrecision = Annotated[str, typer.Option("--precision", help="auto, fp32, bf16, fp16, int8 or fp64.")]
+LONGEST_TEXT = 1_000_000  # characters
 
 
 def names(text: str) -> list[str]:
@@ -67,6 +69,18 @@ def roles(columns: str) -> dict[str, str]:
             raise BadInput(f"--columns: {each!r} is not of the form ROLE=COLUMN, such as text=message")
         found[role] = column
     return found
+
+
+def check_texts(file: Path, texts: Sequence[str]) -> None:
+    """BadInput for texts of which a timing would say nothing: all empty, or one so long that it is a whole file."""
+    if not any(map(str.strip, texts)):
+        raise BadInput(f"{file}: all of its texts are empty")
+    long = next((i for i, text in enumerate(texts) if len(text) > LONGEST_TEXT), None)
+    if long is not None:
+        raise BadInput(
+            f"{file}: text {long + 1} has {len(texts[long]):,} characters, and a model reads some hundred words; "
+            f"divide what is longer than {LONGEST_TEXT:,} characters into texts, one a line"
+        )
 
 
 def thread_count(given: int | None) -> int:

@@ -114,7 +114,7 @@ EXCLUDED = (
     Excluded(("harness.__main__", "harness.cli", "harness.commands"), "what a user types"),
     Excluded(("harness.weights.saved_model", "harness.weights.saved_task"), "they describe a model that was scored"),
     Excluded(("harness.predict",), "it uses saved models"),
-    Excluded(("harness.choose",), "it compares what was measured"),
+    Excluded(("harness.choose", "harness.reproduce"), "they compare what was measured"),
     Excluded(("reference.pretraining",), "it makes weights, whose content is in the key"),
     Excluded(("harness.load", "harness.services"), "they drive services of vectors, whose records have other keys"),
     Excluded(("harness.results", "harness.report", "harness.statistics.seeds"), "what becomes of records afterwards"),

@@ -31,6 +31,7 @@ from harness.records import record
 from harness.records.load import Stretch, load_of, watched
 from harness.records.models import model_of
 from harness.registry.implementations import Implementation
+from harness.weights.sentences import as_read
 
 LATENCY = (1, 128)  # sequences, length
 THROUGHPUT = (8, 128)
@@ -292,13 +293,14 @@ def _shapes(plan: Plan) -> list[Shape]:
 
 
 def of_texts(plan: Plan) -> Shape:
-    """At most ``--sentences`` of the user's texts, drawn evenly from all, cut to what the model reads."""
+    """At most ``--sentences`` of the user's texts, drawn evenly from all, as the weights' folder has them read."""
     given, name = plan.options.texts, "your texts"
     chosen = np.linspace(0, len(given) - 1, min(len(given), plan.options.sentences)).round().astype(int)
-    texts = [given[i] for i in chosen]
+    usual, positions = plan.tokenizer.max_length, plan.config["max_position_embeddings"]
+    texts, longest = as_read(plan.weights, [given[i] for i in chosen], usual, positions)
 
     def encode() -> Batch:
-        encodings = plan.tokenizer.encode_batch(texts, None, plan.config["max_position_embeddings"])
+        encodings = plan.tokenizer.encode_batch(texts, None, longest)
         return from_lists([each.ids for each in encodings], [each.segments for each in encodings])
 
     batch = encode()

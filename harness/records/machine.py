@@ -203,10 +203,12 @@ def _output(*command: str) -> str:
     return done.stdout if done is not None and done.returncode == 0 else ""
 
 
-def completed(*command: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str] | None:
+def completed(
+    *command: str, env: dict[str, str] | None = None, timeout: float = 30
+) -> subprocess.CompletedProcess[str] | None:
     """A program that has ended; None if it does not exist or hangs. Its output is decoded as names of files are."""
     try:
-        done = subprocess.run(command, capture_output=True, timeout=30, check=False, env=env)
+        done = subprocess.run(command, capture_output=True, timeout=timeout, check=False, env=env)
     except (OSError, subprocess.TimeoutExpired):
         return None
     said = (os.fsdecode(text) for text in (done.stdout, done.stderr))

@@ -50,20 +50,20 @@ def _commit_at(folder: Path, *changed: str) -> str | None:
 
     None if the folder is not the top of a repository.
     """
-    found = _git(folder, "rev-parse", "--show-toplevel", "HEAD")
+    found = git(folder, "rev-parse", "--show-toplevel", "HEAD")
     if found is None or found.returncode:
         return None
     top, _, commit = found.stdout.partition("\n")
     if Path(top).resolve() != folder.resolve():
         return None
-    changes = _git(folder, "status", "--porcelain", *changed)
+    changes = git(folder, "status", "--porcelain", *changed)
     clean = changes is not None and changes.returncode == 0 and not changes.stdout  # if unknown, it is not clean
     return commit.strip() + ("" if clean else "+changes")
 
 
 def git_refusal(folder: Path) -> str | None:
     """Why git refuses to name the commit of a repository, and what to do; None: it names it, or there is none."""
-    found = _git(folder, "rev-parse", "HEAD")
+    found = git(folder, "rev-parse", "HEAD")
     if found is None or found.returncode == 0 or "not a git repository" in found.stderr:
         return None
     if "dubious ownership" in found.stderr:
@@ -77,12 +77,13 @@ def git_refusal(folder: Path) -> str | None:
     return f"git says: {' '.join(found.stderr.split())[:300]}"
 
 
-def _git(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str] | None:
-    """Run git in a folder; None if it does not exist or hangs."""
+def git(folder: Path, *arguments: str, timeout: float = 30) -> subprocess.CompletedProcess[str] | None:
+    """Run git in a folder; None if it does not exist or takes longer than ``timeout`` seconds."""
     # In a hook, git sets GIT_DIR and other variables that point to another repository. GIT_CONFIG_COUNT and the like
     # are kept, because they may say which repositories git may read.
     kept = {name: value for name, value in os.environ.items() if not name.startswith("GIT_") or "CONFIG" in name}
-    return completed("git", "--no-optional-locks", "-C", str(folder), *arguments, env=kept | {"LC_ALL": "C"})
+    variables = kept | {"LC_ALL": "C"}
+    return completed("git", "--no-optional-locks", "-C", str(folder), *arguments, env=variables, timeout=timeout)
 
 
 # -- the command --

@@ -95,7 +95,8 @@ class Speed(Record):
     # not the reference's), compiled, batching, wall and cpu seconds (raw), sequences_per_second, tokens_per_second,
     # p50, p90, p99 (seconds), ratio to the reference with its range, peak memory in bytes, loading (seconds from the
     # start of the process); of texts of the user the agreement of their vectors with the reference's: texts, least and
-    # mean cosine, same_neighbour (share of texts whose most similar text is the same)
+    # mean cosine, same_neighbour (share of texts whose most similar text is the same); if the head in the weights was
+    # asked for, also same_answer (share of texts with the labels of the exact model) and head_seconds
     implementations: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 

@@ -154,22 +154,38 @@ def _python_in(folder: Path) -> Path:
 
 
 def _make(folder: Path, requirements: Requirements, show: Show) -> None:
-    """With uv if it is installed, which is faster and downloads the required Python; else with venv and pip."""
+    options = (["--no-build-isolation"] if requirements.build else []) + (["--no-deps"] if requirements.no_deps else [])
+    installs = [[*requirements.build]] if requirements.build else []
+    make(folder, requirements.python, [*installs, [*options, *requirements.packages]], show)
+
+
+def make(folder: Path, python: str, installs: list[list[str]], show: Show) -> Path:
+    """A virtual environment with a Python of a suitable version, for which pip runs once for each list of arguments.
+
+    With uv if it is installed, which is faster and downloads the required Python; else with venv and pip. Returns the
+    interpreter. Failure, with the installer's last lines, if one fails.
+    """
     uv = shutil.which("uv")
     if uv:
-        wanted = requirements.python or platform.python_version()
-        _run([uv, "venv", "--python", wanted, str(folder)], show)
+        _run([uv, "venv", "--python", python or platform.python_version(), str(folder)], show)
         install = [uv, "pip", "install", "--python", str(_python_in(folder))]
     else:
-        _run([_interpreter(requirements.python), "-m", "venv", "--without-pip", str(folder)], show)
+        _run([_interpreter(python), "-m", "venv", "--without-pip", str(folder)], show)
         pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", str(_python_in(folder))]
         install = [*pip, "install"]
-    if requirements.build:
-        _run([*install, *requirements.build], show)
-        install.append("--no-build-isolation")
-    if requirements.no_deps:
-        install.append("--no-deps")
-    _run([*install, *requirements.packages], show)
+    for arguments in installs:
+        _run([*install, *arguments], show)
+    return _python_in(folder)
+
+
+def has_python(wanted: str) -> bool:
+    """Whether ``make`` finds a Python of such a version, or uv may download one."""
+    if shutil.which("uv"):
+        return True
+    try:
+        return bool(_interpreter(wanted))
+    except Failure:
+        return False
 
 
 def _interpreter(wanted: str) -> str:

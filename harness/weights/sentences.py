@@ -28,6 +28,27 @@ def sentence_folder(weights: Weights) -> "SentenceFolder":
     return said
 
 
+def as_read(weights: Weights, texts: list[str], usual: int, positions: int) -> tuple[list[str], int]:
+    """The texts as they go into the tokenizer, and how many tokens are read of each.
+
+    These are as many as the folder says, else ``usual``, the tokenizer's number; never more than ``positions``.
+
+    As in ``reference.encoder``: with the folder's default prompt, in lower case and cut where the folder says so.
+    BadInput for a folder whose vectors are not computed here, which leaves open what it reads.
+    """
+    from reference.errors import CheckpointError
+    from reference.sentence_folder import read_sentence_folder
+
+    if not weights.folder.is_dir():
+        return texts, min(usual, positions)
+    try:
+        said = read_sentence_folder(weights.folder)
+    except CheckpointError as error:
+        raise BadInput(f"{error}; so it is not known how its users feed it") from error
+    prompted = [said.prompts.get(said.default_prompt_name or "", "") + text for text in texts]
+    return [text.lower() if said.lower_case else text for text in prompted], min(said.max_length or usual, positions)
+
+
 def _unfit(said: "SentenceFolder", folder: Path) -> str | None:
     """What the folder asks for that is not computed of an implementation's last hidden states; None: nothing."""
     default = said.prompts.get(said.default_prompt_name or "", "")

@@ -42,6 +42,7 @@ COMMANDS = [
         "figures",
         "index",
         "check-record",
+        "reproduce",
     ),
     *("data get", "data list", "env list", "env create", "env remove", "submit glue", "submit conll", "submit check"),
 ]

@@ -1,7 +1,9 @@
 """The command choose: on a tiny model and texts of a file, and the sentences that follow from figures."""
 
 import json
+import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +11,17 @@ import numpy as np
 import pytest
 
 from harness.choose.agreement import agreement
+from harness.choose.code import lines
+from harness.choose.head import Head, packed
 from harness.choose.installation import installation_of
 from harness.choose.verdict import Row, rows, sentences
 from harness.measure import speed
-from harness.port.batch import from_lists
+from harness.measure.client import Encoded
+from harness.measure.plan import Plan
+from harness.port.batch import Batch, from_lists
 from harness.records.record import Speed, read_all
 from harness.registry.implementations import find
+from harness.weights.find import Weights
 from tests.conftest import new_cache
 
 Main = Callable[..., tuple[int, str, str]]
@@ -32,9 +39,25 @@ def choose(main: Main, tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytes
     return lambda *arguments: main("choose", "--texts", file, *own, *arguments)
 
 
+@pytest.fixture
+def with_head(tiny_head: Callable[[str], Path], tiny_checkpoint: Path, tmp_path: Path) -> Callable[[str], Path]:
+    """A function: kind of task to a folder of the tiny checkpoint with such a head, and with its tokenizer."""
+
+    def folder_of(kind: str) -> Path:
+        folder = tmp_path / "model"
+        shutil.copytree(tiny_checkpoint, folder)
+        shutil.copytree(tiny_head(kind), folder, dirs_exist_ok=True)
+        return folder
+
+    return folder_of
+
+
 @pytest.mark.slow
-def test_it_compares_on_the_users_texts_and_goes_on_from_what_is_finished(choose: Main, tmp_path: Path) -> None:
-    code, out, err = choose("--impl", "tbert")  # which needs torch alone
+def test_it_compares_on_the_users_texts_and_goes_on_from_what_is_finished(
+    choose: Main, with_head: Callable[[str], Path], tmp_path: Path
+) -> None:
+    own = ["--weights", with_head("classification"), "--head-task", "classification", "--impl", "tbert"]
+    code, out, err = choose(*own)
     assert code == 0, err
     header, *lines = [line for line in out.splitlines() if line.strip()]
     assert "one of 7 tokens" in header
@@ -50,11 +73,16 @@ def test_it_compares_on_the_users_texts_and_goes_on_from_what_is_finished(choose
     agrees = of_texts.implementations["tbert"]["agreement"]
     assert agrees["least"] == pytest.approx(1, abs=1e-6)
     assert agrees["same_neighbour"] == 1
+    assert agrees["same_answer"] == 1
+    assert "same answers" in header
+    assert all("100.0%" in line for line in lines[:2])
+    assert any(line.startswith("The head, computed apart in float64, takes ") for line in lines)
+    assert "from harness.implementations import" in out, "the lines of code"
     for file in (tmp_path / "runs").rglob("*.json"):
         assert "parcel" not in file.read_text(), "records contain no text of the user"
 
     kept = {file: file.stat().st_mtime_ns for file in (tmp_path / "runs").rglob("*.json")}
-    assert choose("--impl", "tbert")[:2] == (0, out)
+    assert choose(*own)[:2] == (0, out)
     assert {file: file.stat().st_mtime_ns for file in kept} == kept
 
 
@@ -68,6 +96,13 @@ def test_it_compares_on_the_users_texts_and_goes_on_from_what_is_finished(choose
         (b"text\n", ["--sentences", "0"], "--sentences is 0; it must be above 0"),
         (b"text\n", ["--columns", "text"], "not of the form ROLE=COLUMN"),
         (b"text\n", ["--weights", "/no/such/folder"], "/no/such/folder"),
+        (b"a" * 10_000_000, [], "text 1 has 10,000,000 characters"),
+        (
+            b"text\n",
+            ["--head-task", "regression"],
+            "--head-task 'regression' is not one of classification, multi-label",
+        ),
+        (b"text\n", ["--head-task", "tagging"], "this needs a BertForTokenClassification"),
     ],
 )
 def test_bad_input_is_said_in_a_sentence(
@@ -79,6 +114,91 @@ def test_bad_input_is_said_in_a_sentence(
     assert message in err
     assert "Traceback" not in err
     assert out == ""
+
+
+def test_texts_that_are_all_empty_or_weights_of_another_model_are_refused(choose: Main, tmp_path: Path) -> None:
+    (tmp_path / "mails.txt").write_text("text")
+    (tmp_path / "mails.csv").write_text('id,text\n1,""\n2," "\n')
+    code, _, err = choose("--texts", tmp_path / "mails.csv")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "all of its texts are empty" in err
+
+    other = tmp_path / "gpt2"
+    other.mkdir()
+    (other / "config.json").write_text('{"model_type": "gpt2", "architectures": ["GPT2Model"]}')
+    (other / "model.safetensors").write_bytes(b"")
+    code, _, err = choose("--weights", other)
+    assert (code, err.count("\n")) == (2, 1)
+    assert "model_type is 'gpt2' (GPT2Model)" in err
+
+
+# -- what a text is cut to --
+
+
+@pytest.mark.parametrize(
+    ("said", "longest"), [({"max_seq_length": 16}, 16), ({}, 512), ({"max_seq_length": 9999}, 512)]
+)
+def test_texts_are_cut_where_the_folder_of_weights_says_so(
+    said: dict[str, int], longest: int, prepared: Callable[..., Plan], tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "sentences"
+    shutil.copytree(tiny_checkpoint, folder)
+    kinds = [("0", "", "Transformer"), ("1", "1_Pooling", "Pooling")]
+    modules = [{"idx": i, "name": i, "path": p, "type": f"sentence_transformers.models.{k}"} for i, p, k in kinds]
+    (folder / "modules.json").write_text(json.dumps(modules))
+    (folder / "sentence_bert_config.json").write_text(json.dumps(said | {"do_lower_case": True}))
+    texts = ["word " * 600, "Short"]
+    plan = prepared(weights=str(folder), texts=tuple(texts))
+    found = speed.of_texts(plan).batch
+    assert found.lengths.tolist() == [longest, 3]
+    assert found.ids[-2] == plan.tokenizer.encode("short").ids[1]
+
+
+# -- heads --
+
+
+@pytest.mark.parametrize(
+    ("kind", "shares"),
+    [("classification", [1.0, 1.0, 0.5]), ("multi-label", [1.0, 1.0, 0.5]), ("tagging", [1.0, 0.5, 1.0])],
+)
+def test_a_text_has_the_same_answer_unless_what_its_head_reads_differs(
+    kind: str, shares: list[float], tiny_head: Callable[[str], Path]
+) -> None:
+    head = Head(Weights("tiny", tiny_head(kind), "0" * 64, "local"), kind)
+    batch = from_lists([[101, 7592, 102], [101, 2088, 2088, 102]], [[0] * 3, [0] * 4])
+    exact = head.module.bert(packed(batch)).detach().numpy()
+
+    class Encoder:
+        def __init__(self, change: int | None = None) -> None:
+            self.change = change
+
+        def encode(self, part: Batch) -> Encoded:
+            hidden = exact.copy()
+            if self.change is not None:
+                hidden[self.change] *= -9
+            return Encoded(hidden, None)
+
+    question = head.compare(Encoder(), batch)  # type: ignore[arg-type]
+    share = [question(Encoder(change))["agreement"]["same_answer"] for change in (None, 1, 0)]  # type: ignore[arg-type]
+    assert share == shares, "a pooler reads [CLS], whose tag does not count"
+
+
+# -- lines of code --
+
+
+@pytest.mark.parametrize(
+    ("name", "head", "gives"), [("reference", None, "vectors"), ("reference", "tagging", "logits")]
+)
+def test_the_lines_of_code_run(name: str, head: str | None, gives: str, with_head: Callable[[str], Path]) -> None:
+    folder = with_head("tagging")
+    there: dict[str, Any] = {"texts": ["Where is my parcel?", "Fine"]}
+    exec(lines(find(name), folder, "cpu", 256, head), there)
+    assert there[gives].shape == {"vectors": (2, 32), "logits": (10, 5)}[gives]
+
+
+def test_code_of_an_implementation_in_a_file_of_the_users_own_names_the_file(tmp_path: Path) -> None:
+    own = replace(find("transformers"), file=tmp_path / "mine.py")
+    assert str(own.file) in lines(own, tmp_path, "cpu", 256, None)
 
 
 # -- what follows from figures --
@@ -157,6 +277,19 @@ def test_agreement_is_of_the_means_of_each_text() -> None:
     a, b = np.array([np.cos(3), np.sin(3)]), np.array([np.cos(3), np.sin(3) + 2])
     assert other["least"] == pytest.approx(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
     assert other["mean"] == pytest.approx((2 + other["least"]) / 3)
+
+
+def test_vectors_are_pooled_as_the_folder_of_weights_says(tmp_path: Path) -> None:
+    kinds = [("0", "", "Transformer"), ("1", "1_Pooling", "Pooling")]
+    modules = [{"idx": i, "name": i, "path": p, "type": f"sentence_transformers.models.{k}"} for i, p, k in kinds]
+    (tmp_path / "modules.json").write_text(json.dumps(modules))
+    (tmp_path / "1_Pooling").mkdir()
+    (tmp_path / "1_Pooling" / "config.json").write_text('{"pooling_mode_cls_token": true}')
+    batch = from_lists([[1, 3], [2, 1]], [[0, 0], [0, 0]])
+    said = {"same_neighbour": 1.0, "texts": 2, "least": pytest.approx(1), "mean": pytest.approx(1)}
+    question = agreement(Fixed(), batch, Weights("cls", tmp_path, "0" * 64, "local"))  # type: ignore[arg-type]
+    assert question(Fixed(change=2.0))["agreement"] == said, "only the second token differs"  # type: ignore[arg-type]
+    assert agreement(Fixed(), batch)(Fixed(change=2.0))["agreement"]["least"] < 0.99  # type: ignore[arg-type]
 
 
 def test_what_is_installed_is_measured_where_it_runs() -> None:
