@@ -17,6 +17,7 @@ KEPT = {  # options that decide about the result, with their values; a record's 
     "run": {
         "--splits": f"{WORD}(,{WORD})*",
         "--threads": NUMBER,
+        "--nproc": NUMBER,
         "--lr": r"[0-9.]{1,20}(e-?[0-9]{1,3})?",
         "--epochs": NUMBER,
         "--batch-size": NUMBER,
@@ -27,10 +28,12 @@ KEPT = {  # options that decide about the result, with their values; a record's 
     },
     "time": {"--threads": NUMBER},
     "parity": {"--threads": NUMBER},
+    "contribute": {},
 }
 SAID = {  # by the record itself, or by whoever measures it again
     "--impl", "--tasks", "--suite", "--weights", "--data", "--runs", "--device", "--precision", "--seed", "--seeds",
     "--shapes", "--sentences", "--load", "--rerun", "--save-model", "--checkout", "--shard", "--on",
+    "--output", "--wait",
 }  # fmt: skip
 FLAGS = {"--layers", "--by-length", "--training"}
 WEIGHTS = re.compile(rf"{WORD}(/{WORD})*(@[\w./-]+)?", re.ASCII)  # a name, or a model on the Hub and its revision
@@ -54,20 +57,20 @@ def check_record(each: Record) -> None:
 def command_for(each: Record) -> list[str]:
     """The arguments of ``python -m harness`` that measure again what the record is of, and nothing more.
 
-    BadInput where the record's command is none of ``run``, ``time`` and ``parity``, has options that those do not have,
-    or where a name or value is not of the form that it should have.
+    BadInput where the record's command is none of those in ``KEPT``, has options that those do not have, or where a
+    name or value is not of the form that it should have.
     """
     verb, given = _parsed(each.command)
     if isinstance(each, Quality) and verb == "run":
         arguments = ["run", "--impl", _implementation(each.implementation["name"])]
         arguments += ["--tasks", _fitting("task", WORD, each.task["name"])]
         arguments += ["--seed", _fitting("seed", NUMBER, str(each.seed)), "--seeds", "1", *_precision(each)]
-    elif isinstance(each, Speed) and verb in ("run", "time"):
+    elif isinstance(each, Speed) and verb in ("run", "time", "contribute"):
         timed = [name for name in each.implementations if name != "reference"]
         arguments = ["time", "--impl", ",".join(map(_implementation, timed or ["reference"]))]
         arguments += [*_shape(each.shape), *_precision(each)]
         given = {name: value for name, value in given.items() if name in KEPT["time"]}
-    elif isinstance(each, Parity) and verb in ("run", "parity"):
+    elif isinstance(each, Parity) and verb in ("run", "parity", "contribute"):
         arguments = ["parity", "--impl", _implementation(each.implementation["name"])]
         given = {name: value for name, value in given.items() if name in KEPT["parity"]}
     else:

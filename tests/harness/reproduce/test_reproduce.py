@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.main import get_command
 
+from harness import cli
 from harness.errors import BadInput, Failure
 from harness.records import record
 from harness.records.record import Quality
 from harness.registry import environments
 from harness.reproduce import again, environment
-from harness.reproduce.recorded import command_for
+from harness.reproduce.recorded import KEPT, SAID, command_for
 from harness.reproduce.tree import worktree
 from harness.reproduce.verdict import compare
 
@@ -307,6 +309,18 @@ def test_a_timing_is_narrowed_to_its_shape_and_implementations(speed_record: Cal
     assert training[3:8] == ["--shapes", "1x8", "--tasks", "rte", "--training"]
     with pytest.raises(BadInput, match="which only its author has"):
         command_for(speed_record("your texts", command=command))
+
+
+def test_every_option_of_run_is_kept_or_said_by_the_record() -> None:
+    run = get_command(cli.app).commands["run"]  # type: ignore[attr-defined]
+    options = {name for parameter in run.params for name in parameter.opts} - {"--task", "--dry-run", "--help"}
+    assert options <= KEPT["run"].keys() | SAID, "published records may have them: those of --task and --dry-run cannot"
+
+
+def test_records_of_a_contribution(speed_record: Callable[..., Any], parity_record: Callable[..., Any]) -> None:
+    command = "python -m harness contribute --output there --wait 60"
+    assert command_for(speed_record(command=command))[:1] == ["time"]
+    assert command_for(parity_record(command=command))[:1] == ["parity"]
 
 
 def test_parity_of_a_run(parity_record: Callable[..., Any]) -> None:
