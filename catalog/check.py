@@ -38,6 +38,7 @@ def check_documents(documents: list[Document], whole: bool = False) -> list[Prob
         _titles,
         _dates,
         _sources,
+        _venues,
         _wording,
         _code_and_names,
         check_reported,
@@ -221,6 +222,16 @@ def _sources(documents: list[Document]) -> None:
                     document.wrong(f"no source states it; write ({words}) after the source that does", (name,))
 
 
+def _venues(documents: list[Document]) -> None:
+    """Check that a paper's venue is the meeting that its ids in the ACL Anthology name."""
+    for document, entry in _valid(documents):
+        for name in ("doi", "url"):
+            meeting = evidence.meeting_of(getattr(entry, name) or "")
+            venue = getattr(entry, "venue", None)
+            if meeting and venue and not re.match(rf"{meeting}\b", venue):
+                document.wrong(f"is {venue!r}, but the Anthology's {name} is of {meeting}", ("venue",))
+
+
 def _wording(documents: list[Document]) -> None:
     """Check summaries for ranks without a date, and Chinese text for words that the glossary replaces."""
     for document, entry in _valid(documents):
@@ -229,6 +240,9 @@ def _wording(documents: list[Document]) -> None:
             if claim := evidence.undated_rank(getattr(entry, name) or "", language):
                 remedy = "say since or until which year in that sentence, with a source, or leave it out"
                 document.wrong(f"{claim!r} claims a rank without a date; {remedy}", (name,))
+        if times := evidence.ambiguous_times(entry.summary_zh or ""):
+            remedy = "say which share or multiple: 速度是……的 N 倍, 降至 1/N"
+            document.wrong(f"{times!r} can be read in two ways; {remedy}", ("summary_zh",))
         for name in ("title_zh", "summary_zh"):
             if wrong := evidence.wrong_term(getattr(entry, name) or ""):
                 document.wrong(f"{wrong[0]!r} is {wrong[1]!r} here; see the glossary in vocabulary.yaml", (name,))

@@ -73,6 +73,41 @@ def undated_rank(text: str, language: str) -> str | None:
     return None
 
 
+_TIMES = re.compile(r"(?:快|慢|小|少|低|短|降|减)[^，。；、：）]{0,4}?\d[\d.,]*\s*多?\s*倍")
+
+
+def ambiguous_times(text: str) -> str | None:
+    """Chinese words that some read as "N times as fast" and others as "faster by N times", or that say "N times less".
+
+    >>> ambiguous_times("推理快 3 倍"), ambiguous_times("速度是 BERT 的 3 倍")
+    ('快 3 倍', None)
+    """
+    found = _TIMES.search(text)
+    return found[0] if found else None
+
+
+_ANTHOLOGY = re.compile(
+    r"(?:10\.18653/v1/|aclanthology\.org/)"
+    r"(?:20\d\d\.(findings-)?([a-z]+)[-.]|([A-Z])\d\d-[0-4]\d{3})",  # older numbers from 5000 on are workshops
+    re.IGNORECASE,
+)
+_MEETINGS = {"acl": "ACL", "naacl": "NAACL", "eacl": "EACL", "aacl": "AACL", "emnlp": "EMNLP", "coling": "COLING"}
+_MEETINGS |= {"p": "ACL", "n": "NAACL", "e": "EACL", "d": "EMNLP", "k": "CoNLL", "q": "TACL", "c": "COLING"}
+
+
+def meeting_of(address: str) -> str | None:
+    """The meeting that an address or DOI of the ACL Anthology names; None for workshops and other addresses.
+
+    >>> meeting_of("10.18653/v1/2021.naacl-main.41"), meeting_of("10.18653/v1/P19-1439")
+    ('NAACL', 'ACL')
+    """
+    found = _ANTHOLOGY.search(address)
+    if not found:
+        return None
+    meeting = _MEETINGS.get((found[2] or found[3]).lower())
+    return f"Findings of {meeting}" if meeting and found[1] else meeting
+
+
 def wrong_term(text: str) -> tuple[str, str] | None:
     """A Chinese word that the glossary replaces, and the right one: ``("词片", "词元")``."""
     any_wrong, terms = _glossary()

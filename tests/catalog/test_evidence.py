@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from catalog.check import check
-from catalog.evidence import names_a_place, undated_rank, wrong_term
+from catalog.evidence import ambiguous_times, meeting_of, names_a_place, undated_rank, wrong_term
 from catalog.load import ENTRIES, load
 from catalog.values import vocabulary
 from tests.catalog.conftest import Write
@@ -166,3 +166,45 @@ def test_sizes_of_models_agree_with_each_other() -> None:
         layers, width = getattr(entry, "layers", None), getattr(entry, "hidden_size", None)
         if layers and width and entry.parameters and entry.id != "mobilebert-uncased":  # its layers are narrower inside
             assert entry.parameters >= 7 * layers * width**2, entry.id
+
+
+@pytest.mark.parametrize(
+    ("address", "meeting"),
+    [
+        ("10.18653/v1/2021.naacl-main.41", "NAACL"),
+        ("10.18653/v1/2020.findings-emnlp.3", "Findings of EMNLP"),
+        ("https://aclanthology.org/P19-1439/", "ACL"),
+        ("10.18653/v1/D19-6106", None),  # a workshop, in the volumes of EMNLP
+        ("10.18653/v1/2020.emnlp-demos.6", "EMNLP"),
+        ("10.18653/v1/2020.blackboxnlp-1.3", None),
+        ("10.1145/3292500.3330672", None),
+    ],
+)
+def test_the_meeting_that_an_id_names(address: str, meeting: str | None) -> None:
+    assert meeting_of(address) == meeting
+
+
+def test_a_venue_is_the_meeting_of_the_papers_id(entries: Path, write: Write) -> None:
+    write("demo", doi="10.18653/v1/2020.emnlp-demos.6", arxiv=None, venue="EMNLP Demo")
+    assert not [line for line in said(entries) if "Anthology" in line]
+    write("bert", doi="10.18653/v1/2021.naacl-main.41", arxiv=None, venue="ACL")
+    (line,) = [line for line in said(entries) if "Anthology" in line]
+    assert "venue: is 'ACL', but the Anthology's doi is of NAACL" in line
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("推理快 3 倍。", "快 3 倍"),
+        ("体积小约 7.5 倍", "小约 7.5 倍"),
+        ("速度是 BERT 的 3 倍", None),
+        ("内存降至 1/4，吞吐量为 2 倍", None),
+    ],
+)
+def test_chinese_multiples_that_can_be_read_in_two_ways(text: str, found: str | None) -> None:
+    assert ambiguous_times(text) == found
+
+
+def test_an_entry_with_such_a_multiple_is_refused(entries: Path, write: Write) -> None:
+    write("bert", summary_zh="推理快 3 倍。")
+    assert any("'快 3 倍' can be read in two ways" in line for line in said(entries))
