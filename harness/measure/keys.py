@@ -92,6 +92,10 @@ EXCLUDED = (
         "they decide what is done when",
     ),
     Excluded(("harness.progress",), "it shows progress"),
+    Excluded(
+        ("harness.records.quiet", "harness.records.processors"),
+        "they wait for a quiet machine, and say which kinds of machines are wanted",
+    ),
     Excluded(("harness.claims", "harness.shares", "harness.cluster"), "they decide which process does what"),
     Excluded(("harness", "harness.implementations"), "packages that hold nothing but modules and a version's number"),
     Excluded(("harness.errors", "harness.files", "harness.printable"), "they say and find, and compute nothing"),
