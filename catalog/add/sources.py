@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 from catalog.add.fetch import ADVICE, NotFound, fetch
 from catalog.errors import BadInput, Failure
+from catalog.evidence import meeting_of
 
 _ATOM = {"atom": "http://www.w3.org/2005/Atom", "arxiv": "http://arxiv.org/schemas/atom"}
 
@@ -127,7 +128,7 @@ def from_crossref(doi: str, endpoints: Endpoints) -> Found:
         found.fields["year"] = min(years)
         found.notes.append("`year` is the year of publication; if there was an earlier preprint, write its year")
     if work.get("type") != "posted-content" and (venues := _texts(work.get("container-title"))):
-        found.fields["venue"] = venues[0]
+        found.fields["venue"] = meeting_of(doi) or venues[0]
         if years:
             found.fields["venue_year"] = min(years)
     return found

@@ -574,10 +574,14 @@ def test_a_member_says_by_which_link_it_came_and_small_branches_are_one(entries:
 
 
 @pytest.mark.slow
-def test_pages_have_a_bound_with_twice_the_entries(tmp_path: Path) -> None:
+def test_pages_have_a_bound_with_a_fifth_more_entries(tmp_path: Path) -> None:
     """Rendered, a page has 30 kB more, and may have 200 kB; those of the API are exempt."""
     folder = tmp_path / "entries"
-    for file in sorted(ENTRIES.glob("*/*.yaml")):
+    for number, file in enumerate(sorted(ENTRIES.glob("*/*.yaml"))):
+        if number % 5:
+            (folder / file.parent.name).mkdir(parents=True, exist_ok=True)
+            (folder / file.parent.name / file.name).write_text(file.read_text("utf-8"), "utf-8")
+            continue
         copy = folder / file.parent.name / f"{file.stem}-copy.yaml"
         copy.parent.mkdir(parents=True, exist_ok=True)
         text = file.read_text("utf-8")
@@ -585,7 +589,7 @@ def test_pages_have_a_bound_with_twice_the_entries(tmp_path: Path) -> None:
         copy.write_text(re.sub(r"(?m)^id: .*$", f"id: {copy.stem}", re.sub(r"(?m)^seed: .*\n", "", text)), "utf-8")
     out = made(folder, tmp_path)
     sizes = {path: path.stat().st_size for path in out.rglob("*.md") if path.parent.name != "api"}
-    assert len(list((out / "en/entries").glob("*-copy.md"))) * 2 >= 700
+    assert len(list((out / "en/entries").glob("*.md"))) >= 1.2 * len(list(ENTRIES.glob("*/*.yaml")))
     largest = max(sizes, key=lambda path: sizes[path])
     assert sizes[largest] <= 170_000, largest
 

@@ -50,6 +50,8 @@ def test_every_suite_has_its_tasks() -> None:
         "mini": ["mini-ner", "mini-sentiment", "mini-similarity"],
         "mini-hard": ["mini-acceptability", "mini-paraphrase"],
         "repositories": ["next-sentence", "sentiment-fine-grain"],
+        "mini-pairs": ["mini-pairs"],
+        "minimal-pairs": ["blimp"],
         "zero-shot": ["mini-similarity-cosine", "stsb-cosine"],
     }
 

@@ -55,7 +55,7 @@ def test_so_is_parity(bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pyt
     measured: list[Path] = []
 
     def measure(bench: Bench, implementation: Any, target: Any, result: Any) -> None:
-        path = parity._path(bench.plan, result)
+        path = parity.path_of(bench.plan, result)
         measured.append(path)
         assert not path.is_file()
         if len(measured) == 1:

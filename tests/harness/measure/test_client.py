@@ -323,11 +323,14 @@ ARGUMENTS: dict[str, Any] = {
     "head": None,
     "kind": "tagging",
     "labels": np.zeros(5, np.int64),
+    "mask_id": 103,
+    "meeting": Path("meeting"),
     "on_progress": print,
     "out": Path("out"),
     "picks": np.zeros(2, np.int64),
     "precision": "fp32",
     "precisions": ["fp32"],
+    "rank": 1,
     "recipe": {"epochs": 1},
     "repeats": 3,
     "seed": 0,
@@ -339,6 +342,7 @@ ARGUMENTS: dict[str, Any] = {
     "together": 8,
     "tokens": 16,
     "weights": Path("weights"),
+    "world": 2,
 }
 
 

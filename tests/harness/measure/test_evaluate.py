@@ -119,7 +119,8 @@ def random_logits(outputs: int, tokens: bool = False) -> Callable[[Batch], Array
 def bench_of(worker: Answering) -> Bench:
     """A bench that starts this worker, whatever is asked for."""
     checkpoints = SimpleNamespace(bare=Path, with_head=lambda *_: Path())
-    bench = SimpleNamespace(start=lambda *_, **__: worker, checkpoints=checkpoints, show=lambda *_: None)
+    start = {name: lambda *_, **__: worker for name in ("start", "start_training")}
+    bench = SimpleNamespace(**start, checkpoints=checkpoints, show=lambda *_: None)
     return cast(Bench, bench)
 
 

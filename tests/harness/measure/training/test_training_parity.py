@@ -23,7 +23,7 @@ class InThisProcess(Worker):
     """A worker whose commands are carried out by a session of this process."""
 
     def __init__(self, implementation: Implementation) -> None:
-        self.implementation, self.checkout = implementation, None
+        self.implementation, self.checkout, self.rank, self.world = implementation, None, 0, 1
         self.session = Session(implementation.file, lambda **_: None)
 
     def close(self) -> None:
