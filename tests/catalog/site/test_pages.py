@@ -61,7 +61,7 @@ def published() -> list[dict[str, Any]]:
         for r in records
         if r["kind"] == "parity" and r["implementation"]["name"] == "reference" and r["hardware"] in scored
     )
-    same = ("hardware", "checkpoint")
+    same = ("hardware", "model")
     found = [r for r in records if r["state"] == "ok" and all(r[name] == first[name] for name in same)]
     quality = [r for r in found if r["kind"] == "quality" and r["task"]["name"] in EMBEDDED]
     others = [r for r in found if r["kind"] == "parity"]
