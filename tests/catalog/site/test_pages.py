@@ -52,7 +52,7 @@ EMBEDDED = ("mini-ner", "mini-sentiment", "mini-similarity")
 def published() -> list[dict[str, Any]]:
     """The published records of two implementations on one machine, from the same weights, on the embedded tasks.
 
-    In float32; of what was timed several times, the last.
+    In float32; of what was measured several times, the last.
     """
     records = json.loads(published_index().read_text("utf-8"))["records"]
     scored = {r["hardware"] for r in records if r["kind"] == "quality" and r["task"]["name"] in EMBEDDED}
@@ -64,7 +64,7 @@ def published() -> list[dict[str, Any]]:
     same = ("hardware", "model")
     found = [r for r in records if r["state"] == "ok" and all(r[name] == first[name] for name in same)]
     quality = [r for r in found if r["kind"] == "quality" and r["task"]["name"] in EMBEDDED]
-    others = [r for r in found if r["kind"] == "parity"]
+    others = [*{r["implementation"]["name"]: r for r in found if r["kind"] == "parity"}.values()]
     timed = {
         r["shape"]["name"]: r
         for r in found
