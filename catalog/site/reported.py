@@ -10,7 +10,7 @@ from catalog.site.view import Fields, View
 
 FIRST = 3  # tables that are shown first
 ROWS = {True: 8, False: 3}  # of each of these, on the page of a data set and of others
-FOLDED = 120  # results that are folded on the entry's page; more are on pages of their own
+FOLDED = 120  # results that the entry's page folds; if there are more, separate pages have them
 PER_PAGE = 300  # results
 
 Table = tuple[Fields | None, str, list[Result]]  # data set (None on its own page); split and metric; results

@@ -459,7 +459,7 @@ class DataParallel(Worker):
             raise
 
     def load(self, folder: Path, head: str | None, device: str, precision: str, threads: int | None) -> None:
-        """Load into all of them: ``threads`` are divided, and each has a GPU of its own."""
+        """Load into all of them. They divide the ``threads``; with GPUs, each uses another one."""
         each = threads and threads // self.world
 
         def load(worker: Worker) -> None:
